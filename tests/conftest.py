@@ -1,0 +1,97 @@
+"""Fixtures: each service as it is found or started, and private ones to break.
+
+A service is looked for in this order: its URL variable (environment or .env), its
+standard loopback port, a private instance from a program on the PATH. Where there is
+none, its tests are skipped with the reason; REQUIRE_LIVE=1 makes that a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import services
+from dotenv import dotenv_values
+from lessons import ROOT
+from services import Server
+
+FOUND_AT = {
+    "postgres": ("DATABASE_URL", 5432, "postgresql://postgres@127.0.0.1:5432/postgres"),
+    "mongo": ("MONGODB_URI", 27017, "mongodb://127.0.0.1:27017/"),
+    "redis": ("REDIS_URL", 6379, "redis://127.0.0.1:6379/0"),
+    "rabbitmq": ("RABBITMQ_URL", 5672, "amqp://guest:guest@127.0.0.1:5672/%2F"),
+}
+
+
+def absent(reason: str) -> None:
+    """Skip the test, or fail it where REQUIRE_LIVE=1 says that nothing is missing."""
+    if os.environ.get("REQUIRE_LIVE") == "1":
+        pytest.fail(f"REQUIRE_LIVE=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _start(name: str, stack: ExitStack, *options: str) -> Server:
+    server = stack.enter_context(services.private(name, *options))
+    if server is None:
+        absent(f"no {name}: neither its variable, its port nor its program is there")
+    assert server
+    return server
+
+
+def _service(name: str) -> Iterator[str]:
+    variable, port, default = FOUND_AT[name]
+    configured = os.environ.get(variable) or dotenv_values(ROOT / ".env").get(variable)
+    with ExitStack() as stack:
+        if configured:
+            yield configured
+        elif services.answers(port):
+            yield default
+        else:
+            yield _start(name, stack).url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    yield from _service("postgres")
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    yield from _service("mongo")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    yield from _service("redis")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    yield from _service("rabbitmq")
+
+
+def _private(name: str) -> Iterator[Server]:
+    with ExitStack() as stack:
+        yield _start(name, stack)
+
+
+@pytest.fixture(scope="module")
+def private_postgres() -> Iterator[Server]:
+    yield from _private("postgres")
+
+
+@pytest.fixture(scope="module")
+def private_mongo() -> Iterator[Server]:
+    yield from _private("mongo")
+
+
+@pytest.fixture(scope="module")
+def private_redis() -> Iterator[Server]:
+    yield from _private("redis")
+
+
+@pytest.fixture(scope="module")
+def private_rabbitmq() -> Iterator[Server]:
+    yield from _private("rabbitmq")

@@ -1,0 +1,263 @@
+"""Finds the services that tests talk to, or starts private ones that may be broken."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Tell whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_for(state: Callable[[], object], limit: float = 10.0, what: str = "") -> None:
+    """Poll until the state holds; raise TimeoutError after `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not state():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what or "the state was not reached in time")
+        time.sleep(0.02)
+
+
+def program(name: str) -> str | None:
+    """Return the path of a server's program: beside this Python, or on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+@dataclass
+class Server:
+    """A private server on its own port and folder: kill it, freeze it, restart it."""
+
+    name: str
+    url: str
+    port: int
+    argv: list[str]
+    folder: Path
+    ready: Callable[[], bool]
+    env: dict[str, str] = field(default_factory=dict)
+    user: str | None = None
+    control: list[str] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv,
+                cwd=self.folder,
+                env=os.environ | self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self.user,
+                start_new_session=True,
+            )
+        try:
+            wait_for(self._settled, START_LIMIT, f"{self.name} did not start")
+        except TimeoutError as error:
+            error.add_note(self.log.read_text(errors="replace")[-2000:])
+            raise
+
+    def _settled(self) -> bool:
+        assert self.process
+        if self.process.poll() is not None:
+            tail = self.log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(
+                f"{self.name} ended with {self.process.returncode}: {tail}"
+            )
+        return self.ready()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server and all its children."""
+        if self.process:
+            os.killpg(self.process.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it from answering while its connections stay open (SIGSTOP)."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on (SIGCONT)."""
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill it as a crash would (SIGKILL); its folder stays for a restart."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        self.process.wait(START_LIMIT)
+        self.process = None
+        wait_for(lambda: not answers(self.port), what=f"{self.name} still listens")
+
+    def restart(self) -> None:
+        """Start it again after a kill, on the same port and folder."""
+        self.kill()
+        self.start()
+
+    def ctl(self, *args: str) -> str:
+        """Run the server's control program (rabbitmqctl) and return what it prints."""
+        done = subprocess.run(
+            [*self.control, *args],
+            env=os.environ | self.env,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=START_LIMIT,
+        )
+        return done.stdout
+
+
+def _postgres(folder: Path, port: int) -> Server | None:
+    initdb, postgres = program("initdb"), program("postgres")
+    if not initdb or not postgres:
+        return None
+    # PostgreSQL refuses to run as root: its own account takes over where there is one.
+    user = None
+    if os.geteuid() == 0:
+        user = "postgres"
+        try:
+            owner = pwd.getpwnam(user)
+        except KeyError:
+            return None
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        folder.parent.chmod(0o755)
+    data = folder / "data"
+    subprocess.run(
+        [initdb, "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8"],
+        user=user,
+        cwd=folder,
+        capture_output=True,
+        check=True,
+    )
+    argv = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+    def ready() -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(url, connect_timeout=1).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    return Server("postgres", url, port, argv, folder, ready, user=user)
+
+
+def _redis(folder: Path, port: int, *options: str) -> Server | None:
+    binary = program("redis-server")
+    if not binary:
+        return None
+    argv = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
+    url = f"redis://127.0.0.1:{port}/0"
+    return Server("redis", url, port, argv, folder, lambda: answers(port))
+
+
+def _rabbitmq(folder: Path, port: int) -> Server | None:
+    """Start a node of its own name, ports, cookie and folder, with no plugins."""
+    binary, ctl = program("rabbitmq-server"), program("rabbitmqctl")
+    direct = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers change the user
+    if (direct / "rabbitmq-server").exists():
+        binary, ctl = str(direct / "rabbitmq-server"), str(direct / "rabbitmqctl")
+    if not binary or not ctl:
+        return None
+    (folder / "rabbitmq.conf").write_text(
+        f"listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users.guest = true\n"
+    )
+    (folder / "enabled_plugins").write_text("[].\n")
+    cookie = folder / ".erlang.cookie"
+    cookie.write_text("PRIVATE")
+    cookie.chmod(0o400)
+    node = f"module8-{port}@localhost"
+    env = {
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": node,
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
+    }
+    url = f"amqp://guest:guest@127.0.0.1:{port}/%2F"
+    control = [ctl, "-n", node]
+
+    def ready() -> bool:
+        import pika
+
+        if not answers(port):
+            return False
+        try:
+            pika.BlockingConnection(pika.URLParameters(url)).close()
+        except pika.exceptions.AMQPError:
+            return False
+        return True
+
+    return Server("rabbitmq", url, port, [binary], folder, ready, env, control=control)
+
+
+def _mongo(folder: Path, port: int) -> Server | None:
+    binary = program("secantusd-py")
+    if not binary:
+        return None
+    argv = [binary, "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--storage-path", str(folder / "data"), "--enable-test-commands"]
+    url = f"mongodb://127.0.0.1:{port}/"
+    return Server("mongo", url, port, argv, folder, lambda: answers(port))
+
+
+MAKERS: dict[str, Callable[..., Server | None]] = {
+    "postgres": _postgres,
+    "redis": _redis,
+    "rabbitmq": _rabbitmq,
+    "mongo": _mongo,
+}
+
+
+@contextmanager
+def private(name: str, *options: str) -> Iterator[Server | None]:
+    """Start a private server and end it; None where its program is not installed."""
+    parent = Path(tempfile.mkdtemp(prefix=f"module8-{name}-"))
+    folder = parent / "server"
+    folder.mkdir()
+    server = MAKERS[name](folder, free_port(), *options)
+    try:
+        if server:
+            server.start()
+        yield server
+    finally:
+        if server:
+            server.kill()
+        shutil.rmtree(parent, ignore_errors=True)

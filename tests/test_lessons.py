@@ -1,0 +1,175 @@
+"""What holds for every lesson: alone, silent on import, deterministic, honest."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lessons import ROOT, SCRIPTS, Mutation, load, path_of, run
+
+HARNESS = re.compile(r"# region harness\n.*?# endregion harness\n", re.DOTALL)
+GOLDEN = Path(__file__).with_name("golden")
+every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+
+
+def mutations_of(number: str) -> tuple[Mutation, ...]:
+    """Return the list in tests/mutations/lessonNN.py."""
+    path = Path(__file__).parent / "mutations" / f"lesson{number}.py"
+    spec = importlib.util.spec_from_file_location(f"mutations{number}", path)
+    assert spec and spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    listed: tuple[Mutation, ...] = module.MUTATIONS
+    return listed
+
+
+MUTATIONS = [
+    pytest.param(script.name[:2], mutation, id=f"{script.name[:2]}-{mutation.claim}")
+    for script in SCRIPTS
+    for mutation in mutations_of(script.name[:2])
+]
+
+
+def test_the_harness_is_the_same_in_all_scripts() -> None:
+    regions = {HARNESS.findall(script.read_text("utf-8"))[0] for script in SCRIPTS}
+    assert len(regions) == 1
+
+
+@every_script
+def test_scripts_import_nothing_of_each_other(script: Path) -> None:
+    ours = {path.stem for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not ours & {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in ours
+
+
+@every_script
+def test_sections_are_cells_with_numbers_in_order(script: Path) -> None:
+    cells = re.findall(r"^# %% (\d+)\. \S", script.read_text("utf-8"), re.MULTILINE)
+    assert [int(number) for number in cells] == list(range(1, len(cells) + 1))
+    assert cells
+
+
+@every_script
+def test_import_has_no_effect(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.socket.connect", None)
+    monkeypatch.setattr("threading.Thread.start", None)
+    load(script.name[:2])
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+@every_script
+def test_it_runs_alone_and_prints_the_golden_output(
+    script: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "tmp"
+    home.mkdir()
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    done = run(script, "--offline", cwd=home, env={"TMPDIR": str(home)})
+    assert done.stdout == (GOLDEN / f"{script.stem}.txt").read_text("utf-8")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.isascii()  # a Windows console shows it as it is
+    assert not list(home.iterdir())
+    left = set(Path(tempfile.gettempdir()).iterdir()) - before
+    assert not [path for path in left if path.name.startswith("module8")]
+
+
+@every_script
+def test_list_names_every_demo_and_only_runs_one(script: Path) -> None:
+    listed = run(script, "--list")
+    demos = list(load(script.name[:2]).DEMOS)
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == demos
+    done = run(script, "--offline", "--only", demos[-1])
+    assert done.returncode == 0
+    assert re.findall(r"^(\d+)\. ", done.stdout, re.MULTILINE) == [str(len(demos))]
+
+
+@every_script
+@pytest.mark.parametrize(
+    "arguments",
+    [["--only", "no-such-demo"], ["--bogus"], ["--offline", "--require-live"]],
+    ids=" ".join,
+)
+def test_bad_options_get_one_line(script: Path, arguments: list[str]) -> None:
+    done = run(script, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert arguments[-1] in done.stderr
+
+
+@every_script
+def test_a_false_claim_exits_1(
+    script: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesson = load(script.name[:2])
+    lesson.DEMOS.clear()
+    lesson.demo(lambda env: lesson.check("two is three", False))
+    assert lesson.main(["--offline"]) == 1
+    assert "[FAIL] two is three" in capsys.readouterr().out
+
+
+@every_script
+def test_every_claim_has_a_mutation(script: Path) -> None:
+    golden = (GOLDEN / f"{script.stem}.txt").read_text("utf-8")
+    claims = set(re.findall(r"^  \[ok\] (.*)$", golden, re.MULTILINE))
+    listed = {mutation.claim for mutation in mutations_of(script.name[:2])}
+    assert claims - listed == set()
+
+
+@pytest.mark.parametrize(("number", "mutation"), MUTATIONS)
+def test_a_mutation_makes_its_claim_fail(
+    number: str,
+    mutation: Mutation,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = path_of(number).read_text("utf-8")
+    assert source.count(mutation.old) == mutation.times
+    lesson = load(number, source.replace(mutation.old, mutation.new))
+    arguments = ["--offline", "--only", mutation.demo]
+    if mutation.live:
+        service = {"01": "postgres", "02": "mongo", "03": "redis", "04": "rabbitmq"}
+        url = request.getfixturevalue(f"{service[number]}_url")
+        arguments = ["--require-live", "--url", url, "--only", mutation.demo]
+    assert lesson.main(arguments) == 1
+    printed = capsys.readouterr().out
+    assert "[FAIL]" in printed
+    assert f"  [ok] {mutation.claim}\n" not in printed
+
+
+@every_script
+def test_coloured_on_a_terminal(script: Path) -> None:
+    pty = pytest.importorskip("pty")
+    demo = next(iter(load(script.name[:2]).DEMOS))
+    command = [sys.executable, str(script), "--offline", "--only", demo]
+    screen, terminal = pty.openpty()
+    env = os.environ | {"TERM": "xterm-256color"}
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=env) as lesson:
+        os.close(terminal)
+        seen = b""
+        with suppress(OSError):  # Linux reports the closed terminal as an error
+            while chunk := os.read(screen, 65536):
+                seen += chunk
+    os.close(screen)
+    assert lesson.returncode == 0
+    assert b"\x1b[32m" in seen
