@@ -5,7 +5,7 @@ A block between these markers is generated; everything else is written by hand:
     <!-- snippet: 03_caching_strategies.py#single-flight -->   a region of a script
     <!-- output: 03_caching_strategies.py --only stampede -->  what a run prints
 
-Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: COMPREHENSIVE_GUIDE.md)
+Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: the guide)
 
 Lessons run with --offline, so that the guide is the same on every machine. With --check
 nothing is written: a difference is printed and the exit code is 1.
@@ -73,7 +73,8 @@ def output(what: str) -> str:
         raise GuideError(f"output: {what} ended with {done.returncode}: {done.stderr}")
     if not lesson:
         return done.stdout.strip()
-    return f"```text\n$ python {shlex.join([script, *options])}\n{done.stdout.strip()}\n```"
+    shown = f"$ python {shlex.join([script, *options])}\n{done.stdout.strip()}"
+    return f"```text\n{shown}\n```"
 
 
 def synced(text: str) -> str:
