@@ -127,6 +127,32 @@ def test_a_false_claim_exits_1(
     assert "[FAIL] two is three" in capsys.readouterr().out
 
 
+NOBODY = {  # nothing listens on port 1
+    "01": ("DATABASE_URL", "postgresql://user:s3cr3t@127.0.0.1:1/name"),
+    "02": ("MONGODB_URI", "mongodb://user:s3cr3t@127.0.0.1:1/"),
+    "03": ("REDIS_URL", "redis://user:s3cr3t@127.0.0.1:1/0"),
+    "04": ("RABBITMQ_URL", "amqp://user:s3cr3t@127.0.0.1:1/%2F"),
+}
+
+
+@every_script
+def test_a_service_that_does_not_answer_is_named_without_its_password(
+    script: Path,
+) -> None:
+    if script.name[:2] not in NOBODY:
+        pytest.skip("this lesson needs no service")
+    variable, url = NOBODY[script.name[:2]]
+    demo = next(iter(load(script.name[:2]).DEMOS))
+    for option, code in ([], 0), (["--require-live"], 3):
+        arguments = [*option, "--verbose", "--only", demo]
+        done = run(script, *arguments, env={variable: url})
+        assert done.returncode == code, done.stderr
+        assert "127.0.0.1:1" in done.stdout.splitlines()[0]
+        assert "s3cr3t" not in done.stdout + done.stderr
+        again = run(script, *arguments, "--url", url)
+        assert again.stdout == done.stdout
+
+
 @every_script
 def test_every_claim_has_a_mutation(script: Path) -> None:
     golden = (GOLDEN / f"{script.stem}.txt").read_text("utf-8")

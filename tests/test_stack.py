@@ -1,0 +1,154 @@
+"""The compose file, .env and the Makefile, against the scripts and each other."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from dotenv import dotenv_values
+from lessons import ROOT, SCRIPTS, VARIABLES
+
+yaml = pytest.importorskip("yaml", reason="pyyaml is in requirements-dev.txt")
+COMPOSE = ROOT / "docker-compose.yml"
+EXAMPLE = ROOT / ".env.example"
+SERVICES = ("postgres", "mongo", "redis", "rabbitmq")
+TOOLS = ("pgadmin", "mongo-express", "redisinsight")
+SCHEMES = {
+    "DATABASE_URL": ("postgresql", "postgres", "POSTGRES"),
+    "MONGODB_URI": ("mongodb", "mongo", "MONGO"),
+    "REDIS_URL": ("redis", "redis", "REDIS"),
+    "RABBITMQ_URL": ("amqp", "rabbitmq", "RABBITMQ"),
+}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Any:
+    return yaml.safe_load(COMPOSE.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(EXAMPLE).items()}
+
+
+def test_it_follows_the_compose_specification() -> None:
+    pytest.importorskip("check_jsonschema", reason="it is in requirements-dev.txt")
+    checker = [sys.executable, "-m", "check_jsonschema"]
+    schema = ["--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*checker, *schema, COMPOSE], check=False, text=True)
+    assert done.returncode == 0
+
+
+def test_the_services_and_the_tools_profile(stack: Any) -> None:
+    assert set(stack["services"]) == {*SERVICES, *TOOLS}
+    for name, service in stack["services"].items():
+        assert service.get("profiles", []) == (["tools"] if name in TOOLS else [])
+
+
+@pytest.mark.parametrize("name", [*SERVICES, *TOOLS])
+def test_each_service_is_pinned_checked_bounded_and_local(
+    stack: Any, name: str
+) -> None:
+    service = stack["services"][name]
+    assert re.fullmatch(r"[\w./-]+:\d+\.\d+(-[a-z]+)?", service["image"])
+    assert service["healthcheck"]["test"]
+    assert re.fullmatch(r"\d+[mg]", service["deploy"]["resources"]["limits"]["memory"])
+    assert all(port.startswith("127.0.0.1:${") for port in service["ports"])
+    for volume in service.get("volumes", []):
+        assert volume.split(":")[0] in stack["volumes"]
+
+
+def test_every_stateful_service_keeps_its_data_where_its_image_has_it(
+    stack: Any,
+) -> None:
+    folders = {
+        name: [volume.split(":")[1] for volume in stack["services"][name]["volumes"]]
+        for name in SERVICES
+    }
+    assert folders == {
+        "postgres": ["/var/lib/postgresql"],  # not .../data: that was up to 17
+        "mongo": ["/data/db", "/data/configdb"],
+        "redis": ["/data"],
+        "rabbitmq": ["/var/lib/rabbitmq"],
+    }
+    assert stack["services"]["rabbitmq"]["hostname"]
+
+
+def test_no_image_gets_a_variable_that_it_refuses(stack: Any) -> None:
+    """RabbitMQ's image ends at start-up with most RABBITMQ_* of 3.8, such as *_FILE."""
+    allowed = {"RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS"}
+    assert set(stack["services"]["rabbitmq"]["environment"]) == allowed
+
+
+def test_every_variable_is_in_both_files(example: dict[str, str]) -> None:
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", COMPOSE.read_text("utf-8")))
+    assert used == set(example) - set(VARIABLES)
+    assert set(VARIABLES) <= set(example)
+
+
+def test_passwords_are_required_and_none_is_in_the_repository(stack: Any) -> None:
+    text = COMPOSE.read_text("utf-8")
+    for line in text.splitlines():
+        if re.search(r"PASS\w*: ", line) and "$" in line:
+            assert ":?" in line
+    literal = re.compile(r"(?i)pass\w*[=:] *[\"']?(?!change-me|\$)\w")
+    for path in (EXAMPLE, COMPOSE):
+        assert not literal.search(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_urls_fit_the_stack(
+    stack: Any, example: dict[str, str], variable: str
+) -> None:
+    scheme, name, prefix = SCHEMES[variable]
+    url = urlsplit(example[variable])
+    ports = stack["services"][name]["ports"]
+    assert url.scheme == scheme
+    assert url.hostname == "127.0.0.1"
+    assert url.port == int(example[f"{prefix}_PORT"])
+    assert any(port.startswith(f"127.0.0.1:${{{prefix}_PORT") for port in ports)
+    assert url.password == example[f"{prefix}_PASSWORD"]
+    users = {"postgres": "POSTGRES_USER", "mongo": "MONGO_INITDB_ROOT_USERNAME"}
+    users["rabbitmq"] = "RABBITMQ_DEFAULT_USER"
+    user = stack["services"][name]["environment"].get(users.get(name, ""), "")
+    assert (url.username or "") == user
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_default_urls_of_the_scripts_fit_the_ports(
+    script: Path, example: dict[str, str]
+) -> None:
+    ports = {
+        scheme: example[f"{prefix}_PORT"] for scheme, _, prefix in SCHEMES.values()
+    }
+    defaults = re.findall(
+        r'"(postgresql|mongodb|redis|amqp)://[^"{}]*127\.0\.0\.1:(\d+)',
+        script.read_text("utf-8"),
+    )
+    assert all(ports[scheme] == port for scheme, port in defaults if port != "1")
+
+
+def test_make_writes_fresh_passwords_once(tmp_path: Path) -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    for name in ("Makefile", ".env.example", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "-C", str(tmp_path), ".env", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    written = (tmp_path / ".env").read_text("utf-8")
+    made = {name: text or "" for name, text in dotenv_values(tmp_path / ".env").items()}
+    passwords = [text for name, text in made.items() if name.endswith("_PASSWORD")]
+    assert len(passwords) == len(set(passwords)) == 5
+    assert all(len(password) >= 20 for password in passwords)
+    assert all(password not in done.stdout + done.stderr for password in passwords)
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    for variable, (_, _, prefix) in SCHEMES.items():
+        assert urlsplit(made[variable]).password == made[f"{prefix}_PASSWORD"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / ".env").read_text("utf-8") == written
