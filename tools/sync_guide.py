@@ -5,7 +5,7 @@ A block between these markers is generated; everything else is written by hand:
     <!-- snippet: 03_caching_strategies.py#single-flight -->   a region of a script
     <!-- output: 03_caching_strategies.py --only stampede -->  what a run prints
 
-Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: the guide)
+Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: guide and README)
 
 Lessons run with --offline, so that the guide is the same on every machine. With --check
 nothing is written: a difference is printed and the exit code is 1.
@@ -71,7 +71,7 @@ def output(what: str) -> str:
     )
     if done.returncode:
         raise GuideError(f"output: {what} ended with {done.returncode}: {done.stderr}")
-    if not lesson:
+    if script.startswith("benchmarks/"):
         return done.stdout.strip()
     shown = f"$ python {shlex.join([script, *options])}\n{done.stdout.strip()}"
     return f"```text\n{shown}\n```"
@@ -97,7 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     """Fill or check the files; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("files", nargs="*", default=[ROOT / "COMPREHENSIVE_GUIDE.md"])
+    both = [ROOT / "README.md", ROOT / "COMPREHENSIVE_GUIDE.md"]
+    parser.add_argument("files", nargs="*", default=both)
     args = parser.parse_args(argv)
     differs = False
     for path in map(Path, args.files):
