@@ -1,0 +1,1910 @@
+"""Three tiers of caching, each beside the well-known version that breaks.
+
+You will see, in order: what lru_cache saves; a time to live per entry at its speed;
+one load for a hundred threads; a Redis tier that returns what was put in, or says no;
+stampedes and stale sets stopped across processes; early and stale answers; a near
+cache that Redis empties by push; invalidation that counts; an outage that no caller
+notices; the services that use it all; what eviction policies are worth.
+
+Run:     python 03_caching_strategies.py [--list] [--only NAME ...] [--offline]
+Service: Redis 6.2 or later at REDIS_URL (default redis://127.0.0.1:6379/0; rediss://
+         for TLS). Own keys only, each with a TTL, deleted at the end.
+Without: fakeredis, in this process: no CLIENT TRACKING (the near cache is skipped),
+         no real latency. Runtime: about four seconds. Guide: chapter 3.
+"""
+
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["redis[hiredis]>=8.0,<9", "fakeredis[lua]>=2.33,<3",
+#                 "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# ///
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import math
+import os
+import pickle
+import random
+import re
+import socket
+import sys
+import threading
+import time
+import traceback
+import uuid
+import weakref
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import fakeredis
+import redis
+from dotenv import dotenv_values
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+from rich.console import Console
+from rich.text import Text
+
+# region harness
+# The same bytes in all five scripts (a test compares them): each file runs alone.
+DEMOS: dict[str, Callable[[Env], None]] = {}
+TALLY: Counter[str] = Counter()
+
+
+class Skip(Exception):
+    """Raised by a demo whose point this back end cannot show; says why."""
+
+
+class BadInput(Exception):
+    """Raised for what the user has to mend: one line on stderr, exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the options that all lessons share; a complaint is one line."""
+
+    def __init__(self) -> None:
+        super().__init__(description=(__doc__ or "").split("\n\n")[0])
+        mode = self.add_mutually_exclusive_group()
+        self.add_argument("--list", action="store_true", help="list the demos and exit")
+        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
+        mode.add_argument("--offline", action="store_true", help="take the stand-in")
+        mode.add_argument(
+            "--require-live", action="store_true", help="exit 3 if absent"
+        )
+        self.add_argument("--url", help="the service, instead of the variable's")
+        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
+
+    def error(self, message: str) -> NoReturn:
+        """Complain in one line, unlike argparse with its usage text."""
+        raise BadInput(message)
+
+
+def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
+    """Register a demo; the first line of its docstring is the printed title."""
+    DEMOS[fn.__name__] = fn
+    return fn
+
+
+def redact(text: object) -> str:
+    """Hide the password of every URL in the text."""
+    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
+
+
+def setting(name: str, default: str = "") -> str:
+    """Return a variable of the environment, else of .env beside this file."""
+    dotenv = dotenv_values(Path(__file__).with_name(".env"))
+    return os.environ.get(name, dotenv.get(name)) or default
+
+
+def say(line: str = "", style: str = "") -> None:
+    """Print a line: in colour on a terminal, plain when piped."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(Text(line, style), soft_wrap=True)
+    else:
+        print(line)
+
+
+def show(name: str, value: object) -> None:
+    """Print one aligned fact, the same in every run."""
+    say(f"  {name:<34} {value}")
+
+
+def table(header: Sequence[str], *rows: Sequence[object]) -> None:
+    """Print rows under their header, columns of numbers to the right."""
+    columns = list(zip(header, *rows, strict=True))
+    width = [max(len(str(cell)) for cell in column) for column in columns]
+    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
+    for row in (header, *rows):
+        cells = zip(row, width, right, strict=True)
+        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
+        say(line.rstrip(), "bold" if row is header else "")
+
+
+def aside(text: str) -> None:
+    """Print what differs from run to run, such as a time, on stderr."""
+    print(f"  ~ {text}", file=sys.stderr, flush=True)
+
+
+def check(claim: str, holds: bool) -> None:
+    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
+    if not holds:
+        raise AssertionError(claim)
+    TALLY["ok"] += 1
+    say(f"  [ok] {claim}", "green")
+
+
+def run_demo(env: Env, run: Callable[[Env], None]) -> None:
+    """Run one demo; a false claim or a broken demo is counted, not raised."""
+    try:
+        run(env)
+    except BadInput:
+        raise
+    except Skip as reason:
+        TALLY["skipped"] += 1
+        say(f"  [skip] {reason}", "yellow")
+    except Exception as error:
+        TALLY["failed"] += 1
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
+        logging.debug("%s", redact(traceback.format_exc()))
+
+
+def teach(args: argparse.Namespace) -> int:
+    """Run the chosen demos on the back end that answers; return the exit code."""
+    if unknown := set(args.only or ()) - set(DEMOS):
+        raise BadInput(
+            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
+        )
+    titles = {
+        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
+    }
+    if args.list:
+        table(("demo", "what it shows"), *titles.items())
+        return 0
+    TALLY.clear()
+    with open_env(args) as env:
+        say(f"backend: {env.backend}")
+        if args.require_live and not env.live:
+            return 3
+        for number, (name, run) in enumerate(DEMOS.items(), 1):
+            if name in (args.only or DEMOS):
+                say(f"\n{number}. {titles[name]}", "bold")
+                run_demo(env, run)
+    say(
+        "\n"
+        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
+    )
+    return 1 if TALLY["failed"] else 0
+
+
+def command(
+    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
+) -> int:
+    """Run what the command line asks for; return the exit code."""
+    try:
+        args = parser.parse_args(argv)
+        level = logging.DEBUG if args.verbose else logging.CRITICAL
+        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+        return run(args)
+    except BadInput as problem:
+        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# endregion harness
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
+TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
+SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
+LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
+SCHEMA = 1  # of the envelope; an entry of another version is a miss
+PLAIN = {type(None), bool, int, float, str}  # what JSON gives back as it was
+T = TypeVar("T")
+
+
+# region client
+def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
+    """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
+
+    redis-py's defaults (5 s, 11 tries) suit a database. RESP2 works from Redis 6 to 8.
+    """
+    limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
+    limits |= {"socket_connect_timeout": timeout, "max_connections": 64}
+    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
+    pool = redis.BlockingConnectionPool.from_url(url, protocol=2, retry=retry, **limits)
+    return redis.Redis(connection_pool=pool)
+
+
+# endregion client
+
+
+@dataclass
+class Env:
+    """What every demo receives: a way to connect, and a prefix of our own."""
+
+    backend: str
+    live: bool
+    connect: Callable[[], Any]
+    prefix: str = field(default_factory=lambda: f"module8:{uuid.uuid4().hex[:12]}:")
+
+    def cache(self, name: str) -> RedisCache:
+        """Return a cache with connections of its own, as a process has."""
+        return RedisCache(self.connect(), f"{self.prefix}{name}:")
+
+
+def stand_in(reason: str) -> Env:
+    """Return fakeredis in this process, and why."""
+    connect = partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
+    return Env(f"fakeredis, in this process ({reason})", False, connect)
+
+
+def probe(url: str) -> Env:
+    """Return the Redis that answers at the URL within a second, else the stand-in."""
+    place = urlsplit(url).netloc.rpartition("@")[2] or "that address"
+    limits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    # No message of the library is repeated: it may hold a part of the password.
+    try:
+        with redis.Redis.from_url(url, protocol=2, **limits) as client:
+            version = str(client.info("server")["redis_version"])
+    except ValueError:
+        form = "redis://[user:password@]host:port/database, rediss:// for TLS"
+        raise BadInput(f"{redact(url)!r} is no Redis URL; write {form}") from None
+    except redis.AuthenticationError:
+        form = "redis://user:password@host:port/0, or redis://:password@host:port/0"
+        raise BadInput(f"Redis at {place} refuses the password; write {form}") from None
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            form = "name its authority with ?ssl_ca_certs=FILE"
+            raise BadInput(f"{place}: its certificate is not trusted; {form}") from None
+        why = "connection refused" if "refused" in str(error) else "no answer"
+        start = "docker compose up -d redis starts one"
+        return stand_in(f"no Redis at {place}: {why}; {start}")
+    except redis.RedisError as error:
+        form = f"({type(error).__name__}): look at the database number and the rights"
+        raise BadInput(f"Redis at {place} refuses INFO {form}") from None
+    if tuple(map(int, version.split(".")[:2])) < OLDEST:
+        raise BadInput(f"Redis {version} at {place} is too old: 6.2 or later is needed")
+    # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
+    return Env(f"redis {version} at {place}", True, partial(cache_client, url, 2.0))
+
+
+@contextmanager
+def open_env(args: argparse.Namespace) -> Iterator[Env]:
+    """Open Redis or the stand-in; delete every key of ours at the end."""
+    url = args.url or setting("REDIS_URL", DEFAULT_URL)
+    env = stand_in("as --offline asks") if args.offline else probe(url)
+    try:
+        yield env
+    finally:
+        with suppress(redis.RedisError):  # gone: the keys expire by themselves
+            unlink_matching(env.connect(), escape(env.prefix) + "*")
+
+
+class PerformanceTimer:
+    """Times a block and prints it on stderr: `with PerformanceTimer("query"): ...`."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.seconds = label, 0.0
+
+    def __enter__(self) -> PerformanceTimer:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self._start
+        aside(f"{self.label}: {self.seconds * 1000:.2f} ms")
+
+
+@dataclass
+class CacheStats:
+    """Counts of one tier; every lookup is a hit or a miss, whoever loads."""
+
+    hits: int = 0
+    misses: int = 0
+    loads: int = 0  # calls of a loader
+    waits: int = 0  # lookups that shared another caller's load
+    early: int = 0  # loads begun before expiry
+    stale: int = 0  # old values served while a load failed or was under way
+    refused: int = 0  # loaded values not kept: deleted while they were loading
+    corrupt: int = 0  # payloads that are no envelope of ours
+    errors: int = 0  # commands that Redis did not answer
+    skipped: int = 0  # commands not sent, the breaker being open
+    trips: int = 0  # commands sent: round trips
+    _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Count, from any thread: an unlocked read and write would lose some."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + number)
+
+    def as_json(self) -> str:
+        """Return the counts as a JSON object, for a metrics endpoint."""
+        counts = {k: v for k, v in vars(self).items() if not k.startswith("_")}
+        return json.dumps(counts)
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """Return what the call returns, or the exception it raises."""
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def crowd(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Start the calls at once, a thread each; return their outcomes."""
+    barrier = threading.Barrier(len(calls))
+
+    def start(call: Callable[[], Any]) -> Any:
+        barrier.wait(30)
+        return outcome(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(start, calls))
+
+
+class Source:
+    """A slow origin that counts its loads; it returns its answer, or raises it."""
+
+    def __init__(self, answer: object, seconds: float = 0.1) -> None:
+        self.answer, self.seconds, self.loads = answer, seconds, 0
+        self._lock = threading.Lock()
+
+    def __call__(self, *_: object) -> Any:
+        """Answer after a while."""
+        with self._lock:
+            self.loads += 1
+        time.sleep(self.seconds)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Ticker:
+    """A clock that moves only when told to, in seconds."""
+
+    now = 1_000_000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def wait_until(state: Callable[[], object], limit: float = 5.0) -> None:
+    """Poll until the state holds; raise TimeoutError after `limit` seconds."""
+    until = time.monotonic() + limit
+    while not state():
+        if time.monotonic() > until:
+            raise TimeoutError("the state was not reached in time")
+        time.sleep(0.0002)
+
+
+# %% 1. lru_cache: what a memory saves
+
+
+class FibonacciCalculator:
+    """Fibonacci numbers by plain recursion and by memory; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        # A cache per instance: @lru_cache on the method would keep every self alive.
+        self.cached = functools.lru_cache(maxsize=128)(self._step)
+
+    def naive(self, n: int) -> int:
+        """Return F(n) in 2 F(n+1) - 1 calls."""
+        self.calls += 1
+        return n if n < 2 else self.naive(n - 1) + self.naive(n - 2)
+
+    def _step(self, n: int) -> int:
+        self.calls += 1
+        return n if n < 2 else self.cached(n - 1) + self.cached(n - 2)
+
+
+@demo
+def lru(env: Env) -> None:
+    """lru_cache: 242,785 calls become 26"""
+    rows: list[tuple[object, ...]] = []
+    for n in (25, 30, 35):
+        slow, fast = FibonacciCalculator(), FibonacciCalculator()
+        with PerformanceTimer(f"Fibonacci({n}) with lru_cache"):
+            value = fast.cached(n)
+        if n < 35:  # 30 million calls: some say "too slow", we say how slow
+            with PerformanceTimer(f"Fibonacci({n}) without"):
+                slow.naive(n)
+        known = 2 * (value + fast.cached(n - 1)) - 1
+        rows.append((n, value, slow.calls or "not run", known, fast.calls))
+    table(("n", "F(n)", "calls", "by formula", "with lru_cache"), *rows)
+    (_, _, counted, formula, calls), *_ = rows
+    counts = (counted, formula, calls) == (242_785, 242_785, 26)
+    check("F(25) takes 242,785 calls, or 26 with a memory", counts)
+
+
+# %% 2. timed_lru_cache: a time to live per entry, at C speed
+
+
+def refuse_coroutines(fn: Callable[..., Any]) -> None:
+    """Raise TypeError for a function whose result can be used only once."""
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+        once = "returns a coroutine or generator, which only its first reader can use"
+        raise TypeError(f"{fn.__qualname__} {once}: cache a plain function's result")
+
+
+class Verbatim(str):
+    """A name that is printed without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+# region forwarder
+def forwarder(fn: Callable[..., Any], body: str, scope: dict[str, Any]) -> Any:
+    """Return a function with fn's own parameters that executes `body`.
+
+    Python itself binds the arguments, at no cost: every spelling of a call reaches the
+    body as the same `{call}`. dataclasses write their __init__ in this way.
+    """
+    parameters = inspect.signature(fn).parameters.values()
+    spelt: dict[Any, str] = {
+        inspect.Parameter.VAR_POSITIONAL: "*{0}",
+        inspect.Parameter.KEYWORD_ONLY: "{0}={0}",
+        inspect.Parameter.VAR_KEYWORD: "**_in_order_({0})",
+    }
+    call = ", ".join(spelt.get(p.kind, "{0}").format(p.name) for p in parameters)
+    scope["_in_order_"] = lambda extra: dict(sorted(extra.items()))
+    bare = [p.replace(annotation=p.empty) for p in parameters]
+    for place, p in enumerate(bare):
+        if p.default is not p.empty:
+            scope[name := Verbatim(f"_default_{p.name}_")] = p.default
+            bare[place] = p.replace(default=name)
+    text = f"def cached{inspect.Signature(bare)}:\n{body.replace('{call}', call)}"
+    exec(text, scope)  # noqa: S102 (the names of parameters and our own body)
+    return functools.wraps(fn)(scope["cached"])
+
+
+# endregion forwarder
+
+
+class Busy(Exception):
+    """Another thread's call was still under way when the wait was over."""
+
+
+# region single-flight
+class SingleFlight:
+    """Runs one call per key at a time; who asks meanwhile shares how it ends."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.flights: dict[Hashable, tuple[int, Future[Any]]] = {}
+
+    def run(
+        self, key: Hashable, call: Callable[[], Any], limit: float | None = None
+    ) -> tuple[Any, bool]:
+        """Return the result and whether this thread led; raise what the call raised.
+
+        Raises Busy after `limit` seconds, RecursionError instead of waiting for itself.
+        """
+        me, mine = threading.get_ident(), Future[Any]()
+        with self.lock:
+            owner, flight = self.flights.setdefault(key, (me, mine))
+        if flight is not mine:
+            if owner == me:
+                raise RecursionError("a cached call asks for itself: same arguments")
+            if not wait([flight], limit).done:
+                raise Busy
+            return flight.result(), False
+        try:
+            result = call()
+        except BaseException as error:
+            del self.flights[key]
+            flight.set_exception(error)
+            raise
+        del self.flights[key]
+        flight.set_result(result)
+        return result, True
+
+
+# endregion single-flight
+
+
+class Box:
+    """The one holder of a value; found by its key while a cache or a caller has it."""
+
+    __slots__ = ("__weakref__", "expires", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.expires = -math.inf
+
+
+# region timed
+HIT = """
+    _box_ = _core_({call})
+    if _clock_() >= _box_.expires:
+        _reload_(_box_, {call})
+    return VALUE
+"""
+
+
+class TimedCore:
+    """lru_cache's C core, holding boxes with an expiry instead of values.
+
+    A hit is one C lookup and one comparison, without a lock. A key has one box however
+    many threads ask for it, so one of them can fill it for all.
+    """
+
+    def __init__(
+        self, maxsize: int | None, ttl: float, clock: Callable[[], float]
+    ) -> None:
+        self.maxsize, self.ttl, self.clock = maxsize, ttl, clock
+        self.lock, self.flights = threading.RLock(), SingleFlight()
+        self.scope: dict[str, Any] = {"_clock_": clock, "_reload_": self.reload}
+        self.clear()
+
+    def wrap(self, fn: Callable[..., Any], copy: Callable[[Any], Any] | None) -> Any:
+        """Return the cached function."""
+        self.fn, self.scope["_copy_"] = fn, copy
+        value = "_copy_(_box_.value)" if copy else "_box_.value"
+        return forwarder(fn, HIT.replace("VALUE", value), self.scope)
+
+    def clear(self) -> None:
+        """Forget everything; a load under way ends in a core that nobody asks."""
+        with self.lock:
+            self.boxes = weakref.WeakValueDictionary[tuple[Any, ...], Box]()
+            self.hits = self.misses = 0  # what the core's own counts lack
+            self.renew()
+
+    def renew(self) -> None:
+        """Put an empty core in the place of the present one."""
+        self.core = functools.lru_cache(self.maxsize, typed=True)(self.load)
+        self.scope["_core_"] = self.core
+        self.sweep_at = self.clock() + self.ttl
+
+    def load(self, *args: Any, **kwargs: Any) -> Box:
+        """Return the filled box of the arguments; the core calls this on a miss."""
+        core, boxes = self.core, self.boxes
+        if self.clock() >= self.sweep_at:
+            self.sweep()
+        values = (*args, *kwargs.values())
+        key = (tuple(kwargs), values, tuple(map(type, values)))
+        with self.lock:
+            box = boxes.setdefault(key, Box())
+        self.flights.run(box, lambda: self.fill(box, args, kwargs))
+        if self.core is not core and self.boxes is boxes:  # swept meanwhile: move in
+            with self.lock:
+                self.misses -= 1  # both cores count this call
+            self.core(*args, **kwargs)
+        return box
+
+    def reload(self, box: Box, *args: Any, **kwargs: Any) -> None:
+        """Fill a box that the core still holds although it has expired."""
+        with self.lock:  # the core took it for a hit
+            self.hits, self.misses = self.hits - 1, self.misses + 1
+        self.flights.run(box, lambda: self.fill(box, args, kwargs))
+
+    def fill(self, box: Box, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Load the value, unless another thread just did."""
+        if self.clock() >= box.expires:
+            box.value = self.fn(*args, **kwargs)
+            box.expires = self.clock() + self.ttl  # last: a hit takes no lock
+
+    def sweep(self) -> None:
+        """Free the places of expired boxes, at most once per TTL.
+
+        lru_cache can't drop one entry, so the live ones move to a new core in the order
+        they were loaded. O(maxsize), paid by one miss.
+        """
+        with self.lock:
+            now, info = self.clock(), self.core.cache_info()
+            if now < self.sweep_at:
+                return
+            live = [(k, box) for k, box in self.boxes.items() if now < box.expires]
+            self.renew()
+            for (names, values, _), _box in sorted(live, key=lambda i: i[1].expires):
+                n = len(values) - len(names)
+                self.core(*values[:n], **dict(zip(names, values[n:], strict=True)))
+            self.hits += info.hits
+            self.misses += info.misses - len(live)
+
+    def info(self) -> Any:
+        """Return the counts as lru_cache does; an expired find is a miss."""
+        with self.lock:
+            raw = self.core.cache_info()
+            hits, misses = raw.hits + self.hits, raw.misses + self.misses
+            return raw._replace(hits=hits, misses=misses)
+
+
+# endregion timed
+
+
+class PerInstance:
+    """Gives each instance a cache of its own that dies with it."""
+
+    def __init__(self, fn: Callable[..., Any], make: Callable[..., Any]) -> None:
+        self.fn, self.make = fn, make
+        self.caches: dict[int, tuple[Any, Any]] = {}
+
+    def __get__(self, owner: Any, _: type | None = None) -> Any:
+        name = id(owner)
+        if owner is None or name in self.caches:
+            return self if owner is None else self.caches[name][1]
+        alive = weakref.ref(owner, lambda _: self.caches.pop(name, None))
+
+        @functools.wraps(self.fn)
+        def bound(*args: Any, **kwargs: Any) -> Any:
+            return self.fn(alive(), *args, **kwargs)
+
+        vars(bound)["__signature__"] = inspect.signature(self.fn.__get__(0))
+        return self.caches.setdefault(name, (alive, self.make(bound)))[1]
+
+
+def timed_lru_cache(
+    maxsize: int | None = 128,
+    ttl_seconds: float = 3600,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    copy: Callable[[Any], Any] | None = None,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Cache results for `ttl_seconds` each, with lru_cache's methods.
+
+    Every spelling of a call is one entry; 1, 1.0 and True are three. None is kept, an
+    exception is not. Threads that miss one key share one load. A method (its first
+    parameter is called self) has a cache per instance. All callers get the same object
+    unless `copy`, such as copy.deepcopy, makes them their own. Raises ValueError for a
+    bad limit, TypeError for a coroutine function.
+    """
+    if not (maxsize is None or (isinstance(maxsize, int) and maxsize >= 0)):
+        hint = "; write @timed_lru_cache(), with brackets" if callable(maxsize) else ""
+        raise ValueError(f"maxsize is 0, above or None, not {maxsize!r}{hint}")
+    if not ttl_seconds > 0:
+        raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
+    limits = {"maxsize": maxsize, "typed": True, "ttl_seconds": ttl_seconds}
+
+    def plain(fn: Callable[..., Any]) -> Any:
+        core = TimedCore(maxsize, ttl_seconds, clock)
+        cached = core.wrap(fn, copy)
+        cached.cache_info, cached.cache_clear = core.info, core.clear
+        cached.cache_parameters = lambda: dict(limits)
+        return cached
+
+    def decorate(fn: Callable[..., Any]) -> Any:
+        refuse_coroutines(fn)
+        first = next(iter(inspect.signature(fn).parameters), "")
+        return PerInstance(fn, plain) if first == "self" else plain(fn)
+
+    return decorate
+
+
+def time_bucket_cache(ttl: int, clock: Callable[[], float]) -> Callable[..., Any]:
+    """Return the common recipe: the number of the time slot is one more argument."""
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        slotted = functools.lru_cache(lambda slot, *args: fn(*args))
+        return lambda *args: slotted(int(clock() // ttl), *args)
+
+    return decorate
+
+
+def habits(decorator: Callable[..., Any]) -> tuple[object, ...]:
+    """Return how a caching decorator treats spellings, types, instances and lists."""
+    loads: list[object] = []
+
+    @decorator
+    def price(item: object, currency: str = "EUR") -> list[Any]:
+        loads.append(item)
+        return [item, [currency]]
+
+    price(7), price(7, "EUR"), price(item=7), price(currency="EUR", item=7)
+    spellings, loads[:] = len(loads), []
+    price(1), price(1.0), price(True)
+    types = len(loads)
+    price(7)[1].append("edited")
+
+    class Model:
+        @decorator
+        def predict(self, x: int) -> int:
+            return x
+
+    model = Model()
+    model.predict(1)
+    gone = weakref.ref(model)
+    del model
+    return spellings, types, gone() is not None, "edited" in price(7)[1]
+
+
+def lifetimes(decorator: Callable[..., Any], clock: Ticker) -> list[int]:
+    """Return how long entries of 60 s live that are written at 0, 10 ... 50 s."""
+    lives = []
+    for written in range(0, 60, 10):
+        clock.now = 6_000.0 + written
+        cached = decorator(clock.__call__)
+        first = cached()
+        while cached() == first:
+            clock.now += 1
+        lives.append(int(clock.now - first))
+    return lives
+
+
+@demo
+def timed(env: Env) -> None:
+    """timed_lru_cache: a time to live per entry, and none of lru_cache's traps"""
+    clock, own = Ticker(), timed_lru_cache(ttl_seconds=60, copy=deepcopy)
+    plain, ours = habits(functools.lru_cache), habits(own)
+    asked = ("loads of 4 spellings", "of 1, 1.0, True", "self kept", "edits leak")
+    table(("decorator", *asked), ("lru_cache", *plain), ("timed_lru_cache", *ours))
+    spellings, types, kept, leaks = zip(plain, ours, strict=True)
+    check("four spellings of a call are one entry", spellings == (4, 1))
+    check("1, 1.0 and True are three entries", types == (2, 3))
+    check("an instance dies in spite of its cache", kept == (True, False))
+    check("copy=deepcopy: no caller edits another's result", leaks == (True, False))
+    bucket = lifetimes(time_bucket_cache(60, clock), clock)
+    entry = lifetimes(timed_lru_cache(ttl_seconds=60, clock=clock), clock)
+    show("a time bucket's entries live, s", bucket)
+    show("timed_lru_cache's entries live, s", entry)
+    check("every entry lives 60 s, not what is left of a slot", {*entry} == {60})
+
+    async def fetch() -> int:
+        return 1
+
+    shared = functools.lru_cache(fetch)
+    asyncio.run(shared())
+    show("lru_cache, second await", outcome(lambda: asyncio.run(shared())))
+    early = outcome(lambda: own(fetch))
+    check("a coroutine function is refused at once", isinstance(early, TypeError))
+
+
+# %% 3. Single flight: one load per key, shared by every thread
+
+
+def locked_lru_cache(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the usual repair of lru_cache: one lock around everything."""
+    lock, cached = threading.Lock(), functools.lru_cache(fn)
+
+    def call(*args: Any) -> Any:
+        with lock:
+            return cached(*args)
+
+    return call
+
+
+def overlapping(decorator: Callable[..., Any]) -> bool:
+    """Tell whether the loads of five keys can all be under way at once."""
+    meeting = threading.Barrier(5)
+    cached = decorator(lambda key: meeting.wait(0.3))
+    answers = crowd([partial(cached, key) for key in range(5)])
+    return not any(isinstance(answer, Exception) for answer in answers)
+
+
+@demo
+def flight(env: Env) -> None:
+    """Single flight: a hundred threads miss, one loads"""
+    rows: list[tuple[Any, ...]] = []
+    decorators: dict[str, Callable[..., Any]] = {
+        "lru_cache": functools.lru_cache,
+        "one lock around it": locked_lru_cache,
+        "timed_lru_cache": timed_lru_cache(ttl_seconds=60),
+    }
+    for name, decorator in decorators.items():
+        found, missing = Source("value"), Source(LookupError("no such row"))
+        crowd([partial(decorator(found), 1)] * 100)
+        told = crowd([partial(decorator(missing), 1)] * 5)
+        rows.append((name, found.loads, missing.loads, overlapping(decorator)))
+    shared = sum(error is missing.answer for error in told)
+    asked = ("loads, 100 threads", "loads, 5 failing", "keys in parallel")
+    table(("decorator", *asked), *rows)
+    (_, many, _, _), (_, _, queued, serial), (_, *ours) = rows
+    check("one load serves a hundred threads", many > 1 and ours[0] == 1)
+    # Trap: a lock without single flight makes waiters repeat a failure, one by one.
+    check("waiters share one exception", (queued, ours[1], shared) == (5, 1, 5))
+    check("different keys do not wait for each other", ours[2] and not serial)
+
+
+# %% 4. RedisCache: what comes out is what went in
+
+
+# region strict
+def strict(value: Any, where: str = "result") -> None:
+    """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a datetime."""
+    kind = type(value)
+    if kind is dict and all(type(key) is str for key in value):
+        for key, item in value.items():
+            strict(item, f"{where}[{key!r}]")
+    elif kind is list:
+        for number, item in enumerate(value):
+            strict(item, f"{where}[{number}]")
+    elif kind not in PLAIN or (kind is float and not math.isfinite(value)):
+        use = "str, int, finite float, bool, None, list or dict with str keys"
+        found = f"{where} is {value!r:.40} ({kind.__name__})"
+        raise TypeError(f"{found}, which JSON would change; use {use}")
+
+
+# endregion strict
+
+
+class Entry(NamedTuple):
+    """A cached value and its times, in Unix seconds."""
+
+    value: Any
+    created: float
+    expires: float
+    delta: float  # seconds that the load took
+
+
+def decoded(payload: bytes | None, generation: str) -> Entry | None:
+    """Return the entry of an envelope; None if it is of other times.
+
+    Raises ValueError for what is no envelope. Never pickle: it would let anyone who can
+    write to Redis run code here.
+    """
+    if payload is None:
+        return None
+    try:
+        held = json.loads(payload)
+        if held["v"] != SCHEMA or held["generation"] != generation:
+            return None
+        times = (float(held[name]) for name in ("created", "expires", "delta"))
+        return Entry(held["value"], *times)
+    except (TypeError, LookupError, RecursionError) as error:
+        raise ValueError("not an envelope") from error
+
+
+def escape(literal: str) -> str:
+    """Return a glob pattern that matches the text itself and nothing else."""
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", literal)
+
+
+def unlink_matching(client: Any, pattern: bytes | str) -> int:
+    """Delete the keys that match, without blocking others; return how many."""
+    names = client.scan_iter(pattern, SCAN_COUNT)
+    batches = iter(lambda: list(islice(names, 500)), [])
+    return sum(client.unlink(*batch) for batch in batches)
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time to live as Redis takes it: whole, and at least one."""
+    return max(1, int(seconds * 1000))
+
+
+# region breaker
+class CircuitBreaker:
+    """Stops calls after `threshold` failures in a row; one probe per `cooldown` s."""
+
+    def __init__(
+        self,
+        threshold: int = 3,
+        cooldown: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.threshold, self.cooldown, self.clock = threshold, cooldown, clock
+        self.failures, self.retry_at, self.lock = 0, 0.0, threading.Lock()
+
+    def allows(self) -> bool:
+        """Tell whether to call; while open, True for one caller per cooldown."""
+        if self.failures < self.threshold:
+            return True
+        with self.lock:
+            now = self.clock()
+            if now < self.retry_at:
+                return False
+            self.retry_at = now + self.cooldown
+            return True
+
+    def record(self, success: bool) -> None:
+        """Close after a success; count a failure."""
+        with self.lock:
+            self.failures = 0 if success else self.failures + 1
+            self.retry_at = self.clock() + self.cooldown
+
+
+# endregion breaker
+
+
+# region policy
+@dataclass(frozen=True)
+class Policy:
+    """How entries live, in seconds; raises ValueError for what makes no sense."""
+
+    ttl: float = 3600
+    none_ttl: float | None = None  # of None ("no such row"); as ttl, if not given
+    jitter: float = 0.0  # up to this share of the TTL is cut off at random
+    beta: float = 1.0  # of XFetch: above 1 refreshes earlier, 0 never
+    grace: float = 0.0  # how long after expiry an old value may stand in
+    wait: float = 5.0  # the longest load; others wait for it, or its lease ends
+
+    def __post_init__(self) -> None:
+        for name in ("ttl", "none_ttl", "wait"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds <= LONGEST_TTL:
+                raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
+        if not (0 <= self.jitter < 1 and self.beta >= 0 and self.grace >= 0):
+            raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
+
+    def lifetime(self, value: object) -> float:
+        """Return the seconds to live of a value."""
+        ttl = self.none_ttl if value is None and self.none_ttl else self.ttl
+        return ttl * (1 - self.jitter * random.random())
+
+
+def is_due(entry: Entry, now: float, beta: float, draw: float) -> bool:
+    """Tell whether to load again: before expiry with P = e^(-gap / (beta * delta)).
+
+    XFetch (Vattani, Chierichetti, Lowenstein, VLDB 2015): the slower the load, the
+    earlier. `draw` is uniform in [0, 1).
+    """
+    return now - entry.delta * beta * math.log(1.0 - draw) >= entry.expires
+
+
+# endregion policy
+
+# region scripts
+# One round trip each, and nothing comes in between. A lease holds the token of whoever
+# loads, or "!" + token + error for a second after a load has failed.
+CLAIM = """
+local held = redis.call('GET', KEYS[3])
+local failed = held and held:sub(1, 1) == '!'
+local granted = 0
+if not held or (failed and held:sub(2, 33) ~= ARGV[3]) then
+  redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+  granted = 1
+end
+return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), granted, held}
+"""
+RELEASE = """
+local token, value, px, failure = unpack(ARGV)
+if redis.call('GET', KEYS[2]) ~= token then return 0 end
+redis.call('UNLINK', KEYS[2])
+if value ~= '' then redis.call('SET', KEYS[1], value, 'PX', px) end
+local told = '!' .. token .. failure
+if failure ~= '' then redis.call('SET', KEYS[2], told, 'PX', 1000) end
+return 1
+"""
+# endregion scripts
+
+
+class LoaderError(RuntimeError):
+    """The load that this call waited for failed, in another process."""
+
+
+class Job(NamedTuple):
+    """A load to do: the names of generation, value and lease, and what to do."""
+
+    names: list[bytes]
+    load: Callable[[], Any]
+    policy: Policy
+    old: Entry | None  # may stand in for the new value
+
+
+class RedisCache:
+    """JSON values in Redis under a prefix, each with a TTL; fails open, never stale.
+
+    Names are prefix + kind + key: value:..., lease:... (who may store), tag:... and one
+    generation, whose change turns all older entries into misses at once.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        prefix: str = "cache:",
+        breaker: CircuitBreaker | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.client, self.prefix, self.clock = client, prefix, clock
+        self.breaker, self.stats = breaker or CircuitBreaker(), CacheStats()
+        self.flights, self.lock, self.owed = SingleFlight(), threading.Lock(), False
+        self.generation = self.name("generation")
+        self.claim = client.register_script(CLAIM)
+        self.release = client.register_script(RELEASE)
+
+    def name(self, kind: str, key: str | bytes = "") -> bytes:
+        """Return the name in Redis of a key, which may hold any bytes."""
+        raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
+        return f"{self.prefix}{kind}:".encode() + raw
+
+    # region ask
+    def ask(self, command: Callable[[], T], default: T, invalidates: bool = False) -> T:
+        """Return the answer, or the default: at once while the breaker is open.
+
+        An invalidation that Redis did not hear is owed: before the next command a new
+        generation makes good for it, at the price of a cold start.
+        """
+        if self.breaker.allows():
+            try:
+                if self.owed:
+                    self.renew()
+                self.stats.add("trips")
+                answer = command()
+            except (redis.RedisError, OSError):
+                self.breaker.record(False)
+                self.stats.add("errors")
+            else:
+                self.breaker.record(True)
+                return answer
+        else:
+            self.stats.add("skipped")
+        if invalidates:
+            with self.lock:
+                self.owed = True
+        return default
+
+    # endregion ask
+
+    def renew(self) -> None:
+        """Start a new generation."""
+        with self.lock:
+            self.client.set(self.generation, uuid.uuid4().hex, ex=LONGEST_TTL)
+            self.owed = False
+        self.changed()
+
+    def bump(self) -> None:
+        """Turn every entry into a miss for all processes: one command, O(1)."""
+        self.ask(self.renew, None, invalidates=True)
+
+    def changed(self, *names: bytes) -> None:
+        """Note that these names, or all, have changed (for the near cache)."""
+
+    def fetch(self, names: list[bytes]) -> list[bytes | None] | None:
+        """Return the payloads in one round trip; None while Redis is out."""
+        answer: list[bytes | None] | None
+        answer = self.ask(lambda: self.client.mget(names), None)
+        return answer
+
+    def read(self, keys: Sequence[str]) -> tuple[list[Entry | None], str]:
+        """Return the entries, expired ones too, and the generation."""
+        names = [self.generation, *(self.name("value", key) for key in keys)]
+        first, *payloads = self.fetch(names) or [None] * len(names)
+        generation = (first or b"").decode()
+        return [self.entry(payload, generation) for payload in payloads], generation
+
+    def entry(self, payload: bytes | None, generation: str) -> Entry | None:
+        """Return the entry of a payload; a corrupt one is counted, and a miss."""
+        try:
+            return decoded(payload, generation)
+        except ValueError:
+            self.stats.add("corrupt")
+            return None
+
+    def envelope(self, value: Any, generation: str, ttl: float, delta: float) -> str:
+        """Return the JSON to store; raise TypeError if it would not come back equal."""
+        strict(value)
+        now = self.clock()
+        head = {"v": SCHEMA, "generation": generation, "created": now}
+        times = {"expires": now + ttl, "delta": delta}
+        return json.dumps(head | times | {"value": value}, separators=(",", ":"))
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
+        """Return what is cached of the keys, in one round trip."""
+        now, (entries, _) = self.clock(), self.read(keys)
+        held = zip(keys, entries, strict=True)
+        found = {key: item.value for key, item in held if item and now < item.expires}
+        self.stats.add("hits", len(found))
+        self.stats.add("misses", len(keys) - len(found))
+        return found
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value, or the default on a miss."""
+        return self.get_many([key]).get(key, default)
+
+    def set(self, key: str, value: Any, ttl: float = 3600) -> bool:
+        """Store a value, which loads under way can't replace; False: Redis is out."""
+        px = milliseconds(Policy(ttl=ttl).ttl)
+        payload = self.envelope(value, self.read([])[1], ttl, 0.0)
+        pipe = self.client.pipeline()
+        pipe.set(self.name("value", key), payload, px=px)
+        pipe.unlink(self.name("lease", key))
+        done = self.ask(lambda: bool(pipe.execute()), False, invalidates=True)
+        self.changed(self.name("value", key))
+        return done
+
+    def delete(self, *keys: str | bytes) -> int:
+        """Delete values, and refuse those being loaded; return how many there were."""
+        if not keys:
+            return 0
+        names = [self.name("value", key) for key in keys]
+        pipe = self.client.pipeline()
+        pipe.unlink(*names)
+        pipe.unlink(*(self.name("lease", key) for key in keys))
+        removed: int = self.ask(pipe.execute, [0], invalidates=True)[0]
+        self.changed(*names)
+        return removed
+
+    def clear_pattern(self, pattern: str | bytes) -> int:
+        """Delete the keys that match a glob (escape() literal parts); return how many.
+
+        Leases first: a load that began before this call can then no longer store.
+        """
+        glob = pattern if isinstance(pattern, bytes) else pattern.encode()
+        lease, value = (
+            escape(self.prefix + kind).encode() + glob for kind in ("lease:", "value:")
+        )
+        sweep = partial(unlink_matching, self.client)
+        removed = self.ask(lambda: (sweep(lease), sweep(value))[1], 0, invalidates=True)
+        self.changed()
+        return removed
+
+    # region get-or-load
+    def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy) -> Any:
+        """Return the cached value, else load it once for all threads and processes."""
+        (seen,), _ = self.read([key])
+        now = self.clock()
+        hit = seen is not None and now < seen.expires
+        self.stats.add("hits" if hit else "misses")
+        if seen and hit:
+            if not is_due(seen, now, policy.beta, random.random()):
+                return seen.value
+            self.stats.add("early")
+        old = seen if seen and now < seen.expires + policy.grace else None
+        names = [self.generation, self.name("value", key), self.name("lease", key)]
+        job = Job(names, load, policy, old)
+        while True:
+            try:
+                limit = 0 if old else policy.wait
+                answer, led = self.flights.run(key, lambda: self.lead(job), limit)
+            except Busy:
+                return self.fallback(job)
+            self.stats.add("waits", not led)
+            value, current = answer
+            if led or current:
+                return value
+            # Deleted while it was loaded: older than this call, so ask again.
+
+    def fallback(self, job: Job) -> Any:
+        """Return the old value if there is one, else load without storing."""
+        self.stats.add("stale" if job.old else "loads")
+        return job.old.value if job.old else job.load()
+
+    def lead(self, job: Job) -> tuple[Any, bool]:
+        """Claim the lease, or wait for the process that holds it.
+
+        Returns the value and whether it is current for whoever asked meanwhile.
+        """
+        token, waited, pause = uuid.uuid4().hex, b"", 0.002
+        until, lease = time.monotonic() + job.policy.wait, milliseconds(job.policy.wait)
+        while True:
+            args = [token, lease, waited]
+            answer = self.ask(partial(self.claim, keys=job.names, args=args), None)
+            if answer is None:  # Redis is out: fail open
+                return self.fallback(job), True
+            generation, payload, granted, held = answer
+            generation = (generation or b"").decode()
+            entry = self.entry(payload, generation)
+            if entry and entry != job.old and self.clock() < entry.expires:
+                if granted:
+                    self.finish(job, token)
+                return entry.value, True
+            if granted:
+                return self.load(job, token, generation)
+            if held.startswith(b"!"):
+                raise LoaderError(held[33:].decode())
+            if job.old or time.monotonic() >= until:
+                return self.fallback(job), True
+            waited = held
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 0.05)
+
+    def load(self, job: Job, token: str, generation: str) -> tuple[Any, bool]:
+        """Load and store, if the lease is still ours; tell waiters of a failure."""
+        self.stats.add("loads")
+        start = time.perf_counter()
+        try:
+            value = job.load()
+            ttl, delta = job.policy.lifetime(value), time.perf_counter() - start
+            payload = self.envelope(value, generation, ttl, delta)
+        except BaseException as error:
+            self.finish(job, token, error=f"{type(error).__name__}: {error}"[:200])
+            if job.old is None or not isinstance(error, Exception):
+                raise
+            self.stats.add("stale")
+            return job.old.value, True
+        kept = self.finish(job, token, payload, milliseconds(ttl + job.policy.grace))
+        self.stats.add("refused", not kept)
+        return value, kept
+
+    def finish(
+        self, job: Job, token: str, payload: str = "", px: int = 1, error: str = ""
+    ) -> bool:
+        """Give the lease back, with a value or an error; False if it was withdrawn."""
+        call = partial(self.release, job.names[1:], [token, payload, px, error])
+        kept = bool(self.ask(call, 1))
+        self.changed(job.names[1])
+        return kept
+
+    # endregion get-or-load
+
+
+@functools.lru_cache(maxsize=1)
+def default_cache() -> RedisCache:
+    """Return the cache at REDIS_URL, for a redis_cache that is given none."""
+    return RedisCache(cache_client(setting("REDIS_URL", DEFAULT_URL)))
+
+
+def redis_cache(
+    ttl: float = 3600,
+    *,
+    cache: RedisCache | None = None,
+    name: str | None = None,
+    policy: Policy | None = None,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Cache results in Redis for `ttl` seconds, shared by all processes.
+
+    The key is `name` (put the version of what computes it in) and a hash of the
+    arguments. Arguments and results are plain JSON values, else TypeError. Of a method
+    decorate the bound one: `self.rank = redis_cache(600, cache=cache)(self._rank)`.
+    """
+    chosen = replace(policy or Policy(), ttl=ttl)
+
+    def decorate(fn: Callable[..., Any]) -> Any:
+        refuse_coroutines(fn)
+
+        def key(*args: Any, **kwargs: Any) -> str:
+            strict([*args, kwargs], "argument")
+            text = json.dumps([args, kwargs]).encode()
+            digest = hashlib.blake2b(text, digest_size=16).hexdigest()
+            return f"{name or fn.__qualname__}:{digest}"
+
+        def look(*args: Any, **kwargs: Any) -> Any:
+            call = partial(fn, *args, **kwargs)
+            tier = cache or default_cache()
+            return tier.get_or_load(key(*args, **kwargs), call, chosen)
+
+        cached = forwarder(fn, "    return _look_({call})", {"_look_": look})
+        cached.key = forwarder(fn, "    return _key_({call})", {"_key_": key})
+        return cached
+
+    return decorate
+
+
+class Exploit:
+    """Once unpickled, it has run code of its author's choice."""
+
+    ran = False
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return setattr, (Exploit, "ran", True)
+
+
+@demo
+def tier(env: Env) -> None:
+    """RedisCache: a value comes back equal, or is refused by name"""
+    cache, rows = env.cache("tier"), []
+    moment = datetime(2026, 1, 31, tzinfo=UTC)
+    for value in ((1, 2), {1: "a"}, math.nan, moment, {3}, b"x"):
+        plain = json.loads(json.dumps(value, default=str))
+        refusal = outcome(partial(cache.set, "key", value))
+        rows.append((type(value).__name__, repr(plain), type(refusal).__name__))
+    # Trap: json.dumps(default=str) never fails, and never gives back what it was given.
+    table(("value", "after json.dumps and loads", "RedisCache.set"), *rows)
+    kept = {"n": 1, "x": 0.1, "none": None, "deep": [[True, -0.0, 2**70], "\u017c"]}
+    cache.set("kept", kept, ttl=60)
+    refused = {refusal for *_, refusal in rows} == {"TypeError"}
+    check("what JSON would change is refused, not changed", refused)
+    check("what is stored comes back equal", cache.get("kept") == kept)
+
+    payload = pickle.dumps(Exploit())
+    pickle.loads(payload)  # noqa: S301 (the point)
+    show("pickle.loads ran the payload's code", Exploit.ran)
+    Exploit.ran = False
+    cache.client.set(cache.name("value", "key"), payload, ex=60)
+    missed = cache.get("key", "a miss") == "a miss" and cache.stats.corrupt == 1
+    check("a pickle is a miss and runs nothing", missed and not Exploit.ran)
+
+    keys = [f"user:{number}" for number in range(100)]
+    for key in keys:
+        cache.set(key, key, ttl=60)
+    trips = [cache.stats.trips]
+    single = {key: cache.get(key) for key in keys}
+    trips.append(cache.stats.trips)
+    same = cache.get_many(keys) == single
+    trips.append(cache.stats.trips)
+    one_by_one, together = trips[1] - trips[0], trips[2] - trips[1]
+    show("round trips for 100 keys", f"{one_by_one} one by one, {together} by get_many")
+    check("get_many takes one", same and (one_by_one, together) == (100, 1))
+
+
+# %% 5. Stampedes and stale sets: a lease across threads and processes
+
+
+def cache_aside(
+    client: redis.Redis, key: str, load: Callable[[], Any], ttl: int = 30
+) -> Any:
+    """Return the key's value as a well-known tutorial does: a lock around the load.
+
+    It stores no None, no failure, and whatever was read before somebody's delete.
+    """
+    if (cached := client.get(key)) is not None:
+        return json.loads(cached)
+    if client.set(f"{key}:lock", uuid.uuid4().hex, nx=True, px=2000):
+        try:
+            if (value := load()) is not None:
+                client.set(key, json.dumps(value), ex=ttl)
+            return value
+        finally:
+            client.delete(f"{key}:lock")
+    for _ in range(10):
+        time.sleep(0.02)
+        if (cached := client.get(key)) is not None:
+            return json.loads(cached)
+    return load()
+
+
+def stampede(env: Env, name: str, answer: object) -> tuple[int, int, int]:
+    """Return loads by the tutorial's way and by ours, and failures, of 4 x 25 calls."""
+    naive, leased, policy = Source(answer), Source(answer), Policy(ttl=60)
+    clients, caches = [env.connect() for _ in "1234"], [env.cache(name) for _ in "1234"]
+    calls = [partial(cache_aside, c, f"{env.prefix}{name}", naive) for c in clients]
+    crowd(calls * 25)
+    answers = crowd([partial(c.get_or_load, "k", leased, policy) for c in caches] * 25)
+    return naive.loads, leased.loads, sum(isinstance(a, Exception) for a in answers)
+
+
+@demo
+def lease(env: Env) -> None:
+    """Stampede: four processes' worth of callers, one load; nothing stale is stored"""
+    kinds = {"a row": {"id": 7}, "None": None, "an exception": LookupError("no row")}
+    rows = [(kind, *stampede(env, kind, kinds[kind])) for kind in kinds]
+    header = ("100 callers, 4 clients; loaded:", "tutorial", "lease", "failed")
+    table(header, *rows)
+    _, naive, leased, failed = zip(*rows, strict=True)
+    once = leased == (1, 1, 1) and failed == (0, 0, 100) and naive[1:] == (100, 100)
+    # Trap: a lock whose waiters look for a value waits in vain for None or a failure.
+    check("one load, even of None or an exception", once)
+
+    cache, client, rounds = env.cache("fence"), env.connect(), 200
+    stale: Counter[str] = Counter()
+
+    def overtaken(forget: Callable[[], object]) -> str:
+        """Read "old"; before that is stored, a writer changes and deletes it."""
+        forget()
+        return "old"
+
+    for number in range(rounds):
+        name = f"{env.prefix}aside:{number}"
+        cache_aside(client, name, partial(overtaken, partial(client.delete, name)))
+        stale["tutorial"] += client.get(name) == b'"old"'
+        key = f"price:{number}"
+        load = partial(overtaken, partial(cache.delete, key))
+        cache.get_or_load(key, load, Policy(ttl=60))
+        stale["lease"] += cache.get(key) == "old"
+    show(f"stale after {rounds} overtaken loads", dict(stale))
+    fenced = stale == {"tutorial": rounds, "lease": 0}
+    check("a delete during a load leaves nothing stale", fenced)
+
+
+# %% 6. Early, late and never at the same time
+
+
+@demo
+def early(env: Env) -> None:
+    """Refresh: before expiry by chance, spread out, and an old value if a load fails"""
+    dice, draws, rows, errors = random.Random(8), 50_000, [], []
+    for gap in (0.5, 1.0, 2.0, 4.0):  # in units of beta * delta
+        entry, truth = Entry("value", 0.0, gap, 1.0), math.exp(-gap)
+        drawn = (is_due(entry, 0.0, 1.0, dice.random()) for _ in range(draws))
+        share = sum(drawn) / draws
+        errors.append(abs(share - truth))
+        rows.append((gap, *(f"{p:.2f}" for p in (share, truth, 1 - truth))))
+    table(("gap / (beta delta)", "measured", "e^-gap", "as once published"), *rows)
+    check("XFetch loads early with P = e^(-gap / (beta delta))", max(errors) < 0.01)
+
+    crowded = {}
+    for jitter in (0.0, 0.2):
+        policy = Policy(ttl=100, jitter=jitter)
+        expiries = Counter(int(policy.lifetime("v")) for _ in range(1000))
+        crowded[jitter] = max(expiries.values())
+    show("of 1000 keys expire in one second", f"{crowded[0.0]} without jitter")
+    apart = crowded[0.0] == 1000 and crowded[0.2] < 150
+    check("with a jitter of 0.2 fewer than 150 do", apart)
+
+    clock, policy = Ticker(), Policy(ttl=60, grace=600, beta=0, none_ttl=5)
+    cache = RedisCache(env.connect(), f"{env.prefix}late:", clock=clock)
+    down, got = Source(ConnectionError("origin is down"), 0), {}
+    for grace in (0, 600):
+        key, policy = f"grace {grace} s", replace(policy, grace=grace)
+        cache.get_or_load(key, lambda: "the old value", policy)
+        clock.now += 61
+        got[key] = str(*crowd([partial(cache.get_or_load, key, down, policy)]))
+    table(("the origin fails after expiry", "the caller gets"), *got.items())
+    served = [*got.values()] == ["origin is down", "the old value"]
+    check("within the grace a failing load gives the old value", served)
+    cache.get_or_load("nobody", lambda: None, policy)
+    cache.get_or_load("somebody", lambda: "old", policy)
+    clock.now += 6
+    now = [cache.get_or_load(k, lambda: "new", policy) for k in ("nobody", "somebody")]
+    check("None is kept, for a shorter time than a value", now == ["new", "old"])
+
+
+# %% 7. Near cache: a copy in the process, emptied by push
+
+
+# region near
+class NearCache(RedisCache):
+    """A RedisCache with a copy in this process, which Redis empties by push.
+
+    CLIENT TRACKING in broadcast mode, RESP2: one connection subscribes and is told of
+    every change under the prefix. While it is down, nothing is served from the copy.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str, maxsize: int = 10_000) -> None:
+        super().__init__(client, prefix)
+        self.maxsize, self.near_stats = maxsize, CacheStats()
+        self.copies: OrderedDict[bytes, object] | None = None  # None: not tracking
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+
+    def __enter__(self) -> NearCache:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.thread.join(5)
+
+    def fetch(self, names: list[bytes]) -> list[bytes | None] | None:
+        """Return the copies of all names, or fetch them all and keep copies."""
+        mark: Any = object()
+        with self.lock:
+            copies = self.copies
+            if copies is not None:
+                found: list[Any] = [copies.get(name, mark) for name in names]
+                if all(item is None or isinstance(item, bytes) for item in found):
+                    self.near_stats.add("hits")
+                    return found
+                copies.update(dict.fromkeys(names, mark))
+        self.near_stats.add("misses")
+        payloads = super().fetch(names)
+        with self.lock:
+            # A change told meanwhile has removed the mark: that payload may be old.
+            if copies is not None and copies is self.copies and payloads is not None:
+                pairs = zip(names, payloads, strict=True)
+                copies |= {n: p for n, p in pairs if copies.get(n) is mark}
+                while len(copies) > self.maxsize:
+                    copies.popitem(last=False)
+        return payloads
+
+    def changed(self, *names: bytes) -> None:
+        """Drop the copies of these names, or all."""
+        with self.lock:
+            if self.copies is not None and names:
+                for name in names:
+                    self.copies.pop(name, None)
+            elif self.copies is not None:
+                self.copies.clear()
+
+    def listen(self) -> None:
+        """Follow the changes; after a loss start again with an empty copy."""
+        pool = self.client.connection_pool
+        while not self.stopping.is_set():
+            connection = pool.connection_class(**pool.connection_kwargs)
+            with suppress(redis.RedisError, OSError):
+                self.follow(connection)
+            with self.lock:
+                self.copies = None
+            connection.disconnect()
+            self.stopping.wait(0.2)
+
+    def follow(self, connection: Any) -> None:
+        """Subscribe to the changes of our prefix and apply them until one is lost."""
+
+        def order(*words: object) -> Any:
+            connection.send_command(*words)
+            return connection.read_response()
+
+        self.connection_id = order("CLIENT", "ID")
+        tracking = ["CLIENT", "TRACKING", "ON", "REDIRECT", self.connection_id, "BCAST"]
+        for kind in ("value", "generation"):
+            tracking += ["PREFIX", self.name(kind)]
+        order(*tracking)
+        order("SUBSCRIBE", "__redis__:invalidate")
+        with self.lock:
+            self.copies = OrderedDict()
+        asked = False
+        while not self.stopping.is_set():
+            if connection.can_read(timeout=0.5):
+                kind, *_, names = connection.read_response()
+                asked = False
+                if kind == b"message":
+                    self.changed(*(names or ()))
+            elif asked:
+                raise redis.TimeoutError("no answer to PING: the connection is lost")
+            else:
+                connection.send_command("PING")
+                asked = True
+
+
+# endregion near
+
+
+@demo
+def near(env: Env) -> None:
+    """Near cache: no round trip to read, and another client's write is seen"""
+    if not env.live:
+        raise Skip("fakeredis has no CLIENT TRACKING: start Redis to see this")
+    writer, delays = env.cache("near"), []
+    with NearCache(env.connect(), f"{env.prefix}near:") as cache:
+        wait_until(lambda: cache.copies is not None)
+        writer.set("price", 0)
+        forever = functools.lru_cache(cache.get)
+        wait_until(lambda: forever("price") == cache.get("price") == 0)
+        before = cache.stats.trips
+        read = {cache.get("price") for _ in range(1000)}
+        trips = cache.stats.trips - before
+        show("round trips for 1000 reads", trips)
+        check("a read of a copy takes no round trip", read == {0} and trips == 0)
+        for price in range(1, 51):
+            writer.set("price", price)
+            start = time.perf_counter()
+            wait_until(partial(lambda p: cache.get("price") == p, price))
+            delays.append(time.perf_counter() - start)
+        aside(f"median until a write was seen: {sorted(delays)[25] * 1000:.2f} ms")
+        show("lru_cache over the same reads", f"{forever('price')}; the price is 50")
+        check("50 writes by another client were all seen", cache.get("price") == 50)
+        writer.client.client_kill_filter(_id=cache.connection_id)
+        wait_until(lambda: cache.copies is None)
+        writer.set("price", 51)  # nobody is told
+        check("a lost connection empties the near cache", cache.get("price") == 51)
+
+
+# %% 8. Invalidation: by pattern, by tag, by dependency
+
+
+# region invalidation
+class CacheInvalidationManager:
+    """Deletes what a change makes wrong; every method returns how many values."""
+
+    def __init__(self, cache: RedisCache) -> None:
+        self.cache = cache
+        self.dependents: defaultdict[str, set[str]] = defaultdict(set)
+
+    def depend(self, key: str, *parents: str) -> None:
+        """Declare that `key` is computed from its parents; cycles are allowed."""
+        for parent in parents:
+            self.dependents[parent].add(key)
+
+    def tag(self, tag: str, *keys: str) -> None:
+        """Put keys under a tag."""
+        name = self.cache.name("tag", tag)
+        pipe = self.cache.client.pipeline()
+        pipe.sadd(name, *keys)
+        pipe.expire(name, LONGEST_TTL)
+        self.cache.ask(pipe.execute, [], invalidates=True)
+
+    def invalidate_pattern(self, pattern: str) -> int:
+        """Delete the keys that match a glob; escape() literal parts."""
+        return self.cache.clear_pattern(pattern)
+
+    def invalidate_tag(self, tag: str) -> int:
+        """Delete the keys under the tag."""
+        pipe = self.cache.client.pipeline()  # a transaction: no key slips in between
+        pipe.smembers(self.cache.name("tag", tag))
+        pipe.unlink(self.cache.name("tag", tag))
+        keys: list[bytes] = self.cache.ask(pipe.execute, [[]], invalidates=True)[0]
+        return self.cache.delete(*keys)
+
+    def cascade(self, key: str) -> int:
+        """Delete the key and all that depends on it, however indirectly, once each."""
+        found = {key: None}
+        queue = [key]
+        while queue:
+            new = [k for k in self.dependents[queue.pop()] if k not in found]
+            found |= dict.fromkeys(new)
+            queue += new
+        return self.cache.delete(*found)
+
+
+# endregion invalidation
+
+
+GRAPH = {  # what depends on what; with a cycle, user - feed - page:1 - user
+    "user": ["profile", "feed"],
+    "profile": ["feed"],
+    "feed": ["page:1", "page:2"],
+    "page:1": ["user"],
+}
+
+
+@demo
+def invalidation(env: Env) -> None:
+    """Invalidation: exactly what a change makes wrong, counted"""
+    cache = env.cache("inv")
+    manager = CacheInvalidationManager(cache)
+
+    def removed(invalidate: Callable[[], int], *keys: str) -> tuple[int, list[str]]:
+        """Return what the call counts, and which of the keys are gone."""
+        for key in keys:
+            cache.set(key, key, ttl=60)
+        number = invalidate()
+        return number, sorted(set(keys) - set(cache.get_many(keys)))
+
+    names = ("u:a[1]", "u:a1", "u:b")
+    raw = removed(lambda: manager.invalidate_pattern("u:a[1]"), *names)
+    exact = removed(lambda: manager.invalidate_pattern(escape("u:a[1]")), *names)
+    show("the pattern u:a[1] removes", *raw[1])
+    show("escaped, it removes", *exact[1])
+    exactly = (raw, exact) == ((1, ["u:a1"]), (1, ["u:a[1]"]))
+    check("an escaped pattern removes the key it names", exactly)
+
+    manager.tag("kyiv", "u:a1", "u:b")
+    tagged = removed(lambda: manager.invalidate_tag("kyiv"), *names)
+    again = removed(lambda: manager.invalidate_tag("kyiv"), *names)
+    once = tagged == (2, ["u:a1", "u:b"]) and again == (0, [])
+    check("a tag removes its two keys, once", once)
+
+    for parent, children in GRAPH.items():
+        for child in children:
+            manager.depend(child, parent)
+
+    def recursive(key: str) -> int:
+        return cache.delete(key) + sum(map(recursive, GRAPH.get(key, ())))
+
+    keys = ("feed", "other", "page:1", "page:2", "profile", "user")
+    (naive,) = crowd([partial(removed, lambda: recursive("user"), *keys)])
+    show("plain recursion over the cycle", type(naive).__name__)
+    five = [key for key in keys if key != "other"]
+    cascade = removed(lambda: manager.cascade("user"), *keys)
+    check("a cascade removes each of five keys once", cascade == (5, five))
+
+    def overtaken() -> str:
+        """Read "old"; a bump comes before it is stored."""
+        cache.bump()
+        return "old"
+
+    for key in keys:
+        cache.set(key, key, ttl=60)
+    before, trips = len(cache.get_many(keys)), cache.stats.trips
+    cache.bump()
+    trips = cache.stats.trips - trips
+    show("entries before and after a bump", f"{before}, {len(cache.get_many(keys))}")
+    cache.get_or_load("page:1", overtaken, Policy())
+    none_left = before == 6 and trips == 1 and not cache.get_many(keys)
+    check("a bump: one command, all entries are misses", none_left)
+
+
+# %% 9. Outage: no caller notices
+
+
+def patience(client: Any) -> str:
+    """Return how long one command can wait for a frozen server."""
+    seconds = client.get_connection_kwargs()["socket_timeout"]
+    return f"{client.get_retry().get_retries() + 1} tries of {seconds} s"
+
+
+def reads(cache: RedisCache, number: int) -> tuple[int, int]:
+    """Read a key so many times; return right answers and commands sent in vain."""
+    before = cache.stats.errors
+    answers = [cache.get_or_load("k", lambda: "new", Policy()) for _ in range(number)]
+    return answers.count("new"), cache.stats.errors - before
+
+
+@demo
+def outage(env: Env) -> None:
+    """Outage: callers get answers, Redis one probe per second, nothing stale after"""
+    default, ours = patience(redis.Redis()), patience(cache_client(DEFAULT_URL))
+    show("a frozen Redis costs redis.Redis()", default)
+    show("and the cache's client", ours)
+    check("the client gives up after two tries of 0.2 s", ours == "2 tries of 0.2 s")
+
+    with socket.socket() as closed:  # bound, not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{closed.getsockname()[1]}/0"
+        rows = []
+        for limit in (10**9, 3):
+            breaker = CircuitBreaker(limit, cooldown=60)
+            with PerformanceTimer(f"20 reads, breaker at {limit} failures"):
+                rows.append(reads(RedisCache(cache_client(url), "", breaker), 20))
+    table(
+        ("20 reads, Redis stopped", "answered", "commands sent in vain"),
+        ("no breaker", *rows[0]),
+        ("breaker", *rows[1]),
+    )
+    # Trap: without a breaker every caller waits for the same dead server, each time.
+    check("all callers are answered from the origin", rows[0][0] == rows[1][0] == 20)
+    check("three failures, then nothing is sent", (rows[0][1], rows[1][1]) == (40, 3))
+
+    # A server to switch off at will; the one we talk to may be somebody else's.
+    clock, server = Ticker(), fakeredis.FakeServer()
+    client: Any = fakeredis.FakeRedis(server=server)
+    cache = RedisCache(client, env.prefix, CircuitBreaker(clock=clock))
+    cache.set("k", "old", ttl=3600)
+    server.connected = False
+    reads(cache, 10)
+    cache.delete("k")  # Redis does not hear it
+    clock.now += 2
+    probes = reads(cache, 100)[1]
+    show("100 reads after the cooldown send", f"{probes} probe")
+    check("half-open: one probe per cooldown", probes == 1)
+    server.connected = True
+    clock.now += 2
+    kept = json.loads(client.get(cache.name("value", "k")))["value"]
+    show("Redis comes back and still holds", kept)
+    after = reads(cache, 2)
+    check("a delete lost in the outage is made good", kept == "old" and after[0] == 2)
+    check("one good probe closes the breaker", cache.stats.hits == 1)
+
+
+# %% 10. Services: three tiers at work
+
+
+def purchases() -> dict[int, set[str]]:
+    """Return users and what they bought: seeded, 40 users, 12 products."""
+    dice, items = random.Random(8), [f"p{number:02}" for number in range(12)]
+    return {user: set(dice.choices(items, range(12, 0, -1), k=5)) for user in range(40)}
+
+
+class RecommendationEngine:
+    """Recommends products: results in Redis, trends for a minute, facts for good."""
+
+    def __init__(self, cache: RedisCache) -> None:
+        self.bought = purchases()
+        self.recommend = redis_cache(600, cache=cache)(self._recommend)
+
+    def _recommend(self, user: int, limit: int = 3) -> list[str]:
+        mine, score = self.bought[user], Counter[str]()
+        for other in self.bought.values():
+            score.update(dict.fromkeys(other - mine, len(other & mine)))
+        return sorted(score, key=lambda item: (-score[item], item))[:limit]
+
+    @timed_lru_cache(maxsize=16, ttl_seconds=60)
+    def trending(self, limit: int = 3) -> tuple[str, ...]:
+        """Return the products most bought."""
+        counts = Counter(item for items in self.bought.values() for item in items)
+        return tuple(sorted(counts, key=lambda item: (-counts[item], item))[:limit])
+
+    @staticmethod
+    @functools.lru_cache(maxsize=128)
+    def product(item: str) -> str:
+        """Return a product's title, which never changes."""
+        return f"Product {int(item[1:])}"
+
+
+class MLPredictionService:
+    """Predicts churn; predictions live long, under the name of the model."""
+
+    def __init__(self, cache: RedisCache, model: str, weight: float) -> None:
+        self.weight = weight
+        self.predict = redis_cache(86_400, cache=cache, name=model)(self.score)
+
+    def score(self, days_since_purchase: int) -> float:
+        """Return the probability that the customer is gone: a logistic curve."""
+        return 1 / (1 + math.exp(-(days_since_purchase - 30) * self.weight))
+
+    @staticmethod
+    @functools.lru_cache(maxsize=1024)
+    def embedding(text: str) -> tuple[float, ...]:
+        """Return a text's direction in 8 dimensions: unit length, the same always."""
+        raw = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        norm = math.hypot(*(byte - 127.5 for byte in raw))
+        return tuple((byte - 127.5) / norm for byte in raw)
+
+
+class UnlockedStats(CacheStats):
+    """Counts as it is often done; the pause is what a thread switch does there."""
+
+    def add(self, name: str, number: int = 1) -> None:
+        """Read, be interrupted, write."""
+        value = getattr(self, name)
+        time.sleep(0)
+        setattr(self, name, value + number)
+
+
+@demo
+def services(env: Env) -> None:
+    """Services: three tiers under eight threads, and every lookup is accounted for"""
+    cache, lossy = env.cache("shop"), UnlockedStats()
+    engine = RecommendationEngine(cache)
+    engine.product.cache_clear()
+
+    def visit() -> None:
+        for user in range(50):
+            lossy.add("hits")
+            engine.product(engine.recommend(user % 10)[0])
+            engine.trending()
+
+    crowd([visit] * 8)
+    shown: dict[str, tuple[int, int]] = {
+        "lru_cache": engine.product.cache_info()[:2],
+        "timed_lru_cache": engine.trending.cache_info()[:2],
+        "redis_cache": (cache.stats.hits, cache.stats.misses),
+    }
+    sums = {tier: sum(counts) for tier, counts in shown.items()}
+    table(("400 lookups in tier", "hits + misses"), *sums.items())
+    show("counted without a lock", "fewer" if lossy.hits < 400 else "all")
+    exact = {*sums.values()} == {400} and lossy.hits < 400
+    check("hits + misses = calls in every tier", exact)
+    check("ten users' recommendations take ten loads", cache.stats.loads == 10)
+    show("metrics, as JSON", ", ".join(json.loads(cache.stats.as_json())))
+
+    rows = []
+    for title, name, weight in (
+        ("first model", "churn-1", 0.05),
+        ("retrained, same name", "churn-1", 0.1),
+        ("retrained, new name", "churn-2", 0.1),
+    ):
+        model = MLPredictionService(cache, name, weight)
+        rows.append((title, *(round(f(40), 3) for f in (model.predict, model.score))))
+    table(("churn after 40 days", "cached", "computed"), *rows)
+    fresh = [cached == computed for _, cached, computed in rows]
+    renamed = fresh == [True, False, True]
+    check("a new name never serves the old model's scores", renamed)
+
+
+# %% 11. Eviction: what a policy is worth
+
+
+# region eviction
+def hit_rate(trace: Sequence[int], size: int, policy: str) -> float:
+    """Return the share of hits of a cache with `size` places.
+
+    TinyLFU (Einziger, Friedman, Manes 2017): LRU, but a newcomer must have been asked
+    for more often, of late, than the one it would evict. "optimum" is Belady's: evict
+    what is needed last, which takes knowing the future.
+    """
+    upcoming: defaultdict[int, list[float]] = defaultdict(lambda: [math.inf])
+    for moment in reversed(range(len(trace))):
+        upcoming[trace[moment]].append(moment)
+    used: dict[int, int] = {}
+    asked: Counter[int] = Counter()
+    hits = 0
+    worth: dict[str, Callable[[int], float]] = {
+        "LRU": lambda key: used[key],
+        "TinyLFU": lambda key: used[key],
+        "LFU": lambda key: asked[key],
+        "optimum": lambda key: -upcoming[key][-1],
+    }
+    for now, key in enumerate(trace):
+        upcoming[key].pop()
+        asked[key] += 1
+        hits += key in used
+        if policy == "TinyLFU" and now % (10 * size) == 0:  # old fame fades
+            asked = Counter({k: n // 2 for k, n in asked.items() if n > 1})
+        if key not in used and len(used) == size:
+            victim = min(used, key=worth[policy])
+            if policy == "TinyLFU" and asked[key] <= asked[victim]:
+                continue
+            del used[victim]
+        used[key] = now
+    return hits / len(trace)
+
+
+# endregion eviction
+
+
+@demo
+def eviction(env: Env) -> None:
+    """Eviction: LRU, LFU and TinyLFU beside the best that is possible"""
+    dice = random.Random(8)
+    zipf = dice.choices(range(1000), [1 / (rank + 1) for rank in range(1000)], k=8000)
+    shift = [key + 1000 * (now >= 4000) for now, key in enumerate(zipf)]
+    names = ("LRU", "LFU", "TinyLFU", "optimum")
+    rates = {p: [round(100 * hit_rate(t, 50, p)) for t in (zipf, shift)] for p in names}
+    header = ("hit rate, %", "Zipf", "Zipf, new favourites half-way")
+    table(header, *((name, *rates[name]) for name in names))
+    lru, lfu, tiny, optimum = rates.values()
+    check("TinyLFU beats LRU on a steady trace", lru[0] < tiny[0] <= optimum[0])
+    # Trap: LFU without ageing keeps yesterday's favourites for ever.
+    check("and LFU when favourites change", max(lru[1], lfu[1]) < tiny[1] <= optimum[1])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Teach, with the options of the command line; return the exit code."""
+    return command(Parser(), argv, teach)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

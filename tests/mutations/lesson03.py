@@ -1,0 +1,242 @@
+"""Changes of lesson 03 that each make one of its claims false."""
+
+from __future__ import annotations
+
+from lessons import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "lru",
+        "F(25) takes 242,785 calls, or 26 with a memory",
+        "n if n < 2 else self.cached(n - 1) + self.cached(n - 2)",
+        "n if n < 2 else self.cached(n - 1) + self._step(n - 2)",
+    ),
+    Mutation(
+        "timed",
+        "four spellings of a call are one entry",
+        "f\"def cached{inspect.Signature(bare)}:\\n{body.replace('{call}', call)}\"",
+        '"def cached(*a, **k):\\n" + body.replace("{call}", "*a, **k")',
+    ),
+    Mutation(
+        "timed",
+        "1, 1.0 and True are three entries",
+        "typed=True)(self.load)",
+        "typed=False)(self.load)",
+    ),
+    Mutation(
+        "timed",
+        "an instance dies in spite of its cache",
+        'PerInstance(fn, plain) if first == "self" else plain(fn)',
+        "plain(fn)",
+    ),
+    Mutation(
+        "timed",
+        "copy=deepcopy: no caller edits another's result",
+        '"_copy_(_box_.value)" if copy else "_box_.value"',
+        '"_box_.value"',
+    ),
+    Mutation(
+        "timed",
+        "every entry lives 60 s, not what is left of a slot",
+        "box.expires = self.clock() + self.ttl",
+        "box.expires = self.clock() // self.ttl * self.ttl + self.ttl",
+    ),
+    Mutation(
+        "timed",
+        "a coroutine function is refused at once",
+        "        refuse_coroutines(fn)\n        first =",
+        "        first =",
+    ),
+    Mutation(
+        "flight",
+        "one load serves a hundred threads",
+        "self.flights.run(box, lambda: self.fill(box, args, kwargs))",
+        "self.fill(box, args, kwargs)",
+        times=2,
+    ),
+    Mutation(
+        "flight",
+        "waiters share one exception",
+        "flight.set_exception(error)",
+        "flight.set_result(None)",
+    ),
+    Mutation(
+        "flight",
+        "different keys do not wait for each other",
+        "self.flights.run(box, ",
+        "self.flights.run(0, ",
+        times=2,
+    ),
+    Mutation(
+        "tier",
+        "what JSON would change is refused, not changed",
+        "        strict(value)\n        now",
+        "        now",
+    ),
+    Mutation(
+        "tier",
+        "what is stored comes back equal",
+        '{"value": value}',
+        '{"value": str(value)}',
+    ),
+    Mutation(
+        "tier",
+        "a pickle is a miss and runs nothing",
+        "held = json.loads(payload)",
+        'held = (json if payload[:1] == b"{" else pickle).loads(payload)',
+    ),
+    Mutation(
+        "tier",
+        "get_many takes one",
+        "now, (entries, _) = self.clock(), self.read(keys)",
+        "now, entries = self.clock(), [self.read([key])[0][0] for key in keys]",
+    ),
+    Mutation(
+        "lease",
+        "one load, even of None or an exception",
+        "if not held or (failed and held:sub(2, 33) ~= ARGV[3]) then",
+        "if true then",
+    ),
+    Mutation(
+        "lease",
+        "a delete during a load leaves nothing stale",
+        "if redis.call('GET', KEYS[2]) ~= token then return 0 end\n",
+        "",
+    ),
+    Mutation(
+        "early",
+        "XFetch loads early with P = e^(-gap / (beta delta))",
+        "math.log(1.0 - draw)",
+        "-draw",
+    ),
+    Mutation(
+        "early",
+        "with a jitter of 0.2 fewer than 150 do",
+        "ttl * (1 - self.jitter * random.random())",
+        "ttl",
+    ),
+    Mutation(
+        "early",
+        "within the grace a failing load gives the old value",
+        "            if job.old is None or not isinstance(error, Exception):\n"
+        "                raise\n",
+        "            raise\n",
+    ),
+    Mutation(
+        "early",
+        "None is kept, for a shorter time than a value",
+        "self.none_ttl if value is None and self.none_ttl else self.ttl",
+        "self.ttl",
+    ),
+    Mutation(
+        "near",
+        "a read of a copy takes no round trip",
+        "if all(item is None or isinstance(item, bytes) for item in found):",
+        "if not found:",
+        live=True,
+    ),
+    Mutation(
+        "near",
+        "50 writes by another client were all seen",
+        "self.changed(*(names or ()))",
+        "pass",
+        live=True,
+    ),
+    Mutation(
+        "near",
+        "a lost connection empties the near cache",
+        "                self.copies = None\n            connection",
+        "                pass\n            connection",
+        live=True,
+    ),
+    Mutation(
+        "invalidation",
+        "an escaped pattern removes the key it names",
+        're.sub(r"([*?\\[\\]^\\\\-])", r"\\\\\\1", literal)',
+        "literal",
+    ),
+    Mutation(
+        "invalidation",
+        "a tag removes its two keys, once",
+        'pipe.unlink(self.cache.name("tag", tag))',
+        'pipe.exists(self.cache.name("tag", tag))',
+    ),
+    Mutation(
+        "invalidation",
+        "a cascade removes each of five keys once",
+        "            queue += new\n",
+        "",
+    ),
+    Mutation(
+        "invalidation",
+        "a bump: one command, all entries are misses",
+        ' or held["generation"] != generation',
+        "",
+    ),
+    Mutation(
+        "outage",
+        "the client gives up after two tries of 0.2 s",
+        "retries=1)",
+        "retries=10)",
+    ),
+    Mutation(
+        "outage",
+        "all callers are answered from the origin",
+        "                return self.fallback(job), True\n            generation",
+        '                raise LoaderError("Redis is out")\n            generation',
+    ),
+    Mutation(
+        "outage",
+        "three failures, then nothing is sent",
+        "if now < self.retry_at:",
+        "if False:",
+    ),
+    Mutation(
+        "outage",
+        "half-open: one probe per cooldown",
+        "if now < self.retry_at:",
+        "if False:",
+    ),
+    Mutation(
+        "outage",
+        "a delete lost in the outage is made good",
+        "if self.owed:",
+        "if False:",
+    ),
+    Mutation(
+        "outage",
+        "one good probe closes the breaker",
+        "self.failures = 0 if success else self.failures + 1",
+        "self.failures += not success",
+    ),
+    Mutation(
+        "services",
+        "hits + misses = calls in every tier",
+        'self.stats.add("hits" if hit else "misses")',
+        'self.stats.add("hits", int(hit))',
+    ),
+    Mutation(
+        "services",
+        "ten users' recommendations take ten loads",
+        "return tier.get_or_load(key(*args, **kwargs), call, chosen)",
+        "return tier.get(key(*args, **kwargs)) or call()",
+    ),
+    Mutation(
+        "services",
+        "a new name never serves the old model's scores",
+        'f"{name or fn.__qualname__}:{digest}"',
+        'f"{fn.__qualname__}:{digest}"',
+    ),
+    Mutation(
+        "eviction",
+        "TinyLFU beats LRU on a steady trace",
+        'if policy == "TinyLFU" and asked[key] <= asked[victim]:',
+        "if False:",
+    ),
+    Mutation(
+        "eviction",
+        "and LFU when favourites change",
+        'if policy == "TinyLFU" and now % (10 * size) == 0:',
+        "if False:",
+    ),
+)
