@@ -1,6 +1,18 @@
 """SQL without surprises: the same rows and the same answers on SQLite and PostgreSQL.
 
-(to be written)
+You will see, in order: (1) constraints and instants that hold, (2) filters that no
+input escapes, (3) 126 queries become 4 or 1, (4) statistics and (5) rankings equal to
+plain Python, (6) transactions that leave nothing behind, (7) lost updates, write skew
+and deadlocks with their cures, (8) a pool that fails fast and recovers, (9) rows in
+and out in bulk, counted, and (10) a migration without downtime.
+
+Run:     python 01_sqlalchemy_advanced.py [--list] [--only NAME ...]
+Service: PostgreSQL 12+ at $DATABASE_URL or --url, in a schema of its own; with
+         --require-live and nothing set, postgresql://postgres@127.0.0.1:5432/postgres.
+Without: SQLite, a real engine, in a temporary file. It runs one writer at a time and
+         in this process: no write skew, deadlock, killed back end or COPY to show.
+Runtime: about three seconds, a dozen on PostgreSQL.
+Guide:   COMPREHENSIVE_GUIDE.md, chapter 1.
 """
 
 # /// script
@@ -12,21 +24,45 @@
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import logging
+import math
 import os
+import random
 import re
+import socket
+import sqlite3
+import struct
 import sys
+import tempfile
+import threading
+import time
 import traceback
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, Protocol, TypeVar
+from uuid import uuid4
 
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from dotenv import dotenv_values
 from rich.console import Console
+from rich.progress import track
 from rich.text import Text
+from sqlalchemy import event, exc, func, insert, orm, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationship
+from sqlalchemy.orm.exc import StaleDataError
 
 # region harness
 # The same bytes in all five scripts (a test compares them): each file runs alone.
@@ -178,29 +214,1541 @@ def command(
 
 # endregion harness
 
+DEFAULT_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
+PATIENCE = 1.0  # seconds for a server to answer before SQLite takes over
+LIMIT = 10  # seconds for a lock, a statement or a thread: no wait is endless
+ROWS = 5_000  # of the bulk section; at 50,000 it takes half a minute
+CHUNK = 1_000  # rows per round trip: more saves little and holds more memory
+PAGE = 50  # users per page
+ACTIVE = 20  # logins that make a user active
+
+Instant = datetime | None
+T = TypeVar("T")
+
+# %% 1. Model: what the database itself refuses
+
+
+# region utc
+class Utc(sa.TypeDecorator[datetime]):
+    """An instant: aware in, UTC in the database, aware out. Refuses naive datetimes."""
+
+    # Trap: DateTime(timezone=True) alone. SQLite drops the offset without a word, and
+    # PostgreSQL reads a naive value in the time zone of whoever happens to connect.
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Instant, dialect: sa.Dialect) -> Instant:
+        """Convert to UTC; raise ValueError (StatementError outside) if it is naive."""
+        if value is not None and value.utcoffset() is None:
+            raise ValueError("a naive datetime names no instant: give it a time zone")
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: Instant, dialect: sa.Dialect) -> Instant:
+        """Attach UTC where the database (SQLite) has lost it."""
+        aware = value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+        return aware and aware.astimezone(UTC)
+        # endregion utc
+
+
+# Bytewise order on both: PostgreSQL's default follows the language of the server.
+NAME = sa.String(80).with_variant(sa.String(80, collation="C"), "postgresql")
+Name = Annotated[str, mapped_column(NAME)]
+Key = Annotated[int, mapped_column(primary_key=True)]
+
+
+# region model
+class Base(orm.DeclarativeBase):
+    """All tables. Every constraint gets a name, or no migration could drop it."""
+
+    type_annotation_map = {datetime: Utc()}  # noqa: RUF012
+    metadata = sa.MetaData(
+        naming_convention={
+            kind: f"{kind}_%(table_name)s_%(column_0_N_name)s"
+            for kind in ("ix", "uq", "fk", "pk")
+        }
+        | {"ck": "ck_%(table_name)s_%(constraint_name)s"}
+    )
+
+
+class Country(Base):
+    """A country with its population and its GDP per capita in US dollars."""
+
+    __tablename__ = "countries"
+    id: Mapped[Key]
+    name: Mapped[Name] = mapped_column(unique=True)
+    population: Mapped[int] = mapped_column(sa.BigInteger)
+    gdp_per_capita: Mapped[int]
+    cities: Mapped[list[City]] = relationship(back_populates="country")
+
+
+class City(Base):
+    """A city of a country."""
+
+    __tablename__ = "cities"
+    id: Mapped[Key]
+    name: Mapped[Name]
+    country_id: Mapped[int] = mapped_column(sa.ForeignKey("countries.id"), index=True)
+    country: Mapped[Country] = relationship(back_populates="cities")
+    addresses: Mapped[list[Address]] = relationship(back_populates="city")
+
+
+class Address(Base):
+    """A street and house number in a city."""
+
+    __tablename__ = "addresses"
+    id: Mapped[Key]
+    street: Mapped[Name]
+    city_id: Mapped[int] = mapped_column(sa.ForeignKey("cities.id"), index=True)
+    city: Mapped[City] = relationship(back_populates="addresses")
+    users: Mapped[list[User]] = relationship(back_populates="address")
+
+
+class User(Base):
+    """A user. Money is whole cents, NULL before a purchase: SQLite has no decimals."""
+
+    __tablename__ = "users"
+    __table_args__ = (
+        # SQLite ignores the 80 of String(80); a check holds on both.
+        sa.CheckConstraint("length(username) BETWEEN 1 AND 80", name="username_length"),
+        sa.Index(None, "registered_at", "id"),
+    )
+    id: Mapped[Key]
+    username: Mapped[Name] = mapped_column(unique=True)
+    email: Mapped[Name] = mapped_column(unique=True)
+    registered_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    logins: Mapped[int] = mapped_column(default=0)
+    spent_cents: Mapped[int | None]
+    address_id: Mapped[int] = mapped_column(sa.ForeignKey("addresses.id"), index=True)
+    address: Mapped[Address] = relationship(back_populates="users")
+    # endregion model
+
+
+class Tally(Base):
+    """A number that threads fight over; each UPDATE of an object checks its version."""
+
+    __tablename__ = "tallies"
+    name: Mapped[Name] = mapped_column(primary_key=True)
+    n: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column(default=1)
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+
+
+class Reading(Base):
+    """One measurement, for what needs volume."""
+
+    __tablename__ = "readings"
+    id: Mapped[Key]
+    sensor: Mapped[Name]
+    value: Mapped[int]
+
+
+# Population and GDP per capita (current US dollars) of 2023: World Bank, World
+# Development Indicators SP.POP.TOTL and NY.GDP.PCAP.CD, release of December 2024,
+# rounded to 100,000 people and 100 dollars. The bank revises past years.
+COUNTRIES = {
+    "Ukraine": (37_700_000, 5_100, ("Kyiv", "Lviv", "Odesa", "Kharkiv")),
+    "Germany": (83_300_000, 54_300, ("Berlin", "Hamburg", "Munich", "Cologne")),
+    "Poland": (36_700_000, 22_100, ("Warsaw", "Krakow", "Gdansk", "Wroclaw")),
+    "Japan": (124_500_000, 33_800, ("Tokyo", "Osaka", "Nagoya", "Sapporo")),
+    "Canada": (40_100_000, 53_400, ("Toronto", "Montreal", "Calgary", "Halifax")),
+}
+SEED = {"olena": "Kyiv", "taras_s": "Kyiv", "iryna": "Lviv"}  # all users in Ukraine
+USERS = 600
+NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
+LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=timezone(-timedelta(hours=5)))
+
+
+def person(username: str, address: Address, rng: random.Random) -> User:
+    """Return a user; among many there are ties, NULLs and one foreign offset."""
+    registered = NEW_YEAR + timedelta(days=rng.randrange(365))
+    if username == "user100":
+        registered = LATE_EVENING  # already February in UTC
+    visit = registered + timedelta(hours=rng.randrange(24 * 200))
+    user = User(username=username, email=f"{username}@example.org", address=address)
+    user.registered_at, user.last_seen_at = registered, rng.choice([visit] * 9 + [None])
+    user.spent_cents = rng.choice([rng.randrange(1, 90_000)] * 4 + [None])
+    user.logins = rng.randrange(40)
+    return user
+
+
+def population() -> list[Country]:
+    """Return 5 countries, 20 cities, 100 addresses, 600 users, the same every time."""
+    rng, countries, cities = random.Random(8), [], dict[str, City]()
+    for name, (people, gdp, towns) in COUNTRIES.items():
+        countries.append(Country(name=name, population=people, gdp_per_capita=gdp))
+        cities |= {town: City(name=town, country=countries[-1]) for town in towns}
+    for city in cities.values():
+        city.addresses = [Address(street=f"Main Street {n}") for n in range(1, 6)]
+    for username, town in SEED.items():
+        person(username, cities[town].addresses[0], rng)
+    elsewhere = [a for city in list(cities.values())[4:] for a in city.addresses]
+    for number in range(len(SEED), USERS):
+        person(f"user{number:03}", elsewhere[number % len(elsewhere)], rng)
+    return countries
+
+
+# region engines
+def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engine:
+    """Return an engine on a file whose transactions are transactions.
+
+    Each takes the write lock when it begins, waiting `timeout` seconds for it: no two
+    can both read and then write. The price: readers wait for writers, too.
+    """
+    # None: the driver itself must neither begin nor commit.
+    arguments = {"timeout": timeout, "isolation_level": None}
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args=arguments, **options)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
+    """Return an engine that lives in one schema, in UTC, and waits for nothing long.
+
+    The server enforces the limits; `connect_timeout` is for the one that is not there.
+    """
+    limits = {"lock": LIMIT, "statement": 6 * LIMIT, "idle_in_transaction_session": 60}
+    flags = [f"-c{name}_timeout={seconds}s" for name, seconds in limits.items()]
+    flags += [f"-csearch_path={schema} -ctimezone=UTC {url.query.get('options', '')}"]
+    arguments = {"options": " ".join(flags), "connect_timeout": 2}
+    return sa.create_engine(url, connect_args=arguments, **options)
+    # endregion engines
+
 
 @dataclass
 class Env:
-    """What every demo receives: which back end answered."""
+    """What every demo receives."""
 
     backend: str
     live: bool
+    folder: Path
+    make: Callable[..., sa.Engine]
+    closing: ExitStack
+
+    def __post_init__(self) -> None:
+        self.engine = self.connect()
+        self.sessions = orm.sessionmaker(self.engine)
+
+    def connect(self, **options: Any) -> sa.Engine:
+        """Open one more engine on the same data, with other options, until the end."""
+        engine = self.make(**options)
+        self.closing.callback(engine.dispose)
+        return engine
+
+    def default_sqlite(self) -> sa.Engine:
+        """Open SQLite as a plain create_engine leaves it: the control of claims."""
+        engine = sa.create_engine(f"sqlite:///{self.folder / uuid4().hex}.db")
+        self.closing.callback(engine.dispose)
+        Base.metadata.create_all(engine)
+        return engine
+
+
+def database_url(address: str) -> sa.URL:
+    """Return the URL with driver, host and port spelled out.
+
+    Raises BadInput, without the text of the URL: what is malformed may be a password.
+    """
+    try:
+        url = sa.make_url(address)
+        sound = 0 < (url.port or 5432) < 65536 and "@" not in (url.database or "")
+    except (exc.ArgumentError, ValueError):
+        sound = False
+    if not sound:
+        example = "postgresql://user:password@host:5432/database"
+        raise BadInput(f"DATABASE_URL is malformed: {example}, a password's @ as %40")
+    # Trap: postgres:// is what many hosts hand out, and SQLAlchemy knows no such name.
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        host, port = url.host or "127.0.0.1", url.port or 5432
+        return url.set(drivername="postgresql+psycopg", host=host, port=port)
+    if url.drivername != "sqlite" or not url.database:
+        ours = "postgresql:// (psycopg 3) or sqlite:///FILE"
+        raise BadInput(f"DATABASE_URL: {url.drivername} is not for this lesson: {ours}")
+    return url
+
+
+def reason_for_silence(url: sa.URL) -> str:
+    """Return why PostgreSQL does not answer, or nothing if it does.
+
+    Sends the eight bytes of an SSLRequest, which is answered before any login by S or
+    N: https://www.postgresql.org/docs/current/protocol-flow.html
+    """
+    try:
+        with socket.create_connection((url.host, url.port), PATIENCE) as line:
+            line.sendall(struct.pack("!ii", 8, 80877103))
+            answer = line.recv(1)
+    except OSError as error:
+        return f"no PostgreSQL at {url.host}:{url.port}: {error.strerror or error}"
+    if answer not in (b"S", b"N"):
+        raise BadInput(f"DATABASE_URL: no PostgreSQL listens at {url.host}:{url.port}")
+    return ""
+
+
+def refusal(error: exc.DBAPIError, url: sa.URL) -> BadInput:
+    """Return the reason in our own words: a driver's may quote a part of the URL."""
+    reasons = {
+        "password": f"refuses the password of user {url.username}",
+        "role ": f"knows no user {url.username}",
+        "database ": f"knows no database {url.database}",
+        "permission denied": f"lets {url.username} create no schema: grant CREATE",
+        "": "refuses this user, database or option",
+    }
+    why = next(reason for word, reason in reasons.items() if word in str(error.args))
+    return BadInput(f"DATABASE_URL: PostgreSQL at {url.host}:{url.port} {why}")
+
+
+def postgres_env(url: sa.URL, folder: Path, stack: ExitStack) -> Env:
+    """Open a new schema of our own, that the stack drops in the end."""
+    schema = f"module8_{uuid4().hex[:12]}"
+    try:
+        env = Env("", True, folder, partial(postgres_engine, url, schema), stack)
+        with env.engine.begin() as connection:
+            version = connection.dialect.server_version_info or (0,)
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    except ModuleNotFoundError as error:
+        raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
+    except exc.DBAPIError as error:
+        raise refusal(error, url) from None
+
+    @stack.callback
+    def drop() -> None:
+        with env.connect().begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+
+    env.backend = f"PostgreSQL {'.'.join(map(str, version))} at {url.host}:{url.port}"
+    if version < (12,):
+        raise BadInput(f"DATABASE_URL: {env.backend} is too old; 12 or newer")
+    return env
+
+
+def sqlite_env(path: Path, backend: str, stack: ExitStack) -> Env:
+    """Open a new file, that the stack removes; BadInput if it cannot be made."""
+    try:
+        path.touch(exist_ok=False)
+    except OSError as error:
+        why = f"{path} cannot be created ({error.strerror}): name a new file"
+        raise BadInput(f"DATABASE_URL: {why}") from None
+    stack.callback(path.unlink)
+    return Env(backend, False, path.parent, partial(sqlite_engine, path), stack)
 
 
 @contextmanager
 def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Open the back end."""
-    yield Env("sqlite, in a temporary file", live=False)
+    """Open PostgreSQL if one is named and answers, else SQLite; fill it; clean up."""
+    address = args.url or setting("DATABASE_URL", DEFAULT_URL * args.require_live)
+    url = None if args.offline or not address else database_url(address)
+    with tempfile.TemporaryDirectory(prefix="module8-") as name, ExitStack() as stack:
+        path, backend = Path(name, "lesson.db"), "sqlite, in a temporary file"
+        if url and url.drivername == "sqlite":
+            path = Path(url.database or "")
+            env = sqlite_env(path, f"sqlite, in {path}", stack)
+        elif url and not (silence := reason_for_silence(url)):
+            env = postgres_env(url, path.parent, stack)
+        else:
+            if url:
+                backend += f" ({silence}; docker compose up -d postgres starts one)"
+            env = sqlite_env(path, backend, stack)
+        Base.metadata.create_all(env.engine)
+        with env.sessions.begin() as session:
+            session.add_all(population())
+            session.flush()
+            session.execute(text("ANALYZE users"))  # the planner knows the sizes
+        yield env
 
 
-# %% 1. A claim
+def refused(kind: type[Exception], work: Callable[[], object]) -> bool:
+    """Tell whether the work fails in just this way."""
+    try:
+        work()
+    except kind:
+        return True
+    return False
+
+
+def save(engine: sa.Engine, row: Base) -> None:
+    """Insert a row, and roll back if that works."""
+    with Session(engine) as session:
+        session.add(row)
+        session.flush()
+
+
+def returned(engine: sa.Engine, kind: Any) -> Any:
+    """Return LATE_EVENING as the database gives it back in this type."""
+    with engine.connect() as connection:
+        return connection.scalars(select(sa.literal(LATE_EVENING, kind))).one()
 
 
 @demo
 def model(env: Env) -> None:
-    """Model: a claim."""
-    table(("country", "users"), ("Ukraine", 3), ("France", 12))
-    check("three users are in Ukraine", env.backend != "")
+    """Model: constraints and instants that hold on both databases"""
+    plain, engine = env.default_sqlite(), env.engine
+    city = partial(City, name="Atlantis", country_id=999)
+    user = partial(User, username="x", email="x", address_id=1)
+    accepted = not refused(exc.IntegrityError, lambda: save(plain, city()))
+    show("sqlite3's default: city of no country", "accepted" if accepted else "refused")
+    orphan = refused(exc.IntegrityError, lambda: save(engine, city()))
+    check("a city needs its country", accepted and orphan)
+    moved, kept = returned(plain, sa.DateTime(timezone=True)), returned(engine, Utc())
+    show("22:30 at -05:00 in a plain column", moved)
+    show("22:30 at -05:00 in a Utc column", kept)
+    check("an instant comes back as that instant", moved != LATE_EVENING == kept)
+    naive = user(registered_at=datetime(2025, 1, 31))
+    naively = refused(exc.StatementError, lambda: save(engine, naive))
+    check("a datetime without a time zone is refused", naively)
+    long = user(username="x" * 81, registered_at=NEW_YEAR)
+    at_length = refused(exc.DBAPIError, lambda: save(engine, long))
+    check("81 letters are too many for a name of 80", at_length)
+
+
+# %% 2. Queries: what a stranger types stays a value
+
+
+# region user-repository
+class UserRepository:
+    """Users of one session, under raiseload: a forgotten eager load is an error."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def _find(self, *where: sa.ColumnElement[bool]) -> list[User]:
+        # contains_eager fills the objects from the joins that the filter needs anyway.
+        path = orm.contains_eager(User.address).contains_eager(Address.city)
+        users = select(User).join(User.address).join(Address.city).join(City.country)
+        users = users.options(path.contains_eager(City.country), raiseload("*"))
+        return list(self.session.scalars(users.where(*where).order_by(User.id)))
+
+    def find_users_by_country(self, country_name: str) -> list[User]:
+        """Return a country's users by id, each with address, city and country."""
+        return self._find(Country.name == country_name)
+
+    def find_users_by_city(self, city_name: str) -> list[User]:
+        """Return a city's users by id, each with address, city and country."""
+        return self._find(City.name == city_name)
+
+    def find_users_by_name_part(self, part: str) -> list[User]:
+        """Return users whose name holds the text in any case; % and _ are letters."""
+        return self._find(User.username.icontains(part, autoescape=True))
+
+    def get_users_with_addresses(self) -> list[User]:
+        """Return all users by id with address, city and country, in one query."""
+        path = orm.joinedload(User.address).joinedload(Address.city)
+        users = select(User).options(path.joinedload(City.country), raiseload("*"))
+        return list(self.session.scalars(users.order_by(User.id)))
+
+    def add(self, user: User) -> None:
+        """Put a new user into the session; the unit of work commits."""
+        self.session.add(user)
+
+    def has_email(self, email: str) -> bool:
+        """Tell whether somebody has this address, in any case."""
+        same = func.count().filter(func.lower(User.email) == email.lower())
+        return self.session.scalars(select(same)).one() > 0
+        # endregion user-repository
+
+    # region statistics
+    def get_user_statistics(self) -> dict[str, float]:
+        """Return counts, mean logins and spending (cents) of all users: one query."""
+        share = func.cume_dist().over(order_by=User.spent_cents).label("share")
+        bought = select(User.spent_cents, share).where(User.spent_cents.is_not(None))
+        curve = bought.subquery()
+
+        def percentile(p: float) -> sa.ScalarSelect[Any]:
+            # percentile_disc, which SQLite lacks: the least value that p of all reach.
+            least = select(func.min(curve.c.spent_cents)).where(curve.c.share >= p)
+            return least.scalar_subquery()
+
+        figures = {
+            "users": func.count(User.id),
+            "active": func.count().filter(User.logins >= ACTIVE),
+            "buyers": func.count(User.spent_cents),
+            "logins_mean": func.avg(User.logins),
+            "logins_min": func.min(User.logins),
+            "logins_max": func.max(User.logins),
+            "spent_total": func.sum(User.spent_cents),
+            "spent_median": percentile(0.5),
+            "spent_p90": percentile(0.9),
+        }
+        row = self.session.execute(select(*figures.values())).one()
+        # Trap: SQL's round(). On PostgreSQL it takes no double, and it rounds halves
+        # otherwise than Python does: round once, here, for both.
+        return dict(zip(figures, (round(float(n), 2) for n in row), strict=True))
+        # endregion statistics
+
+    def get_users_ranked_by_activity(self) -> list[tuple[int, User]]:
+        """Return (rank, user) by logins; users with as many logins share a rank."""
+        rank = func.rank().over(order_by=User.logins.desc())
+        users = select(rank, User).options(raiseload("*")).order_by(rank, User.id)
+        return [(place, user) for place, user in self.session.execute(users)]
+
+
+def find_users_by_city_pasted(session: Session, city_name: str) -> Sequence[Any]:
+    """Do what must not be done: the input becomes a part of the statement."""
+    living = "JOIN addresses a ON a.id = address_id JOIN cities c ON c.id = city_id"
+    query = f"SELECT users.id FROM users {living} WHERE c.name = '{city_name}'"  # noqa: S608
+    return session.execute(text(query)).all()
+
+
+@demo
+def queries(env: Env) -> None:
+    """Queries: what a stranger types stays a value"""
+    attack = "Kyiv' OR '1'='1"
+    with env.sessions() as session:
+        users = UserRepository(session)
+        ukraine = len(users.find_users_by_country("Ukraine"))
+        kyiv = len(users.find_users_by_city("Kyiv"))
+        bound = len(users.find_users_by_city(attack))
+        pasted = len(find_users_by_city_pasted(session, attack))
+        wild = session.scalars(select(User).where(User.username.ilike("%_s%"))).all()
+        literal = [user.username for user in users.find_users_by_name_part("_S")]
+    show("users in Ukraine, in Kyiv", f"{ukraine}, {kyiv}")
+    show(f"users in {attack}", f"{pasted} pasted, {bound} bound")
+    show("user names with _s", f"{len(wild)} as a pattern, {len(literal)} escaped")
+    check("3 users live in Ukraine, 2 of them in Kyiv", (ukraine, kyiv) == (3, 2))
+    check("SQL as a city's name finds nobody", (pasted, bound) == (USERS, 0))
+    check("an underscore is a letter", literal == ["taras_s"] and len(wild) > 1)
+
+
+# %% 3. Loading: one query instead of 126
+
+
+# region budget
+class TooManyQueries(Exception):
+    """Raised when a block sends more statements than its budget."""
+
+
+@contextmanager
+def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
+    """Collect an engine's statements, of all threads; TooManyQueries above `limit`."""
+    sent: list[str] = []
+
+    def note(_c: object, _u: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):  # the driver's own, but for our SQLite
+            sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    if len(sent) > limit:
+        raise TooManyQueries(f"{len(sent)} statements, {limit} allowed: {sent[-1]}")
+    # endregion budget
+
+
+# region loading
+def load_lazy() -> sa.Select[Country]:
+    """Every attribute read later is one more query: 1 + 5 + 20 + 100."""
+    return select(Country)
+
+
+def load_selectin() -> sa.Select[Country]:
+    """Unlike lazy: one query per level, for (up to 500) parents at once."""
+    path = orm.selectinload(Country.cities).selectinload(City.addresses)
+    return select(Country).options(path.selectinload(Address.users), raiseload("*"))
+
+
+def load_joined() -> sa.Select[Country]:
+    """Unlike selectin: one query, that repeats each parent in every child's row."""
+    path = orm.joinedload(Country.cities).joinedload(City.addresses)
+    return select(Country).options(path.joinedload(Address.users), raiseload("*"))
+    # endregion loading
+
+
+def names_below(session: Session, countries: sa.Select[Country]) -> list[str]:
+    """Walk down all four levels and return the names of the users."""
+    # Trap: a joined collection repeats its parent in every row; only unique() folds it.
+    found = session.scalars(countries).unique()
+    cities = [city for country in found for city in country.cities]
+    addresses = [address for city in cities for address in city.addresses]
+    return sorted(user.username for address in addresses for user in address.users)
+
+
+@demo
+def loading(env: Env) -> None:
+    """Loading: 126 queries, or 4, or 1, for the same 600 users"""
+    sent, names = dict[str, int](), set[tuple[str, ...]]()
+    for load in (load_lazy, load_selectin, load_joined):
+        with env.sessions() as session, max_queries(math.inf, env.engine) as statements:
+            names.add(tuple(names_below(session, load())))
+        sent[load.__name__] = len(statements)
+    table(("loading", "queries"), *sent.items())
+    with env.engine.connect() as connection:
+        rows = connection.exec_driver_sql(str(load_joined().compile(env.engine))).all()
+    show("rows of the joined query", f"{len(rows)}, each repeats its country")
+    check("126 queries lazy, 4 selectin, 1 joined", [*sent.values()] == [126, 4, 1])
+    same = len(names) == 1 and len(names.pop()) == USERS
+    check("all three find the same 600 users", same)
+
+    def within_4(load: Callable[[], sa.Select[Country]]) -> None:
+        with env.sessions() as session, max_queries(4, env.engine):
+            names_below(session, load())
+
+    within_4(load_selectin)
+    over = refused(TooManyQueries, lambda: within_4(load_lazy))
+    check("a budget of 4 queries stops the lazy loop", over)
+    with env.sessions() as session:
+        user = UserRepository(session).get_users_with_addresses()[0]
+        lazily = refused(exc.InvalidRequestError, lambda: user.address.users)
+        check("a repository's user raises instead of loading on the sly", lazily)
+
+
+# %% 4. Statistics: equal to plain Python, to the cent
+
+
+# region country-repository
+class CountryRepository:
+    """Countries of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def get_all_countries_with_cities(self) -> list[Country]:
+        """Return all countries by name with their cities, in two queries."""
+        eager = orm.selectinload(Country.cities), raiseload("*")
+        countries = select(Country).options(*eager).order_by(Country.name)
+        return list(self.session.scalars(countries))
+
+    def get_country_statistics(self) -> list[tuple[str, int, int, int]]:
+        """Return (name, cities, users, cents spent) by name, users or not."""
+        # Trap: joins multiply. A city counts once per user unless it is DISTINCT.
+        cities, users = func.count(City.id.distinct()), func.count(User.id)
+        spent = func.coalesce(sa.cast(func.sum(User.spent_cents), sa.BigInteger), 0)
+        figures = select(Country.name, cities, users, spent).outerjoin(Country.cities)
+        figures = figures.outerjoin(City.addresses).outerjoin(Address.users)
+        grouped = figures.group_by(Country.name).order_by(Country.name)
+        return list(self.session.execute(grouped))
+        # endregion country-repository
+
+
+def plain_statistics(users: Sequence[User]) -> list[float]:
+    """Compute get_user_statistics in plain Python; percentiles by nearest rank."""
+    logins = [user.logins for user in users]
+    spent = sorted(user.spent_cents for user in users if user.spent_cents is not None)
+    counts = [len(users), sum(n >= ACTIVE for n in logins), len(spent)]
+    mean = round(sum(logins) / len(logins), 2)
+    ranks = [math.ceil(len(spent) * p) - 1 for p in (0.5, 0.9)]
+    middle = [mean, min(logins), max(logins), sum(spent)]
+    return [*counts, *middle, *(spent[rank] for rank in ranks)]
+
+
+@demo
+def statistics(env: Env) -> None:
+    """Statistics: one query, equal to plain Python on the same rows"""
+    with env.sessions() as session:
+        users = UserRepository(session).get_users_with_addresses()
+        figures = UserRepository(session).get_user_statistics()
+        countries = CountryRepository(session).get_country_statistics()
+        joined = select(func.count(City.id)).join(City.addresses).join(Address.users)
+        naive = session.scalars(joined).one()
+    for name, value in figures.items():
+        show(name, value)
+    table(("country", "cities", "users", "cents spent"), *countries)
+    show("cities, if the join counts them", naive)
+    expected = []
+    for name, (*_, towns) in sorted(COUNTRIES.items()):
+        spent = [u.spent_cents or 0 for u in users if u.address.city.name in towns]
+        expected.append((name, len(towns), len(spent), sum(spent)))
+    same = [*figures.values()] == plain_statistics(users)
+    check("user statistics equal plain Python", same)
+    check("country statistics equal plain Python", countries == expected)
+
+
+# %% 5. Ranking and cohorts: window functions, NULLs and months
+
+
+# region analytics
+class Cohort(NamedTuple):
+    """Users who registered in a month of UTC, and how many were last seen when."""
+
+    month: int  # counted from year 0
+    last_seen: dict[int | None, int]  # users by whole months later; None: never
+
+    def retained(self, months: int) -> int:
+        """Count the users who were seen that many months later, or after."""
+        lags = (lag for lag in self.last_seen if lag is not None and lag >= months)
+        return sum(self.last_seen[lag] for lag in lags)
+
+
+def sql_month(instant: Any) -> sa.ColumnElement[int]:
+    """Return the month of an instant, counted from year 0, on both databases."""
+    month = sa.extract("year", instant) * 12 + sa.extract("month", instant) - 1
+    return sa.cast(month, sa.Integer)
+
+
+class DataScienceAnalytics:
+    """Questions about users, each answered by one query."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def get_user_distribution_by_country(self) -> list[tuple[str, int, float]]:
+        """Return (country, users, percent of all users), the largest first."""
+        n = func.count(User.id)
+        users = select(Country.name, n, 100.0 * n / func.sum(n).over())
+        users = users.outerjoin(Country.cities).outerjoin(City.addresses)
+        users = users.outerjoin(Address.users).group_by(Country.name)
+        rows = self.session.execute(users.order_by(n.desc(), Country.name))
+        return [(name, n, round(float(percent), 2)) for name, n, percent in rows]
+
+    def get_user_metrics_by_registration_cohort(self) -> list[Cohort]:
+        """Return the cohorts in the order of their months."""
+        start = sql_month(User.registered_at)
+        lag = sql_month(User.last_seen_at) - start
+        counts = select(start, lag, func.count()).group_by(start, lag).order_by(start)
+        cohorts: dict[int, dict[int | None, int]] = {}
+        for month, months_later, users in self.session.execute(counts):
+            cohorts.setdefault(month, {})[months_later] = users
+        return [Cohort(*item) for item in cohorts.items()]
+
+    def identify_high_value_users(self, tiles: int = 10) -> list[User]:
+        """Return the first of `tiles` equal parts of all users by spending."""
+        # Trap: a NULL is the greatest value on PostgreSQL and the least on SQLite.
+        order = User.spent_cents.desc().nulls_last(), User.id
+        tile = func.ntile(tiles).over(order_by=order).label("tile")
+        ranked = select(User.id, tile).subquery()
+        users = select(User).join(ranked, ranked.c.id == User.id).order_by(*order)
+        top = users.where(ranked.c.tile == 1, User.spent_cents.is_not(None))
+        return list(self.session.scalars(top.options(raiseload("*"))))
+        # endregion analytics
+
+
+def plain_cohorts(users: Sequence[User]) -> list[Cohort]:
+    """Compute the cohorts in plain Python."""
+    cohorts: dict[int, Counter[int | None]] = {}
+    for user in sorted(users, key=lambda user: user.registered_at):
+        start, end = user.registered_at, user.last_seen_at
+        lag = (end.year - start.year) * 12 + end.month - start.month if end else None
+        cohorts.setdefault(start.year * 12 + start.month - 1, Counter())[lag] += 1
+    return [Cohort(*item) for item in cohorts.items()]
+
+
+@demo
+def ranking(env: Env) -> None:
+    """Ranking and cohorts: ties, NULLs and months as plain Python has them"""
+    cents = User.spent_cents
+    with env.sessions() as session:
+        users = UserRepository(session).get_users_with_addresses()
+        ranked = UserRepository(session).get_users_ranked_by_activity()
+        analytics = DataScienceAnalytics(session)
+        top = analytics.identify_high_value_users()
+        cohorts = analytics.get_user_metrics_by_registration_cohort()
+        shares = analytics.get_user_distribution_by_country()
+        by_cents = select(cents).order_by(cents.desc()), select(cents).order_by(cents)
+        ends = [session.scalar(ordered) for ordered in by_cents]
+    first = ((rank, user.username, user.logins) for rank, user in ranked[:3])
+    table(("rank", "user", "logins"), *first)
+    logins = [user.logins for user in users]
+    places = [1 + sum(n > user.logins for n in logins) for _, user in ranked]
+    check("users with as many logins share a rank", [r for r, _ in ranked] == places)
+    show("the spending list, one way, begins", "with NULL" if None in ends else ends)
+    rich = sorted(users, key=lambda user: (-(user.spent_cents or 0), user.id))
+    check("the top tenth are those who spent most", None in ends and top == rich[:60])
+    header, rows = ("cohort", "users", "seen", "1", "3", "6 months later"), []
+    for cohort in cohorts[:3]:
+        size, month = sum(cohort.last_seen.values()), f"2025-{cohort.month % 12 + 1:02}"
+        rows.append((month, size, *(cohort.retained(k) for k in (0, 1, 3, 6))))
+    table(header, *rows)
+    same = cohorts == plain_cohorts(users)
+    check("cohorts equal plain Python, in months of UTC", same)
+    lived = Counter(user.address.city.country.name for user in users)
+    check("the shares count everybody", {name: n for name, n, _ in shares} == lived)
+
+
+# %% 6. Transactions: what is not committed was never there
+
+
+# region unit-of-work
+class UnitOfWork:
+    """One transaction and its repositories; without commit() it leaves nothing."""
+
+    def __init__(self, sessions: Callable[[], Session]) -> None:
+        self.session = sessions()
+        self.users = UserRepository(self.session)
+        self.commit = self.session.commit
+
+    def __enter__(self) -> UnitOfWork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()  # rolls back what is not committed
+
+
+class Users(Protocol):
+    """What registering needs: a UserRepository has it, and so has a fake."""
+
+    def add(self, user: User) -> None: ...  # noqa: D102
+    def has_email(self, email: str) -> bool: ...  # noqa: D102
+
+
+class FakeUsers(list[User]):
+    """Users in a list, to test a rule without a database."""
+
+    add = list.append
+
+    def has_email(self, email: str) -> bool:
+        """Tell whether somebody has this address, in any case."""
+        return any(user.email.lower() == email.lower() for user in self)
+
+
+def register(users: Users, username: str, email: str) -> None:
+    """Add a new user, at the first address; ValueError if the email is taken."""
+    # Trap: two at once both pass this test. The UNIQUE constraint is what holds; the
+    # test is there for its message.
+    if users.has_email(email):
+        raise ValueError(f"{email} is taken")
+    now = datetime.now(UTC)
+    users.add(User(username=username, email=email, registered_at=now, address_id=1))
+    # endregion unit-of-work
+
+
+def left_after_rollback(engine: sa.Engine) -> tuple[int, int]:
+    """Roll back a released SAVEPOINT and a CREATE TABLE; count what is left of each."""
+    with Session(engine) as session:
+        with session.begin_nested():
+            session.execute(insert(Tally).values(name="inner"))
+        session.execute(text("CREATE TABLE leftover (n INTEGER)"))
+        session.rollback()
+        inner = session.scalars(select(Tally).where(Tally.name == "inner")).all()
+    return len(inner), int(sa.inspect(engine).has_table("leftover"))
+
+
+def new_users(env: Env) -> int:
+    """Count who registered after the population, and remove them."""
+    new = sa.delete(User).where(User.id > USERS).returning(User.id)
+    with env.sessions.begin() as session:
+        return len(session.scalars(new).all())
+
+
+@demo
+def transactions(env: Env) -> None:
+    """Transactions: what is not committed was never there"""
+    good, bad = ("anna", "anna@example.org"), ("olena", "new@example.org")  # name taken
+    left = {}
+    with suppress(exc.IntegrityError):
+        for user in (good, bad):
+            with UnitOfWork(env.sessions) as uow:
+                register(uow.users, *user)
+                uow.commit()
+    left["half failed, a commit each"] = new_users(env)
+    with suppress(exc.IntegrityError), UnitOfWork(env.sessions) as uow:
+        for user in (good, bad):
+            register(uow.users, *user)
+        uow.commit()
+    left["half failed, one unit of work"] = new_users(env)
+    with UnitOfWork(env.sessions) as uow:
+        register(uow.users, *good)
+        uow.session.flush()
+    left["written, not committed"] = new_users(env)
+    with UnitOfWork(env.sessions) as uow:
+        register(uow.users, *good)
+        uow.commit()
+        taken = refused(ValueError, lambda: register(uow.users, "x", good[1].upper()))
+    left["committed"] = new_users(env)
+    table(("new users", "left"), *left.items())
+    check("only what is committed stays", [*left.values()] == [1, 0, 0, 1])
+    with max_queries(0, env.engine):
+        fake = FakeUsers()
+        register(fake, *good)
+        same = refused(ValueError, lambda: register(fake, "x", good[1].upper()))
+    check("the rule is the same on a fake, without a query", taken and same)
+    rows = left_after_rollback(env.default_sqlite()), left_after_rollback(env.engine)
+    header = ("left after rollback", "SAVEPOINT", "DDL")
+    table(header, ("sqlite3's defaults", *rows[0]), ("this engine", *rows[1]))
+    check("a rollback takes SAVEPOINTs and tables along", rows == ((1, 1), (0, 0)))
+
+
+# %% 7. Concurrency: lost updates, write skew, deadlocks
+
+# region retry
+Sessions = Callable[[], Session]
+RETRIED = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+
+
+def is_transient(error: exc.DBAPIError) -> bool:
+    """Tell whether the same transaction may succeed if it is run again.
+
+    https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html;
+    SQLite's "database is locked" is https://www.sqlite.org/rescode.html#busy
+    """
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorname.startswith("SQLITE_BUSY")
+    return getattr(error.orig, "sqlstate", None) in RETRIED
+
+
+def run_transaction(
+    sessions: Sessions, work: Callable[[Session], T], attempts: int = 20
+) -> T:
+    """Run the whole unit of work in a transaction; again if others were in its way.
+
+    `work` decides from what it reads, so it reads again: never retry one statement. It
+    has no effect outside its session, for it may run `attempts` (at least 1) times. The
+    waits are random, up to 2 ms * 2**attempt and 250 ms ("full jitter", Brooker, AWS
+    2015). Any other error, and the last transient one, is raised as it is.
+    """
+    for attempt in itertools.count(1):
+        try:
+            with sessions() as session, session.begin():
+                return work(session)
+        except exc.DBAPIError as error:
+            if attempt >= attempts or not is_transient(error):
+                raise
+        time.sleep(random.uniform(0, min(0.25, 0.002 * 2**attempt)))
+    raise AssertionError("itertools.count never ends")
+    # endregion retry
+
+
+# region increments
+Work = Callable[[], object]
+CLICKS = select(Tally.n).where(Tally.name == "clicks")
+WRITE = update(Tally).where(Tally.name == "clicks")
+
+
+def increment_naive(sessions: Sessions, pause: Work) -> None:
+    """Read, think, write: what a web form does."""
+    with sessions() as session:
+        n = session.scalars(CLICKS).one()
+    pause()
+    with sessions() as session, session.begin():
+        session.execute(WRITE.values(n=n + 1))
+
+
+def increment_atomic(sessions: Sessions, pause: Work) -> None:
+    """Unlike naive: the database reads and writes in one statement."""
+    pause()
+    with sessions() as session, session.begin():
+        session.execute(WRITE.values(n=Tally.n + 1))
+
+
+def increment_versioned(sessions: Sessions, pause: Work) -> None:
+    """Unlike atomic: may think, holding no lock; who is late reads again."""
+    stale = True
+    while stale:
+        with sessions() as session:
+            tally = session.get_one(Tally, "clicks")
+        pause()
+        with suppress(StaleDataError), sessions() as session, session.begin():
+            session.add(tally)
+            tally.n += 1
+            session.flush()
+            stale = False
+
+
+def increment_in_one(
+    sessions: Sessions, pause: Work, lock: bool = False, attempts: int = 1
+) -> None:
+    """Unlike versioned: thinks in the transaction. `lock`: others wait meanwhile."""
+
+    def work(session: Session) -> None:
+        n = session.scalars(CLICKS.with_for_update() if lock else CLICKS).one()
+        pause()
+        session.execute(WRITE.values(n=n + 1))
+
+    run_transaction(sessions, work, attempts)
+    # endregion increments
+
+
+def race(works: Sequence[Work], rounds: int = 1) -> Counter[str]:
+    """Run each work in its thread, all together in every round; count the outcomes."""
+    start, ends = threading.Barrier(len(works)), Counter[str]()
+
+    def run(work: Work) -> None:
+        for _ in range(rounds):
+            start.wait(LIMIT)
+            try:
+                work()
+                ends["ok"] += 1
+            except exc.DBAPIError as error:
+                ends[type(error).__name__] += 1
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        list(threads.map(run, works))
+    return ends
+
+
+def clicks_after(engine: sa.Engine, increment: Callable[..., None], pause: Work) -> int:
+    """Let 4 threads increment 25 times each; return the number that comes out."""
+    sessions = orm.sessionmaker(engine)
+    with sessions.begin() as session:
+        session.merge(Tally(name="clicks", n=0))
+    race([partial(increment, sessions, pause)] * 4, rounds=25)
+    with sessions() as session:
+        return session.scalars(CLICKS).one()
+
+
+def strict_engine(env: Env) -> sa.Engine:
+    """Return an engine that refuses at once what could go wrong."""
+    if env.live:
+        return env.connect(isolation_level="SERIALIZABLE")
+    return env.connect(timeout=0.001)
+
+
+def show_increments(env: Env) -> None:
+    """Count what is left of 100 increments."""
+    meet = partial(threading.Barrier(4).wait, LIMIT)  # all have read, none has written
+    think = partial(time.sleep, 0.001)  # where a lock keeps the others from meeting
+    strict, in_one = strict_engine(env), increment_in_one
+    clicks = {
+        "naive": clicks_after(env.engine, increment_naive, meet),
+        "in one, sqlite3's defaults": clicks_after(env.default_sqlite(), in_one, meet),
+        "atomic": clicks_after(env.engine, increment_atomic, think),
+        "versioned": clicks_after(env.engine, increment_versioned, think),
+        "locked": clicks_after(env.engine, partial(in_one, lock=True), think),
+        "retried": clicks_after(strict, partial(in_one, attempts=20), think),
+    }
+    table(("increment", "of 100"), *clicks.items())
+    unretried = clicks_after(strict, in_one, think)
+    show("retried, without the retry", "fewer" if unretried < 100 else unretried)
+    unsafe = list(clicks.values())[:2]
+    check("read, think, write loses updates", max(unsafe) < 100)
+    for name in ("atomic", "versioned", "locked"):
+        check(f"{name}: 100 of 100", clicks[name] == 100)
+    check("retried: 100 of 100", clicks["retried"] == 100 > unretried)
+
+
+def show_retry_limits(env: Env) -> None:
+    """Count how often a unit of work runs that cannot succeed."""
+    runs = Counter[str]()
+    raise_conflict = "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"
+
+    def conflict(session: Session) -> None:
+        runs["conflict"] += 1
+        session.execute(text(raise_conflict if env.live else "SELECT 1"))
+
+    def mistake(session: Session) -> None:
+        runs["mistake"] += 1
+        session.execute(insert(City).values(name="Atlantis", country_id=999))
+
+    sessions = orm.sessionmaker(strict_engine(env))
+    with env.engine.begin():  # SQLite: holds the lock that `conflict` wants
+        refused(exc.OperationalError, lambda: run_transaction(sessions, conflict, 3))
+    refused(exc.IntegrityError, lambda: run_transaction(env.sessions, mistake, 3))
+    show("runs of at most 3", ", ".join(f"{name} {n}" for name, n in runs.items()))
+    check("only a conflict is retried, not for ever", [*runs.values()] == [3, 1])
+
+
+ON_CALL = ("Ann on call", "Bob on call")
+
+
+def set_tallies(env: Env, n: int, *names: str) -> None:
+    """Set numbers, whether they are there or not."""
+    with env.sessions.begin() as session:
+        for name in names:
+            session.merge(Tally(name=name, n=n))
+
+
+def doctors_left(env: Env, level: str) -> tuple[int, int]:
+    """Let each doctor go home if another stays; return who stays, and Ann's attempts.
+
+    Bob's whole transaction runs between Ann's decision and her own write.
+    """
+    on_call, attempts = select(func.sum(Tally.n)).where(Tally.name.in_(ON_CALL)), []
+
+    def leave(session: Session, name: str, meanwhile: Work = bool) -> None:
+        others = session.scalars(on_call).one() > 1
+        meanwhile()
+        if others:
+            session.execute(update(Tally).where(Tally.name == name).values(n=0))
+
+    def ann(session: Session) -> None:
+        attempts.append("Ann")
+        leave(session, ON_CALL[0], lambda: run_transaction(sessions, bob))
+
+    def bob(session: Session) -> None:
+        leave(session, ON_CALL[1])
+
+    set_tallies(env, 1, *ON_CALL)
+    sessions = orm.sessionmaker(env.connect(isolation_level=level))
+    run_transaction(sessions, ann)
+    with sessions() as session:
+        return session.scalars(on_call).one(), len(attempts)
+
+
+def deadlock(env: Env, attempts: int) -> Counter[str]:
+    """Let two transactions lock two rows in opposite order; count the outcomes."""
+    each_holds_one = threading.Barrier(2)
+
+    def transfer(names: Sequence[str]) -> None:
+        meetings = [each_holds_one.wait]
+
+        def work(session: Session) -> None:
+            for name in names:
+                session.execute(update(Tally).where(Tally.name == name).values(n=1))
+                while meetings:
+                    meetings.pop()(LIMIT)
+
+        run_transaction(env.sessions, work, attempts)
+
+    set_tallies(env, 1, *ON_CALL)
+    return race([partial(transfer, ON_CALL), partial(transfer, ON_CALL[::-1])])
+
+
+@demo
+def concurrency(env: Env) -> None:
+    """Concurrency: 100 increments are 100, and a conflict is retried as a whole"""
+    show_increments(env)
+    show_retry_limits(env)
+    if not env.live:
+        raise Skip("write skew and deadlock: SQLite runs one writer at a time")
+    levels = "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"
+    left = {level: doctors_left(env, level) for level in levels}
+    table(("level", "on call", "attempts"), *((k, *v) for k, v in left.items()))
+    stays = [*left.values()] == [(0, 1), (0, 1), (1, 2)]
+    check("a doctor stays on call, at SERIALIZABLE only", stays)
+    ends = deadlock(env, attempts=1), deadlock(env, attempts=20)
+    show("a deadlock, without a retry", dict(sorted(ends[0].items())))
+    check("retried, a deadlock ends well", ends[0]["ok"] == 1 and ends[1] == {"ok": 2})
+
+
+# %% 8. Pool: few connections, no endless wait, recovery
+
+# region pool
+# Trap: raising these until the error is gone. max_connections of the server is for all
+# processes together, and the error mostly means a session that nobody closed.
+POOL = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.1, "pool_pre_ping": True}
+# endregion pool
+PID = text("SELECT pg_backend_pid()")
+
+
+def use(engine: sa.Engine) -> str:
+    """Use a connection once; return how that ends."""
+    try:
+        with engine.connect() as connection:
+            connection.execute(select(1))
+    except exc.DBAPIError as error:
+        return "lost" if error.connection_invalidated else type(error).__name__
+    return "ok"
+
+
+def fourth_use(engine: sa.Engine) -> str:
+    """Use a connection while three are checked out; return how that ends."""
+    try:
+        with engine.connect(), engine.connect(), engine.connect():
+            return use(engine)
+    except exc.TimeoutError as error:
+        return f"code {error.code}"
+
+
+def end_backend(env: Env, pid: int) -> None:
+    """End a connection's server process, as a failover or an administrator does."""
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :pid"
+    deadline = time.monotonic() + LIMIT
+    with env.engine.connect() as admin:
+        while admin.scalar(text(end), {"pid": pid}) and time.monotonic() < deadline:
+            admin.rollback()  # a transaction sees one list of processes
+
+
+def uses_after_end(env: Env, pre_ping: bool) -> tuple[str, str]:
+    """End the server process of an idle connection; return how its next uses end."""
+    engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
+    with engine.connect() as connection:
+        pid = connection.scalars(PID).one()
+    end_backend(env, pid)
+    return use(engine), use(engine)
+
+
+def half_a_transaction(env: Env) -> tuple[bool, int, str]:
+    """End the server process between two writes: (error, rows left, next use)."""
+    engine = env.connect(**POOL)
+
+    def transaction() -> None:
+        with engine.begin() as connection:
+            connection.execute(insert(Tally).values(name="first half"))
+            end_backend(env, connection.scalars(PID).one())
+            connection.execute(insert(Tally).values(name="other half"))
+
+    error = refused(exc.OperationalError, transaction)
+    with env.sessions() as session:
+        left = session.scalars(select(Tally).where(Tally.name.endswith(" half"))).all()
+    return error, len(left), use(engine)
+
+
+@demo
+def pool(env: Env) -> None:
+    """Pool: few connections, an error instead of an endless wait, recovery"""
+    rows, kinds = (
+        [],
+        {"no pool": {"poolclass": sa.NullPool}, "POOL": dict[str, Any](POOL)},
+    )
+    for name, options in kinds.items():
+        engine, opened = env.connect(**options), Counter[str]()
+        event.listen(engine, "connect", lambda *_, seen=opened: seen.update(["one"]))
+        for _ in range(20):
+            use(engine)
+        rows.append((name, opened["one"], fourth_use(engine)))
+    table(("", "connections for 20 uses", "the fourth of three at once"), *rows)
+    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1])
+    ends = [end for *_, end in rows]
+    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"])
+    if not env.live:
+        raise Skip("killed back ends: SQLite runs in this process")
+    uses = [uses_after_end(env, pre_ping) for pre_ping in (False, True)]
+    header = ("back end killed while idle", "next use", "then")
+    table(header, ("pool_pre_ping=False", *uses[0]), ("pool_pre_ping=True", *uses[1]))
+    unseen = uses == [("lost", "ok"), ("ok", "ok")]
+    check("pre_ping replaces a dead connection unseen", unseen)
+    half = half_a_transaction(env)
+    check("a transaction dies as a whole, the next one lives", half == (True, 0, "ok"))
+
+
+# %% 9. Bulk: fewer statements in, less memory out, pages that do not slip
+
+READINGS = Base.metadata.tables["readings"]
+Rows = list[dict[str, Any]]
+Load = Callable[[Session, Rows], None]
+
+
+# region ladder
+def load_each(session: Session, rows: Rows) -> None:
+    """Commit every row."""
+    for row in rows:
+        session.add(Reading(**row))
+        session.commit()
+
+
+def load_objects(session: Session, rows: Rows) -> None:
+    """Unlike each: one flush; every object still wants its id back."""
+    session.add_all(Reading(**row) for row in rows)
+
+
+def load_values(session: Session, rows: Rows) -> None:
+    """Unlike objects: no ids, but long statements, compiled anew each time."""
+    for i in range(0, len(rows), CHUNK):
+        session.execute(insert(Reading).values(rows[i : i + CHUNK]))
+
+
+def load_returning(session: Session, rows: Rows) -> None:
+    """Unlike values: compiled once and sent in chunks, ids and all."""
+    session.scalars(insert(Reading).returning(Reading.id), rows).all()
+
+
+def load_many(session: Session, rows: Rows) -> None:
+    """Unlike returning: no ids, so the driver takes all rows in one executemany."""
+    session.execute(insert(Reading), rows)
+
+
+def load_core(session: Session, rows: Rows) -> None:
+    """Unlike many: past the ORM."""
+    session.connection().execute(READINGS.insert(), rows)
+
+
+def load_copy(session: Session, rows: Rows) -> None:
+    """Unlike core: no INSERT at all, but a stream of rows. PostgreSQL only."""
+    cursor: Any = session.connection().connection.cursor()
+    with cursor.copy("COPY readings (sensor, value) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row((row["sensor"], row["value"]))
+            # endregion ladder
+
+
+def loaded(env: Env, load: Load, count: int) -> tuple[int, float]:
+    """Load rows into the emptied table; return statements and seconds.
+
+    Raises AssertionError unless all of them are there afterwards.
+    """
+    rows = [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(count)]
+    with env.sessions() as session:
+        session.execute(READINGS.delete())
+        session.commit()
+        with max_queries(math.inf, env.engine) as sent:
+            start = time.perf_counter()
+            load(session, rows)
+            session.commit()
+            seconds = time.perf_counter() - start
+        if session.scalars(select(func.count(Reading.id))).one() != count:
+            raise AssertionError(f"{load.__name__} lost rows")
+    return len(sent), seconds
+
+
+def show_ladder(env: Env) -> None:
+    """Load the same rows in every way, and count the statements."""
+    chunks, few, base, rows = math.ceil(ROWS / CHUNK), ROWS // 50, 0.0, []
+    ways: dict[Load, int] = {load_each: few, load_objects: chunks if env.live else ROWS}
+    ways |= {load_values: chunks, load_returning: chunks, load_many: 1, load_core: 1}
+    screen = Console(stderr=True)
+    for load in track(ways, "loading", console=screen, transient=True):
+        count = few if load is load_each else ROWS
+        sent, seconds = loaded(env, load, count)
+        rows.append((load.__name__, count, sent))
+        base = base or count / seconds
+        aside(f"{load.__name__:<15} {count / seconds / base:>6,.1f} x rows per second")
+    table(("way", "rows", "statements"), *rows)
+    expected = [*ways.values()]
+    check(
+        "a statement per row, per chunk, or for all", [n for *_, n in rows] == expected
+    )
+
+
+def show_copy(env: Env) -> None:
+    """Time COPY against the best INSERT: three turns, the best of each."""
+    seconds = [[loaded(env, f, ROWS)[1] for f in (load_core, load_copy)] for _ in "123"]
+    core, copy = map(min, zip(*seconds, strict=True))
+    aside(f"COPY is {core / copy:.1f} x as fast as Core's executemany")
+    check("COPY is at least 4 x as fast as executemany", core >= 4 * copy)
+
+
+def peak_bytes(read: Work) -> int:
+    """Return the peak of what Python allocates while it reads."""
+    read()  # once before: what gets compiled and cached is not this reading's
+    tracemalloc.start()
+    try:
+        read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def show_streaming(env: Env) -> None:
+    """Read all entities at once and in a stream; compare the peaks of memory."""
+    loaded(env, load_core, ROWS)
+
+    def total(**options: int) -> int:
+        with env.sessions() as session:
+            found = session.scalars(select(Reading).execution_options(**options))
+            return sum(r.value for r in (found if options else found.all()))
+
+    stream = partial(total, yield_per=ROWS // 50)
+    peaks = peak_bytes(total), peak_bytes(stream)
+    aside(f"peaks: all() {peaks[0] / 1e6:.1f} MB, yield_per {peaks[1] / 1e6:.2f} MB")
+    tenth = total() == stream() and peaks[1] * 10 <= peaks[0]
+    check("a stream takes at most a tenth of the memory of all()", tenth)
+
+
+# region upsert
+def count_hit(session: Session, name: str) -> Tally:
+    """Insert a number or add one to it in one statement; return it as it is now."""
+    dialects = {"postgresql": postgresql, "sqlite": sqlite}
+    # Trap: onupdate= is not applied here, and without populate_existing an object that
+    # the session holds already stays as it was.
+    changes = {"n": Tally.n + 1, "version": Tally.version + 1}
+    dialect: Any = dialects[session.get_bind().dialect.name]
+    new = dialect.insert(Tally).values(name=name, n=1)
+    upsert = new.on_conflict_do_update(index_elements=[Tally.name], set_=changes)
+    fresh = upsert.returning(Tally).execution_options(populate_existing=True)
+    return session.execute(fresh).scalar_one()  # type: ignore[no-any-return]
+    # endregion upsert
+
+
+def show_upsert(env: Env) -> None:
+    """Let eight threads count the first hits of a page."""
+    meet = partial(threading.Barrier(8).wait, LIMIT)
+
+    def insert_if_absent() -> None:
+        with env.sessions() as session:
+            absent = session.get(Tally, "page 1") is None
+        meet()
+        with env.sessions.begin() as session:
+            session.add_all([Tally(name="page 1", n=1)] * absent)
+
+    def upsert() -> None:
+        with env.sessions.begin() as session:
+            count_hit(session, "page 2")
+
+    naive, safe = race([insert_if_absent] * 8), race([upsert] * 8)
+    with env.sessions.begin() as session:
+        hits = session.get_one(Tally, "page 2").n
+        session.execute(sa.delete(Tally).where(Tally.name.like("page %")))
+    show("8 hits, check then insert", f"{naive['ok']} ok, the others IntegrityError")
+    check("8 racing upserts count 8 hits", naive["ok"] == 1 and safe["ok"] == hits == 8)
+
+
+# region paging
+IN_ORDER = select(User.registered_at, User.id).order_by(User.registered_at, User.id)
+
+
+def page_by_offset(number: int) -> sa.Select[datetime, int]:
+    """Skip the pages before: the database reads them all again."""
+    return IN_ORDER.limit(PAGE).offset(number * PAGE)
+
+
+def page_by_key(last: tuple[datetime, int]) -> sa.Select[datetime, int]:
+    """Unlike offset: go on behind the last row seen, straight from the index."""
+    # Trap: without the id, users of the same instant get lost between two pages.
+    return IN_ORDER.where(sa.tuple_(User.registered_at, User.id) > last).limit(PAGE)
+    # endregion paging
+
+
+def visits(session: Session, by_key: bool) -> list[int]:
+    """Page through all users, while one more registers after the first page."""
+    seen, day = [(NEW_YEAR - timedelta(days=2), 0)], timedelta(days=1)
+    for number in range(USERS // PAGE + 1):
+        page = page_by_key(seen[-1]) if by_key else page_by_offset(number)
+        seen += [(at, key) for at, key in session.execute(page)]
+        if number == 0:
+            early = User(username="early", email="early", registered_at=NEW_YEAR - day)
+            early.address_id = 1
+            session.add(early)
+    session.rollback()
+    return [key for _, key in seen[1:]]
+
+
+def plan(session: Session, statement: sa.Select[Any, Any]) -> str:
+    """Return how the database would run a statement."""
+    sql = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+    explain = "EXPLAIN QUERY PLAN" if sql.dialect.name == "sqlite" else "EXPLAIN"
+    rows = session.connection().exec_driver_sql(f"{explain} {sql}")
+    return " ".join(str(row[-1]) for row in rows)
+
+
+def show_paging(env: Env) -> None:
+    """Page by OFFSET and by key, and ask the database how it finds a page."""
+    with env.sessions() as session:
+        offset, key = visits(session, by_key=False), visits(session, by_key=True)
+        by_logins = page_by_offset(1).order_by(None).order_by(User.logins)
+        plans = plan(session, by_logins), plan(session, page_by_key((NEW_YEAR, 0)))
+    pages = {"OFFSET": offset, "key": key}.items()
+    header = ("600 users paged by", "visits", "users")
+    table(header, *((by, len(ids), len(set(ids))) for by, ids in pages))
+    once = len(key) == len(set(key)) == USERS
+    check("pages by key slip for nobody", once and len(offset) > len(set(offset)))
+    indexed = ["ix_users_registered_at_id" in plan for plan in plans]
+    check("an index finds the page by key", indexed == [False, True])
+
+
+@demo
+def bulk(env: Env) -> None:
+    """Bulk: fewer statements in, less memory out, pages that do not slip"""
+    show_ladder(env)
+    show_streaming(env)
+    show_upsert(env)
+    show_paging(env)
+    if not env.live:
+        raise Skip("COPY: SQLite is in this process, there is no wire to save")
+    show_copy(env)
+
+
+# %% 10. Migration: expand, backfill, contract
+
+
+def members(*columns: sa.Column[Any]) -> sa.MetaData:
+    """Return the metadata of one table with these columns besides its id."""
+    metadata = sa.MetaData(naming_convention=Base.metadata.naming_convention)
+    sa.Table(
+        "members", metadata, sa.Column("id", sa.Integer, primary_key=True), *columns
+    )
+    return metadata
+
+
+FIRST, LAST = ("first_name", "last_name")
+BEFORE = members(sa.Column("full_name", NAME, nullable=False))
+AFTER = members(*(sa.Column(name, NAME, nullable=False) for name in (FIRST, LAST)))
+
+
+# region migration
+def expand(op: Operations) -> None:
+    """Add what the new code needs; the old code does not notice."""
+    op.add_column("members", sa.Column(FIRST, NAME))
+    op.add_column("members", sa.Column(LAST, NAME))
+
+
+def backfill(engine: sa.Engine, size: int = 100) -> int:
+    """Fill the new columns, `size` rows per transaction; return the transactions.
+
+    May be stopped and run again: it goes on where a last name is missing.
+    """
+    # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
+    m = sa.Table("members", sa.MetaData(), autoload_with=engine)
+    missing = select(m.c.id, m.c.full_name).where(m.c.last_name.is_(None)).limit(size)
+    fill = m.update().where(m.c.id == sa.bindparam("key"))
+    for done in itertools.count():
+        with engine.begin() as connection:
+            rows = connection.execute(missing.with_for_update()).all()
+            if not rows:
+                return done
+            parts = [(key, *name.split(" ", 1)) for key, name in rows]
+            names = [
+                dict(zip(("key", FIRST, LAST), part, strict=True)) for part in parts
+            ]
+            connection.execute(fill, names)
+    raise AssertionError("itertools.count never ends")
+
+
+def contract(op: Operations) -> None:
+    """Take away what only the old code needed, when none of it runs any more."""
+    with op.batch_alter_table("members") as batch:
+        batch.alter_column(FIRST, existing_type=NAME, nullable=False)
+        batch.alter_column(LAST, existing_type=NAME, nullable=False)
+        batch.drop_column("full_name")
+
+
+def downgrade(op: Operations) -> None:
+    """Go back to the old table, with its data."""
+    op.add_column("members", sa.Column("full_name", NAME))
+    op.execute("UPDATE members SET full_name = first_name || ' ' || last_name")
+    with op.batch_alter_table("members") as batch:
+        batch.alter_column("full_name", existing_type=NAME, nullable=False)
+        batch.drop_column(FIRST)
+        batch.drop_column(LAST)
+
+
+def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
+    """Run a step in one transaction: Alembic as a library, without ini file."""
+    engine.dispose()  # SQLite's other connections still believe in the old table
+    with engine.begin() as connection:
+        step(Operations(MigrationContext.configure(connection)))
+
+
+def drift(engine: sa.Engine, wanted: sa.MetaData) -> int:
+    """Count the differences between the database's `members` and the model's."""
+    ours = {"include_name": lambda name, kind, _: kind != "table" or name == "members"}
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=ours)
+        return len(compare_metadata(context, wanted))
+
+
+def script_of(*steps: Callable[[Operations], None]) -> str:
+    """Return the SQL of steps for PostgreSQL, to be reviewed and run by others."""
+    options = {"as_sql": True, "output_buffer": (script := io.StringIO())}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    for step in steps:
+        step(Operations(context))
+    return script.getvalue()
+    # endregion migration
+
+
+def full_names(engine: sa.Engine) -> list[str]:
+    """Return what the old code reads."""
+    with engine.connect() as connection:
+        return [*connection.scalars(text("SELECT full_name FROM members ORDER BY id"))]
+
+
+@demo
+def migration(env: Env) -> None:
+    """Migration: old and new code run side by side, and there is a way back"""
+    engine, names = env.engine, [f"Ada Lovelace {number}" for number in range(250)]
+    with ExitStack() as stack:
+        BEFORE.create_all(engine)
+        stack.callback(BEFORE.drop_all, engine)
+        with engine.begin() as connection:
+            rows = [{"full_name": name} for name in names]
+            connection.execute(BEFORE.tables["members"].insert(), rows)
+        migrate(engine, expand)
+        check("after expand the old code still reads", full_names(engine) == names)
+        differences = [drift(engine, AFTER)]
+        early = refused(exc.IntegrityError, lambda: migrate(engine, contract))
+        undone = full_names(engine) == names and drift(engine, AFTER) == differences[0]
+        check("contract before backfill is refused and undone", early and undone)
+        batches = backfill(engine), backfill(engine)
+        show("transactions of the backfill, again", batches)
+        check("no backfill locks more than 100 rows", batches == (3, 0))
+        migrate(engine, contract)
+        differences.append(drift(engine, AFTER))
+        show("drift after expand, contract", differences)
+        check("after contract the database is the model", differences == [3, 0])
+        migrate(engine, downgrade)
+        back = drift(engine, BEFORE) == 0 and full_names(engine) == names
+        check("downgrade brings table and names back", back)
+    with max_queries(0, engine):
+        script = [line for line in script_of(expand, contract).splitlines() if line]
+    say("\n".join(f"    {line}" for line in script))
+    check("the SQL to review needs no database", len(script) == 5)
 
 
 def main(argv: list[str] | None = None) -> int:
