@@ -1,0 +1,193 @@
+"""For each claim of lesson 04, a change that makes it fail."""
+
+from lessons import Mutation
+
+MUTATIONS = (
+    Mutation(
+        "messages",
+        "each bad body is dead with its reason, each good one done",
+        'MESSAGES.get(str(data.get("type")))',
+        'MESSAGES.get(str(data.get("type")), Message)',
+    ),
+    Mutation(
+        "messages",
+        "a good one comes back equal from JSON",
+        "names = [item.name for item in fields(Message)]",
+        "names = [item.name for item in fields(Message)][:3]",
+    ),
+    Mutation(
+        "messages",
+        "what JSON would change is refused",
+        "if json.loads(text) != body:",
+        "if not text:",
+    ),
+    Mutation(
+        "routing",
+        "# is zero or more words, * is one",
+        "return rest or topic_match(pattern[1:], words)",
+        "return rest",
+    ),
+    Mutation(
+        "routing",
+        "mandatory: what no queue takes is an error",
+        "mandatory=True",
+        "mandatory=False",
+    ),
+    Mutation(
+        "routing",
+        "each queue has what is bound to it",
+        'if (flags["type"] == "fanout" or pattern == key) or (',
+        "if pattern == key.upper() or (",
+    ),
+    Mutation(
+        "publishing",
+        "unconfirmed is sent again: 200, not 0",
+        "self._waiting.extendleft(reversed(self.sent.values()))",
+        "self._waiting.clear()",
+    ),
+    Mutation(
+        "publishing",
+        "a lost confirm duplicates, with the same ids",
+        "            self._tag += 1\n",
+        "            self._tag += 1\n"
+        "            one.properties.message_id = uuid.uuid4().hex\n",
+    ),
+    Mutation(
+        "deadlines",
+        "a window is over 3 x as fast",
+        "threading.BoundedSemaphore(window)",
+        "threading.BoundedSemaphore(1)",
+    ),
+    Mutation(
+        "deadlines",
+        "the deadline ends the wait and says why",
+        "* bool(self.blocked)",
+        "* 0",
+    ),
+    Mutation(
+        "deadlines",
+        "sent again with the same id, it is there",
+        "self._loop.call_later(backoff(self._attempt), self._connect)",
+        "self.counts",
+    ),
+    Mutation(
+        "consuming",
+        "on a pool, heartbeats are answered meanwhile",
+        "self._jobs.put(Delivery(channel, method.delivery_tag, properties, body))",
+        "self._process(one := Delivery(channel, method.delivery_tag, properties, body))"
+        "; self._acknowledge(one)",
+    ),
+    Mutation(
+        "consuming",
+        "prefetch 1 waits for each round trip",
+        "basic_qos(prefetch_count=self.prefetch)",
+        "basic_qos(prefetch_count=1)",
+    ),
+    Mutation(
+        "threads",
+        "only the producer delivers all 400",
+        "ours = rush(lambda message: publish(producer, queue, [message]))",
+        'ours = rush(lambda message: channel.basic_publish("", queue, b"0"))',
+    ),
+    Mutation(
+        "surviving",
+        "ours comes back each time, the loop never",
+        "self._stopping.wait(backoff(attempt))",
+        "self._stopping.set()",
+    ),
+    Mutation(
+        "surviving",
+        "a cancelled consumer declares its queue again",
+        "self.rabbit.declare(channel, self.rabbit.plan)",
+        "self.rabbit.declare(channel, [])",
+    ),
+    Mutation(
+        "surviving",
+        "what had begun is finished, the rest done elsewhere",
+        "while self._busy and time.monotonic() < end:",
+        "while time.monotonic() < 0:",
+    ),
+    Mutation(
+        "waiting",
+        "a queue per delay is on time, one queue waits for its head",
+        "wait = env.rabbit.wait_queue(attempt)",
+        "wait = env.rabbit.wait_queue(3)",
+    ),
+    Mutation(
+        "retrying",
+        "attempts back off exponentially",
+        "2.0 ** min(attempt, MAX_RETRIES - 1)",
+        "2.0",
+    ),
+    Mutation(
+        "retrying",
+        "a passing error is retried, a permanent one not",
+        "final = isinstance(error, self.permanent) or attempts >= limit",
+        "final = attempts >= limit",
+    ),
+    Mutation(
+        "retrying",
+        "dead letters say why and how often",
+        '"x-retry-count": attempts + (not final)',
+        '"x-retry-count": 0 if final else attempts + 1',
+    ),
+    Mutation(
+        "retrying",
+        "redrive puts both back",
+        'producer.publish("", queue, body, about)\n            channel.basic_ack',
+        "channel.basic_ack",
+    ),
+    Mutation(
+        "crashing",
+        "the one order loses, ours keeps both",
+        "self._process(delivery)\n                self._acknowledge(delivery)",
+        "self._acknowledge(delivery)\n                self._process(delivery)",
+    ),
+    Mutation(
+        "idempotency",
+        "the inbox makes it 20, not 60",
+        "if db.execute(mark, (queue, message.id)).rowcount == 0:",
+        "if db.execute(mark, (queue, message.id)).rowcount < 0:",
+    ),
+    Mutation(
+        "outbox",
+        "an outbox loses none and invents none",
+        "        with self.ledger.transaction() as db:\n            db.execute(",
+        "        self.ledger.db.executemany(\n"
+        '            "INSERT INTO outbox VALUES (NULL, ?, ?, ?)", rows\n'
+        "        )\n"
+        "        self.ledger.db.commit()\n"
+        "        rows = []\n"
+        "        with self.ledger.transaction() as db:\n            db.execute(",
+    ),
+    Mutation(
+        "priorities",
+        "it overtakes what is not fetched yet",
+        '{"x-max-priority": priorities}',
+        "{}",
+    ),
+    Mutation(
+        "pipeline",
+        "it adds up at every checkpoint",
+        "self.producer.publish(*where, delivery.body, about)",
+        "where, about",
+    ),
+    Mutation(
+        "pipeline",
+        "the four bad addresses are dead letters",
+        'if not name or "." not in domain:',
+        "if not domain:",
+    ),
+    Mutation(
+        "broker",
+        "other arguments are refused by name, what is missing is missing",
+        'raise _Refused(406, f"PRECONDITION_FAILED - {what}: {how}")',
+        "logging.debug(how)",
+    ),
+    Mutation(
+        "broker",
+        "x-death tells each death, the last one first",
+        'headers["x-death"] = [death, *others]',
+        'headers["x-death"] = [*others, death]',
+    ),
+)
