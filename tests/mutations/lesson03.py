@@ -93,7 +93,7 @@ MUTATIONS = (
     ),
     Mutation(
         "lease",
-        "one load, even of None or an exception",
+        "one load for all, also of None or an exception",
         "if not held or (failed and held:sub(2, 33) ~= ARGV[3]) then",
         "if true then",
     ),

@@ -1,0 +1,321 @@
+"""Lesson 03's Redis tier: the same on fakeredis and on Redis, results compared."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fakeredis
+import pytest
+import services
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lessons import ROOT, load, path_of, run
+
+lesson = load("03")
+
+
+@pytest.fixture(scope="module", params=["stand-in", "live"])
+def connect(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    if request.param == "live":
+        url = request.getfixturevalue("redis_url")
+        return functools.partial(lesson.cache_client, url, 5.0)
+    server = fakeredis.FakeServer()
+    return functools.partial(fakeredis.FakeRedis, server=server)
+
+
+@contextmanager
+def own_prefix(client: Any) -> Iterator[str]:
+    """Yield a prefix; check that all left under it would expire, and delete it."""
+    name = f"module8:{uuid.uuid4().hex[:12]}:"
+    yield name
+    left = list(client.scan_iter(name + "*", 1000))
+    lives = [client.pttl(key) for key in left]
+    if left:
+        client.unlink(*left)
+    assert all(life > 0 or life == -2 for life in lives), left  # -2: expired by now
+
+
+@pytest.fixture
+def prefix(connect: Callable[[], Any]) -> Iterator[str]:
+    with own_prefix(connect()) as name:
+        yield name
+
+
+@pytest.fixture
+def live_prefix(redis_url: str) -> Iterator[str]:
+    with own_prefix(lesson.cache_client(redis_url, 5.0)) as name:
+        yield name
+
+
+def story(connect: Callable[[], Any], prefix: str) -> list[object]:
+    """Return what a series of calls answers, the same on every back end."""
+    one, two = (lesson.RedisCache(connect(), prefix) for _ in range(2))
+    manager = lesson.CacheInvalidationManager(one)
+    policy = lesson.Policy(ttl=60)
+    said: list[object] = [
+        one.get("a"),
+        one.set("a", {"x": [1, 2.5, None]}),
+        two.get("a"),
+    ]
+    said += [one.delete("a", "b"), two.get("a", "gone"), one.delete(), one.delete("a")]
+    said += [one.get_or_load(k, lambda: None, policy) for k in ("n", "n")]
+    said += [two.get_or_load("n", lambda: "not called", policy)]
+    for key in ("u:1", "u:2", "v:1", "u:[1]"):
+        one.set(key, key)
+    manager.tag("odd", "u:1", "v:1", "missing")
+    said += [two.get_many(["u:1", "u:2", "w"]), manager.invalidate_pattern("u:[1]")]
+    said += [manager.invalidate_tag("odd"), manager.invalidate_tag("odd")]
+    said += [sorted(one.get_many(["u:1", "u:2", "v:1", "u:[1]"]))]
+    said += [one.bump(), two.get("u:2"), one.set("u:2", 2), two.get("u:2")]
+    said += [two.clear_pattern("*"), one.get("u:2")]
+    lesson.outcome(functools.partial(one.get_or_load, "e", _fail, policy))
+    said += [one.stats.as_json(), two.stats.as_json()]
+    return said
+
+
+def _fail() -> None:
+    raise LookupError("no")
+
+
+def test_a_series_of_calls_has_the_same_answers(
+    connect: Callable[[], Any], prefix: str
+) -> None:
+    expected = story(
+        functools.partial(fakeredis.FakeRedis, server=fakeredis.FakeServer()), "p:"
+    )
+    assert story(connect, prefix) == expected
+
+
+def test_entries_live_as_long_as_the_policy_says(
+    connect: Callable[[], Any], prefix: str
+) -> None:
+    cache = lesson.RedisCache(connect(), prefix)
+    policy = lesson.Policy(ttl=100, none_ttl=10, grace=50)
+    cache.get_or_load("value", lambda: 1, policy)
+    cache.get_or_load("none", lambda: None, policy)
+    cache.set("set", 1, ttl=30)
+    lives = [
+        cache.client.pttl(cache.name("value", key)) for key in ("value", "none", "set")
+    ]
+    for life, limit in zip(lives, (150_000, 60_000, 30_000), strict=True):
+        assert limit - 20_000 < life <= limit
+
+
+pieces = st.sampled_from(["a", "b", "1", ":", "[", "]", "*", "?", "-", "^", "\\", "."])
+names = st.lists(pieces, min_size=1, max_size=4).map("".join)
+globs = st.lists(
+    st.tuples(st.booleans(), pieces) | st.sampled_from(["*", "?"]), max_size=4
+)
+
+
+@pytest.mark.parametrize("dummy", [0])
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(keys=st.sets(names, max_size=12), glob=globs)
+def test_clear_pattern_deletes_what_matches_and_nothing_else(
+    connect: Callable[[], Any], prefix: str, dummy: int, keys: set[str], glob: list[Any]
+) -> None:
+    cache = lesson.RedisCache(connect(), prefix)
+    literals = [part if isinstance(part, str) else part[1] for part in glob]
+    wild = [isinstance(part, str) for part in glob]
+    pairs = list(zip(literals, wild, strict=True))
+    ours = "".join(text if free else lesson.escape(text) for text, free in pairs)
+    theirs = "".join(text if free else _fn_escape(text) for text, free in pairs)
+    for key in keys:
+        cache.set(key, 1, ttl=60)
+    matching = {key for key in keys if fnmatch.fnmatchcase(key, theirs)}
+    assert cache.clear_pattern(ours) == len(matching)
+    assert set(cache.get_many(sorted(keys))) == keys - matching
+    assert cache.clear_pattern("*") == len(keys - matching)
+
+
+def _fn_escape(text: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def test_a_prefix_with_glob_characters_clears_only_its_own(
+    connect: Callable[[], Any], prefix: str
+) -> None:
+    one, other = (lesson.RedisCache(connect(), f"{prefix}{c}:") for c in ("[ab]*", "a"))
+    one.set("k", 1)
+    other.set("k", 1)
+    assert one.clear_pattern("*") == 1
+    assert other.get("k") == 1
+
+
+def test_a_hundred_threads_on_four_clients_load_once(
+    connect: Callable[[], Any], prefix: str
+) -> None:
+    for number, answer in enumerate([{"id": 1}, None, LookupError("no row")]):
+        caches = [lesson.RedisCache(connect(), prefix) for _ in range(4)]
+        source = lesson.Source(answer, 0.4)
+        calls = [
+            functools.partial(
+                c.get_or_load, f"k{number}", source, lesson.Policy(ttl=60)
+            )
+            for c in caches
+        ]
+        outcomes = lesson.crowd(calls * 25)
+        assert source.loads == 1
+        assert sum(c.stats.hits + c.stats.misses for c in caches) == 100
+        if isinstance(answer, Exception):
+            kinds = Counter(type(outcome).__name__ for outcome in outcomes)
+            assert set(kinds) <= {"LookupError", "LoaderError"}
+            told = {str(o) for o in outcomes if isinstance(o, lesson.LoaderError)}
+            assert told <= {"LookupError: no row"}
+        else:
+            assert outcomes == [answer] * 100
+
+
+PROCESS = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from functools import partial
+from lessons import load
+lesson = load("03")
+prefix, url, kind = sys.argv[1:]
+client = lesson.cache_client(url, 5.0)
+cache = lesson.RedisCache(client, prefix)
+answer = {{"row": {{"id": 1}}, "none": None, "error": LookupError("no row")}}[kind]
+source = lesson.Source(answer, 0.7)
+client.incr(prefix + "ready")
+client.expire(prefix + "ready", 60)
+lesson.wait_until(lambda: int(client.get(prefix + "ready")) == 4, 60)
+call = partial(cache.get_or_load, "k", source, lesson.Policy(ttl=60))
+outcomes = lesson.crowd([call] * 25)
+told = sum(isinstance(o, Exception) for o in outcomes)
+print(source.loads, told, sum(o == answer for o in outcomes))
+"""
+
+
+@pytest.mark.parametrize("kind", ["row", "none", "error"])
+def test_four_processes_of_25_threads_load_once(
+    kind: str, redis_url: str, live_prefix: str
+) -> None:
+    program = PROCESS.format(tests=str(ROOT / "tests"))
+    argv = [sys.executable, "-c", program, live_prefix, redis_url, kind]
+    running = [
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    printed = [process.communicate(timeout=90)[0] for process in running]
+    loads, told, right = (
+        sum(column)
+        for column in zip(*(map(int, p.split()) for p in printed), strict=True)
+    )
+    assert loads == 1
+    assert told == (100 if kind == "error" else 0)
+    assert kind == "error" or right == 100
+
+
+def test_the_lesson_runs_live_and_leaves_nothing(redis_url: str) -> None:
+    client = lesson.cache_client(redis_url, 5.0)
+    done = run(path_of("03"), "--require-live", "--url", redis_url)
+    assert done.returncode == 0, done.stdout
+    assert "0 skipped, 0 failed" in done.stdout
+    offline = (ROOT / "tests/golden/03_caching_strategies.txt").read_text("utf-8")
+    skipped = {line for line in offline.splitlines() if "[skip]" in line}
+    missing = set(offline.splitlines()[1:-1]) - set(done.stdout.splitlines()) - skipped
+    assert missing == set()  # what the stand-in shows, Redis shows alike
+    assert client.ping()
+
+
+def test_a_near_cache_sees_other_clients_writes(
+    redis_url: str, live_prefix: str
+) -> None:
+    writer = lesson.RedisCache(lesson.cache_client(redis_url, 5.0), live_prefix)
+    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+        for change, expected in [
+            (lambda: writer.set("k", 1), 1),
+            (lambda: writer.set("k", 2), 2),
+            (lambda: writer.delete("k"), None),
+            (lambda: writer.set("k", 3), 3),
+            (writer.bump, None),
+            (lambda: writer.set("k", 4), 4),
+            (lambda: writer.clear_pattern("*"), None),
+        ]:
+            near.get("k")
+            change()
+            services.wait_for(lambda want=expected: near.get("k") == want)  # type: ignore[misc]
+        for value in range(50):  # what this process writes, it reads at once
+            near.set("k", value)
+            assert near.get("k") == value
+        near.delete("k")
+        assert near.get("k") is None
+        assert (
+            near.get_or_load("k", lambda: "loaded", lesson.Policy(ttl=60)) == "loaded"
+        )
+        services.wait_for(lambda: near.get("k") == "loaded")
+
+
+def test_a_near_cache_never_keeps_what_was_overtaken(
+    redis_url: str, live_prefix: str
+) -> None:
+    """The value is fetched; before it is kept, another client changes it."""
+    writer = lesson.RedisCache(lesson.cache_client(redis_url, 5.0), live_prefix)
+    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+        fetched = near.ask
+
+        def overtaken(command: Any, default: Any, invalidates: bool = False) -> Any:
+            answer = fetched(command, default, invalidates)
+            writer.set("k", "new")
+            name = near.name("value", "k")
+            services.wait_for(lambda: near.copies.get(name) is None)
+            return answer
+
+        writer.set("k", "old")
+        near.ask = overtaken
+        assert near.get("k") == "old"  # it was true when the read began
+        near.ask = fetched
+        assert near.get("k") == "new"
+
+
+def test_a_near_cache_holds_no_more_than_its_size(
+    redis_url: str, live_prefix: str
+) -> None:
+    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix, 10) as near:
+        services.wait_for(lambda: near.copies is not None)
+        for number in range(50):
+            near.set(f"k{number}", number)
+            assert near.get(f"k{number}") == number
+            assert len(near.copies) <= 10
+
+
+def test_near_and_far_counts_add_up_under_eight_threads(
+    redis_url: str, live_prefix: str
+) -> None:
+    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+
+        def work() -> None:
+            for number in range(100):
+                near.get(f"k{number % 10}")
+                if number % 10 == 9:
+                    near.set(f"k{number // 10}", number)
+
+        assert lesson.crowd([work] * 8) == [None] * 8
+        reads = 8 * 100 + 8 * 10  # a set reads the generation
+        assert near.stats.hits + near.stats.misses == 800
+        assert near.near_stats.hits + near.near_stats.misses == reads
+
+
+def test_json_in_redis_is_readable_by_others(
+    connect: Callable[[], Any], prefix: str
+) -> None:
+    cache = lesson.RedisCache(connect(), prefix)
+    cache.set("k", {"x": 1})
+    assert json.loads(cache.client.get(cache.name("value", "k")))["value"] == {"x": 1}

@@ -1,0 +1,261 @@
+"""Lesson 03 while its Redis is killed, frozen, restarted: answers, and nothing old."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+import services
+from lessons import load
+from services import Server
+
+lesson = load("03")
+
+
+def cache_at(server: Server, cooldown: float = 0.3) -> Any:
+    breaker = lesson.CircuitBreaker(cooldown=cooldown)
+    prefix = f"module8:{uuid.uuid4().hex[:12]}:"
+    return lesson.RedisCache(lesson.cache_client(server.url), prefix, breaker)
+
+
+@pytest.fixture
+def server(private_redis: Server) -> Server:
+    """The module's server, running again after what the last test did to it."""
+    if private_redis.process is None:
+        private_redis.start()
+    private_redis.thaw()
+    services.wait_for(functools.partial(_answers, private_redis.url))
+    return private_redis
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=0.5) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+BREAK: dict[str, Callable[[Server], None]] = {
+    "stopped": lambda server: server.kill(),
+    "frozen": lambda server: server.freeze(),
+}
+MEND: dict[str, Callable[[Server], None]] = {
+    "stopped": lambda server: server.start(),
+    "frozen": lambda server: server.thaw(),
+}
+
+
+@pytest.mark.parametrize("how", BREAK)
+def test_callers_get_answers_throughout_and_nothing_old_after(
+    how: str, server: Server
+) -> None:
+    cache, truth, policy = cache_at(server, 5.0), {"price": 1}, lesson.Policy(ttl=60)
+
+    def read() -> int:
+        found: int = cache.get_or_load("price", lambda: truth["price"], policy)
+        return found
+
+    assert [read(), read()] == [1, 1]
+    BREAK[how](server)
+    while cache.breaker.allows():  # closed: these pay for finding out
+        assert read() == 1
+    errors, start = cache.stats.errors, time.monotonic()
+    assert [read() for _ in range(100)] == [1] * 100
+    took = time.monotonic() - start
+    assert cache.stats.errors == errors  # not one of them went to the network
+    assert took < 0.5
+    truth["price"] = 2
+    assert cache.delete("price") == 0  # Redis can't hear it
+    assert cache.get("price") is None
+    assert cache.set("price", 99) is False
+    assert cache.clear_pattern("*") == 0
+    MEND[how](server)
+    services.wait_for(functools.partial(_answers, server.url))
+    cache.breaker.retry_at = 0.0  # the cooldown is over
+    skipped = cache.stats.skipped
+    assert read() == 2
+    assert cache.stats.errors == errors  # one probe was enough
+    assert cache.stats.skipped == skipped
+    assert [read(), cache.get("price")] == [2, 2]
+    hits = cache.stats.hits
+    assert [read() for _ in range(10)] == [2] * 10
+    assert cache.stats.hits == hits + 10
+
+
+def test_while_it_is_out_one_probe_goes_per_cooldown(server: Server) -> None:
+    cache = cache_at(server, 60.0)
+    server.kill()
+    for _ in range(5):
+        cache.get("k")
+    assert cache.stats.errors == 3
+    cache.breaker.retry_at = 0.0
+    outcomes = lesson.crowd([functools.partial(cache.get, "k")] * 30)
+    assert outcomes == [None] * 30
+    assert cache.stats.errors == 4
+
+
+def test_threads_share_loads_while_it_is_out(server: Server) -> None:
+    cache, source = cache_at(server, 60.0), lesson.Source("value", 0.5)
+    server.kill()
+    for _ in range(3):
+        cache.get("k")
+    call = functools.partial(cache.get_or_load, "k", source, lesson.Policy())
+    assert lesson.crowd([call] * 50) == ["value"] * 50
+    assert source.loads == 1
+
+
+@pytest.mark.parametrize("how", BREAK)
+def test_no_exception_and_no_old_value_under_a_breaking_server(
+    how: str, server: Server
+) -> None:
+    """Readers and a writer run through two outages; every answer is accounted for."""
+    cache, version = cache_at(server, 0.2), [0]
+    policy, stop = lesson.Policy(ttl=60, wait=1.0), threading.Event()
+    answers: list[tuple[int, int]] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            version[0] += 1
+            cache.delete("v")
+            stop.wait(0.02)
+
+    def read() -> None:
+        while not stop.is_set():
+            value = cache.get_or_load("v", lambda: version[0], policy)
+            answers.append((value, version[0]))
+            stop.wait(0.005)
+
+    with lesson.ThreadPoolExecutor(5) as pool:
+        running = [pool.submit(job) for job in (write, read, read, read, read)]
+        try:
+            for _ in range(2):
+                time.sleep(0.5)
+                BREAK[how](server)
+                time.sleep(1.0)
+                MEND[how](server)
+            time.sleep(1.0)
+        finally:
+            stop.set()
+        for job in running:
+            assert job.result(30) is None
+    assert len(answers) > 100
+    services.wait_for(functools.partial(_answers, server.url))
+    cache.breaker.retry_at = 0.0
+    cache.breaker.record(True)
+    assert cache.get_or_load("v", lambda: version[0], policy) == version[0]
+    assert cache.stats.hits + cache.stats.misses == len(answers) + 1
+
+
+def test_a_restart_loses_the_scripts_and_nobody_notices(server: Server) -> None:
+    cache = cache_at(server)
+    assert cache.get_or_load("k", lambda: 1, lesson.Policy()) == 1
+    server.restart()
+    assert cache.get_or_load("k", lambda: 2, lesson.Policy()) == 2
+    assert cache.get("k") == 2
+    assert cache.breaker.failures == 0
+
+
+def test_the_default_client_waits_many_times_longer(server: Server) -> None:
+    """redis-py's own retries, at a tenth of its timeout, against the cache's client."""
+    server.freeze()
+    took = {}
+    for name, client in {
+        "default": redis.Redis(port=server.port, socket_timeout=0.2),
+        "ours": lesson.cache_client(server.url),
+    }.items():
+        start = time.monotonic()
+        with pytest.raises(redis.RedisError):
+            client.get("k")
+        took[name] = time.monotonic() - start
+    server.thaw()
+    assert took["default"] > 3 * took["ours"]
+
+
+def test_a_full_pool_is_waited_for(server: Server) -> None:
+    """100 connections are the end of redis-py's pool; a blocking pool hands them on."""
+    client = lesson.cache_client(server.url, 5.0)
+    calls = [functools.partial(client.get, "k")] * 200
+    assert lesson.crowd(calls) == [None] * 200
+    assert len(client.connection_pool._connections) <= 64
+
+
+def test_a_near_cache_is_empty_while_its_connection_is_lost(server: Server) -> None:
+    prefix = f"module8:{uuid.uuid4().hex[:12]}:"
+    with lesson.NearCache(lesson.cache_client(server.url), prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+        near.set("k", "old")
+        assert near.get("k") == near.get("k") == "old"
+        server.kill()
+        services.wait_for(lambda: near.copies is None)
+        assert near.get("k") is None
+        server.start()
+        services.wait_for(lambda: near.copies is not None)
+        near.breaker.retry_at = 0.0
+        assert near.get("k") is None
+        near.set("k", "new")
+        assert near.get("k") == "new"
+
+
+def test_a_near_cache_notices_a_silent_connection(server: Server) -> None:
+    prefix = f"module8:{uuid.uuid4().hex[:12]}:"
+    with lesson.NearCache(lesson.cache_client(server.url), prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+        near.set("k", "old")
+        near.get("k")
+        server.freeze()
+        services.wait_for(lambda: near.copies is None)
+        server.thaw()
+        services.wait_for(lambda: near.copies is not None)
+
+
+def slowest_get(url: str, job: Callable[[Any], object]) -> float:
+    """Return the longest that another client's GET takes while the job runs, in s."""
+    with redis.Redis.from_url(url, socket_timeout=60) as client:
+        worker = redis.Redis.from_url(url, socket_timeout=60)
+        thread = threading.Thread(target=job, args=(worker,))
+        client.get("k")
+        slowest = 0.0
+        thread.start()
+        while thread.is_alive():
+            start = time.perf_counter()
+            client.get("k")
+            slowest = max(slowest, time.perf_counter() - start)
+        thread.join(60)
+        worker.close()
+        return slowest
+
+
+@pytest.mark.slow
+def test_clear_pattern_lets_others_through_where_keys_does_not(server: Server) -> None:
+    number = 200_000
+
+    def fill() -> None:
+        with redis.Redis.from_url(server.url, socket_timeout=60) as client:
+            text = (
+                "for i = 1, tonumber(ARGV[1]) do "
+                "redis.call('SET', 'p:value:' .. i, 'x', 'EX', 600) end"
+            )
+            client.eval(text, 0, number)
+
+    def blocking(client: Any) -> None:
+        client.delete(*client.keys("p:value:*"))
+
+    def ours(client: Any) -> None:
+        assert lesson.RedisCache(client, "p:").clear_pattern("*") == number
+
+    ratios = []
+    for _ in range(4):  # a busy machine spoils a round, not all of them
+        fill()
+        blocked = slowest_get(server.url, blocking)
+        fill()
+        ratios.append(slowest_get(server.url, ours) / blocked)
+        if ratios[-1] <= 0.1:
+            break
+    assert min(ratios) <= 0.1, ratios
