@@ -1787,19 +1787,20 @@ def running(consumer: Consumer) -> Iterator[Consumer]:
         yield consumer
     finally:
         consumer.stop()
-        thread.join(2 * DEADLINE)
+        thread.join(consumer.drain + DEADLINE)
+
+
+def user(n: int) -> Message:
+    """Return the nth user's data, always the same but for its id."""
+    name = f"user{n}"
+    return UserDataMessage(
+        username=name, email=f"{name}@example.org", registration_date="2026-01-05"
+    )
 
 
 def users(count: int) -> list[Message]:
-    """Return user data messages, always the same but for their ids."""
-    return [
-        UserDataMessage(
-            username=f"user{n}",
-            email=f"user{n}@example.org",
-            registration_date="2026-01-05",
-        )
-        for n in range(count)
-    ]
+    """Return the data of the first users."""
+    return [user(n) for n in range(count)]
 
 
 def emptied(rabbit: RabbitMQConnection, queue: str) -> list[tuple[Any, bytes]]:
@@ -2601,8 +2602,10 @@ def probe(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     try:
         with pika.BlockingConnection(parameters) as connection:
             about = dict(connection._impl.server_properties)
-    except FATAL:
-        raise BadInput(f"{redact(url)}: login or virtual host refused") from None
+    except FATAL as refusal:
+        login = isinstance(refusal, exceptions.ProbableAuthenticationError)
+        what = "user or password" if login else f"access to {parameters.virtual_host!r}"
+        raise BadInput(f"{redact(url)}: {what} refused") from None
     except exceptions.AMQPError:
         where = f"{parameters.host}:{parameters.port}"
         hint = "docker compose up -d rabbitmq starts one"
@@ -2639,27 +2642,21 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
 def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     """Consume a queue until SIGTERM or Ctrl-C; finish what has begun."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Only a flag: a handler runs between any two instructions of pika's.
-        signal.signal(number, lambda *_: stop.set())
     kinds = {"user_data": UserDataConsumer, "notifications": NotificationConsumer}
-    kind = kinds.get(args.worker, AnalyticsConsumer)
+    kind: Any = kinds.get(args.worker, AnalyticsConsumer)
     queue = rabbit.name(args.worker)
+    options = {"concurrency": args.concurrency, "drain": args.drain}
     with Producer(rabbit) as producer, Ledger(args.ledger) as ledger:
-        consumer = kind(
-            rabbit,
-            queue,
-            producer,
-            ledger,
-            concurrency=args.concurrency,
-            drain=args.drain,
-        )
-        with running(consumer) as crew:
-            say(f"consuming {queue}")
-            sys.stdout.flush()
-            while not stop.wait(0.1):
-                pass
-    show("processed", crew.counts["processed"])
+        consumer = kind(rabbit, queue, producer, ledger, **options)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Only a flag: a handler may interrupt pika while it holds a lock.
+            signal.signal(number, lambda *_: stop.set())
+        halt = threading.Thread(target=lambda: [stop.wait(), consumer.stop()])
+        halt.daemon = True
+        halt.start()
+        print(f"consuming {queue}", flush=True)
+        consumer.start_consuming()
+    show("processed", consumer.counts["processed"])
 
 
 def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
@@ -2668,7 +2665,7 @@ def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
         start, pending = time.monotonic(), []
         for n in track(range(args.publish), "publishing", console=Console(stderr=True)):
             where = (rabbit.name("data_processing"), "user_data")
-            pending.append(producer.send(*addressed(users(n + 1)[-1], *where)))
+            pending.append(producer.send(*addressed(user(n), *where)))
             if args.rate:
                 time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
         producer.wait(*pending)
@@ -2715,25 +2712,50 @@ def serve(args: argparse.Namespace) -> int:
     queue = args.worker or args.redrive
     if queue and queue not in WORK:
         raise BadInput(f"--{mode}: no queue {queue!r}; there are {', '.join(WORK)}")
-    rabbit, _ = probe(args)
-    rabbit = RabbitMQConnection(rabbit, args.prefix)
-    if mode in ("worker", "publish"):
-        rabbit.setup_infrastructure()
-    MODES[mode](rabbit, args)
+    if not re.fullmatch(r"[\w.-]{1,100}", args.prefix):
+        raise BadInput(f"--prefix: {args.prefix!r} is not of letters, digits, . _ -")
+    try:
+        rabbit = RabbitMQConnection(probe(args)[0], args.prefix)
+        if mode in ("worker", "publish"):
+            rabbit.setup_infrastructure()
+        MODES[mode](rabbit, args)
+    except NoBroker as absent:
+        print(f"{Path(__file__).name}: {absent}", file=sys.stderr)
+        return 3
+    except exceptions.ChannelClosedByBroker as refusal:
+        raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
+    except sqlite3.Error as error:
+        raise BadInput(f"--ledger {args.ledger}: {error}") from None
+    except (PublishFailed, exceptions.AMQPError) as error:
+        print(f"{Path(__file__).name}: {error or type(error)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def above_zero(text: str) -> float:
+    """Return a number; raise ValueError unless it is above zero."""
+    if not 0 < float(text) < inf:
+        raise ValueError(text)
+    return float(text)
+
+
+def count(text: str) -> int:
+    """Return a whole number; raise ValueError unless it is above zero."""
+    above_zero(text)
+    return int(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Teach or work, as the command line says; return the exit code."""
     parser = Parser()
     parser.add_argument("--worker", metavar="QUEUE", help=f"consume {', '.join(WORK)}")
-    parser.add_argument("--concurrency", type=int, default=4, help="its threads (4)")
+    parser.add_argument("--concurrency", type=count, default=4, help="its threads (4)")
     parser.add_argument(
-        "--drain", type=float, default=DEADLINE, help="its last seconds"
+        "--drain", type=above_zero, default=DEADLINE, help="its last seconds"
     )
     parser.add_argument("--ledger", default=":memory:", help="its SQLite file")
-    parser.add_argument("--publish", type=int, metavar="N", help="publish N messages")
-    parser.add_argument("--rate", type=float, metavar="R", help="R of them a second")
+    parser.add_argument("--publish", type=count, metavar="N", help="publish N messages")
+    parser.add_argument("--rate", type=above_zero, metavar="R", help="R a second")
     parser.add_argument("--stats", action="store_true", help="what waits where")
     parser.add_argument("--redrive", metavar="QUEUE", help="revive its dead letters")
     parser.add_argument("--teardown", action="store_true", help="delete our queues")

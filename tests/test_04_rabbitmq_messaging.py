@@ -1,0 +1,650 @@
+"""Lesson 04 on its stand-in: messages, retries, processes, bad input, the broker."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lessons import load, path_of, run
+from services import wait_for
+
+lesson = load("04")
+SCRIPT = path_of("04")
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+objects = st.dictionaries(st.text(), json_values, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    with lesson.open_env(argparse.Namespace(offline=True, url=None)) as found:
+        yield found
+
+
+@pytest.fixture
+def broker() -> Iterator[Any]:
+    with lesson.Broker() as found:
+        yield found
+
+
+def url_of(broker: Any) -> str:
+    return f"amqp://guest:guest@127.0.0.1:{broker.port}/%2F"
+
+
+def connection_to(broker: Any, **options: Any) -> Any:
+    parameters = lesson.parameters_of(url_of(broker))
+    parameters.socket_timeout = parameters.stack_timeout = 10
+    return lesson.RabbitMQConnection(parameters, **options)
+
+
+# Messages
+
+
+@given(objects, st.integers(0, 1000))
+def test_messages_come_back_equal(payload: dict[str, Any], retries: int) -> None:
+    message = lesson.Message(payload=payload, retry_count=retries)
+    assert lesson.Message.from_json(message.to_json()) == message
+
+
+@given(st.text(), st.text(), st.text(), objects)
+def test_each_kind_comes_back_as_itself(
+    one: str, two: str, three: str, properties: dict[str, Any]
+) -> None:
+    for message in (
+        lesson.UserDataMessage(username=one, email=two, registration_date=three),
+        lesson.NotificationMessage(recipient=one, subject=two, content=three),
+        lesson.AnalyticsMessage(event_type=one, user_id=two, properties=properties),
+    ):
+        again = lesson.Message.from_json(message.to_json().encode())
+        assert again == message
+        assert type(again) is type(message)
+        assert again.payload == message.payload
+
+
+def mutated(rng: random.Random) -> bytes:
+    """Return a body that is no message, or that is one with something wrong."""
+    good = json.loads(lesson.user(rng.randrange(100)).to_json())
+    match rng.randrange(7):
+        case 0:
+            return rng.randbytes(rng.randrange(200))
+        case 1:
+            text = json.dumps(good)
+            return text[: rng.randrange(len(text))].encode()
+        case 2:
+            good.pop(rng.choice(list(good)), None)
+            good.pop("version", None)
+        case 3:
+            wrong: list[Any] = [
+                None,
+                [],
+                {},
+                -1,
+                1.5,
+                True,
+                "x" * 99,
+                10**400,
+                "\ud800 ",
+            ]
+            good[rng.choice(["id", "type", "payload"])] = rng.choice(wrong[:5])
+        case 4:
+            good["version"] = rng.choice([0, 2, "1", None, True, 1.0, [1]])
+        case 5:
+            good["payload"] = {"username": 1, "id": "x"}
+        case _:
+            good[rng.choice(["extra", "__class__", "self", "cls"])] = "x"
+    return json.dumps(good).encode()
+
+
+def test_no_body_raises_anything_but_bad_message() -> None:
+    rng = random.Random(4)
+    for _ in range(20_000):
+        with pytest.raises(lesson.BadMessage):
+            lesson.Message.from_json(mutated(rng))
+
+
+@given(st.binary(max_size=300) | objects.map(lambda data: json.dumps(data).encode()))
+def test_any_bytes_are_a_message_or_a_bad_message(body: bytes) -> None:
+    try:
+        message = lesson.Message.from_json(body)
+    except lesson.BadMessage:
+        return
+    assert isinstance(message, lesson.Message)
+
+
+@pytest.mark.parametrize(
+    ("payload", "why"),
+    [
+        ({"x": (1, 2)}, "come back changed"),
+        ({1: "one"}, "come back changed"),
+        ({"x": float("nan")}, "no JSON"),
+        ({"x": {1, 2}}, "no JSON"),
+        ({"x": "y" * 300_000}, "larger than"),
+    ],
+)
+def test_what_json_would_change_is_refused(payload: dict[Any, Any], why: str) -> None:
+    with pytest.raises(lesson.BadMessage, match=why):
+        lesson.Message(payload=payload).to_json()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": ""},
+        {"id": "x" * 65},
+        {"id": "two words"},
+        {"retry_count": -1},
+        {"retry_count": True},
+        {"max_retries": 1001},
+        {"timestamp": None},
+    ],
+    ids=str,
+)
+def test_fields_are_validated_where_they_are_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(lesson.BadMessage, match=next(iter(wrong))):
+        lesson.Message(**wrong)
+
+
+@pytest.mark.slow
+def test_ten_thousand_fuzzed_bodies_end_as_dead_letters(env: Any) -> None:
+    queue, rng = env.queue("fuzz"), random.Random(5)
+    bad = [mutated(rng) for _ in range(9_990)] + [b"[" * 1_000_000] * 10
+    good = [lesson.user(n).to_json().encode() for n in range(100)]
+    bodies = bad + good
+    rng.shuffle(bodies)
+    about = lesson.pika.BasicProperties(delivery_mode=2)
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        producer.deadline = 60
+        pending = [producer.send("", queue, body, about) for body in bodies]
+        producer.wait(*pending)
+        consumer = lesson.UserDataConsumer(
+            env.rabbit, queue, producer, ledger, prefetch=200, concurrency=8
+        )
+        with lesson.running(consumer):
+            env.until(lambda: consumer.counts["acked"] == len(bodies), limit=90)
+        assert consumer.counts["reconnects"] == 0
+        assert len(ledger.effects(queue)) == 100
+    dead = lesson.emptied(env.rabbit, queue + ".dead")
+    assert Counter(body for _, body in dead) == Counter(bad)
+    assert all(about.headers["x-error"].startswith("BadMessage") for about, _ in dead)
+
+
+# Topology and routing
+
+
+words = st.lists(st.sampled_from("ab"), max_size=4)
+patterns = st.lists(st.sampled_from("ab*#"), min_size=1, max_size=4)
+
+
+@given(patterns, words)
+def test_topics_match_as_brute_force_does(pattern: list[str], key: list[str]) -> None:
+    expected = lesson.brute_force(".".join(pattern), ".".join(key))
+    assert lesson.topic_match(pattern, key) == expected
+
+
+def test_the_delays_double_and_their_queues_are_named_by_them() -> None:
+    rabbit = lesson.RabbitMQConnection(None, "p", base=0.5)
+    delays = [rabbit.delay_ms(attempt) for attempt in range(7)]
+    assert delays == [500, 1000, 2000, 4000, 8000, 8000, 8000]
+    assert rabbit.wait_queue(1) == "p.retry.1000ms"
+
+
+def test_every_queue_is_durable_and_quorum_or_prioritised() -> None:
+    plan = lesson.RabbitMQConnection(None, "p").plan
+    for kind, name, options in plan:
+        arguments = options.get("arguments", {})
+        assert name.startswith("p.")
+        if kind == "queue":
+            quorum = arguments.get("x-queue-type") == "quorum"
+            assert quorum != ("x-max-priority" in arguments)
+            dead = name.endswith(".dead")
+            assert dead or arguments["x-dead-letter-exchange"] == ""
+            limited = "x-delivery-limit" in arguments
+            assert limited == (quorum and not dead and ".retry." not in name)
+
+
+# Retrying on the modelled clock
+
+
+def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
+    queue = env.queue("moment")
+
+    def fail(_: Any) -> None:
+        raise ConnectionError("no answer")
+
+    with lesson.Producer(env.rabbit) as producer:
+        consumer = lesson.FunctionConsumer(fail, env.rabbit, queue, producer)
+        with lesson.running(consumer):
+            begun, start = time.monotonic(), env.broker.clock
+            lesson.publish(producer, queue, lesson.users(1))
+            env.until(lambda: env.rabbit.ready(queue + ".dead"))
+            took = time.monotonic() - begun
+        assert env.broker.clock - start == pytest.approx(31)
+        assert consumer.counts["retried"] == 5
+        assert took < 3.1  # a tenth of it; 0.03 s on an idle machine
+    ((about, body),) = lesson.emptied(env.rabbit, queue + ".dead")
+    assert about.headers["x-error"] == "ConnectionError: no answer"
+    assert about.headers["x-retry-count"] == 5
+    assert about.headers["x-queue"] == queue
+    assert about.headers["x-first-failure"] <= lesson.utc_now()
+    assert lesson.Message.from_json(body).payload["username"] == "user0"
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (ConnectionError, 6),
+        (TimeoutError, 6),
+        (ValueError, 1),
+        (KeyError, 1),
+        (UnicodeError, 1),
+        (lesson.PermanentError, 1),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_errors_are_passing_or_permanent(
+    env: Any, error: type[Exception], attempts: int
+) -> None:
+    queue = env.queue(f"errors.{error.__name__}")
+    tried: list[int] = []
+
+    def fail(message: Any) -> None:
+        tried.append(message.retry_count)
+        raise error("text \ud800 with \N{SNOWMAN}" + "x" * 1000)
+
+    with lesson.Producer(env.rabbit) as producer:
+        lesson.publish(producer, queue, lesson.users(1))
+        with lesson.running(lesson.FunctionConsumer(fail, env.rabbit, queue, producer)):
+            env.until(lambda: env.rabbit.ready(queue + ".dead"))
+    assert tried == list(range(attempts))
+    ((about, _),) = lesson.emptied(env.rabbit, queue + ".dead")
+    assert about.headers["x-error"].isascii()
+    assert len(about.headers["x-error"]) <= 300
+
+
+def test_max_retries_of_the_message_count(env: Any) -> None:
+    queue = env.queue("max")
+    message = lesson.Message(max_retries=2)
+
+    def fail(_: Any) -> None:
+        raise ConnectionError
+
+    with lesson.Producer(env.rabbit) as producer:
+        lesson.publish(producer, queue, [message])
+        consumer = lesson.FunctionConsumer(fail, env.rabbit, queue, producer)
+        with lesson.running(consumer):
+            env.until(lambda: env.rabbit.ready(queue + ".dead"))
+    assert (consumer.counts["retried"], consumer.counts["dead"]) == (2, 1)
+    lesson.emptied(env.rabbit, queue + ".dead")
+
+
+def test_without_a_dead_letter_queue_nothing_is_acknowledged(env: Any) -> None:
+    """The copy is unroutable: the original must stay, until its limit is reached."""
+    queue = env.queue("graveless")
+    with env.rabbit.connect() as connection:
+        connection.channel().queue_delete(queue + ".dead")
+    with lesson.Producer(env.rabbit) as producer:
+        lesson.publish(producer, queue, [lesson.Message()])
+
+        def fail(_: Any) -> None:
+            raise lesson.PermanentError
+
+        consumer = lesson.FunctionConsumer(fail, env.rabbit, queue, producer)
+        consumer.rabbit = lesson.copy.copy(env.rabbit)
+        consumer.rabbit.plan, consumer.rabbit.bindings = [], []
+        with lesson.running(consumer):
+            env.until(lambda: consumer.counts["unsettled"] >= 5)
+        assert consumer.counts["acked"] == 0
+    env.rabbit.setup_infrastructure()
+    lesson.emptied(env.rabbit, queue)
+
+
+def test_redrive_resets_the_counter_and_keeps_id_and_body(env: Any) -> None:
+    queue = env.queue("redrive")
+    message = lesson.user(7)
+    with lesson.Producer(env.rabbit) as producer:
+        where = ("", queue + ".dead")
+        _, _, body, about = lesson.addressed(message, *where)
+        about.headers = {"x-retry-count": 5, "x-error": "old"}
+        producer.publish(*where, body, about)
+        assert lesson.redrive(env.rabbit, queue, producer) == 1
+        assert lesson.redrive(env.rabbit, queue, producer) == 0
+    ((again, got),) = lesson.emptied(env.rabbit, queue)
+    assert (again.message_id, got, again.headers) == (message.id, body, None)
+
+
+# The ledger
+
+
+def test_an_effect_and_its_mark_commit_together(tmp_path: Path) -> None:
+    with lesson.Ledger(str(tmp_path / "ledger")) as ledger:
+        message = lesson.user(1)
+        assert ledger.once("a", message, "done")
+        assert not ledger.once("a", message, "done")
+        assert ledger.once("b", message, "done")  # a fanout copy is another matter
+        ledger.db.execute("DROP TABLE effects")
+        with pytest.raises(sqlite3.OperationalError):
+            ledger.once("c", message, "fails")
+        marks = ledger.db.execute("SELECT queue FROM inbox ORDER BY queue").fetchall()
+    assert marks == [("a",), ("b",)]
+
+
+def test_the_relay_may_crash_anywhere(env: Any) -> None:
+    class Dying(lesson.Producer):  # type: ignore[name-defined, misc]
+        left = 0
+
+        def send(self, *args: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise lesson.Crash
+            return super().send(*args)
+
+    queue = env.rabbit.name("user_data")
+    with Dying(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+        for n in range(5):
+            line.process_user_signup(f"user{n}", "a@example.org")
+        for producer.left in range(15):
+            with pytest.raises(lesson.Crash):
+                line.relay()
+        producer.left = 15
+        assert line.relay() == 15
+        assert line.relay() == 0
+    got = [json.loads(body)["id"] for _, body in lesson.emptied(env.rabbit, queue)]
+    assert len(set(got)) == 5  # and some of them twice, with the same id
+    assert len(got) > 5
+    for name in lesson.WORK:
+        lesson.emptied(env.rabbit, env.rabbit.name(name))
+
+
+# The stand-in
+
+
+def test_garbage_does_not_stop_the_stand_in(broker: Any) -> None:
+    import socket
+
+    rng = random.Random(6)
+    for size in (0, 1, 7, 8, 100, 5000):
+        with socket.create_connection(("127.0.0.1", broker.port)) as client:
+            client.sendall(b"AMQP\0\0\x09\x01"[: size % 9] + rng.randbytes(size))
+    connection_to(broker).setup_infrastructure()
+
+
+def test_a_forced_disconnect_says_so(broker: Any) -> None:
+    rabbit = connection_to(broker)
+    connection = rabbit.connect()
+    broker.disconnect()
+    with pytest.raises(lesson.exceptions.ConnectionClosedByBroker) as closed:
+        connection.process_data_events(5)
+    assert closed.value.reply_code == 320
+
+
+def test_the_clock_moves_only_when_told(broker: Any) -> None:
+    rabbit = connection_to(broker)
+    rabbit.setup_infrastructure()
+    queue, wait = rabbit.name("user_data"), rabbit.wait_queue(0)
+    with lesson.Producer(rabbit) as producer:
+        producer.publish(wait, queue, b"", lesson.pika.BasicProperties())
+        broker.advance(0.999)
+        assert (rabbit.ready(wait), rabbit.ready(queue)) == (1, 0)
+        broker.advance(0.001)
+        assert (rabbit.ready(wait), rabbit.ready(queue)) == (0, 1)
+
+
+def test_a_wire_freezes_each_way_and_cuts(broker: Any) -> None:
+    target = connection_to(broker)
+    target.setup_infrastructure()
+    queue = target.name("user_data")
+    with lesson.Wire("127.0.0.1", broker.port) as wire:
+        far = connection_to(broker)
+        far.parameters.port = wire.port
+        with lesson.Producer(far, deadline=0.3) as producer:
+            for way, arrives in (("up", 0), ("down", 1)):
+                producer.deadline = 10
+                lesson.publish(producer, queue, lesson.users(1))  # connected again
+                producer.deadline = 0.3
+                lesson.emptied(target, queue)
+                wire.freeze(way)
+                with pytest.raises(lesson.PublishFailed, match="not confirmed"):
+                    lesson.publish(producer, queue, lesson.users(1))
+                assert target.ready(queue) == arrives
+                wire.cut()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "amqp://guest:secret@127.0.0.1:port/",
+        "amqp://guest:secret@127.0.0.1:5672/%2F?heartbeat=often",
+        "amqp://guest:secret@127.0.0.1:5672/%2F?nonsense=1",
+        "redis://:secret@127.0.0.1",
+        "nonsense",
+    ],
+)
+def test_a_wrong_url_is_one_line(url: str) -> None:
+    for arguments in ([], ["--stats"]):
+        done = run(SCRIPT, "--url", url, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert "is no URL like amqp://" in done.stderr
+        assert "secret" not in done.stderr
+
+
+def test_refused_logins_and_vhosts_are_named(broker: Any) -> None:
+    where = f"127.0.0.1:{broker.port}"
+    for url, what in (
+        (f"amqp://guest:secret@{where}/%2F", "user or password refused"),
+        (f"amqp://guest:guest@{where}/elsewhere", "access to 'elsewhere' refused"),
+    ):
+        for arguments in ([], ["--worker", "user_data"]):
+            done = run(SCRIPT, "--url", url, *arguments)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            assert done.stderr.endswith(f"{what}\n")
+            assert len(done.stderr.splitlines()) == 1
+            assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--worker", "orders"], "no queue 'orders'; there are user_data"),
+        (["--redrive", "orders"], "no queue 'orders'; there are user_data"),
+        (["--redrive", "archive"], "no queue 'module8.archive.dead'"),
+        (["--publish", "0"], "--publish"),
+        (["--publish", "many"], "--publish"),
+        (["--publish", "5", "--rate", "-1"], "--rate"),
+        (["--worker", "user_data", "--concurrency", "0"], "--concurrency"),
+        (["--stats", "--prefix", "a b"], "--prefix"),
+        (["--stats", "--offline"], "not --offline"),
+    ],
+    ids=" ".join,
+)
+def test_bad_options_of_the_modes(broker: Any, arguments: list[str], what: str) -> None:
+    done = run(SCRIPT, "--url", url_of(broker), *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert what in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(broker.queues) == []  # nothing was declared
+    assert list(broker.exchanges) == [""]
+
+
+def test_no_broker_exits_3(tmp_path: Path) -> None:
+    nobody = "amqp://guest:secret@127.0.0.1:1/%2F"
+    for arguments in (["--stats"], ["--worker", "user_data"], ["--require-live"]):
+        done = run(SCRIPT, "--url", nobody, *arguments, cwd=tmp_path)
+        assert done.returncode == 3
+        said = done.stderr + done.stdout
+        assert "no RabbitMQ at 127.0.0.1:1; docker compose up -d rabbitmq" in said
+        assert "secret" not in said
+
+
+def test_a_queue_with_other_arguments_is_named(broker: Any) -> None:
+    with connection_to(broker).connect() as connection:
+        connection.channel().queue_declare("module8.archive", durable=True)
+    for arguments in (["--publish", "1"], ["--worker", "archive"]):
+        done = run(SCRIPT, "--url", url_of(broker), *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "inequivalent arg 'x-" in done.stderr
+        assert "queue 'module8.archive'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert list(broker.queues) == ["module8.archive"]
+
+
+# Processes
+
+
+def worker(broker: Any, *arguments: str) -> subprocess.Popen[str]:
+    """Start a worker process and wait until it consumes."""
+    line = [sys.executable, str(SCRIPT), "--url", url_of(broker), "--worker"]
+    process = subprocess.Popen(
+        [*line, "user_data", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "consuming module8.user_data\n"
+    return process
+
+
+def processed(process: subprocess.Popen[str]) -> int:
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    return int(re.findall(r"processed +(\d+)", out)[0])
+
+
+def modes(broker: Any, *arguments: str) -> str:
+    done = run(SCRIPT, "--url", url_of(broker), *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_publish_stats_redrive_teardown(broker: Any) -> None:
+    assert "confirmed                          120" in modes(
+        broker, "--publish", "120", "--rate", "1000"
+    )
+    assert re.search(r"module8.user_data +120 +0", modes(broker, "--stats"))
+    rabbit = connection_to(broker)
+    bodies = lesson.emptied(rabbit, "module8.user_data")
+    with lesson.Producer(rabbit) as producer:
+        for about, body in bodies[:5]:
+            producer.publish("", "module8.user_data.dead", body, about)
+    assert "moved back                         5" in modes(
+        broker, "--redrive", "user_data"
+    )
+    assert rabbit.ready("module8.user_data", "module8.user_data.dead") == 5
+    modes(broker, "--teardown")
+    assert (list(broker.queues), list(broker.exchanges)) == ([], [""])
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_middle_loses_and_repeats_nothing(broker: Any) -> None:
+    """No common ledger: what one began it must finish, or the other does it again."""
+    modes(broker, "--publish", "3000")
+    first = worker(broker, "--concurrency", "2")
+    wait_for(lambda: len(broker.queues["module8.user_data"].ready) < 2500, 30)
+    first.send_signal(signal.SIGTERM)
+    begun = processed(first)
+    assert 0 < begun < 3000
+    second = worker(broker, "--concurrency", "2")
+    queue = broker.queues["module8.user_data"]
+    wait_for(lambda: not queue.ready and not queue.unacked, 30)
+    second.send_signal(signal.SIGTERM)
+    assert begun + processed(second) == 3000
+    assert not broker.queues["module8.user_data.dead"].ready
+
+
+@pytest.mark.slow
+def test_two_workers_and_one_is_killed(broker: Any, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "ledger")
+    modes(broker, "--publish", "3000")
+    crew = [worker(broker, "--ledger", ledger) for _ in range(2)]
+    queue = broker.queues["module8.user_data"]
+    wait_for(lambda: len(queue.ready) < 2000, 30)
+    crew[0].kill()
+    crew[0].communicate(timeout=10)
+    wait_for(lambda: not queue.ready and not queue.unacked, 60)
+    crew[1].send_signal(signal.SIGTERM)
+    assert processed(crew[1]) < 3000
+    with lesson.Ledger(ledger) as found:
+        effects = Counter(found.effects("module8.user_data"))
+    assert len(effects) == 3000
+    assert set(effects.values()) == {1}
+
+
+def test_a_worker_takes_ctrl_c_like_sigterm(broker: Any) -> None:
+    modes(broker, "--publish", "10")
+    process = worker(broker)
+    queue = broker.queues["module8.user_data"]
+    wait_for(lambda: not queue.ready and not queue.unacked)
+    process.send_signal(signal.SIGINT)
+    assert processed(process) == 10
+
+
+# Live
+
+
+def ours_on(url: str) -> set[str]:
+    """Return which of our standard names exist, by passive declares."""
+    rabbit = lesson.RabbitMQConnection(lesson.parameters_of(url), "module8")
+    with rabbit.connect() as connection:
+        return {item[1] for item in rabbit.plan if rabbit._stands(connection, item)}
+
+
+def test_a_live_run_is_the_golden_run_and_leaves_nothing(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    prefixes: list[Any] = []
+    connection = lesson.RabbitMQConnection
+
+    def spy(parameters: Any, prefix: str, **options: Any) -> Any:
+        made = connection(parameters, prefix, **options)
+        prefixes.append(made)
+        return made
+
+    before = ours_on(rabbitmq_url)
+    monkeypatch.setattr(lesson, "RabbitMQConnection", spy)
+    assert lesson.main(["--require-live", "--url", rabbitmq_url]) == 0
+    printed = capsys.readouterr().out
+    golden = (Path(__file__).parent / "golden" / f"{SCRIPT.stem}.txt").read_text()
+    claims = re.compile(r"^  \[ok\] .*$", re.MULTILINE)
+    assert claims.findall(printed) == claims.findall(golden)
+    assert "0 skipped, 0 failed" in printed
+    (rabbit,) = prefixes
+    with rabbit.connect() as one:
+        left = [item for item in rabbit.plan if rabbit._stands(one, item)]
+    assert left == []
+    assert ours_on(rabbitmq_url) == before
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    order = ["3.9", "3.10.8", "3.13.0-rc.1", "4.0.1", "4.3", "4.12"]
+    for older, newer in itertools.pairwise(order):
+        assert lesson.version_of(older) < lesson.version_of(newer)
