@@ -29,8 +29,8 @@ AUTOCOMMIT = BEGIN.replace(
     "engine.execution_options(isolation_level='AUTOCOMMIT').connect()",
 )
 NOT_NULL = """\
-        batch.alter_column(FIRST, existing_type=NAME, nullable=False)
-        batch.alter_column(LAST, existing_type=NAME, nullable=False)
+        batch.alter_column("first_name", existing_type=NAME, nullable=False)
+        batch.alter_column("last_name", existing_type=NAME, nullable=False)
 """
 
 MUTATIONS = (
@@ -194,7 +194,7 @@ MUTATIONS = (
     ),
     Mutation(
         "concurrency",
-        "only a conflict is retried, not for ever",
+        "a mistake is not retried",
         "if attempt >= attempts or not is_transient(error):",
         "if attempt >= attempts:",
     ),
@@ -277,8 +277,8 @@ MUTATIONS = (
     Mutation(
         "migration",
         "after expand the old code still reads",
-        'op.add_column("members", sa.Column(FIRST, NAME))',
-        'op.alter_column("members", "full_name", new_column_name=FIRST)',
+        'op.add_column("members", sa.Column("first_name", NAME))',
+        'op.alter_column("members", "full_name", new_column_name="first_name")',
     ),
     Mutation(
         "migration", "contract before backfill is refused and undone", NOT_NULL, ""
