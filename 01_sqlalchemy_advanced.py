@@ -513,8 +513,11 @@ def postgres_env(url: sa.URL, folder: Path, stack: ExitStack) -> Env:
 
     @stack.callback
     def drop() -> None:
-        with env.connect().begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        try:
+            with env.connect().begin() as connection:
+                connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+        except exc.OperationalError:
+            aside(f"PostgreSQL at {place} is gone: schema {schema} stays behind")
 
     env.backend = f"PostgreSQL {'.'.join(map(str, version))} at {place}"
     if version < (12,):
@@ -522,7 +525,7 @@ def postgres_env(url: sa.URL, folder: Path, stack: ExitStack) -> Env:
     return env
 
 
-def sqlite_env(path: Path, backend: str, stack: ExitStack) -> Env:
+def sqlite_env(path: Path, backend: str, folder: Path, stack: ExitStack) -> Env:
     """Open a new file, that the stack removes; BadInput if it cannot be made."""
     try:
         path.touch(exist_ok=False)
@@ -530,7 +533,7 @@ def sqlite_env(path: Path, backend: str, stack: ExitStack) -> Env:
         why = f"{path} cannot be created ({error.strerror}): name a new file"
         raise BadInput(f"DATABASE_URL: {why}") from None
     stack.callback(path.unlink)
-    return Env(backend, False, path.parent, partial(sqlite_engine, path), stack)
+    return Env(backend, False, folder, partial(sqlite_engine, path), stack)
 
 
 @contextmanager
@@ -539,16 +542,16 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
     address = args.url or setting("DATABASE_URL", DEFAULT_URL * args.require_live)
     url = None if args.offline or not address else database_url(address)
     with tempfile.TemporaryDirectory(prefix="module8-") as name, ExitStack() as stack:
-        path, backend = Path(name, "lesson.db"), "sqlite, in a temporary file"
+        folder, backend = Path(name), "sqlite, in a temporary file"
         if url and url.drivername == "sqlite":
             path = Path(url.database or "")
-            env = sqlite_env(path, f"sqlite, in {path}", stack)
+            env = sqlite_env(path, f"sqlite, in {path}", folder, stack)
         elif url and not (silence := reason_for_silence(url)):
-            env = postgres_env(url, path.parent, stack)
+            env = postgres_env(url, folder, stack)
         else:
             if url:
                 backend += f" ({silence}; docker compose up -d postgres starts one)"
-            env = sqlite_env(path, backend, stack)
+            env = sqlite_env(folder / "lesson.db", backend, folder, stack)
         Base.metadata.create_all(env.engine)
         with env.sessions.begin() as session:
             session.add_all(population())

@@ -1,0 +1,317 @@
+"""Lesson 01's promises on SQLite and on PostgreSQL, and that the answers are equal."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lessons import load, path_of, run
+
+SCRIPT = path_of("01")
+SECRET = "Xyzzy-s3cret"
+lesson = load("01")
+Both = tuple[Any, Any]
+
+
+def opened(stack: ExitStack, url: str) -> Any:
+    given = {"offline": not url, "require_live": bool(url), "url": url}
+    return stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
+
+
+@pytest.fixture(scope="module")
+def both(postgres_url: str) -> Iterator[Both]:
+    """Yield the same rows on SQLite and on PostgreSQL."""
+    with ExitStack() as stack:
+        yield opened(stack, ""), opened(stack, postgres_url)
+
+
+def schemas(url: str) -> set[str]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        rows = connection.execute("SELECT nspname FROM pg_namespace").fetchall()
+    return {name for (name,) in rows if name.startswith("module8_")}
+
+
+def names(users: list[Any]) -> list[str]:
+    return [user.username for user in users]
+
+
+QUESTIONS: dict[str, Callable[[Any], Any]] = {
+    "country": lambda s: names(lesson.UserRepository(s).find_users_by_country("Japan")),
+    "city": lambda s: names(lesson.UserRepository(s).find_users_by_city("Kyiv")),
+    "other case": lambda s: names(lesson.UserRepository(s).find_users_by_city("kyiv")),
+    "part": lambda s: names(lesson.UserRepository(s).find_users_by_name_part("UsEr1")),
+    "addresses": lambda s: [
+        (u.username, u.address.street, u.address.city.name, u.registered_at)
+        for u in lesson.UserRepository(s).get_users_with_addresses()
+    ],
+    "statistics": lambda s: lesson.UserRepository(s).get_user_statistics(),
+    "ranks": lambda s: [
+        (rank, user.username)
+        for rank, user in lesson.UserRepository(s).get_users_ranked_by_activity()
+    ],
+    "countries": lambda s: [
+        tuple(row) for row in lesson.CountryRepository(s).get_country_statistics()
+    ],
+    "cities": lambda s: [
+        (c.name, [city.name for city in c.cities])
+        for c in lesson.CountryRepository(s).get_all_countries_with_cities()
+    ],
+    "shares": lambda s: lesson.DataScienceAnalytics(
+        s
+    ).get_user_distribution_by_country(),
+    "cohorts": lambda s: lesson.DataScienceAnalytics(
+        s
+    ).get_user_metrics_by_registration_cohort(),
+    "high value": lambda s: names(
+        lesson.DataScienceAnalytics(s).identify_high_value_users()
+    ),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_both_databases_give_the_same_answer(both: Both, question: str) -> None:
+    answers = []
+    for env in both:
+        with env.sessions() as session:
+            answers.append(QUESTIONS[question](session))
+    assert answers[0] == answers[1]
+    assert answers[0] or question == "other case"
+
+
+instants = st.datetimes(
+    datetime(1900, 1, 2),
+    datetime(2100, 1, 1),
+    timezones=st.integers(-14 * 60, 14 * 60).map(
+        lambda minutes: timezone(timedelta(minutes=minutes))
+    ),
+)
+cents = st.none() | st.integers(0, 30)
+
+
+@settings(max_examples=8, deadline=None)
+@given(figures=st.lists(st.tuples(instants, cents, st.integers(0, 9)), min_size=25))
+def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
+    answers = []
+    for env in both:
+        with env.sessions() as session:
+            session.execute(sa.delete(lesson.User))
+            for i, (at, spent, logins) in enumerate(figures):
+                user = lesson.User(id=i + 1, username=f"u{i}", email=f"u{i}")
+                user.registered_at, user.last_seen_at = at, at + timedelta(days=40)
+                user.spent_cents, user.logins, user.address_id = spent, logins, 1
+                session.add(user)
+            session.flush()
+            users = lesson.UserRepository(session)
+            analytics = lesson.DataScienceAnalytics(session)
+            bought = any(spent is not None for _, spent, _ in figures)
+            answers.append(
+                (
+                    users.get_user_statistics() if bought else {},
+                    [(rank, u.id) for rank, u in users.get_users_ranked_by_activity()],
+                    analytics.get_user_metrics_by_registration_cohort(),
+                    [u.id for u in analytics.identify_high_value_users()],
+                    [tuple(row) for row in session.execute(lesson.IN_ORDER)],
+                )
+            )
+            session.rollback()
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"username": ""},
+        {"username": "x" * 81},
+        {"username": "olena"},
+        {"email": "olena@example.org"},
+        {"address_id": 999},
+        {"registered_at": None},
+    ],
+    ids=str,
+)
+def test_both_refuse_the_same_rows(both: Both, row: dict[str, Any]) -> None:
+    good = {"username": "new", "email": "new", "address_id": 1}
+    good["registered_at"] = datetime(2025, 1, 1, tzinfo=UTC)
+    for env in both:
+        with env.sessions() as session:
+            session.execute(sa.insert(lesson.User).values(good))
+            session.rollback()
+            with pytest.raises(sa.exc.DBAPIError):
+                session.execute(sa.insert(lesson.User).values(good | row))
+
+
+def test_a_missing_eager_load_costs_the_same_on_both(both: Both) -> None:
+    for env in both:
+        counts = []
+        for select in (lesson.load_lazy, lesson.load_selectin, lesson.load_joined):
+            with (
+                env.sessions() as session,
+                lesson.max_queries(126, env.engine) as sent,
+            ):
+                lesson.names_below(session, select())
+            counts.append(len(sent))
+        assert counts == [126, 4, 1]
+
+
+def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
+    for env in both:
+
+        def hit(env: Any = env) -> None:
+            def work(session: Any) -> None:
+                lesson.count_hit(session, "contract")
+
+            lesson.run_transaction(env.sessions, work)
+
+        assert lesson.race([hit] * 8, rounds=5) == {"ok": 40}
+        with env.sessions() as session:
+            tally = session.get_one(lesson.Tally, "contract")
+            assert (tally.n, tally.version) == (40, 40)
+
+
+def test_the_reviewed_script_makes_the_model(both: Both) -> None:
+    """What the offline SQL says is what the migration does."""
+    postgres = both[1].engine
+    lesson.BEFORE.create_all(postgres)
+    try:
+        for step in (lesson.expand, lesson.contract):
+            with postgres.begin() as connection:
+                connection.exec_driver_sql(lesson.script_of(step))
+        assert lesson.drift(postgres, lesson.AFTER) == 0
+        assert lesson.drift(postgres, lesson.BEFORE) > 0
+    finally:
+        lesson.AFTER.drop_all(postgres)
+
+
+def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
+    for env in both:
+        members = lesson.BEFORE.tables["members"]
+        lesson.BEFORE.create_all(env.engine)
+        try:
+            with env.engine.begin() as connection:
+                rows = [{"full_name": f"A B C{i}"} for i in range(25)]
+                connection.execute(members.insert(), rows)
+            lesson.migrate(env.engine, lesson.expand)
+            stop = threading.Event()
+
+            def note(*_: Any, stop: threading.Event = stop) -> None:
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                stop.set()
+
+            sa.event.listen(env.engine, "commit", note)
+            with pytest.raises(KeyboardInterrupt):
+                lesson.backfill(env.engine, size=10)
+            sa.event.remove(env.engine, "commit", note)
+            assert lesson.backfill(env.engine, size=10) == 2
+            assert lesson.backfill(env.engine, size=10) == 0
+            with env.engine.connect() as connection:
+                last = connection.scalars(sa.text("SELECT last_name FROM members"))
+                assert sorted(last) == sorted(f"B C{i}" for i in range(25))
+        finally:
+            lesson.BEFORE.drop_all(env.engine)
+
+
+def test_limits_are_the_servers(both: Both) -> None:
+    with both[1].engine.connect() as connection:
+        shown = {
+            name: connection.scalar(sa.text(f"SHOW {name}"))
+            for name in ("lock_timeout", "statement_timeout", "timezone")
+        }
+    assert shown == {
+        "lock_timeout": "10s",
+        "statement_timeout": "1min",
+        "timezone": "UTC",
+    }
+
+
+# The whole lesson, live
+
+
+def test_it_passes_live_twice_and_leaves_nothing(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "tmp"
+    home.mkdir()
+    outputs = set()
+    for _ in range(2):
+        done = run(
+            SCRIPT,
+            "--require-live",
+            cwd=home,
+            env={"TMPDIR": str(home), "DATABASE_URL": postgres_url},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.endswith(" ok, 0 skipped, 0 failed\n")
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+    assert not list(home.iterdir())
+    claims = set(re.findall(r"^  \[ok\] (.*)$", outputs.pop(), re.MULTILINE))
+    mutations = (SCRIPT.parent / "tests/mutations/lesson01.py").read_text("utf-8")
+    assert {claim for claim in claims if f'"{claim}"' not in mutations} == set()
+
+
+def test_its_schema_is_gone_afterwards(postgres_url: str) -> None:
+    with ExitStack() as stack:
+        env = opened(stack, postgres_url)
+        with env.engine.connect() as connection:
+            mine = connection.scalar(sa.text("SELECT current_schema()"))
+        assert mine in schemas(postgres_url)
+    assert mine not in schemas(postgres_url)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"username": "nobody-of-module8", "password": SECRET}, "knows no user nobody"),
+        (
+            {"database": "module8_none", "password": SECRET},
+            "knows no database module8_",
+        ),
+        ({"query": {"no_such": SECRET}}, "refuses this user, database or option"),
+    ],
+)
+def test_what_the_server_refuses_gets_one_line(
+    postgres_url: str, change: dict[str, Any], named: str
+) -> None:
+    url = sa.make_url(postgres_url).set(**change)
+    done = run(SCRIPT, "--url", url.render_as_string(hide_password=False))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_an_old_server_is_named(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect = "sqlalchemy.dialects.postgresql.base.PGDialect._get_server_version_info"
+    monkeypatch.setattr(dialect, lambda *_: (11, 22))
+    before = schemas(postgres_url)
+    with (
+        pytest.raises(lesson.BadInput, match=r"PostgreSQL 11\.22 .* too old"),
+        ExitStack() as stack,
+    ):
+        opened(stack, postgres_url)
+    assert schemas(postgres_url) <= before
+
+
+@pytest.mark.slow
+def test_the_bulk_section_holds_at_50_000_rows_live(
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(lesson, "ROWS", 50_000)
+    assert lesson.main(["--require-live", "--url", postgres_url, "--only", "bulk"]) == 0
+    assert "[ok] COPY is at least 4 x as fast" in capsys.readouterr().out

@@ -1,0 +1,168 @@
+"""Lesson 01 while its server is killed, frozen, restarted: every row accounted for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from lessons import load, path_of, run
+from services import Server, wait_for
+
+SCRIPT = path_of("01")
+lesson = load("01")
+
+
+@pytest.fixture
+def env(private_postgres: Server) -> Iterator[Any]:
+    given = {"offline": False, "require_live": True, "url": private_postgres.url}
+    with ExitStack() as stack:
+        yield stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
+        if private_postgres.process is None:
+            private_postgres.start()
+
+
+def names(env: Any) -> list[str]:
+    with env.sessions() as session:
+        found = session.scalars(sa.select(lesson.Tally.name))
+        return sorted(found)
+
+
+def add(session: Any, name: str) -> None:
+    session.execute(sa.insert(lesson.Tally).values(name=name))
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_crash_keeps_what_was_committed_and_nothing_else(
+    env: Any, private_postgres: Server
+) -> None:
+    for number in range(20):
+        with env.sessions.begin() as session:
+            add(session, f"committed {number:02}")
+    with pytest.raises(sa.exc.OperationalError), env.sessions.begin() as session:
+        add(session, "uncommitted, flushed")
+        private_postgres.kill()
+        add(session, "uncommitted, never sent")
+    private_postgres.start()
+    wait_for(lambda: lesson.use(env.engine) == "ok", what="the pool did not recover")
+    assert names(env) == [f"committed {number:02}" for number in range(20)]
+    with env.sessions.begin() as session:
+        add(session, "after")
+    assert len(names(env)) == 21
+
+
+def test_a_unit_of_work_that_loses_its_server_is_not_repeated_blindly(env: Any) -> None:
+    """A lost connection may hide a commit that did happen: that is not 40001."""
+    runs = []
+
+    def work(session: Any) -> None:
+        runs.append(1)
+        add(session, "half")
+        lesson.end_backend(env, session.scalar(lesson.PID))
+        add(session, "other half")
+
+    with pytest.raises(sa.exc.OperationalError):
+        lesson.run_transaction(env.sessions, work)
+    assert runs == [1]
+    assert names(env) == []
+
+
+def test_every_backend_killed_at_once_costs_each_pool_one_error(env: Any) -> None:
+    engine = env.connect(pool_size=3)
+    with ExitStack() as held:
+        lines = [held.enter_context(engine.connect()) for _ in range(3)]
+        pids = [line.scalar(lesson.PID) for line in lines]
+    for pid in pids:
+        lesson.end_backend(env, pid)
+    # The first error empties the whole pool: the other two are not tried one by one.
+    assert [lesson.use(engine) for _ in range(3)] == ["lost", "ok", "ok"]
+
+
+def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lesson, "LIMIT", 1)
+    engine = env.connect()
+    with env.sessions.begin() as session:
+        add(session, "row")
+    change = sa.update(lesson.Tally).values(n=1)
+    with env.engine.connect() as holder:
+        holder.execute(change)
+        with frozen(holder.scalar(lesson.PID) or 0):
+            start = time.monotonic()
+            with (
+                pytest.raises(sa.exc.OperationalError, match="lock timeout"),
+                engine.begin() as waiting,
+            ):
+                waiting.execute(change)
+            assert 0.5 < time.monotonic() - start < 15
+        holder.commit()
+    with engine.begin() as connection:
+        connection.execute(change)
+
+
+def test_an_endless_statement_ends_at_the_limit(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lesson, "LIMIT", 0.1)
+    with (
+        pytest.raises(sa.exc.OperationalError, match="statement timeout"),
+        env.connect().connect() as connection,
+    ):
+        connection.execute(sa.text("SELECT pg_sleep(60)"))
+
+
+def test_a_frozen_server_is_left_in_a_second_or_two(private_postgres: Server) -> None:
+    url = private_postgres.url
+    private_postgres.freeze()
+    try:
+        start = time.monotonic()
+        done = run(SCRIPT, "--url", url, "--only", "queries")
+        assert time.monotonic() - start < 20
+        assert done.returncode == 0, done.stderr
+        assert "sqlite, in a temporary file (no PostgreSQL" in done.stdout
+        start = time.monotonic()
+        engine = lesson.postgres_engine(lesson.database_url(url), "public")
+        with pytest.raises(sa.exc.OperationalError):
+            engine.connect()
+        assert time.monotonic() - start < 20
+        engine.dispose()
+    finally:
+        private_postgres.thaw()
+    wait_for(private_postgres.ready, what="the server did not thaw")
+
+
+def test_a_server_that_dies_under_the_lesson_fails_it_without_a_traceback(
+    private_postgres: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(lesson, "DEMOS", {"queries": lesson.DEMOS["queries"]})
+
+    def crash(env: Any) -> None:
+        """Crash: the server goes"""
+        private_postgres.kill()
+        lesson.check("it is there", lesson.use(env.engine) == "ok")
+
+    lesson.demo(crash)
+    try:
+        assert lesson.main(["--require-live", "--url", private_postgres.url]) == 1
+    finally:
+        private_postgres.start()
+    printed = capsys.readouterr()
+    assert "[FAIL] it is there" in printed.out
+    assert "is gone: schema module8_" in printed.err

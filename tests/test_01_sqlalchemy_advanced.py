@@ -1,0 +1,544 @@
+"""Lesson 01 on SQLite: its mechanisms against oracles, and what it refuses."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lessons import load, path_of, run
+from services import free_port
+from sqlalchemy.orm.exc import StaleDataError
+
+SCRIPT = path_of("01")
+SECRET = "Xyzzy-s3cret"
+lesson = load("01")
+quickly = settings(max_examples=25, deadline=None)
+
+
+def arguments(**changes: Any) -> argparse.Namespace:
+    given = {"offline": True, "require_live": False, "url": None} | changes
+    return argparse.Namespace(**given)
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    with lesson.open_env(arguments()) as opened:
+        yield opened
+
+
+@contextmanager
+def changed(env: Any) -> Iterator[Any]:
+    """Open a session whose changes are seen by the lesson's queries, then undone."""
+    with env.sessions() as session:
+        yield session
+        session.rollback()
+
+
+# Instants
+
+zones = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
+    lambda delta: timezone(timedelta(minutes=delta // timedelta(minutes=1)))
+)
+instants = st.datetimes(
+    datetime(1900, 1, 2), datetime(2100, 1, 1), timezones=zones.map(lambda z: z)
+)
+
+
+@quickly
+@given(instant=instants)
+def test_an_instant_of_any_offset_comes_back_as_itself(
+    env: Any, instant: datetime
+) -> None:
+    with env.engine.connect() as connection:
+        back = connection.scalar(sa.select(sa.literal(instant, lesson.Utc())))
+    assert back == instant
+    assert back.utcoffset() == timedelta(0)
+
+
+@quickly
+@given(pair=st.tuples(instants, instants))
+def test_the_database_sorts_instants_as_python_does(
+    env: Any, pair: tuple[datetime, datetime]
+) -> None:
+    first, second = (sa.literal(instant, lesson.Utc()) for instant in pair)
+    with env.engine.connect() as connection:
+        assert connection.scalar(sa.select(first < second)) == (pair[0] < pair[1])
+
+
+def test_a_naive_instant_is_refused_and_none_is_none(env: Any) -> None:
+    with env.engine.connect() as connection:
+        with pytest.raises(sa.exc.StatementError, match="time zone"):
+            connection.scalar(sa.select(sa.literal(datetime(2025, 1, 1), lesson.Utc())))
+        assert connection.scalar(sa.select(sa.literal(None, lesson.Utc()))) is None
+
+
+# The population and the repositories
+
+
+def test_the_population_is_as_promised(env: Any) -> None:
+    with env.sessions() as session:
+        counts = [
+            session.scalar(sa.select(sa.func.count()).select_from(table))
+            for table in (lesson.Country, lesson.City, lesson.Address, lesson.User)
+        ]
+        users = lesson.UserRepository(session)
+        assert counts == [5, 20, 100, 600]
+        ukraine = users.find_users_by_country("Ukraine")
+        assert [user.username for user in ukraine] == ["olena", "taras_s", "iryna"]
+        assert {user.address.city.country.name for user in ukraine} == {"Ukraine"}
+        kyiv = users.find_users_by_city("Kyiv")
+        assert [user.username for user in kyiv] == ["olena", "taras_s"]
+        assert users.find_users_by_country("Atlantis") == []
+        countries = lesson.CountryRepository(session).get_all_countries_with_cities()
+        assert [c.name for c in countries] == sorted(lesson.COUNTRIES)
+        assert {len(c.cities) for c in countries} == {4}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_statistics_equal_numpy_on_other_figures(env: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    with changed(env) as session:
+        users = session.scalars(sa.select(lesson.User)).all()
+        for user in users:
+            user.logins = rng.choice([0, 0, 20, rng.randrange(100)])
+            user.spent_cents = rng.choice([None, 0, 1, rng.randrange(50)])
+        session.flush()
+        figures = lesson.UserRepository(session).get_user_statistics()
+        logins = np.array([user.logins for user in users])
+        spent = np.array([u.spent_cents for u in users if u.spent_cents is not None])
+    expected = [600, (logins >= 20).sum(), len(spent), round(float(logins.mean()), 2)]
+    expected += [logins.min(), logins.max(), spent.sum()]
+    expected += list(np.quantile(spent, [0.5, 0.9], method="inverted_cdf"))
+    assert list(figures.values()) == expected
+
+
+@pytest.mark.parametrize("tiles", [1, 7, 10, 599, 600])
+def test_the_top_tile_is_what_ntile_means(env: Any, tiles: int) -> None:
+    with env.sessions() as session:
+        analytics = lesson.DataScienceAnalytics(session)
+        top = analytics.identify_high_value_users(tiles)
+        everyone = session.scalars(sa.select(lesson.User)).all()
+        ordered = sorted(
+            everyone, key=lambda u: (u.spent_cents is None, -(u.spent_cents or 0), u.id)
+        )
+        size = -(-len(everyone) // tiles)  # SQL gives the first tiles one more
+        buyers = [user for user in ordered[:size] if user.spent_cents is not None]
+        assert [user.id for user in top] == [user.id for user in buyers]
+
+
+def test_a_country_without_users_is_not_lost(env: Any) -> None:
+    with changed(env) as session:
+        session.add(lesson.Country(name="Atlantis", population=1, gdp_per_capita=1))
+        session.flush()
+        statistics = lesson.CountryRepository(session).get_country_statistics()
+        shares = lesson.DataScienceAnalytics(session).get_user_distribution_by_country()
+    assert tuple(statistics[0]) == ("Atlantis", 0, 0, 0)
+    assert shares[-1] == ("Atlantis", 0, 0.0)
+    assert sum(users for _, users, _ in shares) == 600
+
+
+@pytest.mark.parametrize("part", ["%", "_", "/", "'", '"', "\\", "; DROP TABLE users"])
+def test_signs_of_the_pattern_language_are_letters(env: Any, part: str) -> None:
+    with env.sessions() as session:
+        found = lesson.UserRepository(session).find_users_by_name_part(part)
+        expected = ["taras_s"] if part == "_" else []
+        assert [user.username for user in found] == expected
+
+
+def test_what_a_repository_did_not_load_raises(env: Any) -> None:
+    with env.sessions() as session:
+        rich = lesson.DataScienceAnalytics(session).identify_high_value_users()[0]
+        with pytest.raises(sa.exc.InvalidRequestError, match="raise"):
+            _ = rich.address
+    with env.sessions() as session:
+        users = lesson.UserRepository(session)
+        for found in (
+            users.get_users_with_addresses(),
+            users.find_users_by_city("Kyiv"),
+        ):
+            with pytest.raises(sa.exc.InvalidRequestError, match="raise"):
+                _ = found[0].address.city.country.cities
+
+
+def test_a_budget_counts_exactly(env: Any) -> None:
+    def spend(queries: int, limit: int) -> None:
+        with lesson.max_queries(limit, env.engine), env.engine.connect() as connection:
+            for _ in range(queries):
+                connection.execute(sa.select(1))
+
+    spend(3, limit=3)
+    with pytest.raises(lesson.TooManyQueries, match="4 statements, 3 allowed"):
+        spend(4, limit=3)
+    with pytest.raises(ZeroDivisionError), lesson.max_queries(0, env.engine):
+        spend(1, limit=1)
+        _ = 1 / 0  # the error of the block is not hidden by the budget's
+
+
+@quickly
+@given(days=st.lists(st.integers(0, 5), min_size=1, max_size=120))
+def test_pages_by_key_visit_each_user_once(env: Any, days: list[int]) -> None:
+    with changed(env) as session:
+        session.execute(sa.delete(lesson.User))
+        for i, day in enumerate(days):
+            at = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=day)
+            name = f"u{i}"
+            user = lesson.User(username=name, email=name, registered_at=at)
+            user.address_id = 1
+            session.add(user)
+        session.flush()
+        seen: list[Any] = []
+        last = (datetime(2000, 1, 1, tzinfo=UTC), 0)
+        while page := session.execute(lesson.page_by_key(last)).all():
+            seen += page
+            last = (page[-1][0], page[-1][1])
+        assert [key for _, key in seen] == [
+            key for _, key in session.execute(lesson.IN_ORDER).all()
+        ]
+        assert len(seen) == len(days)
+
+
+# Transactions and retries
+
+
+class Transient(Exception):
+    sqlstate = "40001"
+
+
+def database_error(cause: BaseException) -> sa.exc.DBAPIError:
+    return sa.exc.OperationalError("SELECT 1", None, cause)
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        ("40001", True),
+        ("40P01", True),
+        ("23505", False),
+        ("57P01", False),
+        (None, False),
+    ],
+)
+def test_only_two_states_of_postgresql_are_transient(
+    state: str | None, again: bool
+) -> None:
+    error = Transient()
+    error.sqlstate = state  # type: ignore[assignment]
+    assert lesson.is_transient(database_error(error)) is again
+
+
+def test_a_lock_of_sqlite_is_transient_and_a_typo_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    options = {"timeout": 0.0, "isolation_level": None}
+    with (
+        closing(sqlite3.connect(path, **options)) as one,  # type: ignore[call-overload]
+        closing(sqlite3.connect(path, **options)) as two,  # type: ignore[call-overload]
+    ):
+        one.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError) as locked:
+            two.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError) as typo:
+            two.execute("SELEC 1")
+    assert lesson.is_transient(database_error(locked.value))
+    assert not lesson.is_transient(database_error(typo.value))
+
+
+@quickly
+@given(failures=st.integers(0, 12), attempts=st.integers(1, 10))
+def test_retries_are_bounded_and_their_waits_too(failures: int, attempts: int) -> None:
+    waits: list[float] = []
+    runs = 0
+    engine = sa.create_engine("sqlite://")
+
+    def work(session: Any) -> str:
+        nonlocal runs
+        runs += 1
+        if runs <= failures:
+            raise database_error(Transient())
+        return "done"
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(lesson, "time", SimpleNamespace(sleep=waits.append))
+    try:
+        sessions = sa.orm.sessionmaker(engine)
+        if failures < attempts:
+            assert lesson.run_transaction(sessions, work, attempts) == "done"
+        else:
+            with pytest.raises(sa.exc.OperationalError):
+                lesson.run_transaction(sessions, work, attempts)
+    finally:
+        patch.undo()
+        engine.dispose()
+    assert runs == min(failures + 1, attempts)
+    assert len(waits) == runs - 1
+    assert all(0 <= w <= min(0.25, 0.002 * 2**i) for i, w in enumerate(waits, 1))
+
+
+def test_the_whole_unit_of_work_is_run_again(env: Any) -> None:
+    """A conflict at the end repeats the reads, and nothing is written twice."""
+    runs: list[int] = []
+
+    def work(session: Any) -> None:
+        before = session.scalar(sa.select(sa.func.count(lesson.City.id)))
+        runs.append(before)
+        session.add(lesson.City(name="Atlantis", country_id=1))
+        session.flush()
+        if len(runs) < 3:
+            raise database_error(Transient())
+
+    lesson.run_transaction(env.sessions, work)
+    with env.sessions.begin() as session:
+        gone = sa.delete(lesson.City).where(lesson.City.name == "Atlantis")
+        assert session.execute(gone).rowcount == 1
+    assert runs == [20, 20, 20]
+
+
+def test_any_other_error_is_raised_at_once(env: Any) -> None:
+    runs = []
+
+    def work(_: Any) -> None:
+        runs.append(1)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        lesson.run_transaction(env.sessions, work)
+    assert runs == [1]
+
+
+def test_a_lock_that_is_released_in_time_is_waited_for(env: Any) -> None:
+    held, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with env.engine.begin():
+            held.set()
+            released.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(5)
+    sessions = sa.orm.sessionmaker(env.connect(timeout=0.001))
+    runs: list[int] = []
+
+    def work(session: Any) -> Any:
+        runs.append(1)
+        if len(runs) == 3:
+            released.set()
+            holder.join()
+        return session.scalar(sa.select(1))
+
+    try:
+        assert lesson.run_transaction(sessions, work) == 1
+    finally:
+        released.set()
+        holder.join()
+    assert len(runs) >= 3
+
+
+def test_a_stale_object_is_refused(env: Any) -> None:
+    with env.sessions.begin() as session:
+        session.merge(lesson.Tally(name="stale", n=0))
+    with env.sessions() as mine:
+        tally = mine.get_one(lesson.Tally, "stale")
+        mine.commit()  # gives the lock back
+        mine.refresh(tally)
+        mine.expunge(tally)
+    with env.sessions.begin() as theirs:
+        theirs.get_one(lesson.Tally, "stale").n = 7
+    with pytest.raises(StaleDataError), env.sessions.begin() as session:
+        session.add(tally)
+        tally.n += 1
+    with env.sessions() as session:
+        assert session.get_one(lesson.Tally, "stale").n == 7
+
+
+def test_a_unit_of_work_without_commit_leaves_nothing(env: Any) -> None:
+    with pytest.raises(RuntimeError), lesson.UnitOfWork(env.sessions) as uow:
+        lesson.register(uow.users, "ghost", "ghost@example.org")
+        uow.session.flush()
+        raise RuntimeError("half-way")
+    with env.sessions() as session:
+        assert not lesson.UserRepository(session).has_email("ghost@example.org")
+
+
+def test_an_upsert_returns_what_the_database_holds(env: Any) -> None:
+    with changed(env) as session:
+        seen = [lesson.count_hit(session, "page").n for _ in range(5)]
+        assert seen == [1, 2, 3, 4, 5]
+
+
+# What the lesson is given
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgres", "postgresql", "postgresql+psycopg"], ids=str
+)
+def test_every_spelling_of_postgresql_is_psycopg(scheme: str) -> None:
+    url = lesson.database_url(f"{scheme}://u:p%40@db.example/x")
+    assert (url.drivername, url.host, url.port) == (
+        "postgresql+psycopg",
+        "db.example",
+        5432,
+    )
+    assert url.password == "p@"
+
+
+def answering(reply: bytes) -> Iterator[int]:
+    """Listen, and answer every caller with the same bytes; yield the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        stop = threading.Event()
+        lines: list[socket.socket] = []
+
+        def serve() -> None:
+            while not stop.is_set():
+                try:
+                    line, _ = server.accept()
+                except TimeoutError:
+                    continue
+                lines.append(line)
+                if reply:
+                    line.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join()
+            for line in lines:
+                line.close()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    yield from answering(b"")
+
+
+@pytest.fixture
+def web_server_port() -> Iterator[int]:
+    yield from answering(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+@pytest.fixture
+def polite_port() -> Iterator[int]:
+    yield from answering(b"N")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        (f"postgresql://u:{SECRET}@127.0.0.1:port/db", "malformed"),
+        (f"postgresql://u:{SECRET}@127.0.0.1:99999/db", "malformed"),
+        (f"postgresql://u:{SECRET}", "malformed"),
+        (f"u:{SECRET}@127.0.0.1", "malformed"),
+        (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
+        (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg 3"),
+        ("sqlite://", "sqlite:///FILE"),
+    ],
+)
+def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
+    for done in (run(SCRIPT, "--url", url), run(SCRIPT, env={"DATABASE_URL": url})):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert named in done.stderr
+        assert SECRET not in done.stderr
+
+
+def test_a_file_of_ones_own_is_not_touched(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.db"
+    mine.write_text("precious")
+    done = run(SCRIPT, "--url", f"sqlite:///{mine}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mine.db" in done.stderr
+    assert "File exists" in done.stderr
+    assert mine.read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "x.db", Path("/proc/x.db"), tmp_path):
+        done = run(SCRIPT, "--url", f"sqlite:///{path}")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_file_is_used_and_removed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    done = run(SCRIPT, "--url", url, "--only", "queries", "transactions")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"backend: sqlite, in {tmp_path / 'new.db'}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_server_sqlite_takes_over_and_says_so() -> None:
+    port = free_port()
+    url = f"postgres://u:{SECRET}@127.0.0.1:{port}/db"
+    done = run(SCRIPT, "--url", url, "--only", "queries")
+    first = done.stdout.splitlines()[0].lower()
+    assert done.returncode == 0
+    assert first.startswith(
+        "backend: sqlite, in a temporary file (no postgresql at 127"
+    )
+    assert "connection refused; docker compose up -d postgres starts one)" in first
+    assert SECRET not in done.stdout + done.stderr
+    done = run(SCRIPT, "--url", url, "--require-live")
+    assert done.returncode == 3
+    assert done.stdout.splitlines() == [done.stdout.splitlines()[0]]
+
+
+def test_a_server_that_says_nothing_does_not_hold_us_up(silent_port: int) -> None:
+    url = f"postgresql://127.0.0.1:{silent_port}/db"
+    start = time.monotonic()
+    done = run(SCRIPT, "--url", url, "--only", "queries")
+    assert time.monotonic() - start < 20
+    assert done.returncode == 0
+    assert "timed out" in done.stdout.splitlines()[0]
+
+
+def test_another_kind_of_server_gets_one_line(web_server_port: int) -> None:
+    done = run(SCRIPT, "--url", f"postgresql://127.0.0.1:{web_server_port}/db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"no PostgreSQL listens at 127.0.0.1:{web_server_port}" in done.stderr
+
+
+def test_a_missing_driver_is_named(polite_port: int, tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text(
+        "raise ModuleNotFoundError('No module named psycopg', name='psycopg')\n"
+    )
+    url = f"postgresql://127.0.0.1:{polite_port}/db"
+    done = run(SCRIPT, "--url", url, env={"PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pip install 'psycopg[binary]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# At size
+
+
+@pytest.mark.slow
+def test_the_bulk_section_holds_at_50_000_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lesson, "ROWS", 50_000)
+    assert lesson.main(["--offline", "--only", "bulk"]) == 0
+    printed = capsys.readouterr().out
+    for way, statements in (("add_all", 50_000), ("ORM, ids back", 50), ("Core", 1)):
+        row = next(
+            line for line in printed.splitlines() if line.startswith(f"  {way} ")
+        )
+        assert row.split()[-2:] == ["50000", str(statements)]
