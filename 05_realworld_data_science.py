@@ -1683,7 +1683,8 @@ def retention(record: Backtest) -> Grid:
         mine, later = joined == cohort, int(month.max()) - cohort + 1
         pairs = np.unique(who[mine] << BITS | (month[mine] - cohort))
         count = np.bincount(pairs & DAY, minlength=later)
-        row = {f"+{k}": v for k, v in enumerate((count / count[0]).tolist())}
+        shares = (count[1:] / count[0]).tolist()
+        row = {f"+{k}": share for k, share in enumerate(shares, 1)}
         grid[str(np.datetime64(cohort, "M"))] = row
     return grid
 
@@ -1717,7 +1718,7 @@ def draw(ax: Any, grid: Grid, kind: str) -> None:
     at = range(len(grid))
     if kind == "heat":
         rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
-        ax.figure.colorbar(ax.imshow(rows, aspect="auto", vmin=0, vmax=1), ax=ax)
+        ax.figure.colorbar(ax.imshow(rows, aspect="auto", vmin=0), ax=ax)
         ax.set_xticks(range(len(names)), names, rotation=90)
         ax.set_yticks(at, list(grid))
         return
@@ -1745,6 +1746,16 @@ def figures(record: Backtest) -> dict[str, bytes]:
             figure.savefig(out := io.BytesIO(), format="svg", metadata={"Date": None})
         drawn[name] = out.getvalue()
     return drawn
+
+
+def repeated(log: TransactionLog) -> int:
+    """Return how many rows are copies of another; two equal orders may be real."""
+    columns = [
+        c for c in (log.item, log.amount, log.day, log.customer) if c is not None
+    ]
+    order = np.lexsort(columns)
+    new = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    return len(order) - 1 - int(new.sum())
 
 
 class Study:
@@ -1808,6 +1819,8 @@ class Study:
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
         yield "rows refused", self.log.refusals()
+        yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
+        yield "rows like an earlier row", f"{repeated(self.log):,}, used"
 
     def grids(self) -> dict[str, Grid]:
         """Return tables, and pictures in figures, by title."""
@@ -1874,7 +1887,7 @@ def analyse(args: argparse.Namespace) -> int:
             raise BadInput("--plots needs matplotlib: pip install matplotlib") from None
     if args.json:
         text = json.dumps(study.figures(), indent=1)
-        print(re.sub(r"\b-?(NaN|Infinity)\b", "null", text))
+        print(re.sub(r"-?\b(NaN|Infinity)\b", "null", text))
         return 0
     say(f"backend: numpy in this process, {study.name}; no service needed")
     for name, text in study.lines():
