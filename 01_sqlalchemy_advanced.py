@@ -1351,8 +1351,9 @@ def load_copy(session: Session, rows: Rows) -> None:
 
 
 # From objects to a stream of rows, each with less work per row than the one above.
+EACH = "add and commit each"
 LADDER: dict[str, Load] = {
-    "add and commit each": load_each,
+    EACH: load_each,
     "add_all": lambda session, rows: session.add_all(Reading(**row) for row in rows),
     "values(1000 rows)": load_values,
     "ORM, ids back": lambda session, rows: session.scalars(RETURNING, rows).all(),
@@ -1368,7 +1369,7 @@ def loaded(env: Env, way: str) -> tuple[int, int, float]:
 
     Returns rows, statements and seconds, if all rows are there.
     """
-    count = ROWS // 50 if way == "add and commit each" else ROWS
+    count = ROWS // 50 if way == EACH else ROWS
     rows = [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(count)]
     with env.sessions() as session:
         session.execute(sa.delete(Reading))

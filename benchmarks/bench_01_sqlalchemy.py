@@ -1,0 +1,184 @@
+"""Lesson 01 at 50,000 rows: loading, streaming, paging and the price of a ping.
+
+Peers: the drivers themselves (sqlite3, psycopg), under SQLAlchemy's Core and ORM. On
+PostgreSQL too, if one answers at $DATABASE_URL or on the standard loopback port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from measure import markdown, median, seconds
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from lessons import load
+
+lesson = load("01")
+ROWS = 50_000
+PAGE = 50
+Row = list[object]
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+ROW_DICTS = [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(ROWS)]
+ROW_TUPLES = [tuple(row.values()) for row in ROW_DICTS]
+
+
+def load_driver(env: Any) -> None:
+    """Load with the driver alone, in one transaction."""
+    mark = "%s" if env.live else "?"
+    statement = f"INSERT INTO readings (sensor, value) VALUES ({mark}, {mark})"
+    with env.engine.begin() as connection:
+        connection.connection.cursor().executemany(statement, ROW_TUPLES)
+
+
+def load_way(env: Any, way: str) -> None:
+    with env.sessions() as session:
+        lesson.LADDER[way](session, ROW_DICTS)
+        session.commit()
+
+
+def emptied(env: Any, load_rows: Callable[[], None]) -> None:
+    """Empty the table, which takes milliseconds on both, and load it."""
+    with env.engine.begin() as connection:
+        empty = "TRUNCATE readings" if env.live else "DELETE FROM readings"
+        connection.execute(sa.text(empty))
+    load_rows()
+
+
+def ladder(env: Any) -> list[Row]:
+    """Return way, statements, rows per second and the ratio to Core, slowest first."""
+    ways = [way for way in lesson.LADDER if way != lesson.EACH]
+    ways = ways if env.live else ways[:-1]
+    statements = {lesson.EACH: lesson.loaded(env, lesson.EACH)[1]}
+    for way in ways:
+        statements[way] = lesson.loaded(env, way)[1]
+    contestants: dict[str, Callable[[], None]] = {
+        way: partial(load_way, env, way) for way in ways
+    }
+    contestants["the driver's executemany"] = partial(load_driver, env)
+    timed = seconds(
+        {name: partial(emptied, env, run) for name, run in contestants.items()},
+        repeats=3,
+    )
+    rates = {name: ROWS / median(values) for name, values in timed.items()}
+    each, sent, spent = lesson.loaded(env, lesson.EACH)
+    rates = {lesson.EACH: each / spent} | rates
+    statements |= {"the driver's executemany": 1, "COPY": 1}  # past the counter
+    statements[lesson.EACH] = sent * ROWS // each
+    return [
+        [name, statements[name], f"{rate:,.0f}", f"{rate / rates['Core']:.3g}"]
+        for name, rate in rates.items()
+    ]
+
+
+def streaming(env: Any) -> float:
+    """Return how many times the memory of a stream .all() takes."""
+
+    def read(**options: int) -> int:
+        with env.sessions() as session:
+            chosen = sa.select(lesson.Reading).execution_options(**options)
+            found = session.scalars(chosen)
+            return sum(reading.value for reading in (found if options else found.all()))
+
+    stream: Callable[[], int] = partial(read, yield_per=lesson.CHUNK)
+    return float(lesson.peak_bytes(read) / lesson.peak_bytes(stream))
+
+
+def paging(env: Any) -> float:
+    """Return how many times longer the last page takes by OFFSET than by key."""
+    reading = lesson.Reading
+    ordered = sa.select(reading.id, reading.value).order_by(reading.id).limit(PAGE)
+    with env.sessions() as session:
+        session.execute(sa.text("ANALYZE readings"))
+        first, last = session.execute(
+            sa.select(sa.func.min(reading.id), sa.func.max(reading.id))
+        ).one()
+        assert last - first + 1 == ROWS  # nothing else loads into this table
+        by_key = ordered.where(reading.id > last - PAGE)
+        by_offset = ordered.offset(ROWS - PAGE)
+        assert session.execute(by_key).all() == session.execute(by_offset).all()
+
+        def pages(statement: Any) -> None:
+            for _ in range(20):
+                session.execute(statement).all()
+
+        timed = seconds(
+            {"offset": partial(pages, by_offset), "key": partial(pages, by_key)}, 5
+        )
+    return median(timed["offset"]) / median(timed["key"])
+
+
+def pinging(env: Any) -> float:
+    """Return the time of a checkout with a ping and a query, over one without."""
+
+    def uses(engine: Any) -> None:
+        for _ in range(200):
+            lesson.use(engine)
+
+    engines = {ping: env.connect(pool_pre_ping=ping) for ping in (False, True)}
+    timed = seconds({str(ping): partial(uses, e) for ping, e in engines.items()}, 5)
+    return median(timed["True"]) / median(timed["False"])
+
+
+def measured(title: str, env: Any) -> list[Row]:
+    """Print the ladder of a database and return the rows of its bars."""
+    note(f"{title}: the ladder")
+    steps = ladder(env)
+    print(
+        f"\n{title}, {ROWS:,} rows of two columns; a commit each measured on a 50th:\n"
+    )
+    print(markdown(["way in", "statements", "rows/s", "x Core"], steps))
+    speed = {str(name): float(str(ratio)) for name, *_, ratio in steps}
+    note(f"{title}: streaming, paging, pinging")
+    lesson.loaded(env, "Core")
+    bars: list[tuple[str, float, float | None]] = [
+        (
+            "Core / the driver's executemany",
+            1 / speed["the driver's executemany"],
+            None,
+        ),
+        ("memory of .all() / yield_per", streaming(env), 10),
+        (f"last page of {ROWS // PAGE:,}: OFFSET / key", paging(env), 2),
+        ("a query with / without pool_pre_ping", pinging(env), None),
+    ]
+    if env.live:
+        bars.insert(1, ("COPY / Core's executemany", speed["COPY"], 4))
+    return [
+        [
+            f"{title}: {name}",
+            "" if bar is None else f">= {bar}",
+            f"{value:.3g}",
+            "" if bar is None else ("yes" if value >= bar else "NO"),
+        ]
+        for name, value, bar in bars
+    ]
+
+
+def main() -> int:
+    lesson.ROWS = ROWS
+    results: list[Row] = []
+    default = lesson.setting("DATABASE_URL", lesson.DEFAULT_URL)
+    for title, url in (("SQLite", ""), ("PostgreSQL", default)):
+        given = argparse.Namespace(offline=not url, require_live=False, url=url)
+        with lesson.open_env(given) as env:
+            if bool(url) == env.live:
+                results += measured(title, env)
+            else:
+                print(f"\nNot measured on PostgreSQL: {env.backend}.")
+    print()
+    print(markdown(["", "bar", "measured", "met"], results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
