@@ -115,7 +115,8 @@ def paging(env: Any) -> float:
         timed = seconds(
             {"offset": partial(pages, by_offset), "key": partial(pages, by_key)}, 5
         )
-    return median(timed["offset"]) / median(timed["key"])
+    ratio: float = median(timed["offset"]) / median(timed["key"])
+    return ratio
 
 
 def pinging(env: Any) -> float:
@@ -127,7 +128,8 @@ def pinging(env: Any) -> float:
 
     engines = {ping: env.connect(pool_pre_ping=ping) for ping in (False, True)}
     timed = seconds({str(ping): partial(uses, e) for ping, e in engines.items()}, 5)
-    return median(timed["True"]) / median(timed["False"])
+    ratio: float = median(timed["True"]) / median(timed["False"])
+    return ratio
 
 
 def measured(title: str, env: Any) -> list[Row]:
