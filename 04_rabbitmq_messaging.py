@@ -1002,7 +1002,6 @@ class Wire(Background):
 # %% Connection and topology
 
 
-# region topology
 EXCHANGES = {"data_processing": "direct", "notifications": "topic"}
 EXCHANGES |= {"analytics": "fanout"}
 WORK = {  # queue: exchange, keys
@@ -1050,6 +1049,7 @@ class RabbitMQConnection:
     def _add(self, kind: str, name: str, **options: Any) -> None:
         self.plan.append((kind, name, options))
 
+    # region queues
     def add_queue(self, queue: str, priorities: int = 0) -> str:
         """Plan a work queue and its dead letters; return its full name."""
         work, dead = self.name(queue), self.name(queue + ".dead")
@@ -1070,6 +1070,8 @@ class RabbitMQConnection:
         safe |= {"x-overflow": "reject-publish"}
         self._add("queue", name, arguments=back | safe)
         self.bindings.append((name, name, ""))
+
+    # endregion queues
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
@@ -1122,9 +1124,6 @@ class RabbitMQConnection:
             return int(sum(counts))
 
 
-# endregion topology
-
-
 def backoff(attempt: int) -> float:
     """Return seconds to wait before reconnecting: exponential, capped, with jitter."""
     return min(10.0, 0.05 * 2.0**attempt) * random.uniform(0.5, 1)
@@ -1133,7 +1132,6 @@ def backoff(attempt: int) -> float:
 # %% Publishing: confirmed, mandatory, persistent
 
 
-# region producer
 @dataclass(eq=False)
 class Pending:
     """A publish on its way: what is sent, and the promise of a confirm."""
@@ -1191,6 +1189,7 @@ class Producer:
             self._loop.add_callback_threadsafe(self._pump)
         return pending
 
+    # region deadline
     def wait(self, *pending: Pending) -> None:
         """Wait until all are confirmed.
 
@@ -1210,6 +1209,8 @@ class Producer:
     def _why(self, what: str) -> str:
         reason = f"; the broker blocks publishers: {self.blocked}" * bool(self.blocked)
         return f"{what} within {self.deadline:g} s{reason}"
+
+    # endregion deadline
 
     def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
         """Publish and wait for the confirm; raises what wait() raises."""
@@ -1274,6 +1275,7 @@ class Producer:
         channel.confirm_delivery(self._on_confirm)
         self._pump()
 
+    # region confirms
     def _pump(self) -> None:
         self._awake = False
         while self._waiting and self._channel and self._channel.is_open:
@@ -1311,6 +1313,8 @@ class Producer:
                 None
             )
 
+    # endregion confirms
+
     def _on_blocked(self, _: Any, notice: Any) -> None:
         self.blocked = getattr(notice.method, "reason", "")
         logging.warning("publishing is blocked: %s", self.blocked or "no longer")
@@ -1328,6 +1332,7 @@ class Producer:
         self._waiting.extendleft(one for one in reversed(sent) if one not in guilty)
         channel.connection.channel(on_open_callback=self._on_channel)
 
+    # region resend
     def _on_lost(self, _: Any, reason: Exception) -> None:
         self.blocked, self._channel = "", None
         self.counts["resent"] += len(self.sent)
@@ -1344,6 +1349,8 @@ class Producer:
         self.counts["reconnects"] += 1
         self._attempt += 1
         self._loop.call_later(backoff(self._attempt), self._connect)
+
+    # endregion resend
 
     def _close(self) -> None:
         if self._channel:
@@ -1365,9 +1372,6 @@ def addressed(
         **properties,
     )
     return exchange, key, message.to_json().encode(), about
-
-
-# endregion producer
 
 
 # %% Consuming: work on a bounded pool, acknowledgements on the I/O thread
@@ -1466,6 +1470,7 @@ class Consumer(ABC):
         self._jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settled: deque[Delivery] = deque()
         self._busy: set[int] = set()
+        self._flushing = False
         self.connection: Any = None
         self._channel: Any = None
 
@@ -1473,7 +1478,7 @@ class Consumer(ABC):
     def handle(self, message: Message) -> str:
         """Do the slow part; return the effect to record, with the id, in the ledger."""
 
-    # region consumer
+    # region work
     def message_callback(
         self, channel: Any, method: Any, properties: Any, body: bytes
     ) -> None:
@@ -1514,6 +1519,9 @@ class Consumer(ABC):
             final = isinstance(error, self.permanent) or attempts >= limit
             self._copy(delivery, error, attempts, final)
 
+    # endregion work
+
+    # region copy
     def _copy(
         self, delivery: Delivery, error: Exception, attempts: int, final: bool
     ) -> None:
@@ -1541,9 +1549,14 @@ class Consumer(ABC):
         self.producer.publish(*where, delivery.body, about)
         self.counts["dead" if final else "retried"] += 1
 
+    # endregion copy
+
+    # region acknowledge
     def _acknowledge(self, delivery: Delivery) -> None:
         self._settled.append(delivery)
-        self.on_io(self._flush)
+        if not self._flushing:  # one call to the I/O thread settles what has gathered
+            self._flushing = True
+            self.on_io(self._flush)
 
     def on_io(self, work: Callable[[], None]) -> None:
         """Run something in the I/O thread, the only one that may use the connection."""
@@ -1552,13 +1565,14 @@ class Consumer(ABC):
                 self.connection.add_callback_threadsafe(work)
 
     def _flush(self) -> None:
+        self._flushing = False  # first: what is added from here on asks again
         while self._settled:
             delivery = self._settled.popleft()
             if delivery.channel.is_open:
                 delivery.channel.basic_ack(delivery.tag)
                 self.counts["acked"] += 1
 
-    # endregion consumer
+    # endregion acknowledge
 
     # region resilience
     def start_consuming(self) -> None:
@@ -1588,6 +1602,7 @@ class Consumer(ABC):
     def _session(self) -> None:
         with self.rabbit.connect() as self.connection:
             channel = self._channel = self.connection.channel()
+            self._flushing = False  # a call that was lost with its connection
             self.rabbit.declare(channel, self.rabbit.plan)
             channel.basic_qos(prefetch_count=self.prefetch)
             channel.basic_consume(self.queue, self.message_callback)
@@ -1608,7 +1623,6 @@ class Consumer(ABC):
     # endregion resilience
 
 
-# region domain
 class UserDataConsumer(Consumer):
     """Validates and enriches user data."""
 
@@ -1694,9 +1708,6 @@ class UserDataPipeline:
             (mail, "notifications", "notification.email.normal"),
             (event, "analytics", ""),
         )
-
-
-# endregion domain
 
 
 class FunctionConsumer(Consumer):
