@@ -41,7 +41,7 @@ import traceback
 import uuid
 import weakref
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -217,7 +217,7 @@ TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
 SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
 LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
 SCHEMA = 1  # of the envelope; an entry of another version is a miss
-PLAIN = {type(None), bool, int, float, str}  # what JSON gives back as it was
+PLAIN = {type(None), bool, int, str}  # what JSON always gives back as it was
 T = TypeVar("T")
 
 
@@ -824,16 +824,19 @@ def flight(env: Env) -> None:
 def strict(value: Any, where: str = "result") -> None:
     """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a datetime."""
     kind = type(value)
-    if kind is dict and all(type(key) is str for key in value):
-        for key, item in value.items():
-            strict(item, f"{where}[{key!r}]")
-    elif kind is list:
-        for number, item in enumerate(value):
-            strict(item, f"{where}[{number}]")
-    elif kind not in PLAIN or (kind is float and not math.isfinite(value)):
+    if kind in PLAIN or (kind is float and math.isfinite(value)):
+        return
+    if kind is list:
+        items: Iterable[tuple[Any, Any]] = enumerate(value)
+    elif kind is dict and all(type(key) is str for key in value):
+        items = value.items()
+    else:
         use = "str, int, finite float, bool, None, list or dict with str keys"
         found = f"{where} is {value!r:.40} ({kind.__name__})"
         raise TypeError(f"{found}, which JSON would change; use {use}")
+    for key, item in items:
+        if type(item) not in PLAIN:
+            strict(item, f"{where}[{key!r}]")
 
 
 # endregion strict
@@ -860,8 +863,8 @@ def decoded(payload: bytes | None, generation: str) -> Entry | None:
         held = json.loads(payload)
         if held["v"] != SCHEMA or held["generation"] != generation:
             return None
-        times = (float(held[name]) for name in ("created", "expires", "delta"))
-        return Entry(held["value"], *times)
+        created, expires = float(held["created"]), float(held["expires"])
+        return Entry(held["value"], created, expires, float(held["delta"]))
     except (TypeError, LookupError, RecursionError) as error:
         raise ValueError("not an envelope") from error
 
@@ -909,6 +912,8 @@ class CircuitBreaker:
 
     def record(self, success: bool) -> None:
         """Close after a success; count a failure."""
+        if success and not self.failures:
+            return
         with self.lock:
             self.failures = 0 if success else self.failures + 1
             self.retry_at = self.clock() + self.cooldown

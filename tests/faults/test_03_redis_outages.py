@@ -232,17 +232,23 @@ def slowest_get(url: str, job: Callable[[Any], object]) -> float:
         return slowest
 
 
+def longest_command(url: str) -> float:
+    """Return the longest command since the log was emptied: what all others wait for.
+
+    By the server's own clock, which a busy machine disturbs less than a client's.
+    """
+    with redis.Redis.from_url(url) as client:
+        entries: Any = client.slowlog_get(5000)
+        client.slowlog_reset()
+        return float(max(entry["duration"] for entry in entries))
+
+
 @pytest.mark.slow
 def test_clear_pattern_lets_others_through_where_keys_does_not(server: Server) -> None:
     number = 200_000
-
-    def fill() -> None:
-        with redis.Redis.from_url(server.url, socket_timeout=60) as client:
-            text = (
-                "for i = 1, tonumber(ARGV[1]) do "
-                "redis.call('SET', 'p:value:' .. i, 'x', 'EX', 600) end"
-            )
-            client.eval(text, 0, number)
+    fill = (
+        "for i = 1, ARGV[1] do redis.call('SET', 'p:value:' .. i, 'x', 'EX', 600) end"
+    )
 
     def blocking(client: Any) -> None:
         client.delete(*client.keys("p:value:*"))
@@ -250,12 +256,17 @@ def test_clear_pattern_lets_others_through_where_keys_does_not(server: Server) -
     def ours(client: Any) -> None:
         assert lesson.RedisCache(client, "p:").clear_pattern("*") == number
 
-    ratios = []
-    for _ in range(4):  # a busy machine spoils a round, not all of them
-        fill()
-        blocked = slowest_get(server.url, blocking)
-        fill()
-        ratios.append(slowest_get(server.url, ours) / blocked)
-        if ratios[-1] <= 0.1:
-            break
-    assert min(ratios) <= 0.1, ratios
+    waits: dict[Any, list[float]] = {blocking: [], ours: []}
+    works: dict[Any, list[float]] = {blocking: [], ours: []}
+    with redis.Redis.from_url(server.url, socket_timeout=60) as client:
+        client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 5000)
+        for _ in range(3):
+            for job, seen in waits.items():
+                client.eval(fill, 0, number)
+                client.slowlog_reset()
+                seen.append(slowest_get(server.url, job))
+                works[job].append(longest_command(server.url))
+    assert min(works[ours]) <= 0.1 * min(works[blocking]), works
+    # The clients' view; on a busy machine any GET may wait for a processor besides.
+    assert min(waits[ours]) < 0.5 * max(waits[blocking]), waits
