@@ -35,6 +35,7 @@ import random
 import re
 import signal
 import sqlite3
+import ssl
 import sys
 import threading
 import time
@@ -1013,6 +1014,12 @@ WORK = {  # queue: exchange, keys
 FATAL = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
 
 
+def refused(error: Exception) -> bool:
+    """Tell whether the broker said no; pika guesses it of any connection lost early."""
+    no = re.search(r"ByBroker: \((403|530)\)", str(error))
+    return isinstance(error, FATAL) and no is not None
+
+
 class RabbitMQConnection:
     """Where the broker is, and what stands on it under our prefix.
 
@@ -1096,8 +1103,8 @@ class RabbitMQConnection:
             for kind, name, options in plan:
                 getattr(channel, f"{kind}_declare")(name, durable=True, **options)
         except exceptions.ChannelClosedByBroker as refusal:
-            text = f"{refusal.reply_text}; delete it or take another --prefix"
-            raise BadInput(text) from None
+            hint = "; delete it or take another --prefix" * (refusal.reply_code == 406)
+            raise BadInput(refusal.reply_text + hint) from None
         for queue, exchange, key in self.bindings:
             if {queue, exchange} <= names:
                 channel.queue_bind(queue, exchange, key)
@@ -1109,10 +1116,10 @@ class RabbitMQConnection:
         return False
 
     def teardown(self) -> None:
-        """Delete everything that we planned, with what is in it."""
+        """Delete everything of ours that stands, with what is in it."""
         with self.connect() as connection:
             channel = connection.channel()
-            for kind, name, _ in self.plan:
+            for kind, name, _ in [i for i in self.plan if self._stands(connection, i)]:
                 getattr(channel, f"{kind}_delete")(name)
 
     def ready(self, *queues: str) -> int:
@@ -1341,7 +1348,7 @@ class Producer:
         if self._closing:
             self._loop.stop()
             return
-        if isinstance(reason, FATAL):
+        if refused(reason):
             while self._waiting:
                 self._done(
                     self._waiting.popleft(), PublishFailed(type(reason).__name__)
@@ -1353,6 +1360,8 @@ class Producer:
     # endregion resend
 
     def _close(self) -> None:
+        # Trap: close() waits for an answer, which a frozen broker never gives.
+        self._loop.call_later(DEADLINE - 1, self._loop.stop)
         if self._channel:
             self._channel.connection.close()
         else:
@@ -1496,7 +1505,7 @@ class Consumer(ABC):
             except Exception:  # not even the copy could be confirmed
                 self.counts["unsettled"] += 1
                 logging.exception("left to the broker")
-                self.on_io(partial(delivery.channel.basic_reject, delivery.tag))
+                self.on_io(partial(self._give_back, delivery))
             finally:
                 self._busy.discard(id(delivery))
 
@@ -1564,6 +1573,10 @@ class Consumer(ABC):
             if self.connection:
                 self.connection.add_callback_threadsafe(work)
 
+    def _give_back(self, delivery: Delivery) -> None:
+        if delivery.channel.is_open:  # else the broker has it back already
+            delivery.channel.basic_reject(delivery.tag)
+
     def _flush(self) -> None:
         self._flushing = False  # first: what is added from here on asks again
         while self._settled:
@@ -1588,9 +1601,9 @@ class Consumer(ABC):
             try:
                 self._session()
                 attempt = 0
-            except (*FATAL, BadInput):
-                raise
             except Exception as error:  # pika lets a poisoned header out as ValueError
+                if isinstance(error, BadInput) or refused(error):
+                    raise
                 logging.debug("consumer lost its connection: %s", error)
                 self._stopping.wait(backoff(attempt))
                 attempt += 1
@@ -1788,17 +1801,32 @@ class Env:
             yield wire, far
 
 
+def started(consumer: Consumer) -> Future[None]:
+    """Consume in a thread of its own; the future ends, or fails, as that does."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            consumer.start_consuming()
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
+
+
 @contextmanager
 def running(consumer: Consumer) -> Iterator[Consumer]:
     """Consume in a thread for the length of a block."""
-    thread = threading.Thread(target=consumer.start_consuming, daemon=True)
-    thread.start()
+    done = started(consumer)
     try:
         consumer.ready.wait(DEADLINE)
         yield consumer
     finally:
         consumer.stop()
-        thread.join(consumer.drain + DEADLINE)
+        with suppress(TimeoutError):  # a frozen broker answers no goodbye
+            done.result(consumer.drain + DEADLINE)
 
 
 def user(n: int) -> Message:
@@ -2590,12 +2618,15 @@ def broker(env: Env) -> None:
 
 def parameters_of(url: str) -> Any:
     """Return pika's parameters for a URL; raise BadInput for what is none."""
+    shown = redact(url).partition("?")[0]  # the options may hold a key's password
     try:
         if not url.startswith(("amqp://", "amqps://")):
             raise ValueError("scheme")
         parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, KeyError):
-        raise BadInput(f"{redact(url)} is no URL like {redact(DEFAULT_URL)}") from None
+    except (ValueError, TypeError, KeyError, SyntaxError):
+        raise BadInput(f"{shown} is no URL like {redact(DEFAULT_URL)}") from None
+    except OSError:
+        raise BadInput(f"{shown}: a file of ssl_options can't be read") from None
     parameters.socket_timeout = parameters.stack_timeout = 1.0
     parameters.connection_attempts = 1
     parameters.blocked_connection_timeout = 60
@@ -2610,14 +2641,20 @@ def probe(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return the parameters of a broker that answers, and what it says of itself."""
     url = args.url or setting("RABBITMQ_URL", DEFAULT_URL)
     parameters = parameters_of(url)
+    shown = redact(url).partition("?")[0]
     try:
         with pika.BlockingConnection(parameters) as connection:
             about = dict(connection._impl.server_properties)
-    except FATAL as refusal:
-        login = isinstance(refusal, exceptions.ProbableAuthenticationError)
-        what = "user or password" if login else f"access to {parameters.virtual_host!r}"
-        raise BadInput(f"{redact(url)}: {what} refused") from None
-    except exceptions.AMQPError:
+    except ssl.SSLError as error:  # never on without: that would be a downgrade
+        why = getattr(error, "verify_message", error.reason)
+        hint = "SSL_CERT_FILE names an authority of your own"
+        raise BadInput(f"{shown}: no TLS: {why}; {hint}") from None
+    except exceptions.AMQPError as error:
+        if refused(error):
+            login = isinstance(error, exceptions.ProbableAuthenticationError)
+            vhost = f"access to {parameters.virtual_host!r}"
+            what = "user or password" if login else vhost
+            raise BadInput(f"{shown}: {what} refused") from None
         where = f"{parameters.host}:{parameters.port}"
         hint = "docker compose up -d rabbitmq starts one"
         raise NoBroker(f"no RabbitMQ at {where}; {hint}") from None
@@ -2652,7 +2689,7 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
 # region processes
 def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     """Consume a queue until SIGTERM or Ctrl-C; finish what has begun."""
-    stop = threading.Event()
+    stop: SimpleQueue[object] = SimpleQueue()
     kinds = {"user_data": UserDataConsumer, "notifications": NotificationConsumer}
     kind: Any = kinds.get(args.worker, AnalyticsConsumer)
     queue = rabbit.name(args.worker)
@@ -2660,13 +2697,15 @@ def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     with Producer(rabbit) as producer, Ledger(args.ledger) as ledger:
         consumer = kind(rabbit, queue, producer, ledger, **options)
         for number in (signal.SIGTERM, signal.SIGINT):
-            # Only a flag: a handler may interrupt pika while it holds a lock.
-            signal.signal(number, lambda *_: stop.set())
-        halt = threading.Thread(target=lambda: [stop.wait(), consumer.stop()])
-        halt.daemon = True
-        halt.start()
+            # Only a note: a handler may interrupt whoever holds a lock; put() has none.
+            signal.signal(number, lambda *_: stop.put(None))
+        done = started(consumer)
+        done.add_done_callback(stop.put)
         print(f"consuming {queue}", flush=True)
-        consumer.start_consuming()
+        stop.get()
+        consumer.stop()
+        with suppress(TimeoutError):  # a frozen broker answers no goodbye
+            done.result(args.drain + DEADLINE)
     show("processed", consumer.counts["processed"])
 
 
