@@ -400,6 +400,7 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
     def set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")  # WAL needs no more
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -1157,7 +1158,7 @@ def show_increments(env: Env) -> None:
         "atomic": clicks_after(env.engine, increment_atomic, think),
         "versioned": clicks_after(env.engine, increment_versioned, think),
         "locked": clicks_after(env.engine, partial(in_one, lock=True), think),
-        "retried": clicks_after(strict, partial(in_one, attempts=20), think),
+        "retried": clicks_after(strict, partial(in_one, attempts=200), think),
     }
     table(("increment", "of 100"), *clicks.items())
     unretried = clicks_after(strict, in_one, think)
