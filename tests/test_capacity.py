@@ -96,6 +96,8 @@ def test_a_million_customers_by_hand() -> None:
         3_000_000 * capacity.order_bytes()
     )
     assert [need.nodes for need in by_store.values()] == [1, 13, 1, 1]
+    # The guide: more than a thousand times the bytes of the orders.
+    assert by_store["MongoDB"].size > 1000 * by_store["PostgreSQL"].size
 
 
 @pytest.mark.parametrize("option", ["--customers", "--ram", "--keep-days"])

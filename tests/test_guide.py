@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from lessons import ROOT, SCRIPTS, load
+from lessons import ROOT, SCRIPTS, VARIABLES, load
 
 DOCUMENTS = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", ".git"} & set(path.parts)
 )
+GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"
 SYNC = [sys.executable, str(ROOT / "tools" / "sync_guide.py")]
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 
@@ -109,3 +113,128 @@ def test_every_region_is_closed_and_named_once(script: Path) -> None:
     closed = [name for kind, name in lines if kind == "endregion"]
     assert sorted(opened) == sorted(closed)
     assert len(opened) == len(set(opened))
+
+
+# What the guide says beyond what is generated.
+QUIET = os.environ | dict.fromkeys(VARIABLES, "")
+QUIET["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+MARKED = re.findall(r"^<!-- run -->\n```sh\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+# | `python 01_... ` | `what is seen` | ... |
+SEEN = re.findall(r"^\| `(python 0\d_[^`]+)` \| `([^`]+)` \|", GUIDE.read_text(), re.M)
+
+
+def chapters(path: Path) -> dict[str, str]:
+    """Return the text under each heading of the second level."""
+    parts = re.split(r"^## (.+)$", path.read_text("utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def defined(script: Path) -> set[str]:
+    """Return what a script defines: functions, classes, Class.method."""
+    names = set()
+    for node in ast.parse(script.read_text("utf-8")).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            inner = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+            names |= {f"{node.name}.{name}" for name in inner}
+    return names
+
+
+def shown_by(text: str) -> list[tuple[str, str]]:
+    """Return the demos that a text names as `01 loading`: (lesson, demo)."""
+    return re.findall(r"`(0\d) ([a-z]+)`", text)
+
+
+@pytest.mark.parametrize("block", MARKED, ids=lambda block: block.split("\n")[0])
+def test_every_marked_block_runs(block: str) -> None:
+    done = subprocess.run(
+        ["sh", "-eu", "-c", block],
+        cwd=ROOT,
+        env=QUIET,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("command", "seen"), SEEN, ids=[row[0] for row in SEEN])
+def test_every_trouble_is_seen_as_it_is_written(command: str, seen: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:]],
+        cwd=ROOT,
+        env=QUIET,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    pattern = ".*".join(re.escape(part) for part in seen.split("..."))
+    assert re.search(pattern, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+def test_every_demo_that_the_guide_names_exists() -> None:
+    for script, name in shown_by(GUIDE.read_text("utf-8")):
+        assert name in load(script).DEMOS, f"{script} {name}"
+
+
+def test_every_method_that_the_guide_names_exists() -> None:
+    there = set().union(*map(defined, SCRIPTS))
+    named = re.findall(r"`([A-Z][a-z]\w+\.[a-z_]\w*)`", GUIDE.read_text("utf-8"))
+    assert set(named) <= there
+
+
+def test_every_exception_that_the_guide_names_exists() -> None:
+    packages = "sqlalchemy|pymongo|redis|pika"
+    text = GUIDE.read_text("utf-8")
+    for module, name in re.findall(rf"`((?:{packages})\.[a-z.]+)\.([A-Z]\w+)`", text):
+        assert issubclass(getattr(importlib.import_module(module), name), Exception)
+
+
+def test_the_performance_checklist_has_fifteen_items_with_a_demo_each() -> None:
+    _, _, text = GUIDE.read_text("utf-8").partition("### Performance checklist")
+    items = re.findall(
+        r"^(\d+)\. (.+?)(?=^\d+\. |^#)", text.partition("\n## ")[0] + "#", re.M | re.S
+    )
+    assert [int(number) for number, _ in items] == list(range(1, 16))
+    assert all(shown_by(item) for _, item in items)
+
+
+def test_every_exercise_names_what_is_there_and_what_judges_it() -> None:
+    rows = re.findall(
+        r"^\| \d \| .*\| `(\w+)` \| `(0\d) (\w+)` \|$", GUIDE.read_text("utf-8"), re.M
+    )
+    assert len(rows) == 15
+    for name, lesson, demo in rows:
+        (script,) = (path for path in SCRIPTS if path.name.startswith(lesson))
+        assert name in defined(script), f"{lesson} {name}"
+        assert demo in load(lesson).DEMOS
+
+
+def test_no_chapter_takes_longer_than_fifteen_minutes() -> None:
+    """At 200 words a minute; code and outputs are looked at, not read word by word."""
+    for heading, text in chapters(GUIDE).items():
+        words = len(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split())
+        assert words <= 15 * 200, f"{heading}: {words} words"
+
+
+def test_the_consoles_are_where_the_stack_puts_them() -> None:
+    example = (ROOT / ".env.example").read_text("utf-8")
+    named = re.findall(r"<http://127\.0\.0\.1:(\d+)>", GUIDE.read_text("utf-8"))
+    tools = ("PGADMIN", "MONGO_EXPRESS", "REDISINSIGHT", "RABBITMQ_UI")
+    assert [re.findall(rf"^{tool}_PORT=(\d+)$", example, re.M) for tool in tools] == [
+        [port] for port in named
+    ]
+
+
+def test_drawings_fit_a_page() -> None:
+    by_hand = re.sub(
+        r"<!-- output.*?<!-- /output -->", "", GUIDE.read_text(), flags=re.S
+    )
+    for block in re.findall(r"^```text\n(.*?)^```$", by_hand, re.M | re.S):
+        if "+--" in block:
+            assert max(map(len, block.splitlines())) <= 88

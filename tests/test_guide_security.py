@@ -1,0 +1,210 @@
+"""The guide's settings for TLS and rights, loaded into real, private servers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import services
+from lessons import ROOT, path_of, run
+
+GUIDE = (ROOT / "COMPREHENSIVE_GUIDE.md").read_text("utf-8")
+BLOCKS = dict(
+    re.findall(r"^<!-- config: (\S+) -->\n```\w+\n(.*?)^```$", GUIDE, re.M | re.S)
+)
+PASSWORD = "s3cret-of-this-test"
+
+
+def openssl(folder: Path, *args: str) -> None:
+    subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ca.pem, and server.pem for localhost with its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("module8-tls")
+    key = ["-newkey", "rsa:2048", "-nodes"]
+    root = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=module8"]
+    openssl(folder, "req", "-x509", *key, "-days", "2", *root)
+    ours = ["-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost"]
+    openssl(folder, "req", *key, *ours)
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+    names = ["-extfile", "names", "-in", "server.csr", "-out", "server.pem"]
+    openssl(folder, "x509", "-req", *signed, *names)
+    return folder
+
+
+@contextmanager
+def stopped(name: str, certificates: Path, folder: str = "") -> Iterator[Any]:
+    """Yield a private server that has stopped, with the certificates in its folder."""
+    with services.private(name) as server:
+        if server is None:
+            pytest.skip(f"no {name}: its program is not on the PATH")
+        server.kill()
+        for file in ("ca.pem", "server.pem", "server.key"):
+            copy = Path(shutil.copy(certificates / file, server.folder / folder))
+            copy.chmod(0o600)
+            if server.user:
+                owner = pwd.getpwnam(server.user)
+                os.chown(copy, owner.pw_uid, owner.pw_gid)
+        yield server
+
+
+def test_redis_serves_the_cache_over_tls_and_nothing_else(certificates: Path) -> None:
+    import redis
+
+    with stopped("redis", certificates) as server:
+        digest = hashlib.sha256(PASSWORD.encode()).hexdigest()
+        users = BLOCKS["users.acl"].replace("SHA256", digest)
+        (server.folder / "users.acl").write_text(users)
+        config = BLOCKS["redis.conf"].replace(
+            "tls-port 6379", f"tls-port {server.port}"
+        )
+        (server.folder / "redis.conf").write_text(config + "bind 127.0.0.1\nsave ''\n")
+        server.argv = [server.argv[0], "redis.conf"]
+        server.start()
+
+        authority = certificates / "ca.pem"
+        place = f"localhost:{server.port}/0?ssl_ca_certs={authority}"
+        url = f"rediss://shop_cache:{PASSWORD}@{place}"
+        demos = ("tier", "invalidation", "services")
+        done = run(path_of("03"), "--require-live", "--url", url, "--only", *demos)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+
+        # The guide's warning: a cache that fails open hides a missing right.
+        (server.folder / "users.acl").write_text(users.replace("+@transaction ", ""))
+        server.restart()
+        hidden = run(path_of("03"), "--require-live", "--url", url, "--only", "tier")
+        assert hidden.returncode == 1
+        assert "comes back equal" in hidden.stdout
+
+        with redis.Redis.from_url(url) as client:
+            for forbidden in (["FLUSHALL"], ["KEYS", "*"], ["GET", "another"]):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*forbidden)
+        with (
+            redis.Redis.from_url(f"rediss://{place}") as nobody,
+            pytest.raises(redis.exceptions.AuthenticationError),
+        ):
+            nobody.ping()
+        with (
+            redis.Redis.from_url(f"redis://localhost:{server.port}/0") as plain,
+            pytest.raises(redis.exceptions.ConnectionError),
+        ):
+            plain.ping()
+        untrusted = run(path_of("03"), "--only", "lru", "--url", url.partition("?")[0])
+        assert untrusted.returncode == 2
+        assert "certificate is not trusted" in untrusted.stderr
+
+
+def test_postgresql_checks_the_host_and_the_roles(certificates: Path) -> None:
+    import psycopg
+
+    with stopped("postgres", certificates, "data") as server:
+        server.start()  # as its superuser: the roles, then the settings
+        with psycopg.connect(server.url, autocommit=True) as owner:
+            owner.execute(BLOCKS["roles.sql"].encode())
+            for role in ("shop_app", "shop_reader"):
+                owner.execute(f"ALTER ROLE {role} PASSWORD '{PASSWORD}'".encode())
+            owner.execute("SET ROLE shop_owner")
+            owner.execute(
+                "CREATE TABLE shop.orders (id int GENERATED BY DEFAULT AS IDENTITY)"
+            )
+        server.kill()
+        data = server.folder / "data"
+        with (data / "postgresql.conf").open("a") as file:
+            file.write(BLOCKS["postgresql.conf"])
+        (data / "pg_hba.conf").write_text(BLOCKS["pg_hba.conf"])
+
+        base = f"port={server.port} dbname=postgres password={PASSWORD}"
+        checked = f"sslmode=verify-full sslrootcert={certificates / 'ca.pem'}"
+
+        def as_user(role: str) -> Any:
+            where = f"host=localhost user={role} {base} {checked}"
+            return closing(psycopg.connect(where, autocommit=True))
+
+        def ready() -> bool:
+            with suppress(psycopg.OperationalError), as_user("shop_app"):
+                return True
+            return False
+
+        server.ready = ready
+        server.start()
+        with as_user("shop_app") as app:
+            app.execute("INSERT INTO shop.orders DEFAULT VALUES")
+            assert app.execute("SHOW statement_timeout").fetchone() == ("30s",)
+            for forbidden in (
+                b"DROP TABLE shop.orders",
+                b"CREATE TABLE shop.mine ()",
+                b"CREATE TABLE public.mine ()",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    app.execute(forbidden)
+        with as_user("shop_reader") as reader:
+            assert reader.execute("SELECT count(*) FROM shop.orders").fetchone() == (1,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("DELETE FROM shop.orders")
+        for refused in (
+            f"host=localhost user=shop_app {base} sslmode=disable",
+            f"host=127.0.0.1 user=shop_app {base} {checked}",  # not the name signed
+            f"host=localhost user=shop_app {base} {checked}/not-the-authority",
+        ):
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(refused, connect_timeout=5).close()
+
+
+@pytest.mark.slow
+def test_rabbitmq_takes_only_tls_and_only_our_names(certificates: Path) -> None:
+    import ssl
+
+    import pika
+
+    with stopped("rabbitmq", certificates) as server:
+        config = BLOCKS["rabbitmq.conf"].replace("5671", str(server.port))
+        for file in ("ca.pem", "server.pem", "server.key"):
+            config = config.replace(f" {file}", f" {server.folder / file}")
+        (server.folder / "rabbitmq.conf").write_text(config)
+        server.ready = lambda: services.answers(server.port)
+        server.start()
+        for line in BLOCKS["rabbitmqctl"].splitlines():
+            command = shlex.split(line)[1:]
+            server.ctl(*command, *[PASSWORD] * (command[0] == "add_user"))
+
+        url = f"amqps://shop_app:{PASSWORD}@localhost:{server.port}/shop"
+        trust = {"SSL_CERT_FILE": str(certificates / "ca.pem")}
+        options = ("--require-live", "--url", url, "--only", "pipeline")
+        done = run(path_of("04"), *options, env=trust)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+
+        parameters = pika.URLParameters(url)
+        trusted = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+        parameters.ssl_options = pika.SSLOptions(trusted, "localhost")
+        with (
+            pika.BlockingConnection(parameters) as connection,
+            pytest.raises(pika.exceptions.ChannelClosedByBroker, match="ACCESS"),
+        ):
+            connection.channel().queue_declare("another", durable=True)
+        plain = f"amqp://shop_app:{PASSWORD}@localhost:{server.port}/shop"
+        with pytest.raises(pika.exceptions.AMQPError):
+            pika.BlockingConnection(pika.URLParameters(plain + "?socket_timeout=2"))
+
+
+def test_every_block_of_settings_is_tried() -> None:
+    source = Path(__file__).read_text("utf-8")
+    assert all(f'BLOCKS["{name}"]' in source for name in BLOCKS)
+    assert len(BLOCKS) == 7
