@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import os
 import re
@@ -31,6 +32,12 @@ def anchors(path: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
     lowered = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
     return {heading.replace(" ", "-") for heading in lowered}
+
+
+@functools.cache
+def demos(lesson: str) -> frozenset[str]:
+    """Return the names of a lesson's demos."""
+    return frozenset(load(lesson).DEMOS)
 
 
 @pytest.mark.slow
@@ -93,8 +100,7 @@ def test_every_script_and_demo_that_is_named_exists(path: Path) -> None:
     there = {script.name for script in SCRIPTS}
     assert set(re.findall(r"\b0\d_\w+\.py\b", text)) <= there
     for script, names in re.findall(r"\b(0\d)_\w+\.py[^\n]*?--only ([\w ]+)", text):
-        demos = load(script).DEMOS
-        assert set(names.split()) & set(demos), names
+        assert set(names.split()) & demos(script), names
 
 
 @every_document
@@ -179,7 +185,7 @@ def test_every_trouble_is_seen_as_it_is_written(command: str, seen: str) -> None
 
 def test_every_demo_that_the_guide_names_exists() -> None:
     for script, name in shown_by(GUIDE.read_text("utf-8")):
-        assert name in load(script).DEMOS, f"{script} {name}"
+        assert name in demos(script), f"{script} {name}"
 
 
 def test_every_method_that_the_guide_names_exists() -> None:
@@ -212,7 +218,7 @@ def test_every_exercise_names_what_is_there_and_what_judges_it() -> None:
     for name, lesson, demo in rows:
         (script,) = (path for path in SCRIPTS if path.name.startswith(lesson))
         assert name in defined(script), f"{lesson} {name}"
-        assert demo in load(lesson).DEMOS
+        assert demo in demos(lesson)
 
 
 def test_no_chapter_takes_longer_than_fifteen_minutes() -> None:
