@@ -24,34 +24,43 @@ from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import csv
 import gzip
 import html
+import importlib.util
 import io
 import json
 import logging
 import math
 import os
 import re
+import signal
+import subprocess
 import sys
+import threading
+import time
 import traceback
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import urlsplit
+from xmlrpc.client import ServerProxy
+from xmlrpc.server import SimpleXMLRPCServer
 
 import numpy as np
 from dotenv import dotenv_values
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import wrap_file
+from rich.progress import Progress, wrap_file
 from rich.text import Text
 
 # region harness
@@ -1915,6 +1924,765 @@ def scale(env: Env) -> None:
     check("the rule's are off by over 0.1", off[RULE] > 0.1)
 
 
+# %% 11. Integrated: five lessons, four stores, one set of figures
+QUEUES = {
+    "user_data": "UserDataConsumer",
+    "analytics": "AnalyticsConsumer",
+    "archive": "AnalyticsConsumer",
+    "notifications": "NotificationConsumer",
+}
+FEW, ROBOTS = 300, 3  # customers on stand-ins; sign-ups without an address
+LIMIT = 60.0  # seconds without any progress, or for a worker to start
+BASE = 0.5  # seconds to the first retry: five of them outlive an outage of 15 s
+PREDICTION = "prediction:1"  # with the version of the model: another one, other keys
+TABLES = (
+    "CREATE TABLE inbox (queue text, id text, done integer, PRIMARY KEY (queue, id))",
+    "CREATE TABLE purchases (message text, customer text, day integer, cents integer)",
+    "CREATE INDEX by_customer ON purchases (customer)",
+)
+MARK = "INSERT INTO inbox VALUES (:queue, :id, 0) ON CONFLICT DO NOTHING"
+DONE = """INSERT INTO inbox VALUES (:queue, :id, 1)
+          ON CONFLICT (queue, id) DO UPDATE SET done = 1"""
+BUY = "INSERT INTO purchases VALUES (:message, :customer, :day, :cents)"
+FEATURES = """SELECT day, sum(cents) FROM purchases WHERE customer = :user
+              GROUP BY day ORDER BY day"""
+Letter = tuple[Any, str, str]  # a message, its exchange, its routing key
+
+
+def sibling(number: str) -> Any:
+    """Return another lesson as a module; BadInput if it or what it needs is absent."""
+    name = f"module8_lesson_{number}"
+    if name in sys.modules:
+        return sys.modules[name]
+    path = next(Path(__file__).parent.glob(f"{number}_*.py"), None)
+    if path is None:
+        raise BadInput(f"--integrated needs lesson {number}: no {number}_*.py here")
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    # Before it runs: SQLAlchemy looks the annotations of Mapped[] up there.
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as missing:
+        del sys.modules[name]
+        hint = "pip install -r requirements.txt"
+        raise BadInput(f"{path.name} needs {missing.name}: {hint}") from None
+    vars(module)["BadInput"] = BadInput  # theirs ends as one line and exit 2, too
+    return module
+
+
+class Stores:
+    """What a worker changes outside SQL; each call may come twice, and counts once."""
+
+    def __init__(self, documents: Any, caching: Any, db: Any, cache: Any) -> None:
+        self.users, self.events = documents.UserManager(db), documents.EventTracker(db)
+        self.refused, self.cache, self.lock = documents.err, cache, threading.Lock()
+        self.key = caching.redis_cache(name=PREDICTION)(lambda user: None).key
+
+    def profile(self, user: str, email: str, since: str) -> None:
+        """Store a profile; since is an ISO date."""
+        at = datetime.fromisoformat(since).replace(tzinfo=UTC)
+        about = {"username": user, "email": email, "created_at": at}
+        more = {"profile": {"interests": ["music"]}, "subscriptions": []}
+        head = {"_id": int(user), "schema_version": 2}
+        report = self.users.bulk_insert_users([head | about | more])
+        if report.rejected:
+            raise ValueError(f"MongoDB refuses user {user}: {report.rejected[0][1]}")
+
+    # region event
+    def event(self, message: str, user: str, day: int, cents: int) -> None:
+        """Store a purchase; the id of its message is its _id, and so its inbox."""
+        at = datetime.fromordinal(day).replace(tzinfo=UTC)
+        more = {"_id": message, "timestamp": at, "metadata": {"price": cents / 100}}
+        try:
+            self.events.log_event(int(user), "purchase", **more)
+        except self.refused.DuplicateKeyError as error:
+            if error.code != 11000:
+                raise
+
+    # endregion event
+
+    # region forget
+    def forget(self, user: str) -> None:
+        """Delete a prediction; ConnectionError if the cache has not heard of it.
+
+        The message then comes again: the debt lies in the queue, which no crash ends,
+        and not in this process, which would renew the whole cache to pay it.
+        """
+        with self.lock:
+            self.cache.delete(self.key(user))
+            if self.cache.owed:
+                self.cache.owed = False
+                raise ConnectionError("the cache has not heard of a purchase")
+
+    # endregion forget
+
+
+class Remote:
+    """The Stores of another process: every method is a call over XML-RPC."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            with ServerProxy(self.url, allow_none=True) as proxy:
+                return getattr(proxy, name)(*args)
+
+        return call
+
+
+class Server(SimpleXMLRPCServer):
+    """Has room for calls that come while it answers another."""
+
+    request_queue_size = 128
+
+
+@contextmanager
+def served(stores: Stores) -> Iterator[str]:
+    """Serve stand-ins that live in this process to its workers, as a server would."""
+    address = ("127.0.0.1", 0)
+    with Server(address, logRequests=False, allow_none=True) as server:
+        server.register_instance(stores)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+Spans = dict[str, list[tuple[float, float]]]  # start and length in seconds, by hop
+
+
+class Books:
+    """The ledger of lesson 04's consumers: effect and mark, in one transaction."""
+
+    def __init__(self, sql: Any, engine: Any, stores: Any, inbox: bool = True) -> None:
+        self.sql, self.stores, self.inbox = sql, stores, inbox
+        self.sessions, self.doomed = sql.orm.sessionmaker(engine), False
+        self.spans: Spans = defaultdict(list)
+        with self.sessions() as session:
+            self.address = session.scalar(sql.select(sql.func.min(sql.Address.id)))
+
+    @contextmanager
+    def timed(self, hop: str) -> Iterator[None]:
+        """Note when something began and how long it took."""
+        start = time.time()
+        yield
+        self.spans[hop].append((start, time.time() - start))
+
+    def run(self, session: Any, statement: str, **values: Any) -> Any:
+        """Execute a statement."""
+        return session.execute(self.sql.text(statement), values)
+
+    # region once
+    def once(self, queue: str, message: Any, what: str) -> bool:
+        """Apply a message; tell whether it is new. A crash at any point is mended.
+
+        SQL takes effect and mark together. What lies in another store follows and may
+        be repeated; `done` says that it need not be.
+        """
+        # Trap: mark, then write elsewhere. A crash in between, and the message that
+        # comes again is taken for done: the other store never hears of it.
+        name = queue.rpartition(".")[2]
+        mark, new = {"queue": name, "id": message.id}, True
+        if record := getattr(self, f"record_{name}", None):
+            with self.timed(f"{name} to SQL"), self.sessions.begin() as session:
+                new = self.run(session, MARK, **mark).rowcount == 1 or not self.inbox
+                if new:
+                    record(session, message)
+            if self.doomed and name == "analytics":
+                os.kill(os.getpid(), signal.SIGKILL)  # the worst moment: not acked
+        if follow := getattr(self, f"follow_{name}", None):
+            with self.timed(f"{name} to {follow.__doc__}"):
+                follow(message)
+        with self.sessions.begin() as session:
+            self.run(session, DONE, **mark)
+        return new
+
+    # endregion once
+
+    def record_user_data(self, session: Any, message: Any) -> None:
+        """Add a user of lesson 01's model; CDNOW knows no addresses: all share one."""
+        at = datetime.fromisoformat(message.registration_date).replace(tzinfo=UTC)
+        user = self.sql.User(username=message.username, email=message.email)
+        user.registered_at, user.address_id, user.logins = at, self.address, 0
+        self.sql.UserRepository(session).add(user)
+
+    def follow_user_data(self, message: Any) -> None:
+        """MongoDB"""
+        since = message.registration_date
+        self.stores.profile(message.username, message.email, since)
+
+    def record_analytics(self, session: Any, message: Any) -> None:
+        """Add a purchase. No foreign key: it may overtake its customer's sign-up."""
+        values = {"message": message.id, "customer": message.user_id}
+        self.run(session, BUY, **values, **message.properties)
+
+    record_control = record_analytics
+
+    def follow_analytics(self, message: Any) -> None:
+        """Redis"""
+        self.stores.forget(message.user_id)
+
+    def follow_archive(self, message: Any) -> None:
+        """MongoDB"""
+        about = message.properties
+        self.stores.event(message.id, message.user_id, about["day"], about["cents"])
+
+
+def work() -> int:
+    """Consume all queues until stdin ends, as its first line says; return 0."""
+    spec = json.loads(sys.stdin.readline())
+    sql, documents, caching, messaging = map(sibling, ("01", "02", "03", "04"))
+    with ExitStack() as stack:
+        if spec["schema"]:
+            url = sql.sa.make_url(spec["sql"])
+            engine = sql.postgres_engine(url, spec["schema"])
+        else:
+            engine = sql.sqlite_engine(Path(spec["sql"]))
+            relax = (
+                "PRAGMA synchronous = NORMAL"  # no commit is lost but by a power cut
+            )
+            sql.event.listen(engine, "connect", lambda one, _: one.execute(relax))
+        stack.callback(engine.dispose)
+        if spec["stores"]:
+            stores: Any = Remote(spec["stores"])
+        else:
+            client = documents.connect(spec["mongo"], documents.CommandCounter())
+            db = stack.enter_context(client)[spec["db"]]
+            cache = caching.cache_client(spec["redis"], 0.5), spec["cache"]
+            stores = Stores(documents, caching, db, caching.RedisCache(*cache))
+        books = Books(sql, engine, stores)
+        where = messaging.parameters_of(spec["rabbit"])
+        where.host, where.port = spec["host"], spec["port"]
+        rabbit = messaging.RabbitMQConnection(where, spec["prefix"], BASE)
+        producer, crew = stack.enter_context(messaging.Producer(rabbit)), list[Any]()
+        for queue, kind in QUEUES.items():
+            one = getattr(messaging, kind)(rabbit, rabbit.name(queue), producer, books)
+            crew.append(stack.enter_context(messaging.running(one)))
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            books.doomed = True
+            print("armed", flush=True)
+    again = sum(one.counts["duplicates"] for one in crew)
+    print(json.dumps({"again": again, "spans": books.spans}))
+    return 0
+
+
+class Worker:
+    """Another process, that consumes until its stdin ends: also if we are killed."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        # In a session of its own, it does not hear a Ctrl-C that is meant for us.
+        self.process = subprocess.Popen(  # noqa: S603
+            [
+                sys.executable,
+                __file__,
+                "--as-worker",
+            ],  # no URL: ps shows it to everybody
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.tell(json.dumps(spec))
+
+    def tell(self, line: str) -> None:
+        """Send a line."""
+        with suppress(BrokenPipeError):  # it is dead: whoever waits for it will see
+            print(line, file=self.process.stdin, flush=True)
+
+    def hear(self) -> str:
+        """Return the next line, or nothing if it dies or is silent for too long."""
+        watch = threading.Timer(LIMIT, self.process.kill)
+        watch.start()
+        line: str = self.process.stdout.readline()  # type: ignore[union-attr]
+        watch.cancel()
+        return line.strip()
+
+    def stop(self) -> dict[str, Any]:
+        """Let it finish what it has begun; return what it reports."""
+        try:
+            said = self.process.communicate(timeout=LIMIT)[0].splitlines()
+            found: dict[str, Any] = json.loads(said[-1])
+        except (subprocess.TimeoutExpired, ValueError, LookupError):
+            found = {}
+        finally:
+            self.process.kill()
+            self.process.wait()
+        return {"again": 0, "spans": {}} | found
+
+
+Predictions = dict[str, list[float]]  # of a customer: chance of no order, spend
+
+
+class Shop:
+    """The four services, the producer and the workers, and what should be in them."""
+
+    scorer: Scorer
+    before: Predictions
+    after: Predictions
+
+    def __init__(
+        self, args: argparse.Namespace, envs: Sequence[Any], stack: ExitStack
+    ) -> None:
+        self.args, self.envs, self.stack = args, envs, stack
+        self.lessons = [sibling(number) for number in ("01", "02", "03", "04")]
+        self.sql, self.documents, self.caching, self.messaging = self.lessons
+        self.live, self.engine = all(env.live for env in envs), envs[0].engine
+        self.backend = "; ".join(env.backend for env in envs)
+        self.published, self.workers = Counter[str](), list[Worker]()
+        self.spans: Spans = defaultdict(list)
+        self.killed = self.again = 0
+
+    def open(self, log: TransactionLog) -> None:
+        """Make tables, collections and queues; start producer and workers."""
+        chosen = self.args.customers or (len(log.ids) if self.live else FEW)
+        if chosen > len(log.ids):
+            raise BadInput(f"--customers {chosen}: the log has {len(log.ids):,}")
+        self.log = replace(log.where(log.customer < chosen), ids=log.ids[:chosen])
+        self.users, self.end = [*map(str, self.log.ids)], int(log.day.max())
+        self.cut, self.days = halves(log)
+        self.truth = Forecast(self.log, self.cut, self.days, learn=False)
+        with self.engine.begin() as connection:
+            connection.execute(self.sql.sa.delete(self.sql.User))  # lesson 01's
+            for statement in TABLES:
+                connection.exec_driver_sql(statement)
+        _, mongo, redis, rabbit = self.envs
+        self.documents.MongoDBManager(mongo.db).create_collections_with_schema()
+        stores = Stores(self.documents, self.caching, mongo.db, redis.cache("shop"))
+        self.cache, self.key = redis.cache("shop"), stores.key
+        self.books = Books(self.sql, self.engine, stores)
+        name = f"{rabbit.rabbit.prefix}.shop"
+        make = self.messaging.RabbitMQConnection
+        self.rabbit = make(rabbit.rabbit.parameters, name, BASE)
+        self.stack.callback(self.rabbit.teardown)
+        self.rabbit.setup_infrastructure()
+        spec = self.spec(stores)
+        far = make(copy.copy(self.rabbit.parameters), name, BASE)
+        far.parameters.host, far.parameters.port = spec["host"], spec["port"]
+        self.producer = self.stack.enter_context(self.messaging.Producer(far))
+        self.start = partial(Worker, spec)
+        self.stack.callback(self.close)
+        for _ in range(self.args.workers):
+            self.workers.append(self.start())
+
+    def wired(self, host: str, port: int) -> Any:
+        """Put a network that --chaos can cut before a server, which it leaves alone."""
+        return self.stack.enter_context(self.messaging.Wire(host, port))
+
+    def spec(self, stores: Stores) -> dict[str, Any]:
+        """Return what a worker has to know, URLs with passwords and all."""
+        sql, mongo, redis, rabbit = self.envs
+        urls = [
+            lesson.setting(variable, lesson.DEFAULT_URL)
+            for lesson, variable in (
+                (self.caching, "REDIS_URL"),
+                (self.messaging, "RABBITMQ_URL"),
+            )
+        ]
+        where, url = self.rabbit.parameters, self.engine.url
+        found = {"prefix": self.rabbit.prefix, "host": where.host, "port": where.port}
+        found |= {"rabbit": urls[1] if rabbit.live else self.messaging.DEFAULT_URL}
+        found |= {"sql": url.database, "schema": "", "stores": "", "redis": urls[0]}
+        if sql.live:
+            with self.engine.connect() as connection:
+                found["schema"] = connection.scalar(
+                    self.sql.text("SELECT current_schema()")
+                )
+            found["sql"] = url.render_as_string(hide_password=False)
+        if not (mongo.live and redis.live):
+            found["stores"] = self.stack.enter_context(served(stores))
+        found |= {"mongo": mongo.url, "db": mongo.db.name, "cache": self.cache.prefix}
+        if self.args.chaos:
+            self.wire = self.wired(where.host, where.port)
+            found |= {"host": "127.0.0.1", "port": self.wire.port}
+        if self.args.chaos and redis.live:
+            parts = urlsplit(urls[0])
+            self.redis_wire = self.wired(parts.hostname or "", parts.port or 6379)
+            login = parts.netloc.rpartition("@")[:2]
+            host = f"{''.join(login)}127.0.0.1:{self.redis_wire.port}"
+            found["redis"] = parts._replace(netloc=host).geturl()
+        return found
+
+    @contextmanager
+    def without_redis(self) -> Iterator[None]:
+        """Take Redis from the workers for a block."""
+        if self.envs[2].live:
+            self.redis_wire.freeze()
+            yield
+            self.redis_wire.cut()
+            return
+        server = self.envs[2].connect.keywords["server"]
+        server.connected = False
+        yield
+        server.connected = True
+
+    def letters(self, rows: Ints) -> list[Letter]:
+        """Return these rows as messages, in the order of their dates."""
+        made, first = list[Letter](), starts(self.log.customer)
+        for row in rows[np.argsort(self.log.day[rows], kind="stable")].tolist():
+            user, day = self.users[self.log.customer[row]], int(self.log.day[row])
+            if row in first:
+                made.append(self.sign_up(user, f"{user}@example.org", day))
+            about = {"day": day, "cents": round(100 * self.log.amount[row])}
+            order = self.messaging.AnalyticsMessage(
+                id=f"order-{row:07}",
+                event_type="purchase",
+                user_id=user,
+                properties=about,
+            )
+            made.append((order, "analytics", ""))
+        return made
+
+    def sign_up(self, user: str, email: str, day: int) -> Letter:
+        """Return the announcement of a user."""
+        message = self.messaging.UserDataMessage(
+            id=f"user-{user}", username=user, email=email, registration_date=iso(day)
+        )
+        return message, "data_processing", "user_data"
+
+    def publish(self, letters: Sequence[Letter]) -> None:
+        """Publish, and wait until all are confirmed; note who should get copies."""
+        for place in range(0, len(letters), 500):
+            pending = []
+            for message, exchange, key in letters[place : place + 500]:
+                where = self.rabbit.name(exchange), key
+                one = self.producer.send(*self.messaging.addressed(message, *where))
+                one.confirmed.add_done_callback(partial(self.confirmed, time.time()))
+                pending.append(one)
+            self.producer.wait(*pending)
+        to = Counter(exchange for _, exchange, _ in letters)
+        for queue, (exchange, *_) in self.messaging.WORK.items():
+            self.published[queue] += to[exchange]
+
+    def confirmed(self, start: float, _: object) -> None:
+        """Note a confirm."""
+        self.spans["publish to RabbitMQ"].append((start, time.time() - start))
+
+    def ask(self, statement: str, **values: Any) -> list[Any]:
+        """Return the rows of a query."""
+        with self.books.sessions() as session:
+            return list(self.books.run(session, statement, **values).all())
+
+    def applied(self) -> Counter[str]:
+        """Return how many messages of each queue have had their effect."""
+        done = "SELECT queue, count(*) FROM inbox WHERE done = 1 GROUP BY queue"
+        return Counter(dict(self.ask(done)))
+
+    def progress(self) -> int:
+        """Return how many copies are applied or dead; replace workers that died."""
+        for place, one in enumerate(self.workers):
+            if one.process.poll() is not None:
+                self.killed += 1
+                if self.killed > 5:
+                    raise RuntimeError("workers end by themselves: see --verbose")
+                self.workers[place] = self.start()
+        dead = [self.rabbit.name(f"{queue}.dead") for queue in QUEUES]
+        with suppress(self.messaging.exceptions.AMQPError):  # cut off: ask again
+            return self.applied().total() + int(self.rabbit.ready(*dead))
+        return 0
+
+    def settle(self, what: str) -> None:
+        """Wait until every copy is applied or dead; TimeoutError if nothing moves."""
+        start, total, last = time.monotonic(), self.published.total(), -1
+        moved, broker = start, self.envs[3].broker
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            while (now := self.progress()) < total:
+                if now != last:
+                    last, moved = now, time.monotonic()
+                if time.monotonic() - moved > LIMIT:
+                    raise TimeoutError(
+                        f"{total - now} messages are neither here nor there"
+                    )
+                bar.update(task, completed=now)
+                time.sleep(0.1)
+                if broker:
+                    broker.step()  # its clock brings retries back
+            bar.update(task, completed=total)
+        aside(f"{what}: {time.monotonic() - start:.2f} s")
+
+    def stored(self) -> TransactionLog:
+        """Return the purchases as SQL has them, in the order of the file."""
+        users = [user for (user,) in self.ask("SELECT username FROM users ORDER BY id")]
+        code = {user: place for place, user in enumerate(sorted(users))}
+        rows = self.ask("SELECT customer, day, cents FROM purchases ORDER BY message")
+        who, day, cents = zip(*rows, strict=True)
+        codes = np.array([code.get(user, -1) for user in who])
+        return TransactionLog(
+            codes, np.array(day), np.array(cents) / 100, sorted(users)
+        )
+
+    def close(self) -> None:
+        """Stop the workers, and keep what they report."""
+        for one in [self.workers.pop() for _ in self.workers.copy()]:
+            report = one.stop()
+            self.again += report["again"]
+            for hop, spans in report["spans"].items():
+                self.spans[hop] += map(tuple, spans)
+
+
+def scored(f: Forecast, x: Ints, t_last: Ints, age: Ints, mean: Floats) -> list[Floats]:
+    """Return the chance of no order in the days that come, and the spend expected."""
+    weeks, age, t_last = f.days / 7, age / 7, t_last / 7
+    live = f.bgnbd.p_alive(x, t_last, age)
+    spend = live * f.bgnbd.expected(x, age, weeks) * f.money.mean(x, mean)
+    return [1 - live * (1 - f.bgnbd.p_none(x, age, weeks)), spend]
+
+
+class Scorer:
+    """Scores customers for one day, from what SQL knows of them, through the cache."""
+
+    def __init__(self, shop: Shop, forecast: Forecast) -> None:
+        self.shop, self.forecast = shop, forecast
+        tier = shop.caching.redis_cache(3600, cache=shop.cache, name=PREDICTION)
+        self.predict = tier(self._predict)
+
+    def _predict(self, user: str) -> list[float]:
+        with self.shop.books.timed("features from SQL"):
+            days, cents = zip(*self.shop.ask(FEATURES, user=user), strict=True)
+        x = np.array([len(days) - 1])
+        mean = np.array([sum(cents[1:]) / 100 / max(len(days) - 1, 1)])
+        times = np.array([days[-1] - days[0]]), np.array([self.shop.end - days[0]])
+        return [float(part[0]) for part in scored(self.forecast, x, *times, mean)]
+
+    def all(self) -> tuple[Predictions, int]:
+        """Return every customer's prediction, and how many queries that took."""
+        found = Predictions()
+        with self.shop.sql.max_queries(math.inf, self.shop.engine) as sent:
+            for user in self.shop.users:
+                with self.shop.books.timed("predictions by Redis"):
+                    found[user] = self.predict(user)
+        return found, len(sent)
+
+
+def once_each(shop: Shop) -> None:
+    """Inbox: delivered twice, done once"""
+    queue, orders = shop.rabbit.add_queue("control"), shop.letters(np.arange(20))
+    shop.rabbit.setup_infrastructure()
+    messages = [message for message, exchange, _ in orders if exchange == "analytics"]
+    producer, found = shop.producer, dict[str, int]()
+    for way, inbox in (
+        ("acknowledged first", None),
+        ("no inbox", False),
+        ("inbox", True),
+    ):
+        shop.messaging.publish(producer, queue, messages * (1 if inbox is None else 2))
+        if inbox is None:
+            shop.messaging.emptied(shop.rabbit, queue)  # and here the worker dies
+        else:
+            books = Books(shop.sql, shop.engine, None, inbox)
+            one = shop.messaging.AnalyticsConsumer(shop.rabbit, queue, producer, books)
+            with shop.messaging.running(one):
+                shop.envs[3].until(lambda: one.counts["acked"] == 40)  # noqa: B023
+        found[way] = shop.ask("SELECT count(*) FROM purchases")[0][0]
+        with shop.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM purchases")
+            connection.exec_driver_sql("DELETE FROM inbox")
+    table(("20 orders", "rows in SQL"), *found.items())
+    check("only the inbox has 20 rows for 20 orders", [*found.values()] == [0, 40, 20])
+
+
+def arrive(shop: Shop) -> None:
+    """Feed: sign-ups and orders to the cut, in date order, over RabbitMQ"""
+    if not all(one.hear() == "ready" for one in shop.workers):
+        raise RuntimeError("a worker did not start")
+    robots = [shop.sign_up(f"{10**6 + n}", "nonsense", shop.cut) for n in range(ROBOTS)]
+    shop.publish(robots)
+    shop.settle("robots")
+    letters = shop.letters(np.flatnonzero(shop.log.day <= shop.cut))
+    half, victim = len(letters) // 2, shop.workers[0]
+    start = time.monotonic()
+    shop.publish(letters[:half])
+    if shop.args.chaos:
+        victim.tell("die")  # at its next order, between commit and acknowledgement
+        victim.hear()
+        shop.wire.cut()
+    shop.publish(letters[half:])
+    shop.settle(f"{len(letters)} messages")
+    aside(f"feed: {len(letters) / (time.monotonic() - start):.0f} messages/s")
+    ours, then = customer_table(shop.stored(), shop.cut), shop.truth.table
+    same = [
+        np.array_equal(vars(ours)[name], column) for name, column in vars(then).items()
+    ]
+    whole = customer_table(shop.log, shop.end)
+    moved = [not np.array_equal(vars(whole)[n], c) for n, c in vars(then).items()]
+    show("sign-ups and orders", len(letters))
+    show("features that later orders change", f"{sum(moved)} of {len(moved)}")
+    check("features read back from SQL equal the file's", all(same) and sum(moved) > 4)
+    if shop.args.chaos:
+        killed = victim.process.poll() == -signal.SIGKILL
+        show("killed by -9, connections cut", "half-way" if killed else "no")
+        check(
+            "the dead worker's orders are done by another", killed and shop.killed == 1
+        )
+
+
+def score(shop: Shop) -> None:
+    """Scores: what has not changed is not read again"""
+    forecast = Forecast(shop.stored(), shop.cut, shop.days, learn=False)
+    shop.scorer = Scorer(shop, forecast)
+    (shop.before, first), (_, second) = shop.scorer.all(), shop.scorer.all()
+    show("customers", len(shop.users))
+    show("queries: first pass, second pass", f"{first}, {second}")
+    check("the second pass asks SQL nothing", (first, second) == (len(shop.users), 0))
+
+
+def late(shop: Shop) -> None:
+    """Late orders: a purchase takes its customer's prediction out of the cache"""
+    rows = np.flatnonzero(shop.log.day > shop.cut)
+    buyers = {shop.users[code] for code in shop.log.customer[rows].tolist()}
+    if shop.args.chaos:
+        waits = [shop.rabbit.wait_queue(k) for k in range(shop.messaging.MAX_RETRIES)]
+        with shop.without_redis():
+            shop.publish(shop.letters(rows))
+            shop.caching.wait_until(lambda: shop.rabbit.ready(*waits), LIMIT)
+        check("what Redis could not hear of waits in a queue", True)
+    else:
+        shop.publish(shop.letters(rows))
+    shop.settle(f"{len(rows)} late orders")
+    keys = {shop.key(user): user for user in shop.users}
+    held = {keys[key] for key in shop.cache.get_many(list(keys))}
+    shop.after, queries = shop.scorer.all()
+    show("customers who bought, who did not", f"{len(buyers)}, {len(held)}")
+    show("queries of the third pass", queries)
+    only = held == set(shop.users) - buyers and queries == len(buyers)
+    check("those who bought are scored again, and nobody else", only)
+
+
+def answer(shop: Shop) -> None:
+    """Answers: recommendations and reports go out as notifications"""
+    log = shop.stored()
+    engine = RecommendationEngine(AnalyticsEngine(log, shop.end))
+    report = InsightsGenerator(Forecast(log, shop.end, shop.days, learn=False))
+    people = {row["username"]: row["email"] for row in shop.envs[1].db["users"].find()}
+    mails = []
+    for user in shop.users:
+        offer, (churn, spend) = engine.get_recommendations(user)[0], shop.after[user]
+        text = f"{offer.strategy} (churn {churn:.2f}, spend {spend:.2f})"
+        mails.append((people[user], "for you", text))
+    for line in report._generate_insights(report.generate_segment_report()):
+        mails.append(("sales@example.org", "segment report", line))
+        say(f"  - {line}")
+    make = shop.messaging.NotificationMessage
+    shop.publish([
+        (make(recipient=a, subject=b, content=c), "notifications", "notification.email")
+        for a, b, c in mails
+    ])  # fmt: skip
+    shop.settle("notifications")
+    show("notifications", len(mails))
+
+
+def reconcile(shop: Shop) -> None:
+    """Reconciliation: every figure, in every store"""
+    applied, dead = shop.applied(), Counter[str]()
+    for queue in QUEUES:
+        found = shop.messaging.emptied(shop.rabbit, shop.rabbit.name(f"{queue}.dead"))
+        dead[queue] = len({about.message_id for about, _ in found})
+    rows = [(q, shop.published[q], applied[q], dead[q]) for q in QUEUES]
+    table(("queue", "published", "applied", "dead"), *rows)
+    whole = all(published == done + lost for _, published, done, lost in rows)
+    check(
+        "published = applied + dead, in every queue", whole and dead.total() == ROBOTS
+    )
+    db = shop.envs[1].db
+    facets = shop.documents.EventTracker(db).get_purchase_analytics()["by_category"]
+    users = len(shop.ask("SELECT id FROM users")), db["users"].count_documents({})
+    (bought,) = shop.ask("SELECT count(*), sum(cents) FROM purchases")
+    events = db["events"].count_documents({}), round(100 * facets[0]["revenue"])
+    cents = round(100 * shop.log.amount.sum())
+    table(
+        ("figure", "file", "SQL", "MongoDB"),
+        ("customers", len(shop.users), *users),
+        ("orders", len(shop.log.day), bought[0], events[0]),
+        ("cents", cents, bought[1], events[1]),
+    )
+    same = set(users) == {len(shop.users)}
+    check("SQL users = MongoDB profiles = customers", same)
+    sums = {(len(shop.log.day), cents), tuple(bought), events}
+    check("SQL purchases = MongoDB events = the file, to the cent", len(sums) == 1)
+    t = customer_table(shop.log, shop.end)
+    churn, spend = scored(shop.truth, t.x, t.t_last, t.age, t.mean_spend)
+    cached = shop.cache.get_many([shop.key(user) for user in shop.users])
+    model = np.column_stack((churn, spend))
+    equal, stale = (
+        int(np.isclose(list(held), model, 1e-9).all(1).sum())
+        if len(held) == len(model)
+        else 0
+        for held in (cached.values(), shop.before.values())
+    )
+    show("cached predictions equal the model's", f"{equal} of {len(model)}")
+    show("had nothing been invalidated", f"{stale} of {len(model)}")
+    check("cached predictions = model output", stale < equal == len(model))
+
+
+HOPS = {  # from whom, to whom; of which queue, or None for what we do ourselves
+    "publish to RabbitMQ": None,
+    "user_data to SQL": "user_data",
+    "user_data to MongoDB": "user_data",
+    "analytics to SQL": "analytics",
+    "analytics to Redis": "analytics",
+    "archive to MongoDB": "archive",
+    "features from SQL": None,
+    "predictions by Redis": None,
+}
+
+
+def timeline(shop: Shop) -> None:
+    """Timeline: what went where, and which hop is the slowest"""
+    shop.close()
+    if shop.args.chaos:
+        check("what the dead worker held came again, for one effect", shop.again > 0)
+    made = ["live" if env.live else "stand-in" for env in shop.envs]
+    on = dict(zip(("SQL", "MongoDB", "Redis", "RabbitMQ"), made, strict=True))
+    rows, speed = [], dict[str, float]()
+    for hop, queue in HOPS.items():
+        begun, took = np.array(sorted(shop.spans[hop] + shop.books.spans[hop])).T
+        rows.append(
+            (
+                hop,
+                on[hop.rpartition(" ")[2]],
+                shop.applied()[queue] if queue else len(took),
+            )
+        )
+        ends = np.maximum.accumulate(begun + took)  # of overlapping spans, the last
+        idle = (begun[1:] - ends[:-1]).clip(0).sum()
+        busy = float(ends[-1] - begun[0] - idle)
+        speed[hop] = len(took) / busy
+        p50, p99 = 1000 * np.quantile(took, (0.5, 0.99))
+        times = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+        aside(f"{hop}: busy for {busy:.1f} s, {speed[hop]:.0f}/s, {times}")
+    table(("hop", "its store", "messages"), *rows)
+    aside(f"slowest hop: {min(speed, key=speed.__getitem__)}")
+
+
+PARTS: tuple[Any, ...] = (once_each, arrive, score, late, answer, reconcile, timeline)
+
+
+def integrated(args: argparse.Namespace) -> int:
+    """Run all five lessons as one system; return the exit code."""
+    log, lessons = read_log(SAMPLE), [sibling(f"0{n}") for n in range(1, 5)]
+    asked = {"offline": args.offline, "require_live": args.require_live, "url": None}
+    TALLY.clear()
+    with ExitStack() as stack:
+        each = argparse.Namespace(**asked)
+        envs = [stack.enter_context(lesson.open_env(each)) for lesson in lessons]
+        shop: Any = Shop(args, envs, stack)
+        say(f"backend: {shop.backend}")
+        if args.require_live and not shop.live:
+            return 3
+        shop.open(log)
+        for number, part in enumerate(PARTS, 1):
+            if not TALLY["failed"]:  # what comes later would build on it
+                say(f"\n{number}. {part.__doc__}", "bold")
+                run_demo(shop, part)
+    say(f"\n{TALLY['ok']} ok, {TALLY['skipped']} skipped, {TALLY['failed']} failed")
+    return 1 if TALLY["failed"] else 0
+
+
 def day_option(text: str) -> int:
     """Return the ordinal of a date on the command line."""
     try:
@@ -1944,10 +2712,26 @@ def main(argv: list[str] | None = None) -> int:
     add("--json", action="store_true", help="print one object")
     add("--report", type=Path, metavar="HTML", help="write a page")
     add("--plots", type=Path, metavar="DIR", help="write figures, by matplotlib")
+    add("--integrated", action="store_true", help="all five lessons as one system")
+    add("--customers", type=count_option, metavar="N", help="of --integrated")
+    add("--workers", type=count_option, metavar="N", help="its processes (2)")
+    add("--chaos", action="store_true", help="break what it runs on half-way")
+    add("--as-worker", action="store_true", help=argparse.SUPPRESS)
 
     def run(args: argparse.Namespace) -> int:
         own = [args.transactions, args.simulate, args.as_of, args.calibration_end]
         own += [args.horizon, args.json, args.report, args.plots]
+        if args.as_worker:
+            return work()
+        whole = args.customers or args.workers or args.chaos
+        if args.integrated and (any(own) or args.columns or args.only or args.url):
+            said = "--offline, --require-live, --customers, --workers and --chaos"
+            raise BadInput(f"--integrated goes with {said}, and no other option")
+        if whole and not args.integrated:
+            raise BadInput("--customers, --workers and --chaos are of --integrated")
+        if args.integrated and not args.list:
+            args.workers = args.workers or 2
+            return integrated(args)
         return analyse(args) if any(own) and not args.list else teach(args)
 
     return command(parser, argv, run)
