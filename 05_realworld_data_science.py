@@ -278,7 +278,9 @@ class TransactionLog:
         return {str(name): code for code, name in enumerate(self.ids)}
 
     def where(self, keep: Bools) -> TransactionLog:
-        """Return the log of those rows."""
+        """Return the log of those rows; itself, if those are all."""
+        if keep.all():
+            return self
         columns = ("customer", "day", "amount") + ("item",) * (self.item is not None)
         return replace(self, **{name: getattr(self, name)[keep] for name in columns})
 
@@ -457,12 +459,12 @@ def starts(ordered: Ints) -> Ints:
     return np.flatnonzero(np.diff(ordered, prepend=-1))
 
 
-def order_days(log: TransactionLog, rows: Bools | slice) -> tuple[Ints, Ints]:
+def order_days(log: TransactionLog) -> tuple[Ints, Ints]:
     """Return customer and day of each day with orders, sorted; same-day orders merge.
 
     Both are packed into one integer, which sorts twice as fast as an argsort.
     """
-    key = np.sort(log.customer[rows] << BITS | log.day[rows])
+    key = np.sort(log.customer << BITS | log.day)
     key = key[starts(key)]
     return key >> BITS, key & DAY
 
@@ -490,17 +492,18 @@ def customer_table(log: TransactionLog, as_of: int) -> CustomerTable:
     """Return the customers as they stood at `as_of`; later rows are not read."""
     # Trap: recency from the whole log, joined to a label from its last months. The
     # feature holds the answer, and the model shines until it meets a new month.
-    if not (rows := log.day <= as_of).any():
+    log = log.where(log.day <= as_of)
+    if not len(log.day):
         raise BadInput(f"no order on or before {iso(as_of)}")
-    who, when = order_days(log, rows)
+    who, when = order_days(log)
     first = starts(who)
     last = np.append(first[1:], len(who)) - 1
     known, x, begun, latest = who[first], last - first, when[first], when[last]
     day_one = np.zeros(len(log.ids), np.int64)
     day_one[known] = begun
-    buyer, paid = log.customer[rows], log.amount[rows]
-    spend = np.bincount(buyer, paid)[known]
-    opening = np.bincount(buyer, paid * (log.day[rows] == day_one[buyer]))[known]
+    at_first = log.day == day_one[log.customer]
+    spend = np.bincount(log.customer, log.amount)[known]
+    opening = np.bincount(log.customer, log.amount * at_first)[known]
     mean = (spend - opening).clip(0) * (x > 0) / np.maximum(x, 1)
     times = latest - begun, as_of - begun, as_of - latest
     return CustomerTable(as_of, known, x, *times, spend, mean)
@@ -513,9 +516,9 @@ def outcome(
     log: TransactionLog, table: CustomerTable, days: int
 ) -> tuple[Ints, Floats]:
     """Return orders and spend of each customer in the days after `as_of`."""
-    later = (log.day > table.as_of) & (log.day <= table.as_of + days)
-    count = np.bincount(order_days(log, later)[0], minlength=len(log.ids))
-    spend = np.bincount(log.customer[later], log.amount[later], len(log.ids))
+    later = log.where((log.day > table.as_of) & (log.day <= table.as_of + days))
+    count = np.bincount(order_days(later)[0], minlength=len(log.ids))
+    spend = np.bincount(later.customer, later.amount, len(log.ids))
     return count[table.customer].astype(np.int64), spend[table.customer]
 
 
@@ -1683,7 +1686,7 @@ def retention(record: Backtest) -> Grid:
 
     Of the last twelve cohorts; what has not been observed yet is missing.
     """
-    who, when = order_days(record.log, slice(None))
+    who, when = order_days(record.log)
     day = (when - date(1970, 1, 1).toordinal()).astype("datetime64[D]")
     month, first = day.astype("datetime64[M]").astype(np.int64), starts(who)
     joined = np.repeat(month[first], np.diff(np.append(first, len(who))))
@@ -1701,7 +1704,7 @@ def retention(record: Backtest) -> Grid:
 def tracking(record: Backtest) -> Grid:
     """Return repeat orders by week, and those expected by the fit made at the cut."""
     f, t = record.forecast, record.forecast.table
-    who, when = order_days(record.log, np.isin(record.log.customer, t.customer))
+    who, when = order_days(record.log.where(np.isin(record.log.customer, t.customer)))
     repeat, begin = np.delete(when, starts(who)), int(when.min())
     joined, count = np.unique(t.as_of - t.age - begin, return_counts=True)
     grid, none = dict[str, dict[str, Any]](), np.zeros(len(joined), np.int64)

@@ -751,8 +751,16 @@ def damaged(name: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    "empty.csv binary.csv cut.csv.gz broken.csv.gz endless.csv quote.csv folder "
-    "nowhere.csv".split(),
+    [
+        "empty.csv",
+        "binary.csv",
+        "cut.csv.gz",
+        "broken.csv.gz",
+        "endless.csv",
+        "quote.csv",
+        "folder",
+        "nowhere.csv",
+    ],
 )
 def test_a_file_that_is_no_log_gets_one_line(name: str, tmp_path: Path) -> None:
     done = run(SCRIPT, "--transactions", str(damaged(name, tmp_path)))

@@ -12,8 +12,8 @@ MUTATIONS = (
     Mutation(
         "leakage",
         "rows after as_of change no feature",
-        "rows := log.day <= as_of",
-        "rows := log.day <= log.day.max()",
+        "    log = log.where(log.day <= as_of)\n    if",
+        "    if",
     ),
     Mutation(
         "rules",
@@ -102,8 +102,8 @@ MUTATIONS = (
     Mutation(
         "backtest",
         "a scrambled holdout gets the same predictions: none was read",
-        "rows := log.day <= as_of",
-        "rows := log.day <= log.day.max()",
+        "    log = log.where(log.day <= as_of)\n    if",
+        "    if",
     ),
     Mutation(
         "predict",
