@@ -2689,7 +2689,7 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
 # region processes
 def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     """Consume a queue until SIGTERM or Ctrl-C; finish what has begun."""
-    stop: SimpleQueue[object] = SimpleQueue()
+    stops: list[object] = []
     kinds = {"user_data": UserDataConsumer, "notifications": NotificationConsumer}
     kind: Any = kinds.get(args.worker, AnalyticsConsumer)
     queue = rabbit.name(args.worker)
@@ -2697,12 +2697,13 @@ def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     with Producer(rabbit) as producer, Ledger(args.ledger) as ledger:
         consumer = kind(rabbit, queue, producer, ledger, **options)
         for number in (signal.SIGTERM, signal.SIGINT):
-            # Only a note: a handler may interrupt whoever holds a lock; put() has none.
-            signal.signal(number, lambda *_: stop.put(None))
+            # Only a note: a handler may interrupt whoever holds a lock.
+            signal.signal(number, lambda *why: stops.append(why))
         done = started(consumer)
-        done.add_done_callback(stop.put)
+        done.add_done_callback(stops.append)
         print(f"consuming {queue}", flush=True)
-        stop.get()
+        while not stops:
+            time.sleep(0.05)  # a wait without end can miss the signal just before it
         consumer.stop()
         with suppress(TimeoutError):  # a frozen broker answers no goodbye
             done.result(args.drain + DEADLINE)
