@@ -184,17 +184,19 @@ def _redis(folder: Path, port: int, *options: str) -> Server | None:
     return Server("redis", url, port, argv, folder, lambda: answers(port))
 
 
-def _rabbitmq(folder: Path, port: int) -> Server | None:
-    """Start a node of its own name, ports, cookie and folder, with no plugins."""
+def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
+    """Start a node of its own name, ports, cookie and folder, with no plugins.
+
+    Options are further lines of its rabbitmq.conf.
+    """
     binary, ctl = program("rabbitmq-server"), program("rabbitmqctl")
     direct = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers change the user
     if (direct / "rabbitmq-server").exists():
         binary, ctl = str(direct / "rabbitmq-server"), str(direct / "rabbitmqctl")
     if not binary or not ctl:
         return None
-    (folder / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users.guest = true\n"
-    )
+    lines = (f"listeners.tcp.1 = 127.0.0.1:{port}", "loopback_users.guest = true")
+    (folder / "rabbitmq.conf").write_text("\n".join((*lines, *options, "")))
     (folder / "enabled_plugins").write_text("[].\n")
     cookie = folder / ".erlang.cookie"
     cookie.write_text("PRIVATE")
