@@ -983,6 +983,14 @@ def left_after_rollback(engine: sa.Engine) -> tuple[int, int]:
     return len(inner), int(sa.inspect(engine).has_table("leftover"))
 
 
+def show_rollbacks(env: Env) -> None:
+    """Compare what rollbacks leave behind, by default and on this engine."""
+    rows = left_after_rollback(env.default_sqlite()), left_after_rollback(env.engine)
+    header = ("left after rollback", "SAVEPOINT", "DDL")
+    table(header, ("sqlite3's defaults", *rows[0]), ("this engine", *rows[1]))
+    check("a rollback takes SAVEPOINTs and tables along", rows == ((1, 1), (0, 0)))
+
+
 @demo
 def transactions(env: Env) -> None:
     """Transactions: what is not committed was never there"""
@@ -1021,10 +1029,7 @@ def transactions(env: Env) -> None:
         register(fake, *good)
         same = refused(ValueError, lambda: register(fake, "x", good[1].upper()))
     check("the rule is the same on a fake, without a query", taken and same)
-    rows = left_after_rollback(env.default_sqlite()), left_after_rollback(env.engine)
-    header = ("left after rollback", "SAVEPOINT", "DDL")
-    table(header, ("sqlite3's defaults", *rows[0]), ("this engine", *rows[1]))
-    check("a rollback takes SAVEPOINTs and tables along", rows == ((1, 1), (0, 0)))
+    show_rollbacks(env)
 
 
 # %% 7. Concurrency: lost updates, write skew, deadlocks
@@ -1275,27 +1280,8 @@ def end_backend(env: Env, pid: int) -> None:
             admin.rollback()  # a transaction sees one list of processes
 
 
-@demo
-def pool(env: Env) -> None:
-    """Pool: few connections, an error instead of an endless wait, recovery"""
-    rows, kinds = (
-        [],
-        {"no pool": {"poolclass": sa.NullPool}, "POOL": dict[str, Any](POOL)},
-    )
-    for name, options in kinds.items():
-        engine, opened = env.connect(**options), Counter[str]()
-        event.listen(engine, "connect", lambda *_, seen=opened: seen.update(["one"]))
-        for _ in range(20):
-            use(engine)
-        used = opened["one"]
-        with engine.connect(), engine.connect(), engine.connect():
-            rows.append((name, used, use(engine)))
-    table(("", "connections for 20 uses", "the fourth of three at once"), *rows)
-    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1])
-    ends = [end for *_, end in rows]
-    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"])
-    if not env.live:
-        raise Skip("killed back ends: SQLite runs in this process")
+def show_killed_backends(env: Env) -> None:
+    """Kill the server processes of idle and of busy connections."""
     uses = []
     for pre_ping in (False, True):
         engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
@@ -1319,6 +1305,27 @@ def pool(env: Env) -> None:
         left = session.scalars(select(Tally).where(Tally.name.endswith(" half"))).all()
     whole = (error, len(left), use(engine)) == (True, 0, "ok")
     check("a transaction dies as a whole, the next one lives", whole)
+
+
+@demo
+def pool(env: Env) -> None:
+    """Pool: few connections, an error instead of an endless wait, recovery"""
+    rows, unpooled = [], {"poolclass": sa.NullPool}
+    for name, options in (("no pool", unpooled), ("POOL", dict[str, Any](POOL))):
+        engine, opened = env.connect(**options), Counter[str]()
+        event.listen(engine, "connect", lambda *_, seen=opened: seen.update(["one"]))
+        for _ in range(20):
+            use(engine)
+        used = opened["one"]
+        with engine.connect(), engine.connect(), engine.connect():
+            rows.append((name, used, use(engine)))
+    table(("", "connections for 20 uses", "the fourth of three at once"), *rows)
+    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1])
+    ends = [end for *_, end in rows]
+    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"])
+    if not env.live:
+        raise Skip("killed back ends: SQLite runs in this process")
+    show_killed_backends(env)
 
 
 # %% 9. Bulk: fewer statements in, less memory out, pages that do not slip
