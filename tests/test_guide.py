@@ -194,6 +194,13 @@ def test_every_method_that_the_guide_names_exists() -> None:
     assert set(named) <= there
 
 
+@every_document
+def test_every_path_that_is_named_exists(path: Path) -> None:
+    folders = "benchmarks|data|docs|tests|tools"
+    for name in re.findall(rf"`((?:{folders})/[\w./*-]*)`", path.read_text("utf-8")):
+        assert list(ROOT.glob(name.replace("0N", "0?").rstrip("/"))), name
+
+
 def test_every_exception_that_the_guide_names_exists() -> None:
     packages = "sqlalchemy|pymongo|redis|pika"
     text = GUIDE.read_text("utf-8")
