@@ -535,13 +535,14 @@ class Box:
         self.expires = -math.inf
 
 
-# region timed
+# region hit
 HIT = """
     _box_ = _core_({call})
     if _clock_() >= _box_.expires:
         _reload_(_box_, {call})
     return VALUE
 """
+# endregion hit
 
 
 class TimedCore:
@@ -578,6 +579,7 @@ class TimedCore:
         self.scope["_core_"] = self.core
         self.sweep_at = self.clock() + self.ttl
 
+    # region box
     def load(self, *args: Any, **kwargs: Any) -> Box:
         """Return the filled box of the arguments; the core calls this on a miss."""
         core, boxes = self.core, self.boxes
@@ -606,6 +608,8 @@ class TimedCore:
             box.value = self.fn(*args, **kwargs)
             box.expires = self.clock() + self.ttl  # last: a hit takes no lock
 
+    # endregion box
+
     def sweep(self) -> None:
         """Free the places of expired boxes, at most once per TTL.
 
@@ -630,9 +634,6 @@ class TimedCore:
             raw = self.core.cache_info()
             hits, misses = raw.hits + self.hits, raw.misses + self.misses
             return raw._replace(hits=hits, misses=misses)
-
-
-# endregion timed
 
 
 class PerInstance:
@@ -886,7 +887,6 @@ def milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
-# region breaker
 class CircuitBreaker:
     """Stops calls after `threshold` failures in a row; one probe per `cooldown` s."""
 
@@ -919,10 +919,6 @@ class CircuitBreaker:
             self.retry_at = self.clock() + self.cooldown
 
 
-# endregion breaker
-
-
-# region policy
 @dataclass(frozen=True)
 class Policy:
     """How entries live, in seconds; raises ValueError for what makes no sense."""
@@ -948,6 +944,7 @@ class Policy:
         return ttl * (1 - self.jitter * random.random())
 
 
+# region xfetch
 def is_due(entry: Entry, now: float, beta: float, draw: float) -> bool:
     """Tell whether to load again: before expiry with P = e^(-gap / (beta * delta)).
 
@@ -957,7 +954,7 @@ def is_due(entry: Entry, now: float, beta: float, draw: float) -> bool:
     return now - entry.delta * beta * math.log(1.0 - draw) >= entry.expires
 
 
-# endregion policy
+# endregion xfetch
 
 # region scripts
 # One round trip each, and nothing comes in between. A lease holds the token of whoever
@@ -1144,7 +1141,6 @@ class RedisCache:
         self.changed()
         return removed
 
-    # region get-or-load
     def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy) -> Any:
         """Return the cached value, else load it once for all threads and processes."""
         (seen,), _ = self.read([key])
@@ -1230,8 +1226,6 @@ class RedisCache:
         kept = bool(self.ask(call, 1))
         self.changed(job.names[1])
         return kept
-
-    # endregion get-or-load
 
 
 @functools.lru_cache(maxsize=1)
@@ -1438,7 +1432,6 @@ def early(env: Env) -> None:
 # %% 7. Near cache: a copy in the process, emptied by push
 
 
-# region near
 class NearCache(RedisCache):
     """A RedisCache with a copy in this process, which Redis empties by push.
 
@@ -1461,6 +1454,7 @@ class NearCache(RedisCache):
         self.stopping.set()
         self.thread.join(5)
 
+    # region near
     def fetch(self, names: list[bytes]) -> list[bytes | None] | None:
         """Return the copies of all names, or fetch them all and keep copies."""
         mark: Any = object()
@@ -1482,6 +1476,8 @@ class NearCache(RedisCache):
                 while len(copies) > self.maxsize:
                     copies.popitem(last=False)
         return payloads
+
+    # endregion near
 
     def changed(self, *names: bytes) -> None:
         """Drop the copies of these names, or all."""
@@ -1533,9 +1529,6 @@ class NearCache(RedisCache):
                 asked = True
 
 
-# endregion near
-
-
 @demo
 def near(env: Env) -> None:
     """Near cache: no round trip to read, and another client's write is seen"""
@@ -1569,7 +1562,6 @@ def near(env: Env) -> None:
 # %% 8. Invalidation: by pattern, by tag, by dependency
 
 
-# region invalidation
 class CacheInvalidationManager:
     """Deletes what a change makes wrong; every method returns how many values."""
 
@@ -1602,6 +1594,7 @@ class CacheInvalidationManager:
         keys: list[bytes] = self.cache.ask(pipe.execute, [[]], invalidates=True)[0]
         return self.cache.delete(*keys)
 
+    # region cascade
     def cascade(self, key: str) -> int:
         """Delete the key and all that depends on it, however indirectly, once each."""
         found = {key: None}
@@ -1612,8 +1605,7 @@ class CacheInvalidationManager:
             queue += new
         return self.cache.delete(*found)
 
-
-# endregion invalidation
+    # endregion cascade
 
 
 GRAPH = {  # what depends on what; with a cycle, user - feed - page:1 - user
