@@ -350,33 +350,43 @@ def outcome(call: Callable[[], Any]) -> Any:
         return error
 
 
-def crowd(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Start the calls at once, a thread each; return their outcomes."""
-    barrier = threading.Barrier(len(calls))
-
-    def start(call: Callable[[], Any]) -> Any:
-        barrier.wait(30)
-        return outcome(call)
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(start, calls))
-
-
 class Source:
     """A slow origin that counts its loads; it returns its answer, or raises it."""
 
     def __init__(self, answer: object, seconds: float = 0.1) -> None:
         self.answer, self.seconds, self.loads = answer, seconds, 0
+        self.ready: Callable[[], object] = lambda: True  # until then it holds back
         self._lock = threading.Lock()
 
     def __call__(self, *_: object) -> Any:
         """Answer after a while."""
         with self._lock:
             self.loads += 1
+        wait_until(self.ready, 30)
         time.sleep(self.seconds)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+
+def crowd(
+    calls: Sequence[Callable[[], Any]], source: Source | None = None
+) -> list[Any]:
+    """Start the calls at once, a thread each; return their outcomes.
+
+    The source, if given, answers nobody before all have called: a race without luck.
+    """
+    barrier, arrived = threading.Barrier(len(calls)), list[None]()
+    if source:
+        source.ready = lambda: len(arrived) == len(calls)
+
+    def start(call: Callable[[], Any]) -> Any:
+        barrier.wait(30)
+        arrived.append(None)
+        return outcome(call)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(start, calls))
 
 
 class Ticker:
@@ -788,9 +798,9 @@ def locked_lru_cache(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def overlapping(decorator: Callable[..., Any]) -> bool:
     """Tell whether the loads of five keys can all be under way at once."""
-    meeting = threading.Barrier(5)
-    cached = decorator(lambda key: meeting.wait(0.3))
-    answers = crowd([partial(cached, key) for key in range(5)])
+    meeting, origin = threading.Barrier(5), Source(None, 0)
+    cached = decorator(lambda key: (origin(), meeting.wait(0.5)))
+    answers = crowd([partial(cached, key) for key in range(5)], origin)
     return not any(isinstance(answer, Exception) for answer in answers)
 
 
@@ -805,8 +815,8 @@ def flight(env: Env) -> None:
     }
     for name, decorator in decorators.items():
         found, missing = Source("value"), Source(LookupError("no such row"))
-        crowd([partial(decorator(found), 1)] * 100)
-        told = crowd([partial(decorator(missing), 1)] * 5)
+        crowd([partial(decorator(found), 1)] * 100, found)
+        told = crowd([partial(decorator(missing), 1)] * 5, missing)
         rows.append((name, found.loads, missing.loads, overlapping(decorator)))
     shared = sum(error is missing.answer for error in told)
     asked = ("loads, 100 threads", "loads, 5 failing", "keys in parallel")
@@ -958,7 +968,7 @@ def is_due(entry: Entry, now: float, beta: float, draw: float) -> bool:
 
 # region scripts
 # One round trip each, and nothing comes in between. A lease holds the token of whoever
-# loads, or "!" + token + error for a second after a load has failed.
+# loads, or "!" + token + error after a load has failed, for those who waited for it.
 CLAIM = """
 local held = redis.call('GET', KEYS[3])
 local failed = held and held:sub(1, 1) == '!'
@@ -975,7 +985,7 @@ if redis.call('GET', KEYS[2]) ~= token then return 0 end
 redis.call('UNLINK', KEYS[2])
 if value ~= '' then redis.call('SET', KEYS[1], value, 'PX', px) end
 local told = '!' .. token .. failure
-if failure ~= '' then redis.call('SET', KEYS[2], told, 'PX', 1000) end
+if failure ~= '' then redis.call('SET', KEYS[2], told, 'PX', px) end
 return 1
 """
 # endregion scripts
@@ -1209,7 +1219,8 @@ class RedisCache:
             ttl, delta = job.policy.lifetime(value), time.perf_counter() - start
             payload = self.envelope(value, generation, ttl, delta)
         except BaseException as error:
-            self.finish(job, token, error=f"{type(error).__name__}: {error}"[:200])
+            text = f"{type(error).__name__}: {error}"[:200]
+            self.finish(job, token, "", milliseconds(job.policy.wait), text)
             if job.old is None or not isinstance(error, Exception):
                 raise
             self.stats.add("stale")
@@ -1345,10 +1356,12 @@ def cache_aside(
 
 def stampede(env: Env, name: str, answer: object) -> tuple[int, int, int]:
     """Return loads by the tutorial's way and by ours, and failures, of 4 x 25 calls."""
-    naive, leased, policy = Source(answer), Source(answer), Policy(ttl=60)
+    naive, leased, policy = Source(answer), Source(answer), Policy(ttl=60, wait=30)
     clients, caches = [env.connect() for _ in "1234"], [env.cache(name) for _ in "1234"]
     calls = [partial(cache_aside, c, f"{env.prefix}{name}", naive) for c in clients]
-    crowd(calls * 25)
+    crowd(calls * 25, naive)
+    # 25 reads and a claim each: then everyone waits for the one who loads.
+    leased.ready = lambda: all(c.stats.trips > 25 for c in caches)
     answers = crowd([partial(c.get_or_load, "k", leased, policy) for c in caches] * 25)
     return naive.loads, leased.loads, sum(isinstance(a, Exception) for a in answers)
 

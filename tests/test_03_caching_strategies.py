@@ -177,9 +177,9 @@ def test_a_value_is_never_older_than_the_ttl(steps: list[tuple[int, int]]) -> No
 def test_many_threads_refresh_an_expired_entry_once(clock: Any) -> None:
     source = lesson.Source("value", 0.2)
     fn = lesson.timed_lru_cache(8, 60, clock=clock)(source)
-    assert lesson.crowd([functools.partial(fn, 1)] * 50) == ["value"] * 50
+    assert lesson.crowd([functools.partial(fn, 1)] * 50, source) == ["value"] * 50
     clock.now += 61
-    assert lesson.crowd([functools.partial(fn, 1)] * 50) == ["value"] * 50
+    assert lesson.crowd([functools.partial(fn, 1)] * 50, source) == ["value"] * 50
     assert source.loads == 2
     assert fn.cache_info().hits + fn.cache_info().misses == 100
 
@@ -204,7 +204,7 @@ def test_counts_add_up_while_threads_sweep_and_expire() -> None:
 def test_a_failure_is_shared_and_not_kept() -> None:
     source = lesson.Source(LookupError("no"), 0.2)
     fn = lesson.timed_lru_cache()(source)
-    outcomes = lesson.crowd([functools.partial(fn, 1)] * 20)
+    outcomes = lesson.crowd([functools.partial(fn, 1)] * 20, source)
     assert all(error is source.answer for error in outcomes)
     assert source.loads == 1
     source.answer = None
@@ -632,7 +632,7 @@ def test_an_early_refresh_is_done_by_one_while_others_are_served(clock: Any) -> 
     cache.get_or_load("k", lambda: lesson.time.sleep(0.001) or 1, eager)
     source = lesson.Source(2, 0.2)
     answers = lesson.crowd(
-        [functools.partial(cache.get_or_load, "k", source, eager)] * 20
+        [functools.partial(cache.get_or_load, "k", source, eager)] * 20, source
     )
     assert source.loads == 1
     assert Counter(answers) == {1: 19, 2: 1}
@@ -791,7 +791,7 @@ def test_single_flight_holds_while_redis_is_out(clock: Any) -> None:
     cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
     source = lesson.Source("value", 0.2)
     call = functools.partial(cache.get_or_load, "k", source, lesson.Policy())
-    assert lesson.crowd([call] * 50) == ["value"] * 50
+    assert lesson.crowd([call] * 50, source) == ["value"] * 50
     assert source.loads == 1
 
 

@@ -156,15 +156,20 @@ def test_a_prefix_with_glob_characters_clears_only_its_own(
     assert other.get("k") == 1
 
 
+def _all_joined(caches: list[Any]) -> bool:
+    return all(cache.stats.trips > 25 for cache in caches)  # 25 reads and a claim
+
+
 def test_a_hundred_threads_on_four_clients_load_once(
     connect: Callable[[], Any], prefix: str
 ) -> None:
     for number, answer in enumerate([{"id": 1}, None, LookupError("no row")]):
         caches = [lesson.RedisCache(connect(), prefix) for _ in range(4)]
-        source = lesson.Source(answer, 0.4)
+        source = lesson.Source(answer, 0.2)
+        source.ready = functools.partial(_all_joined, caches)
         calls = [
             functools.partial(
-                c.get_or_load, f"k{number}", source, lesson.Policy(ttl=60)
+                c.get_or_load, f"k{number}", source, lesson.Policy(ttl=60, wait=30)
             )
             for c in caches
         ]
@@ -181,7 +186,7 @@ def test_a_hundred_threads_on_four_clients_load_once(
 
 
 PROCESS = """
-import sys, time
+import sys, threading
 sys.path.insert(0, {tests!r})
 from functools import partial
 from lessons import load
@@ -190,11 +195,17 @@ prefix, url, kind = sys.argv[1:]
 client = lesson.cache_client(url, 5.0)
 cache = lesson.RedisCache(client, prefix)
 answer = {{"row": {{"id": 1}}, "none": None, "error": LookupError("no row")}}[kind]
-source = lesson.Source(answer, 0.7)
+source = lesson.Source(answer, 0.3)
+source.ready = lambda: int(client.get(prefix + "joined") or 0) == 4
 client.incr(prefix + "ready")
 client.expire(prefix + "ready", 60)
 lesson.wait_until(lambda: int(client.get(prefix + "ready")) == 4, 60)
-call = partial(cache.get_or_load, "k", source, lesson.Policy(ttl=60))
+def join():
+    lesson.wait_until(lambda: cache.stats.trips > 25, 60)
+    client.incr(prefix + "joined")
+    client.expire(prefix + "joined", 60)
+threading.Thread(target=join).start()
+call = partial(cache.get_or_load, "k", source, lesson.Policy(ttl=60, wait=30))
 outcomes = lesson.crowd([call] * 25)
 told = sum(isinstance(o, Exception) for o in outcomes)
 print(source.loads, told, sum(o == answer for o in outcomes))

@@ -107,7 +107,7 @@ def test_threads_share_loads_while_it_is_out(server: Server) -> None:
     for _ in range(3):
         cache.get("k")
     call = functools.partial(cache.get_or_load, "k", source, lesson.Policy())
-    assert lesson.crowd([call] * 50) == ["value"] * 50
+    assert lesson.crowd([call] * 50, source) == ["value"] * 50
     assert source.loads == 1
 
 
