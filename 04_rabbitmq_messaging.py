@@ -274,12 +274,17 @@ class Message:
     def __post_init__(self) -> None:
         if own := self.payload_fields():
             self.payload = {name: getattr(self, name) for name in own}
+        zone = None
         for item in fields(self):
             # type() rather than isinstance: True is an int.
             if type(getattr(self, item.name)) is not KINDS[str(item.type)]:
                 raise BadMessage(f"{item.name} is no {item.type}")
         if not re.fullmatch(r"[!-~]{1,64}", self.id):
             raise BadMessage("id is not 1 to 64 printable characters")
+        with suppress(ValueError):
+            zone = datetime.fromisoformat(self.timestamp).tzinfo
+        if zone is None:
+            raise BadMessage("timestamp is no ISO 8601 time with its zone")
         if not 0 <= self.retry_count <= 1000 or not 0 <= self.max_retries <= 1000:
             raise BadMessage("retry_count and max_retries are 0 to 1000")
 
@@ -538,13 +543,13 @@ class Broker(Background):
         """Jump to the next expiry if nobody is at work, else let them work."""
 
         async def jump() -> bool:
-            queues = self.queues.values()
-            busy = any(q.unacked or (q.ready and q.subs) for q in queues)
-            if not busy and self._next_due() < inf:
-                await self._until(self._next_due())
-            return busy
+            queues, due = self.queues.values(), self._next_due()
+            if due == inf or any(q.unacked or (q.ready and q.subs) for q in queues):
+                return False
+            await self._until(due)
+            return True
 
-        if self.call(jump):
+        if not self.call(jump):
             time.sleep(0.001)
 
     def _next_due(self) -> float:
@@ -1395,7 +1400,7 @@ class Ledger:
     TABLES = """
         CREATE TABLE IF NOT EXISTS inbox (queue, id, PRIMARY KEY (queue, id));
         CREATE TABLE IF NOT EXISTS
-            outbox (number INTEGER PRIMARY KEY, exchange, key, body);
+            outbox (number INTEGER PRIMARY KEY, exchange, key, body, cause);
         CREATE TABLE IF NOT EXISTS effects (queue, id, what);
     """
 
@@ -1474,6 +1479,7 @@ class Consumer(ABC):
         self.ledger, self.prefetch, self.drain = ledger, prefetch, drain
         self.concurrency = concurrency
         self.counts: Counter[str] = Counter()
+        self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds
         self.ready = threading.Event()
         self._stopping = threading.Event()
         self._jobs: SimpleQueue[Delivery | None] = SimpleQueue()
@@ -1520,6 +1526,8 @@ class Consumer(ABC):
                 raise BadMessage("header x-retry-count is no count")
             message = Message.from_json(delivery.body)
             message.retry_count = attempts
+            age = datetime.now(UTC) - datetime.fromisoformat(message.timestamp)
+            self.ages[len(str(int(age.total_seconds())))] += 1
             what = self.handle(message)
             new = self.ledger is None or self.ledger.once(self.queue, message, what)
             self.counts["processed" if new else "duplicates"] += 1
@@ -1675,19 +1683,21 @@ class UserDataPipeline:
 
     # region outbox
     def _store(self, what: str, *messages: tuple[Message, str, str]) -> None:
-        rows = [(exchange, key, one.to_json()) for one, exchange, key in messages]
+        cause = messages[0][0].id  # the correlation id that they share
+        rows = [(exchange, key, m.to_json(), cause) for m, exchange, key in messages]
         with self.ledger.transaction() as db:
             db.execute("INSERT INTO effects VALUES ('accounts', '', ?)", (what,))
-            db.executemany("INSERT INTO outbox VALUES (NULL, ?, ?, ?)", rows)
+            db.executemany("INSERT INTO outbox VALUES (NULL, ?, ?, ?, ?)", rows)
 
     def relay(self) -> int:
         """Publish what is stored, forget it once confirmed; return how many."""
         rows = self.ledger.db.execute("SELECT * FROM outbox ORDER BY number").fetchall()
         name = self.producer.rabbit.name
-        pending = [
-            self.producer.send(*addressed(Message.from_json(body), name(exchange), key))
-            for _, exchange, key, body in rows
-        ]
+        pending = []
+        for _, exchange, key, body, cause in rows:
+            where = (Message.from_json(body), name(exchange), key)
+            one = addressed(*where, correlation_id=cause)
+            pending.append(self.producer.send(*one))
         self.producer.wait(*pending)
         with self.ledger.transaction() as db:
             gone = "DELETE FROM outbox WHERE number = ?"
@@ -2707,7 +2717,9 @@ def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
         consumer.stop()
         with suppress(TimeoutError):  # a frozen broker answers no goodbye
             done.result(args.drain + DEADLINE)
-    show("processed", consumer.counts["processed"])
+    for name, number in sorted(consumer.counts.items()):
+        show(name, number)
+    show("deliveries by age, in digits of s", dict(sorted(consumer.ages.items())))
 
 
 def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:

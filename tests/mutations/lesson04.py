@@ -154,7 +154,7 @@ MUTATIONS = (
         "an outbox loses none and invents none",
         "        with self.ledger.transaction() as db:\n            db.execute(",
         "        self.ledger.db.executemany(\n"
-        '            "INSERT INTO outbox VALUES (NULL, ?, ?, ?)", rows\n'
+        '            "INSERT INTO outbox VALUES (NULL, ?, ?, ?, ?)", rows\n'
         "        )\n"
         "        self.ledger.db.commit()\n"
         "        rows = []\n"
