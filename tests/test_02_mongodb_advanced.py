@@ -1,0 +1,459 @@
+"""Lesson 02 alone: its parts against oracles, its input at its worst, its memory."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import socket
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import bson
+import pymongo
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lessons import load, path_of, run
+from pymongo.errors import WriteError
+
+SCRIPT = path_of("02")
+lesson = load("02")
+relaxed = settings(
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture
+def env() -> Iterator[Any]:
+    given = {"offline": True, "require_live": False, "url": None}
+    with lesson.open_env(argparse.Namespace(**given)) as found:
+        yield found
+
+
+# --- Addresses, credentials, options ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ann:s3cr3t@127.0.0.1/",
+        "mongodb://",
+        "mongodb://ann:s3cr3t@127.0.0.1:99999/",
+        "mongodb://ann:s3cr3t@127.0.0.1:port/",
+        "mongodb://ann:s3cr3t@127.0.0.1/a$b",
+        "mongodb://ann:s3cr3t@127.0.0.1/two words",
+        "mongodb://ann:s3cr3t@@127.0.0.1/",
+        "mongodb://ann:s3cr3t@127.0.0.1/?tls=perhaps",
+        "mongodb://ann:s3cr3t@127.0.0.1/?no_such_option=1",
+        "mongodb://127.0.0.1/?serverSelectionTimeoutMS=soon",
+    ],
+)
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_a_bad_address_gets_one_line(
+    url: str,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--url", url] if way == "option" else []
+    monkeypatch.setenv("MONGODB_URI", url if way == "variable" else "")
+    assert lesson.main(["--only", "validators", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert "MONGODB_URI" in printed.err
+    assert "right is mongodb://user:" in printed.err
+    assert "s3cr3t" not in printed.err
+
+
+def test_a_mute_server_is_given_up_for_the_stand_in_or_for_exit_3() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"mongodb://ann:s3cr3t@127.0.0.1:{mute.getsockname()[1]}/"
+        done = run(SCRIPT, "--only", "validators", "--url", url)
+        strict = run(SCRIPT, "--require-live", "--url", url)
+    assert done.returncode == 0
+    assert "no answer in 1 s" in done.stdout.splitlines()[0]
+    assert strict.returncode == 3
+    assert len(strict.stdout.splitlines()) == 1
+    assert "s3cr3t" not in done.stdout + done.stderr + strict.stdout + strict.stderr
+
+
+def test_no_wait_is_for_ever() -> None:
+    with lesson.connect("mongodb://127.0.0.1:1/", lesson.CommandCounter()) as client:
+        pool = client.options.pool_options
+        limits = [client.options.timeout, client.options.server_selection_timeout]
+        limits += [pool.connect_timeout, pool.wait_queue_timeout]
+        assert all(limit and limit <= 30 for limit in limits)
+        assert client.options.pool_options.max_pool_size <= 100
+        assert client.codec_options.tz_aware
+        assert client.codec_options.uuid_representation == bson.binary.STANDARD
+
+
+def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = {"versionArray": [4, 4, 29, 0], "version": "4.4.29"}
+    admin = SimpleNamespace(command=lambda *_args, **_options: build)
+
+    class Old:
+        def __init__(self) -> None:
+            self.admin = admin
+
+        def __enter__(self) -> Old:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(lesson, "connect", lambda *_: Old())
+    with pytest.raises(lesson.BadInput, match=r"4\.4\.29 is too old"):
+        lesson.answer("mongodb://h/", lesson.CommandCounter(), lesson.ExitStack())
+
+
+# --- Validators ---------------------------------------------------------------------
+
+
+def test_errinfo_of_a_server_is_read_down_to_the_property() -> None:
+    """What mongod 8 nests: objects in objects, items of arrays, missing, too many."""
+    low = {"operatorName": "minimum", "consideredValue": -1}
+    nested = {"propertyName": "price", "details": [low]}
+    info = {
+        "operatorName": "$jsonSchema",
+        "schemaRulesNotSatisfied": [
+            {"operatorName": "additionalProperties", "additionalProperties": ["zz"]},
+            {"operatorName": "required", "missingProperties": ["timestamp"]},
+            {
+                "operatorName": "properties",
+                "propertiesNotSatisfied": [
+                    {
+                        "propertyName": "metadata",
+                        "details": [
+                            {
+                                "operatorName": "properties",
+                                "propertiesNotSatisfied": [nested],
+                            },
+                            {"operatorName": "required", "missingProperties": ["q"]},
+                        ],
+                    },
+                    {
+                        "propertyName": "subscriptions",
+                        "details": [{"operatorName": "items", "details": [low]}],
+                    },
+                ],
+            },
+        ],
+    }
+    found = lesson.broken({"details": info})
+    expected = {"zz", "timestamp", "metadata.price", "metadata.q", "subscriptions"}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (True, "bool"),
+        (5, "int"),
+        (2**31 - 1, "int"),
+        (-(2**31), "int"),
+        (2**31, "long"),
+        (bson.Int64(5), "long"),
+        (5.0, "double"),
+        (bson.Decimal128("5"), "decimal"),
+        ("5", "string"),
+        ([], "array"),
+        ({}, "object"),
+        (lesson.START, "date"),
+    ],
+)
+def test_bson_types_are_those_of_the_encoder(value: object, name: str) -> None:
+    numbers = {"int", "long", "double", "decimal"}
+    for kind in sorted(numbers | {"bool", "string", "array", "object", "date"}):
+        valid = lesson.Checker({"bsonType": kind}).is_valid(value)
+        assert valid == (kind == name)
+    valid = lesson.Checker({"bsonType": "number"}).is_valid(value)
+    assert valid == (name in numbers)
+    tags = {"int": 16, "long": 18, "double": 1, "decimal": 19, "bool": 8, "string": 2}
+    tags |= {"array": 4, "object": 3, "date": 9}
+    assert bson.encode({"v": value})[4] == tags[name]
+
+
+def test_an_update_that_breaks_the_validator_is_undone(env: Any) -> None:
+    env.fresh(users=2)
+    users, before = env.db["users"], list(env.db["users"].find())
+    for change in ({"$set": {"email": "nobody"}}, {"$set": {"is_admin": True}}):
+        with pytest.raises(WriteError) as refusal:
+            users.update_one({"_id": 1}, change)
+        assert refusal.value.code == 121
+    with pytest.raises(pymongo.errors.DuplicateKeyError):
+        users.update_one({"_id": 1}, {"$set": {"email": "user2@example.org"}})
+    assert list(users.find()) == before
+
+
+# --- Loads --------------------------------------------------------------------------
+
+
+def spoilt(user: dict[str, Any], how: str) -> dict[str, Any]:
+    changes: dict[str, dict[str, Any]] = {
+        "good": {},
+        "email": {"email": "nobody"},
+        "taken": {"email": "taken@example.org"},
+        "object": {"metrics": {"views": object()}},
+        "number": {"metrics": {"views": 2**63}},
+        "naught": {"username": "a\0b" * 100},
+    }
+    return user | changes.get(how, {"schema_version": 3})
+
+
+KINDS = st.sampled_from(
+    ["good", "good", "email", "taken", "object", "number", "naught", "version"]
+)
+
+
+@relaxed
+@given(kinds=st.lists(KINDS, max_size=30), batch=st.integers(1, 8))
+def test_a_load_accounts_for_every_document(
+    env: Any, kinds: list[str], batch: int
+) -> None:
+    env.fresh(users=1)
+    manager = lesson.UserManager(env.db)
+    manager.users.update_one({"_id": 1}, {"$set": {"email": "taken@example.org"}})
+    users = [spoilt(lesson.make_user(n), kind) for n, kind in enumerate(kinds, 100)]
+    report = manager.bulk_insert_users(copy.deepcopy(users[:0]) + users, batch)
+    good = [number for number, kind in enumerate(kinds) if kind == "good"]
+    bad = [number for number, kind in enumerate(kinds) if kind != "good"]
+    assert sorted(number for number, _ in report.rejected) == bad
+    assert (report.inserted, report.repeated) == (len(good), 0)
+    assert sorted(manager.users.distinct("_id")) == [1, *(n + 100 for n in good)]
+    again = manager.bulk_insert_users(users, batch)
+    assert (again.inserted, again.repeated) == (0, len(good))
+
+
+def test_rejections_say_why(env: Any) -> None:
+    env.fresh(users=1)
+    big = lesson.make_user(4) | {"username": "x" * 17_000_000}
+    users: list[Any] = [lesson.make_user(n) for n in (1, 2)]
+    users += ["no document", big, lesson.make_user(5) | {"email": "user1@example.org"}]
+    users += [lesson.make_user(6) | {"profile": {}}]
+    report = lesson.UserManager(env.db).bulk_insert_users(users)
+    assert dict(report.rejected) == {
+        2: "no BSON: TypeError",
+        3: "larger than 16 MB",
+        4: "email is taken",
+        5: "breaks profile.interests",
+    }
+    assert (report.inserted, report.repeated) == (1, 1)
+
+
+def test_a_write_concern_that_fails_is_nobodys_fault(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.fresh()
+    details = {"nInserted": 1, "writeErrors": [], "writeConcernErrors": [{"code": 64}]}
+
+    def unsafe(*_args: Any, **_options: Any) -> None:
+        raise pymongo.errors.BulkWriteError(details)
+
+    monkeypatch.setattr(lesson.StandIn, "insert_many", unsafe)
+    with pytest.raises(pymongo.errors.BulkWriteError):
+        lesson.UserManager(env.db).bulk_insert_users([lesson.make_user(1)])
+
+
+def test_an_upgrade_never_overwrites_a_newer_change(env: Any) -> None:
+    env.fresh()
+    users = env.db["users"]
+    old = lesson.make_user(1) | {"schema_version": 1, "interests": ["sql"]}
+    del old["profile"]
+    users.insert_one(old)
+    write = lesson.StandIn.bulk_write
+
+    def late(self: Any, requests: Any, ordered: bool = True) -> Any:
+        lesson.StandIn.bulk_write = write  # once, just before the upgrade's own write
+        users.update_one({"_id": 1}, {"$set": {"interests": ["python"]}})
+        return self.bulk_write(requests, ordered)
+
+    lesson.StandIn.bulk_write = late
+    try:
+        assert lesson.upgrade_users(users) == 1
+    finally:
+        lesson.StandIn.bulk_write = write
+    assert users.find_one({"_id": 1})["profile"] == {"interests": ["python"]}
+
+
+def test_reading_as_version_2_touches_nothing() -> None:
+    old = {"_id": 1, "schema_version": 1, "interests": ["sql"], "username": "a"}
+    before = copy.deepcopy(old)
+    new = lesson.as_current(old)
+    assert old == before
+    assert lesson.as_current(new) == new == lesson.as_current(lesson.as_current(old))
+    assert new["profile"] == {"interests": ["sql"]}
+    assert lesson.as_current({"schema_version": 1})["profile"] == {"interests": []}
+
+
+def test_subscribing_an_unknown_user_is_an_error(env: Any) -> None:
+    env.fresh(users=1)
+    manager = lesson.UserManager(env.db)
+    assert manager.add_subscription(1, "pro", lesson.START)
+    assert not manager.add_subscription(1, "pro", lesson.START)
+    assert manager.add_subscription(1, "team", lesson.START)
+    with pytest.raises(LookupError, match="no user 2"):
+        manager.add_subscription(2, "pro", lesson.START)
+    for operator in ({"$ne": None}, {"$gt": 0}):
+        with pytest.raises(LookupError):
+            manager.add_subscription(operator, "pro", lesson.START)
+        assert manager.find_users_by_interest(operator) == []
+
+
+# --- Places and operators -----------------------------------------------------------
+
+
+@given(st.floats(22, 41), st.floats(44, 53))
+def test_no_place_of_ours_survives_a_swap(longitude: float, latitude: float) -> None:
+    place = lesson.point(longitude, latitude)
+    assert place["coordinates"] == [longitude, latitude]
+    with pytest.raises(ValueError, match="swapped"):
+        lesson.point(latitude, longitude)
+
+
+@given(st.tuples(st.floats(22, 41), st.floats(44, 53)))
+def test_the_emulated_sphere_is_haversines(place: tuple[float, float]) -> None:
+    event = {"geo": {"coordinates": list(place)}}
+    assert lesson.metres(place, lesson.KYIV) == pytest.approx(
+        lesson.haversine(event), abs=0.1
+    )
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JSON = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["$ne", "a", "b", "a.b", "$where"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@given(JSON)
+def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
+    sound = isinstance(body, dict) and all(
+        name in ("a", "b") and isinstance(value, str | int | float)
+        for name, value in body.items()
+    )
+    try:
+        assert lesson.plain_fields(body, ("a", "b")) is body
+    except ValueError:
+        assert not sound
+    else:
+        assert sound
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"username": "admin", "token": "x", "$where": "sleep(9000) || true"},
+        {"username": "admin", "token": {"$where": "true"}},
+        {"username": "admin", "token": ["nimda"]},
+        {"username": "admin", "token": None},
+        {"username.first": "a", "token": "x"},
+        {"$or": [{}]},
+        [{"$match": {}}],
+        "admin",
+        None,
+    ],
+)
+def test_bodies_with_more_than_a_name_and_a_token_are_refused(
+    env: Any, body: Any
+) -> None:
+    with pytest.raises(ValueError, match="refused"):
+        lesson.log_in(env.db["logins"], body)
+
+
+def test_the_second_wall_holds_alone(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesson, "plain_fields", lambda body, _: body)
+    users = env.db["logins"]
+    users.insert_one({"username": "admin", "token": "t"})
+    for operator in ({"$ne": None}, {"$regex": "^"}, {"$gt": ""}):
+        body = {"username": "admin", "token": operator}
+        assert lesson.log_in_naive(users, body)
+        assert lesson.log_in(users, body) is None
+
+
+# --- Exports ------------------------------------------------------------------------
+
+
+@relaxed
+@given(data=st.data())
+def test_an_export_cut_at_any_byte_is_completed(
+    env: Any, tmp_path: Path, data: st.DataObject
+) -> None:
+    if env.db["events"].count_documents({}) != 60:
+        env.fresh(events=60)
+    processor = lesson.DataProcessor(env.db)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.unlink(missing_ok=True)
+    assert processor.export_data_for_analysis(whole, page=7) == 60
+    size = data.draw(st.integers(0, whole.stat().st_size))
+    cut.write_bytes(whole.read_bytes()[:size])
+    processor.export_data_for_analysis(cut, page=data.draw(st.integers(1, 80)))
+    assert cut.read_bytes() == whole.read_bytes()
+    with whole.open("rb") as file:
+        rows = list(bson.decode_file_iter(file, lesson.CODEC))
+    assert rows == list(env.db["events"].find().sort("_id", 1))
+
+
+@pytest.mark.parametrize(
+    "text", [b"user,email\n1,a@b\n", b'{"_id": 1}\n', b"PK\3\4zip"]
+)
+def test_a_file_that_is_no_export_is_left_alone(
+    env: Any, tmp_path: Path, text: bytes
+) -> None:
+    env.fresh(events=3)
+    path = tmp_path / "mine.csv"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="not an export of ours"):
+        lesson.DataProcessor(env.db).export_data_for_analysis(path)
+    assert path.read_bytes() == text
+
+
+class Endless:
+    """A collection of `count` events that are made when they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.body = lesson.make_events(1)[0]
+
+    def find_raw_batches(self, query: Any, sort: Any, limit: int) -> Iterator[bytes]:
+        start = query["_id"]["$gt"] + 1 if query else 1
+        for number in range(start, min(start + limit, self.count + 1)):
+            yield bson.encode(self.body | {"_id": number})
+
+
+def test_memory_is_flat_from_10_000_to_200_000_documents(tmp_path: Path) -> None:
+    peaks = []
+    for count in (10_000, 200_000):
+        processor = lesson.DataProcessor({"events": Endless(count)})
+        path = tmp_path / str(count)
+        tracemalloc.start()
+        assert processor.export_data_for_analysis(path, page=2_000) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_the_last_id_of_an_empty_and_of_a_torn_file() -> None:
+    one, two = (bson.encode({"_id": number}) for number in (1, 2))
+    for text, last, kept in (
+        (b"", None, b""),
+        (one[:3], None, b""),
+        (one[:-1], None, b""),
+        (one, 1, one),
+        (one + two[:-1], 1, one),
+        (one + two, 2, one + two),
+    ):
+        file = io.BytesIO(text)
+        assert lesson.last_id(file) == last
+        assert file.getvalue() == kept
