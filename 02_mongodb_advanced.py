@@ -485,9 +485,8 @@ class StandIn(Mocked.Collection):  # type: ignore[misc]
     def insert_many(self, documents: Iterable[Document], ordered: bool = True) -> Any:
         """Insert as one command, with the complaints that bulk_write collects."""
         requests = [InsertOne(document) for document in documents]
-        bson.encode(
-            {"all": [request._doc for request in requests]}, codec_options=CODEC
-        )
+        for request in requests:  # PyMongo, too, encodes all before it sends any
+            bson.encode(request._doc, codec_options=CODEC)
         return self.bulk_write(requests, ordered)
 
     def bulk_write(self, requests: Sequence[Any], ordered: bool = True) -> Any:
