@@ -223,7 +223,7 @@ DISCOUNT, LTV_MONTHS = 0.10, 12  # a year's discount rate; how far a lifetime re
 MIN_REPEATERS = 10  # under this, four parameters have nothing to hold on to
 RESAMPLES, DRAWS, SEED = 400, 400, 5  # bootstrap; predictive draws; both seeded
 SURVEYED = 5_000  # customers whose intervals a backtest draws, at most
-BIG_FILE = 20_000_000  # bytes; more takes over two seconds, so show progress
+BIG_FILE, MANY = 20_000_000, 1_000_000  # bytes, rows; above, show progress
 LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
 LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
 BITS, DAY = 22, (1 << 22) - 1  # of a day in a packed key: 11,000 years
@@ -1779,8 +1779,12 @@ class Study:
             args.horizon,
         )
         self.name = f"{args.simulate:,} simulated" if args.simulate else path.name
+        if args.simulate > MANY:
+            aside(f"simulating {args.simulate:,} customers")
         made = args.simulate and simulate(args.simulate, args.seed)
         self.log = made or read_log(path, args.columns)
+        if len(self.log.day) > MANY:
+            aside(f"features, fits and forecasts from {len(self.log.day):,} orders")
         first, as_of = int(self.log.day.min()), args.as_of or int(self.log.day.max())
         if as_of < first:
             raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
@@ -2604,7 +2608,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser()
     group, add = parser.add_mutually_exclusive_group(), parser.add_argument
     group.add_argument("--transactions", type=Path, metavar="CSV", help="your orders")
-    group.add_argument("--simulate", type=count_option, metavar="N", help="customers")
+    group.add_argument(
+        "--simulate", type=count_option, default=0, metavar="N", help="customers"
+    )
     add("--columns", help="CUSTOMER,DATE,AMOUNT[,ITEM], as the CSV names them")
     add("--as-of", type=day_option, metavar="DATE", help="read nothing later")
     add("--calibration-end", type=day_option, metavar="DATE", help="backtest from here")
