@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lessons import ROOT, SCRIPTS, VARIABLES, load
+from lessons import ROOT, SCRIPTS, VARIABLES, load, path_of, run
 
 DOCUMENTS = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", ".git"} & set(path.parts)
@@ -181,6 +181,21 @@ def test_every_trouble_is_seen_as_it_is_written(command: str, seen: str) -> None
     )
     pattern = ".*".join(re.escape(part) for part in seen.split("..."))
     assert re.search(pattern, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lesson", "url"),
+    [
+        ("01", "postgresql://u:s3cret@127.0.0.1:1/db"),
+        ("02", "mongodb://u:s3cret@127.0.0.1:1/"),
+        ("03", "redis://u:s3cret@127.0.0.1:1/0"),
+        ("04", "amqp://u:s3cret@127.0.0.1:1/"),
+    ],
+)
+def test_no_password_is_shown_even_in_the_logs(lesson: str, url: str) -> None:
+    done = run(path_of(lesson), "--verbose", "--require-live", "--url", url)
+    assert done.returncode == 3
+    assert "s3cret" not in done.stdout + done.stderr
 
 
 def test_every_demo_that_the_guide_names_exists() -> None:
