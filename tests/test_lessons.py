@@ -100,6 +100,19 @@ def test_list_names_every_demo_and_only_runs_one(script: Path) -> None:
 
 
 @every_script
+def test_a_reader_that_leaves_early_gets_no_traceback(script: Path) -> None:
+    command = [sys.executable, str(script), "--offline"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as lesson:
+        assert lesson.stdout and lesson.stderr
+        lesson.stdout.readline()
+        lesson.stdout.close()
+        complaint = lesson.stderr.read()
+    assert "Traceback" not in complaint and "BrokenPipe" not in complaint
+    assert lesson.returncode in (0, 141)
+
+
+@every_script
 @pytest.mark.parametrize(
     "arguments",
     [["--only", "no-such-demo"], ["--bogus"], ["--offline", "--require-live"]],
