@@ -1943,6 +1943,7 @@ def read_naively(env: Env, queue: str, deliveries: int) -> int:
                 done += bool(json.loads(body)["payload"]["username"])
                 channel.basic_ack(method.delivery_tag)
             except Exception:
+                # Trap: on a queue without a delivery limit it comes back for ever.
                 channel.basic_nack(method.delivery_tag, requeue=True)
     return done
 
@@ -2006,6 +2007,7 @@ def routing(env: Env) -> None:
     with env.rabbit.connect() as connection, Producer(env.rabbit) as producer:
         channel = connection.channel()
         channel.confirm_delivery()
+        # Trap: a broker confirms what it drops; only mandatory=True gives it back.
         channel.basic_publish(exchange, "notification.fax", b"")
         show("to nobody, confirmed", "no error, and no message")
         fax = partial(producer.publish_notification, "+380", "hello", "text", "fax")
@@ -2029,7 +2031,8 @@ def publishing(env: Env) -> None:
         with doomed(far) as connection:
             channel = connection.channel()
             wire.freeze()
-            for message in users(200):  # no error, though nothing gets through
+            # Trap: no error says that the kernel has the bytes, and nothing else.
+            for message in users(200):
                 channel.basic_publish("", queue, message.to_json().encode())
             wire.cut()
         arrived["no confirms"] = (len(emptied(env.rabbit, queue)),) * 2
@@ -2128,7 +2131,8 @@ def consuming(env: Env) -> None:
             beat(connection, inline)
             connection.process_data_events(0.05)
             method, _, _ = channel.basic_get(queue)
-            time.sleep(0.3)  # the work
+            # Trap: this thread answers the heartbeats, so it must not do the work.
+            time.sleep(0.3)
             connection.process_data_events(0.05)
             channel.basic_ack(method.delivery_tag)
         slow = FunctionConsumer(lambda _: time.sleep(0.3), env.rabbit, queue, producer)
@@ -2297,6 +2301,7 @@ def waiting(env: Env) -> None:
         channel = connection.channel()
         channel.queue_declare(one_queue, durable=True, arguments=back)
         for attempt in order:
+            # Trap: only the head of a queue expires; the short waits are behind it.
             expires = str(env.rabbit.delay_ms(attempt))
             producer.publish(
                 "", one_queue, b"", pika.BasicProperties(expiration=expires)
@@ -2445,6 +2450,7 @@ def outbox(env: Env) -> None:
     queue, wrong = env.rabbit.name("user_data"), {}
     account = "INSERT INTO effects VALUES ('accounts', '', ?)"
 
+    # Trap: no order of commit and publish is safe, as a crash fits in between.
     def commit_first(line: UserDataPipeline, name: str) -> None:
         with line.ledger.transaction() as db:
             db.execute(account, (f"signup {name}",))
@@ -2492,6 +2498,7 @@ def overtaken(env: Env, queue: str, prefetch: int) -> int:
         for _ in range(10):
             producer.publish("", queue, b"low", pika.BasicProperties(priority=0))
         channel = connection.channel()
+        # Trap: without this line prefetch is unlimited, and priorities do nothing.
         channel.basic_qos(prefetch_count=prefetch)
         channel.basic_consume(queue, work)
         env.until(lambda: env.rabbit.ready(queue) == 10 - prefetch)
@@ -2566,6 +2573,7 @@ def pipeline(env: Env) -> None:
             rows.append((when, published, sum(account(rabbit, ledger))))
         end, totals = account(rabbit, ledger), crew[2].totals()
         publish(producer, user_data, batch := [*users(3), Message()])
+        # Trap: auto_ack means done when sent; the one that fails is in no count.
         emails = [
             Message.from_json(body).payload for _, body in emptied(rabbit, user_data)
         ]
@@ -2601,6 +2609,7 @@ def refusing(env: Env) -> None:
         if version_of(since) <= version_of(env.version):
             show(f"since {since}", rule)
     queue, answers = env.rabbit.name("archive"), []
+    # Trap: a declaration never changes a queue; other arguments need another name.
     same = dict(next(item for item in env.rabbit.plan if item[1] == queue)[2])
     asks: Any = ((queue, same), (queue, {}), (queue + ".no", {"passive": True}))
     for name, options in asks:
