@@ -1,0 +1,287 @@
+"""Lesson 05 with --integrated, on stand-ins: exact, also in chaos, and left clean."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from lessons import ROOT, SCRIPTS, load, path_of, run
+from services import wait_for
+
+SCRIPT = path_of("05")
+GOLDEN = Path(__file__).with_name("golden") / "05_integrated.txt"
+NOBODY = {  # nothing listens on port 1
+    "DATABASE_URL": "postgresql://user:s3cr3t@127.0.0.1:1/name",
+    "MONGODB_URI": "mongodb://user:s3cr3t@127.0.0.1:1/",
+    "REDIS_URL": "redis://user:s3cr3t@127.0.0.1:1/0",
+    "RABBITMQ_URL": "amqp://user:s3cr3t@127.0.0.1:1/%2F",
+}
+
+
+def processes(mark: str) -> set[int]:
+    """Return the processes whose environment holds a text."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with copies of the lessons and the data, to be changed."""
+    for script in SCRIPTS:
+        shutil.copy(script, tmp_path)
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    return tmp_path
+
+
+def test_the_golden_output_and_nothing_left_behind(tmp_path: Path) -> None:
+    env = {"TMPDIR": str(tmp_path), "MODULE8_MARK": str(tmp_path)}
+    done = run(SCRIPT, "--integrated", "--offline", cwd=tmp_path, env=env)
+    assert done.stdout == GOLDEN.read_text("utf-8"), done.stderr
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "slowest hop" in done.stderr
+    assert done.stdout.isascii()
+    assert not list(tmp_path.iterdir())
+    assert not processes(f"MODULE8_MARK={tmp_path}")
+
+
+def test_chaos_changes_no_figure(tmp_path: Path) -> None:
+    options = ["--offline", "--chaos", "--workers", "2"]
+    done = run(SCRIPT, "--integrated", *options, env={"TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    calm = GOLDEN.read_text("utf-8").splitlines()
+    added = [line for line in done.stdout.splitlines() if line not in calm]
+    assert added == [
+        "  [ok] a worker killed by -9, all connections cut: still equal",
+        "  [ok] what the dead worker held came again, for one effect",
+        "10 ok, 0 skipped, 0 failed",
+    ]
+    assert set(calm[:-1]) <= set(done.stdout.splitlines())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04"])
+def test_a_missing_sibling_is_named(number: str, home: Path) -> None:
+    (home / path_of(number).name).unlink()
+    done = run(home / SCRIPT.name, "--integrated", "--offline")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"{SCRIPT.name}: --integrated needs lesson {number}: no {number}_*.py here"
+    ]
+
+
+def test_a_missing_package_is_named(home: Path, tmp_path: Path) -> None:
+    (home / "pika.py").write_text("raise ModuleNotFoundError(name='pika')\n")
+    done = run(home / SCRIPT.name, "--integrated", env={"PYTHONPATH": str(home)})
+    assert (done.returncode, done.stdout) == (2, "")
+    hint = "04_rabbitmq_messaging.py needs pika: pip install -r requirements.txt"
+    assert done.stderr.splitlines() == [f"{SCRIPT.name}: {hint}"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--customers 5",
+        "--workers 2",
+        "--chaos",
+        "--integrated --workers 0",
+        "--integrated --workers 65",
+        "--integrated --customers x",
+        "--integrated --only rules",
+        "--integrated --url redis://x",
+        "--integrated --json",
+        "--integrated --simulate 100",
+        "--integrated --offline --require-live",
+        "--integrated --offline --customers 9999",
+        "--integrated --offline --customers 3",
+    ],
+)
+def test_bad_options_get_one_line(options: str) -> None:
+    done = run(SCRIPT, *options.split())
+    assert done.returncode == 2, done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) <= 1  # the backend line
+
+
+def test_services_that_do_not_answer_exit_3_and_show_no_password() -> None:
+    done = run(SCRIPT, "--integrated", "--require-live", "--verbose", env=NOBODY)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("127.0.0.1:1") == 4
+    assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_another_lessons_bad_url_is_one_line_too() -> None:
+    done = run(SCRIPT, "--integrated", env=NOBODY | {"REDIS_URL": "http://:s3cr3t@x"})
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "no Redis URL" in line
+    assert "s3cr3t" not in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc")
+    mark = f"MODULE8_MARK={tmp_path}"
+    command = [sys.executable, str(SCRIPT), "--integrated", "--offline"]
+    command += ["--workers", "2"]
+    env = os.environ | {"TMPDIR": str(tmp_path), "MODULE8_MARK": str(tmp_path)}
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(
+        command, env=env, stdin=null, stdout=null, stderr=pipe
+    ) as parent:
+        wait_for(lambda: len(processes(mark)) == 3, 60)
+        parent.send_signal(number)
+        printed = parent.communicate(timeout=60)[1]
+    assert parent.returncode == (130 if number == signal.SIGINT else -number)
+    assert b"Traceback" not in printed or number == signal.SIGKILL
+    wait_for(lambda: not processes(mark), 60)
+    if number == signal.SIGINT:
+        assert not list(tmp_path.iterdir())
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("point", ["record", "follow", "done", "never"])
+def test_a_crash_at_any_point_is_mended(point: str, tmp_path: Path) -> None:
+    lesson = load("05")
+    sql, messaging = lesson.sibling("01"), lesson.sibling("04")
+    engine = sql.sqlite_engine(tmp_path / "books.db")
+    sql.Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for statement in lesson.TABLES.split(";"):
+            connection.exec_driver_sql(statement)
+    forgotten: list[str] = []
+
+    class Fragile(lesson.Books):  # type: ignore[misc, name-defined]
+        crash = point
+
+        def run(self, session: object, statement: str, **values: object) -> object:
+            if self.crash == "done" and statement == lesson.DONE:
+                raise Crash
+            found = super().run(session, statement, **values)
+            if self.crash == "record" and statement == lesson.BUY:
+                raise Crash
+            return found
+
+        def follow_analytics(self, message: object) -> None:
+            """Redis"""
+            if self.crash == "follow":
+                raise Crash
+            forgotten.append(message.user_id)  # type: ignore[attr-defined]
+
+    about = {"day": 730_000, "cents": 1999}
+    order = messaging.AnalyticsMessage(
+        id="order-1", event_type="purchase", user_id="0001", properties=about
+    )
+    books = Fragile(sql, engine, None)
+    if point != "never":
+        with pytest.raises(Crash):
+            books.once("x.analytics", order, "")
+        books.crash = "never"
+    for _ in range(3):
+        books.once("x.analytics", order, "")
+    assert books.ask("SELECT * FROM purchases") == [("order-1", "0001", 730_000, 1999)]
+    assert books.ask("SELECT * FROM inbox") == [("analytics", "order-1", 1)]
+    assert set(forgotten) == {"0001"}
+    engine.dispose()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of the text after which the claim must not be made any more."""
+
+    claim: str
+    old: str
+    new: str
+    times: int = 1
+    options: tuple[str, ...] = ()
+
+
+CHAOS = ("--chaos",)
+CHANGES = (
+    Change(
+        "only the inbox has 20 rows for 20 orders",
+        "new := mark.rowcount == 1 or",
+        "new := mark.rowcount >= 0 or",
+    ),
+    Change(
+        "features read back from SQL equal the file's",
+        '"cents": round(100 * self.log.amount[row])',
+        '"cents": int(100 * self.log.amount[row])',
+    ),
+    Change(
+        "the second pass asks SQL nothing", "redis_cache(3600,", "redis_cache(0.001,"
+    ),
+    Change(
+        "whom a purchase came for is read again, who is cached is not",
+        "self.cache.delete(self.key(user))",
+        "self.cache.delete(user)",
+    ),
+    Change("cached predictions = model output", "sum(cents[1:])", "sum(cents)"),
+    Change(
+        "published = applied + dead, in every queue", "queue=name,", 'queue="any",', 2
+    ),
+    Change(
+        "SQL users = MongoDB profiles = customers",
+        '"user_data": "UserDataConsumer"',
+        '"user_data": "NotificationConsumer"',
+    ),
+    Change(
+        "SQL purchases = MongoDB events = the file, to the cent",
+        '{"price": cents / 100}',
+        '{"price": cents // 100}',
+    ),
+    Change(
+        "a worker killed by -9, all connections cut: still equal",
+        "self.workers[place] = self.worker()",
+        "pass",
+        options=CHAOS,
+    ),
+    Change(
+        "what the dead worker held came again, for one effect",
+        "inbox: bool = True",
+        "inbox: bool = False",
+        options=CHAOS,
+    ),
+)
+
+
+def test_every_claim_has_a_change() -> None:
+    claims = set(
+        re.findall(r"^  \[ok\] (.*)$", GOLDEN.read_text("utf-8"), re.MULTILINE)
+    )
+    listed = {change.claim for change in CHANGES}
+    assert claims == {change.claim for change in CHANGES if not change.options}
+    assert len(listed) == len(CHANGES)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.claim)
+def test_a_change_makes_its_claim_fail(change: Change, home: Path) -> None:
+    script = home / SCRIPT.name
+    text = script.read_text("utf-8")
+    assert text.count(change.old) == change.times
+    assert text.count("LIMIT, BASE = 60.0") == 1
+    text = text.replace("LIMIT, BASE = 60.0", "LIMIT, BASE = 20.0")  # stalls are short
+    script.write_text(text.replace(change.old, change.new), "utf-8")
+    options = ["--offline", "--customers", "100", *change.options]
+    done = run(script, "--integrated", *options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "[FAIL]" in done.stdout
+    assert f"  [ok] {change.claim}\n" not in done.stdout
