@@ -603,6 +603,8 @@ def connect(url: str, listener: monitoring.CommandListener, **more: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
+            if "://" not in url:
+                raise ValueError("it has no scheme")  # PyMongo takes it for a host
             return pymongo.MongoClient(url, **options)
     except (err.PyMongoError, ValueError, UserWarning) as error:
         # The library's words may hold a part of a password that was not encoded.
@@ -676,7 +678,7 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
     with ExitStack() as stack:
         if not args.offline:
             env = answer(url, commands, stack)
-            why = f"no MongoDB at {redact(url)}: {env}; docker compose up -d mongodb"
+            why = f"no MongoDB at {redact(url)}: {env}; docker compose up -d mongo"
             # Who names a server and insists on it wants no other.
             other = isinstance(env, str) and not (named and args.require_live)
             if other and (private := stack.enter_context(private_server())):

@@ -152,3 +152,11 @@ def test_make_writes_fresh_passwords_once(tmp_path: Path) -> None:
         assert urlsplit(made[variable]).password == made[f"{prefix}_PASSWORD"]
     subprocess.run(command, check=True, capture_output=True)
     assert (tmp_path / ".env").read_text("utf-8") == written
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_hints_of_the_scripts_name_services_that_are_there(
+    script: Path, stack: Any
+) -> None:
+    hints = re.findall(r"docker compose up -d (\w+)", script.read_text("utf-8"))
+    assert set(hints) <= set(stack["services"])
