@@ -48,7 +48,8 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -539,22 +540,107 @@ class SingleFlight:
 
 
 class Box:
-    """The one holder of a value; found by its key while a cache or a caller has it."""
+    """The one holder of a value, which it lacks before its load and after its time.
+
+    Found by its key while a cache or a caller has it.
+    """
 
     __slots__ = ("__weakref__", "expires", "value")
+    value: Any
 
     def __init__(self) -> None:
-        self.value: Any = None
         self.expires = -math.inf
 
+    def put(self, value: Any, expires: float) -> None:
+        """Hold a value until it expires."""
+        self.value = value
+        self.expires = expires  # last: a hit takes no lock
+
+
+# region reaper
+class Reaper:
+    """Takes values away when their time is over: no hit need ask what time it is.
+
+    One daemon thread for all caches, started by the first load. It sleeps until the
+    earliest expiry, and takes what is due together: up to 5 ms late.
+    """
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[float, int, weakref.ref[Box]]] = []
+        self.numbers, self.limit = count(), 256
+        self.revive()
+        if hasattr(os, "register_at_fork"):  # a child has no threads of its parent's
+            os.register_at_fork(after_in_child=self.revive)
+
+    def revive(self) -> None:
+        """Take a new lock, which nobody holds, and a thread if there is work."""
+        self.changed, self.running = threading.Condition(), False
+        if self.heap:
+            self.start()
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self.run, name="reaper", daemon=True).start()
+        self.running = True
+
+    def keep(self, box: Box, value: Any, expires: float) -> None:
+        """Put a value into a box until it expires."""
+        with self.changed:
+            if expires < math.inf:
+                item = (expires, next(self.numbers), weakref.ref(box))
+                heappush(self.heap, item)
+                if not self.running:
+                    self.start()
+                elif self.heap[0] is item:
+                    self.changed.notify()
+            box.put(value, expires)
+            if len(self.heap) > self.limit:  # boxes that were evicted are dead
+                alive = [item for item in self.heap if item[2]()]
+                heapify(alive)
+                self.heap, self.limit = alive, max(256, 2 * len(alive))
+
+    def run(self) -> None:
+        """Reap for ever."""
+        with self.changed:
+            while True:
+                self.changed.wait(self.reap())
+
+    def reap(self) -> float:
+        """Take away what is due; return for how many seconds to sleep."""
+        now = time.monotonic()
+        while self.heap and self.heap[0][0] <= now:
+            box = self.heap[0][2]()
+            if box and box.expires <= now:
+                with suppress(AttributeError):  # never loaded
+                    del box.value
+            heappop(self.heap)  # last: a fork may come in between
+        until = self.heap[0][0] if self.heap else math.inf
+        return min(max(until - now, 0.005), 3600.0)
+
+
+REAPER = Reaper()
+# endregion reaper
 
 # region hit
 HIT = """
-    _box_ = _core_({call})
-    if _clock_() >= _box_.expires:
-        _reload_(_box_, {call})
-    return VALUE
+    _box_ = FIND
+    try:
+        return _box_.value
+    except AttributeError:  # taken away: its time is over
+        pass
+    return _reload_(_box_, {call})
 """
+ASKING = """
+    _box_ = FIND
+    if _clock_() < _box_.expires:
+        return _box_.value
+    return _reload_(_box_, {call})
+"""
+# typed=True would cost as much again as the lookup; an int or a str needs no type.
+FIND_ONE = (
+    "_core_({call}) if _type_({call}) is _int_ or _type_({call}) is _str_"
+    " else _core_({call}, _type_({call}))"
+)
 # endregion hit
 
 
@@ -570,14 +656,24 @@ class TimedCore:
     ) -> None:
         self.maxsize, self.ttl, self.clock = maxsize, ttl, clock
         self.lock, self.flights = threading.RLock(), SingleFlight()
+        self.keep = REAPER.keep if clock is time.monotonic else Box.put
         self.scope: dict[str, Any] = {"_clock_": clock, "_reload_": self.reload}
-        self.clear()
 
     def wrap(self, fn: Callable[..., Any], copy: Callable[[Any], Any] | None) -> Any:
         """Return the cached function."""
-        self.fn, self.scope["_copy_"] = fn, copy
-        value = "_copy_(_box_.value)" if copy else "_box_.value"
-        return forwarder(fn, HIT.replace("VALUE", value), self.scope)
+        kinds = [p.kind.name for p in inspect.signature(fn).parameters.values()]
+        self.one = len(kinds) == 1 and kinds[0].startswith("POSITIONAL_O")
+        # The type that follows another argument than int or str is for the key only.
+        self.fn: Callable[..., Any] = (lambda x, _=None: fn(x)) if self.one else fn
+        self.scope |= {"_type_": type, "_int_": int, "_str_": str}
+        self.clear()
+        body = HIT if self.keep == REAPER.keep else ASKING
+        find = FIND_ONE if self.one else "_core_({call})"
+        cached = forwarder(fn, body.replace("FIND", find), self.scope)
+        if copy:
+            scope = {"_copy_": copy, "_found_": cached}
+            return forwarder(fn, "    return _copy_(_found_({call}))", scope)
+        return cached
 
     def clear(self) -> None:
         """Forget everything; a load under way ends in a core that nobody asks."""
@@ -588,7 +684,7 @@ class TimedCore:
 
     def renew(self) -> None:
         """Put an empty core in the place of the present one."""
-        self.core = functools.lru_cache(self.maxsize, typed=True)(self.load)
+        self.core = functools.lru_cache(self.maxsize, typed=not self.one)(self.load)
         self.scope["_core_"] = self.core
         self.sweep_at = self.clock() + self.ttl
 
@@ -602,24 +698,30 @@ class TimedCore:
         key = (tuple(kwargs), values, tuple(map(type, values)))
         with self.lock:
             box = boxes.setdefault(key, Box())
-        self.flights.run(box, lambda: self.fill(box, args, kwargs))
+        self.shared(box, args, kwargs)
         if self.core is not core and self.boxes is boxes:  # swept meanwhile: move in
             with self.lock:
                 self.misses -= 1  # both cores count this call
             self.core(*args, **kwargs)
         return box
 
-    def reload(self, box: Box, *args: Any, **kwargs: Any) -> None:
+    def reload(self, box: Box, *args: Any, **kwargs: Any) -> Any:
         """Fill a box that the core still holds although it has expired."""
         with self.lock:  # the core took it for a hit
             self.hits, self.misses = self.hits - 1, self.misses + 1
-        self.flights.run(box, lambda: self.fill(box, args, kwargs))
+        return self.shared(box, args, kwargs)
 
-    def fill(self, box: Box, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def shared(self, box: Box, args: Any, kwargs: Any) -> Any:
+        """Return the value, which one thread loads for all who ask meanwhile."""
+        return self.flights.run(box, lambda: self.fill(box, args, kwargs))[0]
+
+    def fill(self, box: Box, args: Any, kwargs: Any) -> Any:
         """Load the value, unless another thread just did."""
-        if self.clock() >= box.expires:
-            box.value = self.fn(*args, **kwargs)
-            box.expires = self.clock() + self.ttl  # last: a hit takes no lock
+        value = getattr(box, "value", box)
+        if value is box or self.clock() >= box.expires:
+            value = self.fn(*args, **kwargs)
+            self.keep(box, value, self.clock() + self.ttl)
+        return value
 
     # endregion box
 

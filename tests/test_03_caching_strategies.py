@@ -9,10 +9,12 @@ import inspect
 import itertools
 import json
 import math
+import os
 import random
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -99,6 +101,24 @@ def test_hits_misses_and_evictions_are_those_of_lru_cache(
     assert repr(our_log) == repr(their_log)
 
 
+@relaxed
+@given(
+    st.sampled_from([0, 1, 2, 5, 128, None]),
+    st.sampled_from([math.inf, 3600]),
+    st.lists(arguments, min_size=100, max_size=150),
+)
+def test_one_parameter_is_as_typed_as_in_lru_cache(
+    maxsize: int | None, ttl: float, keys: list[Any]
+) -> None:
+    ours = lesson.timed_lru_cache(maxsize, ttl)(lambda x: [x])
+    theirs = functools.lru_cache(maxsize, typed=True)(lambda x: [x])
+    for key in keys:
+        assert repr(ours(key)) == repr(theirs(key))
+        assert ours(x=key) is ours(key) or maxsize == 0
+        theirs(key), theirs(key)
+        assert ours.cache_info() == theirs.cache_info()
+
+
 def test_clear_and_parameters_are_those_of_lru_cache() -> None:
     fn, log = recorded(lesson.timed_lru_cache(4, 60))
     fn(1), fn(1), fn(2)
@@ -159,6 +179,111 @@ def test_a_sweep_frees_what_an_unlimited_cache_holds(clock: Any) -> None:
     clock.now += 61
     fn("one more")
     assert fn.cache_info().currsize == 1
+
+
+def test_a_sweep_moves_every_type_of_one_argument(clock: Any) -> None:
+    loads: list[object] = []
+    fn = lesson.timed_lru_cache(8, 60, clock=clock)(loads.append)
+    fn("dies")
+    clock.now += 30
+    keys = (1, 1.0, True, "1", None, (1,))
+    for key in keys:
+        fn(key)
+    clock.now += 31
+    fn("new")  # sweeps
+    for key in keys:
+        fn(key)
+    assert len(loads) == 8
+    assert tuple(fn.cache_info()) == (6, 8, 8, 7)
+
+
+# The reaper, by the real clock
+
+
+def test_the_reaper_ends_entries_in_time_and_not_early() -> None:
+    fn = lesson.timed_lru_cache(8, 0.05)(lambda key: lesson.time.monotonic())
+    ages, loads = list[float](), set[float]()
+    while len(loads) < 8:
+        loads.add(written := fn(1))
+        ages.append(lesson.time.monotonic() - written)
+        assert ages[-1] < 2, "an entry outlives its time"
+    gaps = [b - a for a, b in itertools.pairwise(sorted(loads))]
+    assert min(gaps) >= 0.05
+    assert fn.cache_info().hits + fn.cache_info().misses == len(ages)
+
+
+def test_the_reaper_frees_what_nobody_asks_for() -> None:
+    class Value: ...
+
+    fn = lesson.timed_lru_cache(None, 0.05)(lambda key: Value())
+    lesson.timed_lru_cache()(lambda: None)()  # it sleeps for an hour: to be woken
+    values = [weakref.ref(fn(key)) for key in range(50)]
+    services.wait_for(lambda: not any(value() for value in values))
+
+
+def test_the_reaper_starts_with_the_first_value_that_can_expire() -> None:
+    fresh = load("03")
+    before = threading.active_count()
+    fresh.timed_lru_cache(ttl_seconds=math.inf)(lambda: 1)()
+    fresh.timed_lru_cache(ttl_seconds=9, clock=lambda: 1.0)(lambda: 1)()
+    assert threading.active_count() == before
+    fresh.timed_lru_cache(ttl_seconds=9)(lambda: 1)()
+    fresh.timed_lru_cache(ttl_seconds=10**12)(lambda: 1)()
+    assert threading.active_count() == before + 1
+
+
+def test_a_failing_reload_serves_nothing_stale() -> None:
+    answers: list[Any] = ["new", AttributeError("of the function"), "old"]
+
+    @lesson.timed_lru_cache(ttl_seconds=0.05)  # type: ignore[untyped-decorator]
+    def fn() -> Any:
+        answer = answers.pop()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert fn() == "old"
+
+    failures: list[Any] = []
+
+    def failed() -> bool:
+        failures.append(lesson.outcome(fn))
+        return isinstance(failures[-1], AttributeError)
+
+    services.wait_for(failed)
+    assert (str(failures[-1]), failures[-1].__context__) == ("of the function", None)
+    assert fn() == "new"
+
+
+def test_errors_of_a_copy_reach_the_caller() -> None:
+    fn = lesson.timed_lru_cache(copy=lambda value: value.missing)(lambda: 1)
+    with pytest.raises(AttributeError, match="missing"):
+        fn()
+    with pytest.raises(AttributeError, match="missing"):
+        fn()
+    assert fn.cache_info().misses == 1
+
+
+FORK = """
+import os, time
+from lessons import load
+fn = load("03").timed_lru_cache(ttl_seconds=0.3)(lambda: os.getpid())
+assert fn() == os.getpid()
+child = os.fork()
+until = time.monotonic() + 20
+while child == 0:
+    if fn() == os.getpid():
+        os._exit(0)
+    if time.monotonic() > until:
+        os._exit(1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_entries_expire_in_a_forked_child() -> None:
+    place = Path(services.__file__).parent
+    subprocess.run([sys.executable, "-c", FORK], cwd=place, timeout=60, check=True)
 
 
 @relaxed
@@ -357,6 +482,7 @@ def test_memory_is_flat_over_a_million_keys() -> None:
         tracemalloc.stop()
     # 128 of a million lists are alive; a leak of one pointer each would be 8 MB.
     assert after - before < 200_000
+    assert len(lesson.REAPER.heap) <= lesson.REAPER.limit < 1000
     assert fn.cache_info().currsize == 128
 
 

@@ -20,7 +20,7 @@ MUTATIONS = (
     Mutation(
         "timed",
         "1, 1.0 and True are three entries",
-        "typed=True)(self.load)",
+        "typed=not self.one)(self.load)",
         "typed=False)(self.load)",
     ),
     Mutation(
@@ -32,14 +32,14 @@ MUTATIONS = (
     Mutation(
         "timed",
         "copy=deepcopy: no caller edits another's result",
-        '"_copy_(_box_.value)" if copy else "_box_.value"',
-        '"_box_.value"',
+        "return _copy_(_found_({call}))",
+        "return _found_({call})",
     ),
     Mutation(
         "timed",
         "every entry lives 60 s, not what is left of a slot",
-        "box.expires = self.clock() + self.ttl",
-        "box.expires = self.clock() // self.ttl * self.ttl + self.ttl",
+        "value, self.clock() + self.ttl)",
+        "value, self.clock() // self.ttl * self.ttl + self.ttl)",
     ),
     Mutation(
         "timed",
@@ -50,9 +50,8 @@ MUTATIONS = (
     Mutation(
         "flight",
         "one load serves a hundred threads",
-        "self.flights.run(box, lambda: self.fill(box, args, kwargs))",
+        "self.flights.run(box, lambda: self.fill(box, args, kwargs))[0]",
         "self.fill(box, args, kwargs)",
-        times=2,
     ),
     Mutation(
         "flight",
@@ -65,7 +64,6 @@ MUTATIONS = (
         "different keys do not wait for each other",
         "self.flights.run(box, ",
         "self.flights.run(0, ",
-        times=2,
     ),
     Mutation(
         "tier",
