@@ -487,6 +487,9 @@ class _Queue:
     unacked: int = 0
     subs: deque[_Sub] = field(default_factory=deque)
 
+    def due(self) -> float:
+        return self.ready[0].due if self.ready else inf  # only the head can expire
+
 
 @dataclass(eq=False)
 class _Channel:
@@ -513,7 +516,7 @@ class Broker(Background):
         self.sessions: set[_Session] = set()
         self.clock = 0.0  # seconds; only advance() and step() move it
         self.started = datetime.now(UTC)
-        self.count = itertools.count(1)
+        self.count, self.expiring = itertools.count(1), False
 
     async def _listen(self) -> asyncio.Server:
         return await self.loop.create_server(lambda: _Session(self), "127.0.0.1", 0)
@@ -556,14 +559,18 @@ class Broker(Background):
             time.sleep(0.001)
 
     def _next_due(self) -> float:
-        heads = (q.ready[0].due for q in self.queues.values() if q.ready)
-        return min(heads, default=inf)  # only the head of a queue can expire
+        return min((queue.due() for queue in self.queues.values()), default=inf)
 
     def expire(self) -> None:
         """Bury the heads of queues whose time has come."""
-        for queue in list(self.queues.values()):
-            while queue.ready and queue.ready[0].due <= self.clock:
-                self.bury(queue, heapq.heappop(queue.ready), "expired")
+        if self.expiring:
+            return  # a burial routes, which dispatches, which comes back here
+        self.expiring = True
+        try:
+            while due := [q for q in self.queues.values() if q.due() <= self.clock]:
+                self.bury(due[0], heapq.heappop(due[0].ready), "expired")
+        finally:
+            self.expiring = False
 
     def route(self, exchange: str, key: str, props: Any, body: bytes) -> int:
         """Put a copy into each queue that the key reaches; return how many."""
