@@ -246,7 +246,6 @@ class Unroutable(PublishFailed):
 
 # %% Messages: validated where they are made and where they are read
 
-# region messages
 KINDS = {"str": str, "int": int, "dict[str, Any]": dict}
 
 
@@ -371,7 +370,6 @@ MESSAGES: dict[str, type[Message]] = {
     kind.type: kind
     for kind in (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
 }
-# endregion messages
 
 # %% The stand-in: AMQP 0-9-1 on pika's own codec, and a network that can fail
 
@@ -1099,6 +1097,12 @@ class RabbitMQConnection:
         """Return a new connection; every thread needs its own."""
         return pika.BlockingConnection(self.parameters)
 
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        """Yield a channel on a connection of its own."""
+        with self.connect() as connection:
+            yield connection.channel()
+
     def setup_infrastructure(self) -> None:
         """Declare everything; doing it again changes nothing.
 
@@ -1107,7 +1111,7 @@ class RabbitMQConnection:
                 declared first, so that a refusal finds nothing created.
         """
         with self.connect() as connection:
-            there = [item for item in self.plan if self._stands(connection, item)]
+            there = [item for item in self.plan if self.look(connection, item)]
             self.declare(connection.channel(), there)
             self.declare(connection.channel(), self.plan)
 
@@ -1124,23 +1128,21 @@ class RabbitMQConnection:
             if {queue, exchange} <= names:
                 channel.queue_bind(queue, exchange, key)
 
-    def _stands(self, connection: Any, item: tuple[str, str, Any]) -> bool:
+    def look(self, connection: Any, item: tuple[str, str, Any]) -> Any:
+        """Return what the broker says of a queue or exchange, or None."""
         with suppress(exceptions.ChannelClosedByBroker), connection.channel() as one:
-            getattr(one, f"{item[0]}_declare")(item[1], passive=True)
-            return True
-        return False
+            return getattr(one, f"{item[0]}_declare")(item[1], passive=True).method
 
     def teardown(self) -> None:
         """Delete everything of ours that stands, with what is in it."""
-        with self.connect() as connection:
-            channel = connection.channel()
-            for kind, name, _ in [i for i in self.plan if self._stands(connection, i)]:
+        with self.channel() as channel:
+            there = [i for i in self.plan if self.look(channel.connection, i)]
+            for kind, name, _ in there:
                 getattr(channel, f"{kind}_delete")(name)
 
     def ready(self, *queues: str) -> int:
         """Return how many messages wait in queues, given by their full names."""
-        with self.connect() as connection:
-            channel = connection.channel()
+        with self.channel() as channel:
             ask = partial(channel.queue_declare, passive=True)
             counts = [ask(queue).method.message_count for queue in queues]
             return int(sum(counts))
@@ -1212,7 +1214,6 @@ class Producer:
             self._loop.add_callback_threadsafe(self._pump)
         return pending
 
-    # region deadline
     def wait(self, *pending: Pending) -> None:
         """Wait until all are confirmed.
 
@@ -1233,8 +1234,6 @@ class Producer:
         reason = f"; the broker blocks publishers: {self.blocked}" * bool(self.blocked)
         return f"{what} within {self.deadline:g} s{reason}"
 
-    # endregion deadline
-
     def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
         """Publish and wait for the confirm; raises what wait() raises."""
         self.wait(self.send(exchange, key, body, properties))
@@ -1248,11 +1247,9 @@ class Producer:
 
     def publish_user_data_event(self, username: str, email: str, date: str) -> str:
         """Announce a new or changed user; return the message's id."""
-        message = UserDataMessage(
-            username=username, email=email, registration_date=date
-        )
+        user = UserDataMessage(username=username, email=email, registration_date=date)
         exchange = self.rabbit.name("data_processing")
-        return self.publish_message(message, exchange, "user_data")
+        return self.publish_message(user, exchange, "user_data")
 
     def publish_notification(
         self, recipient: str, subject: str, content: str, way: str = "email.normal"
@@ -1347,9 +1344,8 @@ class Producer:
             return  # the connection went: _on_lost follows
         # A missing exchange closes the channel under everybody else's messages.
         sent, self.sent = list(self.sent.values()), {}
-        guilty = [
-            one for one in sent if f"'{one.exchange}'" in reason.reply_text
-        ] or sent
+        guilty = [one for one in sent if f"'{one.exchange}'" in reason.reply_text]
+        guilty = guilty or sent
         for one in guilty:
             self._done(one, PublishFailed(reason.reply_text))
         self._waiting.extendleft(one for one in reversed(sent) if one not in guilty)
@@ -1366,9 +1362,8 @@ class Producer:
             return
         if refused(reason):
             while self._waiting:
-                self._done(
-                    self._waiting.popleft(), PublishFailed(type(reason).__name__)
-                )
+                no = PublishFailed(type(reason).__name__)
+                self._done(self._waiting.popleft(), no)
         self.counts["reconnects"] += 1
         self._attempt += 1
         self._loop.call_later(backoff(self._attempt), self._connect)
@@ -1426,10 +1421,6 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
         self.db.close()
 
     # region inbox
@@ -1468,6 +1459,7 @@ class Delivery:
     body: bytes
 
 
+@dataclass(eq=False)
 class Consumer(ABC):
     """Reads a queue: validates, works on a pool, retries, buries, acknowledges last.
 
@@ -1475,26 +1467,20 @@ class Consumer(ABC):
     however long the work takes. It lives through lost connections and deleted queues.
     """
 
-    permanent: tuple[type[Exception], ...] = (PermanentError, ValueError, LookupError)
+    permanent = (PermanentError, ValueError, LookupError)
 
-    def __init__(
-        self,
-        rabbit: RabbitMQConnection,
-        queue: str,
-        producer: Producer,
-        ledger: Ledger | None = None,
-        *,
-        prefetch: int = 20,
-        concurrency: int = 2,
-        drain: float = DEADLINE,
-    ):
-        self.rabbit, self.queue, self.producer = rabbit, queue, producer
-        self.ledger, self.prefetch, self.drain = ledger, prefetch, drain
-        self.concurrency = concurrency
+    rabbit: RabbitMQConnection
+    queue: str
+    producer: Producer
+    ledger: Ledger | None = None
+    prefetch: int = 20
+    concurrency: int = 2
+    drain: float = DEADLINE  # seconds that a stop waits for what has begun
+
+    def __post_init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds
-        self.ready = threading.Event()
-        self._stopping = threading.Event()
+        self.ready, self._stopping = threading.Event(), threading.Event()
         self._jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settled: deque[Delivery] = deque()
         self._busy: set[int] = set()
@@ -1581,7 +1567,6 @@ class Consumer(ABC):
 
     # endregion copy
 
-    # region acknowledge
     def _acknowledge(self, delivery: Delivery) -> None:
         self._settled.append(delivery)
         if not self._flushing:  # one call to the I/O thread settles what has gathered
@@ -1606,8 +1591,6 @@ class Consumer(ABC):
                 delivery.channel.basic_ack(delivery.tag)
                 self.counts["acked"] += 1
 
-    # endregion acknowledge
-
     # region resilience
     def start_consuming(self) -> None:
         """Consume until stop(), reconnecting; raise what no reconnection mends."""
@@ -1617,17 +1600,17 @@ class Consumer(ABC):
         ]
         for thread in pool:
             thread.start()
-        attempt = 0
+        attempt = acked = 0
         while not self._stopping.is_set():
             try:
                 self._session()
-                attempt = 0
             except Exception as error:  # pika lets a poisoned header out as ValueError
                 if isinstance(error, BadInput) or refused(error):
                     raise
                 logging.debug("consumer lost its connection: %s", error)
+                attempt = attempt + 1 if self.counts["acked"] == acked else 0
+                acked = self.counts["acked"]
                 self._stopping.wait(backoff(attempt))
-                attempt += 1
             self.ready.clear()
             self.counts["reconnects"] += not self._stopping.is_set()
         for _ in pool:
@@ -1762,8 +1745,7 @@ class FunctionConsumer(Consumer):
 def redrive(rabbit: RabbitMQConnection, queue: str, producer: Producer) -> int:
     """Move a queue's dead letters back to it; return how many."""
     moved = 0
-    with rabbit.connect() as connection:
-        channel = connection.channel()
+    with rabbit.channel() as channel:
         for _ in range(rabbit.ready(queue + ".dead")):  # not those that die again
             method, old, body = channel.basic_get(queue + ".dead")
             if method is None:
@@ -1865,12 +1847,15 @@ def users(count: int) -> list[Message]:
     return [user(n) for n in range(count)]
 
 
+def taken(channel: Any, queue: str, auto_ack: bool = True) -> Iterator[Any]:
+    """Yield (method, properties, body) until a queue is empty."""
+    return iter(partial(channel.basic_get, queue, auto_ack), (None, None, None))
+
+
 def emptied(rabbit: RabbitMQConnection, queue: str) -> list[tuple[Any, bytes]]:
     """Take all messages out of a queue: (properties, body)."""
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        got = iter(partial(channel.basic_get, queue, auto_ack=True), (None, None, None))
-        return [(properties, body) for _, properties, body in got]
+    with rabbit.channel() as channel:
+        return [(about, body) for _, about, body in taken(channel, queue)]
 
 
 def publish(producer: Producer, queue: str, messages: Iterable[Message]) -> None:
@@ -1920,10 +1905,10 @@ def messages(env: Env) -> None:
 
 @contextmanager
 def doomed(rabbit: RabbitMQConnection) -> Iterator[Any]:
-    """Yield a connection that will not live to be closed."""
+    """Yield a channel whose connection will not live to be closed."""
     connection = rabbit.connect()
     try:
-        yield connection
+        yield connection.channel()
     finally:
         with suppress(Exception):
             connection.close()
@@ -1941,8 +1926,7 @@ def raises(kind: type[Exception], work: Callable[[], object]) -> bool:
 def read_naively(env: Env, queue: str, deliveries: int) -> int:
     """Read as tutorials do, putting back what fails; return how many succeed."""
     done = 0
-    with env.rabbit.connect() as connection:
-        channel = connection.channel()
+    with env.rabbit.channel() as channel:
         for _ in range(deliveries):
             env.until(lambda: env.rabbit.ready(queue))
             method, _, body = channel.basic_get(queue)
@@ -1981,8 +1965,7 @@ def truth_table(
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs (pattern, key) that the broker's topic exchange lets through."""
     exchange = env.rabbit.name("notifications")
-    with env.rabbit.connect() as connection:
-        channel = connection.channel()
+    with env.rabbit.channel() as channel:
         channel.confirm_delivery()
         queues = {}
         for pattern in patterns:
@@ -1991,8 +1974,8 @@ def truth_table(
         for key in keys:
             channel.basic_publish(exchange, key, b"")
         for pattern, queue in queues.items():
-            get = partial(channel.basic_get, queue, auto_ack=True)
-            yield from ((pattern, got[0].routing_key) for got in iter(get, (None,) * 3))
+            for method, _, _ in taken(channel, queue):
+                yield pattern, method.routing_key
 
 
 @demo
@@ -2011,8 +1994,7 @@ def routing(env: Env) -> None:
     show("broker differs, if # is 1+, 0+", wrong)
     check("# is zero or more words, * is one", wrong[0] > 0 and wrong[1] == 0)
     exchange = env.rabbit.name("notifications")
-    with env.rabbit.connect() as connection, Producer(env.rabbit) as producer:
-        channel = connection.channel()
+    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         channel.confirm_delivery()
         # Trap: a broker confirms what it drops; only mandatory=True gives it back.
         channel.basic_publish(exchange, "notification.fax", b"")
@@ -2035,8 +2017,7 @@ def publishing(env: Env) -> None:
     """Publishing: without a confirm, no error means nothing"""
     queue, arrived = env.queue("publishing"), {}
     with env.wire() as (wire, far):
-        with doomed(far) as connection:
-            channel = connection.channel()
+        with doomed(far) as channel:
             wire.freeze()
             # Trap: no error says that the kernel has the bytes, and nothing else.
             for message in users(200):
@@ -2065,8 +2046,7 @@ def publishing(env: Env) -> None:
 
 def publish_naively(rabbit: RabbitMQConnection, queue: str) -> None:
     """Publish with confirms, a message at a time, until the connection is lost."""
-    with suppress(exceptions.AMQPError), doomed(rabbit) as connection:
-        channel = connection.channel()
+    with suppress(exceptions.AMQPError), doomed(rabbit) as channel:
         channel.confirm_delivery()
         while True:
             channel.basic_publish("", queue, b"")
@@ -2133,14 +2113,13 @@ def consuming(env: Env) -> None:
     pooled: list[float] = []
     with Producer(env.rabbit) as producer, env.wire() as (wire, far):
         publish(producer, queue, users(1))
-        with env.rabbit.connect() as connection:
-            channel = connection.channel()
-            beat(connection, inline)
-            connection.process_data_events(0.05)
+        with env.rabbit.channel() as channel:
+            beat(channel.connection, inline)
+            channel.connection.process_data_events(0.05)
             method, _, _ = channel.basic_get(queue)
             # Trap: this thread answers the heartbeats, so it must not do the work.
             time.sleep(0.3)
-            connection.process_data_events(0.05)
+            channel.connection.process_data_events(0.05)
             channel.basic_ack(method.delivery_tag)
         slow = FunctionConsumer(lambda _: time.sleep(0.3), env.rabbit, queue, producer)
         with running(slow):
@@ -2185,8 +2164,7 @@ def threads(env: Env) -> None:
         sys.setswitchinterval(usual)
         return len(emptied(env.rabbit, queue))
 
-    with doomed(env.rabbit) as connection:
-        channel = connection.channel()
+    with doomed(env.rabbit) as channel:
         shared = rush(lambda message: channel.basic_publish("", queue, b"0" * 300))
     with Producer(env.rabbit) as producer:
         ours = rush(lambda message: publish(producer, queue, [message]))
@@ -2204,8 +2182,7 @@ def consume_inline(
         work(Message.from_json(body))
         channel.basic_ack(method.delivery_tag)
 
-    with doomed(rabbit) as connection:
-        channel = connection.channel()
+    with doomed(rabbit) as channel:
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(queue, callback)
         channel.start_consuming()
@@ -2247,8 +2224,8 @@ def surviving(env: Env) -> None:
             show("cut at 5 of 20: the naive loop", f"dead after {len(naive)}")
             show("cut at 5 of 20: ours", f"all done, reconnected {back} times")
             check("ours comes back each time", (len(naive), back) == (4, 5))
-            with env.rabbit.connect() as connection:
-                connection.channel().queue_delete(queue)
+            with env.rabbit.channel() as channel:
+                channel.queue_delete(queue)
             with suppress(TimeoutError):
                 env.until(lambda: ours.counts["reconnects"] > back, limit=6)
                 env.until(ours.ready.is_set, limit=6)
@@ -2303,9 +2280,8 @@ def waiting(env: Env) -> None:
     """Retrying: one wait queue per delay, or all wait for the longest"""
     queue, one_queue = env.queue("waiting"), env.rabbit.name("waiting.all")
     order = (3, 0, 1, 2)  # the longest first
-    with env.rabbit.connect() as connection, Producer(env.rabbit) as producer:
+    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
-        channel = connection.channel()
         channel.queue_declare(one_queue, durable=True, arguments=back)
         for attempt in order:
             # Trap: only the head of a queue expires; the short waits are behind it.
@@ -2358,9 +2334,9 @@ def retrying(env: Env) -> None:
         check("attempts back off exponentially", waits == [1, 2, 4, 8, 16])
         once = list(attempts.values()) == [1, 6, 3, 1]
         check("a passing error is retried, a permanent one not", once)
-        with env.rabbit.connect() as connection:
-            get = partial(connection.channel().basic_get, queue + ".dead")
-            headers = [got[1].headers for got in iter(get, (None,) * 3)]
+        with env.rabbit.channel() as channel:
+            found = taken(channel, queue + ".dead", auto_ack=False)
+            headers = [properties.headers for _, properties, _ in found]
         dead = sorted((h["x-error"], h["x-retry-count"]) for h in headers)
         table(("error of a dead letter", "retries"), *dead)
         check("dead letters say why and how often", [n for _, n in dead] == [5, 0])
@@ -2391,8 +2367,7 @@ def crashing(env: Env) -> None:
     with Freezing(env.rabbit) as producer, env.wire() as (wire, far):
         with Producer(env.rabbit) as other:
             publish(other, queue, users(1))
-            with env.rabbit.connect() as connection:
-                channel = connection.channel()
+            with env.rabbit.channel() as channel:
                 channel.basic_ack(channel.basic_get(queue)[0].delivery_tag)
                 # And here it crashes: the copy is never published.
             naive = env.rabbit.ready(*places)
@@ -2421,7 +2396,7 @@ def idempotency(env: Env) -> None:
     with Producer(env.rabbit) as producer, Ledger() as ledger:
         for inbox in (None, ledger):
             publish(producer, queue, users(20) * 3)
-            work = at_each(set(), ledger.close, naive if inbox is None else [])
+            work = at_each(set(), str, naive if inbox is None else [])
             seen = FunctionConsumer(work, env.rabbit, queue, producer, inbox)
             with running(seen):
                 env.until(lambda: seen.counts["acked"] == 60)  # noqa: B023
@@ -2501,17 +2476,16 @@ def overtaken(env: Env, queue: str, prefetch: int) -> int:
         order.append(body)
         channel.basic_ack(method.delivery_tag)
 
-    with env.rabbit.connect() as connection, Producer(env.rabbit) as producer:
+    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         for _ in range(10):
             producer.publish("", queue, b"low", pika.BasicProperties(priority=0))
-        channel = connection.channel()
         # Trap: without this line prefetch is unlimited, and priorities do nothing.
         channel.basic_qos(prefetch_count=prefetch)
         channel.basic_consume(queue, work)
         env.until(lambda: env.rabbit.ready(queue) == 10 - prefetch)
         producer.publish("", queue, b"HIGH", pika.BasicProperties(priority=5))
         while len(order) < 11:
-            connection.process_data_events(1)
+            channel.connection.process_data_events(1)
     return order.index(b"HIGH")
 
 
@@ -2620,9 +2594,9 @@ def refusing(env: Env) -> None:
     same = dict(next(item for item in env.rabbit.plan if item[1] == queue)[2])
     asks: Any = ((queue, same), (queue, {}), (queue + ".no", {"passive": True}))
     for name, options in asks:
-        with env.rabbit.connect() as connection:
+        with env.rabbit.channel() as channel:
             try:
-                connection.channel().queue_declare(name, durable=True, **options)
+                channel.queue_declare(name, durable=True, **options)
                 answers.append((200, "declared again: nothing changes"))
             except exceptions.ChannelClosedByBroker as refusal:
                 text = refusal.reply_text.split(" - ")[1].split(" for queue")[0]
@@ -2636,10 +2610,9 @@ def refusing(env: Env) -> None:
 def burying(env: Env) -> None:
     """Broker: a dead letter tells how often it died, where, and of what"""
     queue = env.queue("burying")
-    with env.rabbit.connect() as connection, Producer(env.rabbit) as producer:
+    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         producer.publish(env.rabbit.wait_queue(0), queue, b"", pika.BasicProperties())
         env.until(lambda: env.rabbit.ready(queue))
-        channel = connection.channel()
         channel.basic_reject(channel.basic_get(queue)[0].delivery_tag, requeue=False)
         env.until(lambda: env.rabbit.ready(queue + ".dead"))
     ((about, _),) = emptied(env.rabbit, queue + ".dead")
@@ -2721,7 +2694,6 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
         yield Env(backend, live is None, rabbit, live, version)
 
 
-# region processes
 def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     """Consume a queue until SIGTERM or Ctrl-C; finish what has begun."""
     stops: list[object] = []
@@ -2762,15 +2734,10 @@ def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
 
 def stats(rabbit: RabbitMQConnection, _: argparse.Namespace) -> None:
     """Print what waits where."""
-    rows = []
+    queues = [item for item in rabbit.plan if item[0] == "queue"]
     with rabbit.connect() as connection:
-        for kind, name, _options in rabbit.plan:
-            if kind == "queue":
-                with suppress(exceptions.ChannelClosedByBroker):
-                    found = (
-                        connection.channel().queue_declare(name, passive=True).method
-                    )
-                    rows.append((name, found.message_count, found.consumer_count))
+        found = [one for item in queues if (one := rabbit.look(connection, item))]
+    rows = [(one.queue, one.message_count, one.consumer_count) for one in found]
     table(("queue", "ready", "consumers"), *rows)
 
 
@@ -2787,7 +2754,6 @@ MODES: dict[str, Callable[[RabbitMQConnection, argparse.Namespace], None]] = {
     "redrive": put_back,
     "teardown": lambda rabbit, _: rabbit.teardown(),
 }
-# endregion processes
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -621,7 +621,7 @@ def ours_on(url: str) -> set[str]:
     """Return which of our standard names exist, by passive declares."""
     rabbit = lesson.RabbitMQConnection(lesson.parameters_of(url), "module8")
     with rabbit.connect() as connection:
-        return {item[1] for item in rabbit.plan if rabbit._stands(connection, item)}
+        return {item[1] for item in rabbit.plan if rabbit.look(connection, item)}
 
 
 def test_a_live_run_is_the_golden_run_and_leaves_nothing(
@@ -645,7 +645,7 @@ def test_a_live_run_is_the_golden_run_and_leaves_nothing(
     assert "0 skipped, 0 failed" in printed
     (rabbit,) = prefixes
     with rabbit.connect() as one:
-        left = [item for item in rabbit.plan if rabbit._stands(one, item)]
+        left = [item for item in rabbit.plan if rabbit.look(one, item)]
     assert left == []
     assert ours_on(rabbitmq_url) == before
 

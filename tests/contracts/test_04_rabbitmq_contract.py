@@ -541,9 +541,9 @@ def test_setup_is_idempotent_and_teardown_leaves_nothing(env: Any) -> None:
     rabbit.setup_infrastructure()
     rabbit.setup_infrastructure()
     with rabbit.connect() as connection:
-        assert all(rabbit._stands(connection, item) for item in rabbit.plan)
+        assert all(rabbit.look(connection, item) for item in rabbit.plan)
         rabbit.teardown()
-        assert not any(rabbit._stands(connection, item) for item in rabbit.plan)
+        assert not any(rabbit.look(connection, item) for item in rabbit.plan)
 
 
 def test_a_refused_setup_declares_nothing(env: Any, channel: Any) -> None:
@@ -555,7 +555,7 @@ def test_a_refused_setup_declares_nothing(env: Any, channel: Any) -> None:
         with pytest.raises(lesson.BadInput, match="inequivalent arg 'x-"):
             rabbit.setup_infrastructure()
         with rabbit.connect() as connection:
-            there = [item for item in rabbit.plan if rabbit._stands(connection, item)]
+            there = [item for item in rabbit.plan if rabbit.look(connection, item)]
         assert [name for _, name, _ in there] == [work]
     finally:
         channel.queue_delete(work)
