@@ -1996,7 +1996,7 @@ def routing(env: Env) -> None:
     exchange = env.rabbit.name("notifications")
     with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         channel.confirm_delivery()
-        # Trap: a broker confirms what it drops; only mandatory=True gives it back.
+        # Trap: a broker confirms what it drops; only the mandatory flag tells.
         channel.basic_publish(exchange, "notification.fax", b"")
         show("to nobody, confirmed", "no error, and no message")
         fax = partial(producer.publish_notification, "+380", "hello", "text", "fax")
