@@ -49,7 +49,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from math import inf
+from math import floor, inf, log2
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn, Self, TypeVar
@@ -366,10 +366,8 @@ class AnalyticsMessage(Message):
     properties: dict[str, Any] = field(default_factory=dict)
 
 
-MESSAGES: dict[str, type[Message]] = {
-    kind.type: kind
-    for kind in (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
-}
+TYPES = (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
+MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in TYPES}
 
 # %% The stand-in: AMQP 0-9-1 on pika's own codec, and a network that can fail
 
@@ -415,6 +413,9 @@ class Background:
         self.call(self.cut_all)
 
 
+Flags = dict[str, Any]
+
+
 class _Refused(Exception):
     """A channel error: its code, and RabbitMQ's words for it."""
 
@@ -431,9 +432,7 @@ def _words(value: object, other: object) -> str:
     return f"the value '{text}' of type '{kind}'"
 
 
-def _require_same(
-    kind: str, name: str, new: dict[str, Any], old: dict[str, Any]
-) -> None:
+def _require_same(kind: str, name: str, new: Flags, old: Flags) -> None:
     for arg in sorted(new | old):
         got, was = new.get(arg), old.get(arg)
         if got != was:
@@ -489,6 +488,9 @@ class _Queue:
         return self.ready[0].due if self.ready else inf  # only the head can expire
 
 
+_InHand = tuple[_Queue, _Stored, _Sub | None]  # no subscription: somebody asked
+
+
 @dataclass(eq=False)
 class _Channel:
     prefetch: int = 0
@@ -497,9 +499,7 @@ class _Channel:
     published: int = 0
     confirmed: int = 0
     content: list[Any] = field(default_factory=list)  # a publish, its header, bodies
-    unacked: dict[int, tuple[_Queue, _Stored, _Sub | None]] = field(
-        default_factory=dict
-    )
+    unacked: dict[int, _InHand] = field(default_factory=dict)
 
 
 class Broker(Background):
@@ -579,9 +579,8 @@ class Broker(Background):
         reached = {key} & set(self.queues) if exchange == "" else set()
         for queue, pattern in bindings:
             parts = pattern.split(".") if pattern else []
-            if (flags["type"] == "fanout" or pattern == key) or (
-                flags["type"] == "topic" and topic_match(parts, words)
-            ):
+            topic = flags["type"] == "topic" and topic_match(parts, words)
+            if flags["type"] == "fanout" or pattern == key or topic:
                 reached.add(queue)
         for name in reached:
             target = self.queues[name]
@@ -708,9 +707,8 @@ class _Session(asyncio.Protocol):
             method: Any = getattr(one, "method", None)
             if method and (channel or number == 0 or method.NAME == "Channel.Open"):
                 reply = getattr(self, "_" + method.NAME.lower().replace(".", "_"))
-                if (answer := reply(number, method)) and not getattr(
-                    method, "nowait", False
-                ):
+                answer = reply(number, method)
+                if answer and not getattr(method, "nowait", False):
                     self.send(number, answer)
             elif channel and not method:
                 channel.content.append(one)
@@ -813,8 +811,8 @@ class _Session(asyncio.Protocol):
     def _channel_close(self, number: int, _: Any = None) -> Any:
         channel = self.channels.pop(number)
         for queue in self.broker.queues.values():
-            mine = [s for s in queue.subs if (s.session, s.channel) == (self, number)]
-            queue.subs = deque(sub for sub in queue.subs if sub not in mine)
+            gone = (self, number)
+            queue.subs = deque(s for s in queue.subs if (s.session, s.channel) != gone)
         for queue, stored, _sub in channel.unacked.values():
             queue.unacked -= 1
             self.broker.requeue(queue, stored)
@@ -887,10 +885,8 @@ class _Session(asyncio.Protocol):
 
     def _basic_cancel(self, number: int, ask: Any) -> Any:
         for queue in self.broker.queues.values():
-            keep = [
-                s for s in queue.subs if (s.session, s.tag) != (self, ask.consumer_tag)
-            ]
-            queue.subs = deque(keep)
+            gone = (self, ask.consumer_tag)
+            queue.subs = deque(s for s in queue.subs if (s.session, s.tag) != gone)
         return spec.Basic.CancelOk(ask.consumer_tag)
 
     def _basic_cancelok(self, number: int, _: Any) -> None:
@@ -1284,6 +1280,9 @@ class Producer:
 
     def _on_open(self, connection: Any) -> None:
         self._attempt = 0
+        if self._closing:
+            self._close()
+            return
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_blocked)
         connection.channel(on_open_callback=self._on_channel)
@@ -1305,9 +1304,8 @@ class Producer:
                 continue
             self._tag += 1
             self.sent[self._tag] = one  # before it is sent: the confirm may overtake
-            self._channel.basic_publish(
-                one.exchange, one.key, one.body, one.properties, mandatory=True
-            )
+            what = (one.exchange, one.key, one.body, one.properties)
+            self._channel.basic_publish(*what, mandatory=True)
 
     def _on_returned(self, _: Any, __: Any, properties: Any, ___: bytes) -> None:
         self._returned.add(properties.message_id)
@@ -1371,14 +1369,20 @@ class Producer:
     # endregion resend
 
     def _close(self) -> None:
-        if (connection := self._connection) is None:
+        if self._connection is None:
             self._loop.stop()
             return
-        with suppress(exceptions.ConnectionWrongStateError):
-            connection.close()
-        # A frozen broker never answers that, and pika has no public way to hang up.
-        hang_up = partial(connection._terminate_stream, ConnectionError("closed"))
-        self._loop.call_later(1.0, hang_up)
+        # pika trips over a close() while it connects: _on_open comes back here.
+        if self._connection.is_open:
+            self._connection.close()
+        self._loop.call_later(1.0, self._hang_up)
+
+    def _hang_up(self) -> None:
+        # A frozen broker answers no goodbye, and pika has no public way to hang up.
+        if self._connection.is_closing:
+            self._connection._terminate_stream(ConnectionError("closed"))
+        else:
+            self._loop.stop()
 
 
 def addressed(
@@ -1436,9 +1440,8 @@ class Ledger:
             mark = "INSERT OR IGNORE INTO inbox VALUES (?, ?)"
             if db.execute(mark, (queue, message.id)).rowcount == 0:
                 return False
-            db.execute(
-                "INSERT INTO effects VALUES (?, ?, ?)", (queue, message.id, what)
-            )
+            effect = "INSERT INTO effects VALUES (?, ?, ?)"
+            db.execute(effect, (queue, message.id, what))
         return True
 
     # endregion inbox
@@ -1594,12 +1597,8 @@ class Consumer(ABC):
     # region resilience
     def start_consuming(self) -> None:
         """Consume until stop(), reconnecting; raise what no reconnection mends."""
-        pool = [
-            threading.Thread(target=self._work, daemon=True)
-            for _ in range(self.concurrency)
-        ]
-        for thread in pool:
-            thread.start()
+        for _ in range(self.concurrency):
+            threading.Thread(target=self._work, daemon=True).start()
         attempt = acked = 0
         while not self._stopping.is_set():
             try:
@@ -1613,7 +1612,7 @@ class Consumer(ABC):
                 self._stopping.wait(backoff(attempt))
             self.ready.clear()
             self.counts["reconnects"] += not self._stopping.is_set()
-        for _ in pool:
+        for _ in range(self.concurrency):
             self._jobs.put(None)
 
     def _session(self) -> None:
@@ -1750,9 +1749,8 @@ def redrive(rabbit: RabbitMQConnection, queue: str, producer: Producer) -> int:
             method, old, body = channel.basic_get(queue + ".dead")
             if method is None:
                 break
-            about = pika.BasicProperties(
-                message_id=old.message_id, delivery_mode=PERSISTENT
-            )
+            about = pika.BasicProperties(delivery_mode=PERSISTENT)
+            about.message_id = old.message_id
             producer.publish("", queue, body, about)
             channel.basic_ack(method.delivery_tag)  # after the confirm
             moved += 1
@@ -1961,10 +1959,9 @@ def guess(pattern: str, key: str) -> bool:
 
 
 def truth_table(
-    env: Env, patterns: list[str], keys: list[str]
+    env: Env, exchange: str, patterns: list[str], keys: list[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs (pattern, key) that the broker's topic exchange lets through."""
-    exchange = env.rabbit.name("notifications")
     with env.rabbit.channel() as channel:
         channel.confirm_delivery()
         queues = {}
@@ -1984,7 +1981,8 @@ def routing(env: Env) -> None:
     sizes = range(1, 4)
     patterns = [".".join(p) for n in sizes for p in itertools.product("a*#", repeat=n)]
     keys = [".".join(k) for n in range(4) for k in itertools.product("ab", repeat=n)]
-    through = set(truth_table(env, patterns, keys))
+    exchange = env.rabbit.name("notifications")
+    through = set(truth_table(env, exchange, patterns, keys))
     pairs = list(itertools.product(patterns, keys))
     wrong = [
         sum(match(*pair) != (pair in through) for pair in pairs)
@@ -1993,7 +1991,6 @@ def routing(env: Env) -> None:
     show("pairs of pattern and key", len(pairs))
     show("broker differs, if # is 1+, 0+", wrong)
     check("# is zero or more words, * is one", wrong[0] > 0 and wrong[1] == 0)
-    exchange = env.rabbit.name("notifications")
     with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         channel.confirm_delivery()
         # Trap: a broker confirms what it drops; only the mandatory flag tells.
@@ -2028,9 +2025,8 @@ def publishing(env: Env) -> None:
             with Producer(far, deadline=3) as producer:
                 publish(producer, queue, users(1))
                 wire.freeze(way)
-                batch = [
-                    producer.send(*addressed(one, "", queue)) for one in users(200)
-                ]
+                lot = [addressed(one, "", queue) for one in users(200)]
+                batch = [producer.send(*one) for one in lot]
                 there = 201 if way == "down" else 1
                 env.until(lambda: env.rabbit.ready(queue) == there)  # noqa: B023
                 env.until(lambda: len(producer.sent) == 200)
@@ -2264,15 +2260,23 @@ def stopping(env: Env) -> None:
 # %% 5. Retrying: exponential backoff in the broker, not in a sleeping worker
 
 
-def arrivals(env: Env, queue: str, count: int) -> list[float]:
-    """Return when messages come to a queue, in multiples of the base delay."""
+def arrivals(env: Env, queue: str, start: float) -> list[float]:
+    """Return when four messages come to a queue, in multiples of the base delay."""
     came: list[float] = []
-    start = env.clock()
-    while len(came) < count:
-        env.until(lambda: env.rabbit.ready(queue))
-        at = (env.clock() - start) / env.rabbit.base
-        came += [at] * len(emptied(env.rabbit, queue))
+    with env.rabbit.channel() as channel:
+
+        def poll() -> bool:
+            at = (env.clock() - start) / env.rabbit.base
+            came.extend(at for _ in taken(channel, queue))
+            return len(came) >= 4
+
+        env.until(poll)
     return came
+
+
+def doubling(waits: Iterable[float]) -> list[int]:
+    """Return the last power of two that each has reached: a busy machine is late."""
+    return [2 ** floor(log2(wait * 1.1)) for wait in waits]
 
 
 @demo
@@ -2283,22 +2287,24 @@ def waiting(env: Env) -> None:
     with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
         channel.queue_declare(one_queue, durable=True, arguments=back)
+        start = env.clock()
         for attempt in order:
             # Trap: only the head of a queue expires; the short waits are behind it.
             expires = str(env.rabbit.delay_ms(attempt))
             producer.publish(
                 "", one_queue, b"", pika.BasicProperties(expiration=expires)
             )
-        naive = arrivals(env, queue, 4)
+        naive = arrivals(env, queue, start)
         channel.queue_delete(one_queue)
+        start = env.clock()
         for attempt in order:
             wait = env.rabbit.wait_queue(attempt)
             producer.publish(wait, queue, b"", pika.BasicProperties())
-        ours = arrivals(env, queue, 4)
+        ours = arrivals(env, queue, start)
     table(
         ("waits of 8, 1, 2, 4 x base", "came after"),
-        ("in one queue", [round(at) for at in naive]),
-        ("in one queue per delay", [round(at) for at in ours]),
+        ("in one queue", doubling(naive)),
+        ("in one queue per delay", doubling(ours)),
     )
     pairs = zip(ours, (1, 2, 4, 8), strict=True)
     late = [abs(at - due) * env.rabbit.base for at, due in pairs]
@@ -2328,7 +2334,7 @@ def retrying(env: Env) -> None:
             env.until(lambda: len(ledger.effects(queue)) == 2)
         attempts = {name: len(times) for name, times in tried.items()}
         gaps = [b - a for a, b in itertools.pairwise(tried["user1"])]
-        waits = [round(gap / env.rabbit.base) for gap in gaps]
+        waits = doubling(gap / env.rabbit.base for gap in gaps)
         show("attempts", attempts)
         show("user1 waited, x base", waits)
         check("attempts back off exponentially", waits == [1, 2, 4, 8, 16])
@@ -2550,7 +2556,7 @@ def pipeline(env: Env) -> None:
                     stack.enter_context(running(one))
                 env.until(lambda: sum(account(rabbit, ledger)[:2]) >= goal, 8)  # noqa: B023
             with suppress(TimeoutError):  # what a stop gives back is soon there
-                env.until(lambda: sum(account(rabbit, ledger)) == published, limit=3)
+                env.until(lambda: sum(account(rabbit, ledger)) == published, limit=8)
             rows.append((when, published, sum(account(rabbit, ledger))))
         end, totals = account(rabbit, ledger), crew[2].totals()
         publish(producer, user_data, batch := [*users(3), Message()])
