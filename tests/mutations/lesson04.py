@@ -36,8 +36,8 @@ MUTATIONS = (
     Mutation(
         "routing",
         "each queue has what is bound to it",
-        'if (flags["type"] == "fanout" or pattern == key) or (',
-        "if pattern == key.upper() or (",
+        'if flags["type"] == "fanout" or pattern == key or topic:',
+        "if pattern == key.upper() or topic:",
     ),
     Mutation(
         "publishing",
