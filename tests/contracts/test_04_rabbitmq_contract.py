@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import struct
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -629,28 +631,26 @@ def test_an_undecodable_header_does_not_stop_a_consumer(env: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooled", [False, True])
-def test_seven_seconds_of_work_at_a_heartbeat_of_two(env: Any, pooled: bool) -> None:
-    import copy
-    import time
-
-    queue = env.queue(f"heartbeat.{pooled}")
+def test_seven_seconds_of_work_at_a_heartbeat_of_two(env: Any) -> None:
+    """Inline, the work costs the connection; on the pool, meanwhile, it does not."""
+    inline, pooled = env.queue("heartbeat.inline"), env.queue("heartbeat.pooled")
     rabbit = copy.copy(env.rabbit)
     rabbit.parameters = copy.copy(rabbit.parameters)
     rabbit.parameters.heartbeat = 2
+
+    def work(_: Any) -> None:
+        time.sleep(7)
+
     with lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, queue, lesson.users(1))
-        if pooled:
-            seen = lesson.FunctionConsumer(
-                lambda _: time.sleep(7), rabbit, queue, producer
-            )
-            with lesson.running(seen):
-                env.until(lambda: seen.counts["acked"] == 1)
-                assert seen.counts["reconnects"] == 0
-            settle(env, queue, 0)
-        else:
+        lesson.publish(producer, inline, lesson.users(1))
+        lesson.publish(producer, pooled, lesson.users(1))
+        seen = lesson.FunctionConsumer(work, rabbit, pooled, producer)
+        with lesson.running(seen):
             with pytest.raises(pika.exceptions.AMQPConnectionError):
-                lesson.consume_inline(rabbit, queue, lambda _: time.sleep(7))
-            settle(env, queue, 1)
-            ((method, _, _),) = all_of(env, queue, 1)
-            assert method.redelivered
+                lesson.consume_inline(rabbit, inline, work)
+            env.until(lambda: seen.counts["acked"] == 1)
+            assert seen.counts["reconnects"] == 0
+    settle(env, pooled, 0)
+    settle(env, inline, 1)
+    ((method, _, _),) = all_of(env, inline, 1)
+    assert method.redelivered
