@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
+ARGS ?= -n 2 --dist loadscope
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
 CODE := $(wildcard 0*.py) tools benchmarks tests
@@ -14,7 +15,7 @@ help: ## show this list
 demo: .venv/demo ## run all lessons on their embedded back ends, no service needed
 	@$(PY) tools/run_lessons.py
 
-test: .venv/dev ## run all tests; REQUIRE_LIVE=1 turns a missing service into a failure
+test: .venv/dev ## run all tests; with REQUIRE_LIVE=1 a missing service is a failure
 	@$(PY) -m pytest $(ARGS)
 
 up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
