@@ -80,7 +80,7 @@ MUTATIONS = (
     Mutation(
         "tier",
         "a pickle is a miss and runs nothing",
-        "held = json.loads(payload)",
+        "held = json.loads(payload.decode())",
         'held = (json if payload[:1] == b"{" else pickle).loads(payload)',
     ),
     Mutation(
@@ -216,8 +216,8 @@ MUTATIONS = (
     Mutation(
         "services",
         "ten users' recommendations take ten loads",
-        "return tier.get_or_load(key(*args, **kwargs), call, chosen)",
-        "return tier.get(key(*args, **kwargs)) or call()",
+        "return (cache or default_cache()).get_or_load(key, call, chosen)",
+        "return (cache or default_cache()).get(key) or call()",
     ),
     Mutation(
         "services",
