@@ -230,7 +230,7 @@ OPTIONS: dict[str, Any] = {
     "connectTimeoutMS": 1_000,
     "serverSelectionTimeoutMS": 1_000,  # trap: timeoutMS, where set, rules here too
     "waitQueueTimeoutMS": 5_000,  # for a connection of the pool
-    "timeoutMS": 30_000,  # for a whole operation, its retry included
+    "timeoutMS": 60_000,  # for a whole operation, its retry included
     "tz_aware": True,
     "uuidRepresentation": "standard",
     "w": "majority",  # what is acknowledged survives the loss of the primary
