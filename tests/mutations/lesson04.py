@@ -140,8 +140,8 @@ MUTATIONS = (
     Mutation(
         "crashing",
         "the one order loses, ours keeps both",
-        "self._process(delivery)\n                self._acknowledge(delivery)",
-        "self._acknowledge(delivery)\n                self._process(delivery)",
+        "self._process(delivery)\n                    self._acknowledge(delivery)",
+        "self._acknowledge(delivery)\n                    self._process(delivery)",
     ),
     Mutation(
         "idempotency",
