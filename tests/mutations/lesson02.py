@@ -184,7 +184,7 @@ MUTATIONS = (
     Mutation(
         "reliability",
         "timeoutMS ends a wait that the defaults go on with",
-        "connect(url, env.commands, timeoutMS=500) as ours",
+        "connect(url, env.commands, timeoutMS=200) as ours",
         "connect(url, env.commands) as ours",
     ),
     Mutation(
