@@ -22,11 +22,13 @@ Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.m
 from __future__ import annotations
 
 import argparse
+import bisect
 import functools
 import itertools
 import json
 import logging
 import math
+import operator
 import os
 import random
 import re
@@ -230,7 +232,7 @@ OPTIONS: dict[str, Any] = {
     "connectTimeoutMS": 1_000,
     "serverSelectionTimeoutMS": 1_000,  # trap: timeoutMS, where set, rules here too
     "waitQueueTimeoutMS": 5_000,  # for a connection of the pool
-    "timeoutMS": 60_000,  # for a whole operation, its retry included
+    "timeoutMS": 30_000,  # for a whole operation, its retry included
     "tz_aware": True,
     "uuidRepresentation": "standard",
     "w": "majority",  # what is acknowledged survives the loss of the primary
@@ -519,8 +521,10 @@ class StandIn(Mocked.Collection):  # type: ignore[misc]
         self, query: Document, sort: Any, limit: int
     ) -> Iterator[bytes]:
         """Return a page by _id as the bytes that a server would send."""
-        rows = sorted(self._iter_documents(query), key=lambda row: row["_id"])
-        yield b"".join(bson.encode(row) for row in rows[:limit])
+        key = operator.itemgetter("_id")
+        rows = sorted(self._iter_documents({}), key=key)
+        start = bisect.bisect(rows, query["_id"]["$gt"], key=key) if query else 0
+        yield b"".join(map(bson.encode, rows[start : start + limit]))
 
     def aggregate(self, pipeline: list[Document]) -> Iterator[Document]:
         """Run a pipeline; a first stage $geoNear and a last one $merge are ours."""
@@ -1448,9 +1452,8 @@ def crash_at_1000(written: int) -> None:
 def export_naive(db: Database, path: Path, on_page: Callable[[int], object]) -> None:
     """Append page by page; unlike ours, from the start each time."""
     for start in range(0, 2_000, PAGE):
-        rows = db["events"].find({"_id": {"$gt": start, "$lte": start + PAGE}})
         with path.open("ab") as file:
-            file.write(b"".join(bson.encode(row) for row in rows))
+            file.write(DataProcessor(db)._page({"_id": {"$gt": start}}, PAGE))
         on_page(start + PAGE)
 
 

@@ -81,7 +81,8 @@ def synced(text: str) -> str:
     """Return the text with every block filled afresh."""
     blocks = list(BLOCK.finditer(text))
     makers = {"snippet": region, "output": output}
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    measured = any(block["what"].startswith("benchmarks/") for block in blocks)
+    with ThreadPoolExecutor(max_workers=1 if measured else 2) as pool:
         fresh = iter(
             list(pool.map(lambda block: makers[block["kind"]](block["what"]), blocks))
         )
