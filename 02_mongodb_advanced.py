@@ -681,8 +681,8 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
         if not args.offline:
             env = answer(url, commands, stack)
             why = f"no MongoDB at {redact(url)}: {env}; docker compose up -d mongo"
-            # Who names a server and insists on it wants no other.
-            other = isinstance(env, str) and not (named and args.require_live)
+            # Who names a server wants that one, and no other in its place.
+            other = isinstance(env, str) and not named
             if other and (private := stack.enter_context(private_server())):
                 env = answer(private, commands, stack)
                 if isinstance(env, Env):
