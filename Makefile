@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down lint types guide bench clean
+.PHONY: help demo test up down lint types coverage audit guide bench clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -10,7 +10,7 @@ DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
 CODE := $(wildcard 0*.py) tools benchmarks tests
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/demo ## run all lessons on their embedded back ends, no service needed
 	@$(PY) tools/run_lessons.py
@@ -30,6 +30,16 @@ lint: .venv/dev ## check style and formatting
 
 types: .venv/dev ## check the type hints
 	$(PY) -m mypy $(CODE)
+
+# Without the mutations: their line numbers are not those of the scripts.
+coverage: .venv/dev ## measure which lines of the lessons the tests and demos run
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest $(ARGS) -k "not mutation"
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report --show-missing --fail-under=95
+
+audit: .venv/dev ## look for known vulnerabilities in what is installed
+	$(PY) -m pip_audit --local --strict
 
 guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 	$(PY) tools/sync_guide.py
