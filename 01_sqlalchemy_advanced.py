@@ -18,7 +18,7 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 1.
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["sqlalchemy>=2.1,<2.2", "psycopg[binary]>=3.2,<4", "alembic>=1.19,<2",
-#                 "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+#                 "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.m
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pymongo>=4.16,<5", "mongomock>=4.3,<5", "jsonschema>=4.20,<5",
-#                 "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# dependencies = ["pymongo>=4.18.1,<5", "mongomock>=4.3,<5", "jsonschema>=4.20,<5",
+#                 "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ Without: fakeredis, in this process: no CLIENT TRACKING (the near cache is skipp
 # /// script
 # requires-python = ">=3.11"
 # dependencies = ["redis[hiredis]>=8.0,<9", "fakeredis[lua]>=2.33,<3",
-#                 "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+#                 "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pika>=1.4,<2", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# dependencies = ["pika>=1.4,<2", "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 
 from __future__ import annotations

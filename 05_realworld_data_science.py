@@ -19,7 +19,7 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 5.
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy>=1.26,<3", "python-dotenv>=1.0,<2", "rich>=13.7,<16"]
+# dependencies = ["numpy>=1.26,<3", "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ def test_sections_are_cells_with_numbers_in_order(script: Path) -> None:
     cells = re.findall(r"^# %% (\d+)\. \S", script.read_text("utf-8"), re.MULTILINE)
     assert [int(number) for number in cells] == list(range(1, len(cells) + 1))
     assert cells
+
+
+@every_script
+def test_uv_installs_what_requirements_txt_asks_for(script: Path) -> None:
+    block = re.search(r"^# /// script\n(.+?)^# ///$", script.read_text(), re.M | re.S)
+    assert block
+    inline = tomllib.loads(re.sub(r"^# ?", "", block[1], flags=re.M))
+    asked = set((ROOT / "requirements.txt").read_text().splitlines())
+    assert inline["dependencies"] and set(inline["dependencies"]) <= asked
 
 
 @every_script
