@@ -44,6 +44,7 @@ audit: .venv/dev ## look for known vulnerabilities in what is installed
 	$(PY) -m pip_audit --local --strict --ignore-vuln CVE-2025-50817
 
 guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
+	$(PY) tools/draw_figures.py
 	$(PY) tools/sync_guide.py
 
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md

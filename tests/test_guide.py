@@ -250,6 +250,20 @@ def test_no_chapter_takes_longer_than_fifteen_minutes() -> None:
         assert words <= 15 * 200, f"{heading}: {words} words"
 
 
+def test_the_pictures_are_what_the_script_draws() -> None:
+    pytest.importorskip("matplotlib", reason="it is in requirements-dev.txt")
+    draw = [sys.executable, str(ROOT / "tools" / "draw_figures.py"), "--check"]
+    done = subprocess.run(draw, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_picture_is_shown_with_a_text_for_who_cannot_see_it() -> None:
+    shown = re.findall(r"!\[(.+)\]\((docs/figures/.+)\)", GUIDE.read_text("utf-8"))
+    drawn = {f"docs/figures/{path.name}" for path in ROOT.glob("docs/figures/*")}
+    assert {name for _, name in shown} == drawn
+    assert all(len(text) > 20 for text, _ in shown)
+
+
 def test_the_consoles_are_where_the_stack_puts_them() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     named = re.findall(r"<http://127\.0\.0\.1:(\d+)>", GUIDE.read_text("utf-8"))
