@@ -134,7 +134,7 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
         {"username": ""},
         {"username": "x" * 81},
         {"username": "olena"},
-        {"email": "olena@example.org"},
+        {"email": "Olena@example.org"},
         {"address_id": 999},
         {"registered_at": None},
     ],
@@ -182,7 +182,7 @@ def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
 def test_the_reviewed_script_makes_the_model(both: Both) -> None:
     """What the offline SQL says is what the migration does."""
     postgres = both[1].engine
-    lesson.BEFORE.create_all(postgres)
+    lesson.BEFORE.create(postgres)
     try:
         for step in (lesson.expand, lesson.contract):
             with postgres.begin() as connection:
@@ -190,17 +190,16 @@ def test_the_reviewed_script_makes_the_model(both: Both) -> None:
         assert lesson.drift(postgres, lesson.AFTER) == 0
         assert lesson.drift(postgres, lesson.BEFORE) > 0
     finally:
-        lesson.AFTER.drop_all(postgres)
+        lesson.AFTER.drop(postgres)
 
 
 def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
     for env in both:
-        members = lesson.BEFORE.tables["members"]
-        lesson.BEFORE.create_all(env.engine)
+        lesson.BEFORE.create(env.engine)
         try:
             with env.engine.begin() as connection:
                 rows = [{"full_name": f"A B C{i}"} for i in range(25)]
-                connection.execute(members.insert(), rows)
+                connection.execute(lesson.BEFORE.insert(), rows)
             lesson.migrate(env.engine, lesson.expand)
             stop = threading.Event()
 
@@ -219,7 +218,7 @@ def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
                 last = connection.scalars(sa.text("SELECT last_name FROM members"))
                 assert sorted(last) == sorted(f"B C{i}" for i in range(25))
         finally:
-            lesson.BEFORE.drop_all(env.engine)
+            lesson.BEFORE.drop(env.engine)
 
 
 def test_limits_are_the_servers(both: Both) -> None:
@@ -273,12 +272,15 @@ def test_its_schema_is_gone_afterwards(postgres_url: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"username": "nobody-of-module8", "password": SECRET}, "knows no user nobody"),
+        (
+            {"username": "nobody-of-module8", "password": SECRET},
+            'role "nobody-of-module8" does not exist',
+        ),
         (
             {"database": "module8_none", "password": SECRET},
-            "knows no database module8_",
+            'database "module8_none" does not exist',
         ),
-        ({"query": {"no_such": SECRET}}, "refuses this user, database or option"),
+        ({"query": {"no_such": SECRET}}, 'invalid connection option "no_such"'),
     ],
 )
 def test_what_the_server_refuses_gets_one_line(
@@ -290,20 +292,6 @@ def test_what_the_server_refuses_gets_one_line(
     assert len(done.stderr.splitlines()) == 1
     assert named in done.stderr
     assert SECRET not in done.stderr
-
-
-def test_an_old_server_is_named(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dialect = "sqlalchemy.dialects.postgresql.base.PGDialect._get_server_version_info"
-    monkeypatch.setattr(dialect, lambda *_: (11, 22))
-    before = schemas(postgres_url)
-    with (
-        pytest.raises(lesson.BadInput, match=r"PostgreSQL 11\.22 .* too old"),
-        ExitStack() as stack,
-    ):
-        opened(stack, postgres_url)
-    assert schemas(postgres_url) <= before
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from lessons import Mutation
 
 NAIVE = """\
     pause()
-    with sessions() as session, session.begin():
+    with sessions.begin() as session:
         session.execute(WRITE.values(n=n + 1))
 """
 ATOMIC = NAIVE.replace("n=n + 1", "n=Tally.n + 1")
@@ -29,15 +29,15 @@ AUTOCOMMIT = BEGIN.replace(
     "engine.execution_options(isolation_level='AUTOCOMMIT').connect()",
 )
 NOT_NULL = """\
-        batch.alter_column("first_name", existing_type=NAME, nullable=False)
-        batch.alter_column("last_name", existing_type=NAME, nullable=False)
+        for name in required:
+            batch.alter_column(name, existing_type=NAME, nullable=False)
 """
 
 MUTATIONS = (
     # 1. Model
     Mutation(
         "model",
-        "a city needs its country",
+        "refused: a home that does not exist",
         'connection.execute("PRAGMA foreign_keys = ON")',
         'connection.execute("PRAGMA foreign_keys = OFF")',
     ),
@@ -49,13 +49,13 @@ MUTATIONS = (
     ),
     Mutation(
         "model",
-        "a datetime without a time zone is refused",
+        "refused: a datetime without a time zone",
         "if value is not None and value.utcoffset() is None:",
         "if value is not None and value.year < 1:",
     ),
     Mutation(
         "model",
-        "81 letters are too many for a name of 80",
+        "refused: a name of 81 letters",
         "BETWEEN 1 AND 80",
         "BETWEEN 1 AND 180",
     ),
@@ -95,8 +95,8 @@ MUTATIONS = (
     Mutation(
         "loading",
         "a repository's user raises instead of loading on the sly",
-        'users = select(User).options(path.joinedload(City.country), raiseload("*"))',
-        "users = select(User).options(path.joinedload(City.country))",
+        'users.options(path.contains_eager(City.country), raiseload("*"))',
+        "users.options(path.contains_eager(City.country))",
     ),
     # 4. Statistics
     Mutation(
@@ -154,8 +154,8 @@ MUTATIONS = (
     Mutation(
         "transactions",
         "only what is committed stays",
-        "self.session.close()  #",
-        "(self.commit if self.session.is_active else self.session.close)()  #",
+        "class UnitOfWork(Session):",
+        "class UnitOfWork(Session):\n    close = Session.commit  # type: ignore",
     ),
     Mutation(
         "transactions",
@@ -189,13 +189,13 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried: 100 of 100",
-        "if attempt >= attempts or not is_transient(error):",
+        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
         "if attempt >= 1:",
     ),
     Mutation(
         "concurrency",
         "a mistake is not retried",
-        "if attempt >= attempts or not is_transient(error):",
+        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
         "if attempt >= attempts:",
     ),
     Mutation(
@@ -208,8 +208,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried, a deadlock ends well",
-        'RETRIED = {"40001", "40P01"}',
-        'RETRIED = {"40001"}',
+        '("40001", "40P01", "SQLITE_BUSY")',
+        '("40001", "SQLITE_BUSY")',
         live=True,
     ),
     # 8. Pool
@@ -276,9 +276,9 @@ MUTATIONS = (
     # 10. Migration
     Mutation(
         "migration",
-        "after expand the old code still reads",
-        'op.add_column("members", sa.Column("first_name", NAME))',
-        'op.alter_column("members", "full_name", new_column_name="first_name")',
+        "after expand the old code reads and writes",
+        "expand = partial(add, names=NEW)",
+        "expand = partial(settle, required=OLD, gone=OLD)",
     ),
     Mutation(
         "migration", "contract before backfill is refused and undone", NOT_NULL, ""
@@ -287,14 +287,14 @@ MUTATIONS = (
     Mutation(
         "migration",
         "after contract the database is the model",
-        'batch.drop_column("full_name")',
-        "pass",
+        "contract = partial(settle, required=NEW, gone=OLD)",
+        "contract = partial(settle, required=NEW, gone=())",
     ),
     Mutation(
         "migration",
         "downgrade brings table and names back",
-        "first_name || ' ' || last_name",
-        "first_name",
+        "first_name || ' ' || last_name)",
+        "first_name)",
     ),
     Mutation(
         "migration",
