@@ -468,6 +468,7 @@ def polite_port() -> Iterator[int]:
         (f"postgresql://u:{SECRET}@127.0.0.1:port/db", "malformed"),
         (f"postgresql://u:{SECRET}@127.0.0.1:99999/db", "malformed"),
         (f"postgresql://u:{SECRET}", "malformed"),
+        (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "malformed"),
         (f"u:{SECRET}@127.0.0.1", "malformed"),
         (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
         (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2 is not for"),

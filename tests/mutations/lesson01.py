@@ -29,8 +29,7 @@ AUTOCOMMIT = BEGIN.replace(
     "engine.execution_options(isolation_level='AUTOCOMMIT').connect()",
 )
 NOT_NULL = """\
-        for name in required:
-            batch.alter_column(name, existing_type=NAME, nullable=False)
+        batch.alter_column(required, existing_type=NAME, nullable=False)
 """
 
 MUTATIONS = (
@@ -77,14 +76,14 @@ MUTATIONS = (
     Mutation(
         "loading",
         "126 queries lazy, 4 selectin, 1 joined",
-        "path = orm.selectinload(Country.cities)",
-        "path = orm.joinedload(Country.cities)",
+        "SELECTIN = orm.selectinload(Country.cities)",
+        "SELECTIN = orm.joinedload(Country.cities)",
     ),
     Mutation(
         "loading",
         "all three find the same 600 users",
-        "path = orm.joinedload(Country.cities)",
-        'path = orm.joinedload(Country.cities.and_(City.name > "L"))',
+        "JOINED = orm.joinedload(Country.cities)",
+        'JOINED = orm.joinedload(Country.cities.and_(City.name > "L"))',
     ),
     Mutation(
         "loading",
@@ -277,24 +276,29 @@ MUTATIONS = (
     Mutation(
         "migration",
         "after expand the old code reads and writes",
-        "expand = partial(add, names=NEW)",
+        "expand = partial(add, name=NEW)",
         "expand = partial(settle, required=OLD, gone=OLD)",
     ),
     Mutation(
         "migration", "contract before backfill is refused and undone", NOT_NULL, ""
     ),
-    Mutation("migration", "no backfill locks more than 100 rows", ".limit(size)", ""),
+    Mutation(
+        "migration",
+        "no backfill locks more than 100 rows",
+        " LIMIT :size",
+        " OR :size < 0",
+    ),
     Mutation(
         "migration",
         "after contract the database is the model",
-        "contract = partial(settle, required=NEW, gone=OLD)",
-        "contract = partial(settle, required=NEW, gone=())",
+        "batch.drop_column(gone)",
+        "batch.alter_column(gone, existing_type=NAME, nullable=True)",
     ),
     Mutation(
         "migration",
         "downgrade brings table and names back",
-        "first_name || ' ' || last_name)",
-        "first_name)",
+        'SET full_name = display_name"',
+        "SET full_name = 'somebody'\"",
     ),
     Mutation(
         "migration",
