@@ -624,7 +624,8 @@ class UserRepository:
 
     def find_users_by_name_part(self, part: str) -> list[User]:
         """Return users whose name holds the text in any case; % and _ are letters."""
-        # Trap: a bound value is no SQL, yet in LIKE it is still a pattern.
+        # Trap: a bound value is no SQL, yet in LIKE it is still a pattern. And whatever
+        # the pattern, a search inside of names reads them all.
         return self._find(User.username.icontains(part, autoescape=True))
 
     def get_users_with_addresses(self) -> list[User]:
@@ -650,6 +651,7 @@ class UserRepository:
 
         def percentile(p: float) -> sa.ScalarSelect[Any]:
             # percentile_disc, which SQLite lacks: the least value that p of all reach.
+            # The price is the sort behind cume_dist.
             least = select(func.min(curve.c.spent_cents)).where(curve.c.share >= p)
             return least.scalar_subquery()
 
@@ -833,7 +835,7 @@ Cohorts = dict[int, dict[int | None, int]]
 
 
 def sql_month(instant: Any) -> sa.ColumnElement[int]:
-    """Return the month of an instant, counted from year 0, on both databases."""
+    """Return the month of an instant, from year 0, on both databases; by no index."""
     month = sa.extract("year", instant) * 12 + sa.extract("month", instant) - 1
     return sa.cast(month, sa.Integer)
 
@@ -912,7 +914,10 @@ def ranking(env: Env) -> None:
 
 # region unit-of-work
 class UnitOfWork(Session):
-    """One transaction and its repositories; without commit() it leaves nothing."""
+    """One transaction and its repositories; without commit() it leaves nothing.
+
+    It holds a connection from its first query to its end: let nobody wait meanwhile.
+    """
 
     @property
     def users(self) -> UserRepository:
@@ -1210,6 +1215,7 @@ def concurrency(env: Env) -> None:
 # region pool
 # Trap: raising these until the error is gone. max_connections of the server is for all
 # processes together, and the error mostly means a session that nobody closed.
+# The ping costs a round trip per checkout.
 POOL = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.1, "pool_pre_ping": True}
 # endregion pool
 PID = text("SELECT pg_backend_pid()")

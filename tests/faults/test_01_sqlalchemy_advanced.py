@@ -8,8 +8,10 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from lessons import load, path_of, run
@@ -159,6 +161,31 @@ def test_a_frozen_server_is_left_in_a_second_or_two(private_postgres: Server) ->
     finally:
         private_postgres.thaw()
     wait_for(private_postgres.ready, what="the server did not thaw")
+
+
+def test_a_refused_password_gets_one_line_that_does_not_show_it(
+    private_postgres: Server,
+) -> None:
+    role = "CREATE ROLE guarded LOGIN PASSWORD 'right-s3cret'"
+    with psycopg.connect(private_postgres.url, autocommit=True) as connection:
+        connection.execute(role)
+        (name,) = connection.execute("SHOW hba_file").fetchone() or ("",)
+        rules = Path(name).read_text()
+        Path(name).write_text(f"host all guarded 127.0.0.1/32 scram-sha-256\n{rules}")
+        connection.execute("SELECT pg_reload_conf()")
+    wrong = sa.make_url(private_postgres.url).set(
+        username="guarded", password="wrong-s3cret"
+    )
+    url = wrong.render_as_string(hide_password=False)
+
+    def refused() -> bool:  # the server reads its rules again when it comes to it
+        done = run(SCRIPT, "--url", url, "--only", "queries")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert "s3cret" not in done.stderr
+        return 'password authentication failed for user "guarded"' in done.stderr
+
+    wait_for(refused, what="the password was not refused")
 
 
 def test_a_server_that_dies_under_the_lesson_fails_it_without_a_traceback(
