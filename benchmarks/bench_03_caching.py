@@ -16,6 +16,7 @@ import threading
 import time
 import timeit
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def hit_costs() -> None:
         "functools.lru_cache": functools.lru_cache(128)(value),
         "functools.lru_cache(typed=True)": functools.lru_cache(128, typed=True)(value),
         "timed_lru_cache": lesson.timed_lru_cache(128, 3600)(value),
+        "timed_lru_cache(copy=deepcopy), 43 values": lesson.timed_lru_cache(
+            128, 3600, copy=deepcopy
+        )(lambda x: ROW),
         "cachebox.cached(TTLCache)": cachebox.cached(cachebox.TTLCache(128, 3600))(
             value
         ),

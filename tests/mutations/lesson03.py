@@ -38,8 +38,8 @@ MUTATIONS = (
     Mutation(
         "timed",
         "every entry lives 60 s, not what is left of a slot",
-        "value, self.clock() + self.ttl)",
-        "value, self.clock() // self.ttl * self.ttl + self.ttl)",
+        "= value, self.clock() + self.ttl\n",
+        "= value, self.clock() // self.ttl * self.ttl + self.ttl\n",
     ),
     Mutation(
         "timed",
@@ -92,13 +92,13 @@ MUTATIONS = (
     Mutation(
         "lease",
         "one load for all, also of None or an exception",
-        "if not held or (failed and held:sub(2, 33) ~= ARGV[3]) then",
-        "if true then",
+        "px=int(job.policy.wait * 1000) or 1, nx=True)",
+        "px=int(job.policy.wait * 1000) or 1)",
     ),
     Mutation(
         "lease",
         "a delete during a load leaves nothing stale",
-        "if redis.call('GET', KEYS[2]) ~= token then return 0 end\n",
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n",
         "",
     ),
     Mutation(
@@ -161,7 +161,7 @@ MUTATIONS = (
     ),
     Mutation(
         "invalidation",
-        "a cascade removes each of five keys once",
+        "a cascade over a cycle removes each of four keys once",
         "            queue += new\n",
         "",
     ),
@@ -180,19 +180,19 @@ MUTATIONS = (
     Mutation(
         "outage",
         "all callers are answered from the origin",
-        "                return self.fallback(job), True\n            generation",
-        '                raise LoaderError("Redis is out")\n            generation',
+        "return self.fallback(job), True  # Redis",
+        'raise LoaderError("Redis is out")  #',
     ),
     Mutation(
         "outage",
         "three failures, then nothing is sent",
-        "if now < self.retry_at:",
+        "if self.failures >= self.threshold and now < self.retry_at:",
         "if False:",
     ),
     Mutation(
         "outage",
         "half-open: one probe per cooldown",
-        "if now < self.retry_at:",
+        "if self.failures >= self.threshold and now < self.retry_at:",
         "if False:",
     ),
     Mutation(
