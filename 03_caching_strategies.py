@@ -705,13 +705,14 @@ class TimedCore:
         lru_cache can't drop one entry, so the live ones move to a new core in the order
         they were loaded. O(maxsize), paid by one miss.
         """
-        now, info = self.clock(), self.core.cache_info()
+        now, old = self.clock(), self.core
         live = [(key, box) for key, box in self.boxes.items() if now < box.expires]
         self.renew()
         self.moving = True
         for (args, kwargs, _), _box in sorted(live, key=lambda item: item[1].expires):
             self.core(*args, **dict(kwargs))
         self.moving = False
+        info = old.cache_info()  # only now: hits take no lock, and went on till renew
         self.hits += info.hits
         self.misses += info.misses - len(live)
 

@@ -336,6 +336,7 @@ def test_a_value_is_never_older_than_the_ttl(steps: list[tuple[int, int]]) -> No
         assert info.currsize <= 3
 
 
+@pytest.mark.usefixtures("hasty")
 def test_many_threads_refresh_an_expired_entry_once(clock: Any) -> None:
     source = lesson.Source("value", 0.2)
     fn = lesson.timed_lru_cache(8, 60, clock=clock)(source)
@@ -346,6 +347,16 @@ def test_many_threads_refresh_an_expired_entry_once(clock: Any) -> None:
     assert fn.cache_info().hits + fn.cache_info().misses == 100
 
 
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Let threads take turns five hundred times as often: races are lost sooner."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_counts_add_up_while_threads_sweep_and_expire() -> None:
     fn = lesson.timed_lru_cache(16, 0.001)(lambda key: key)
 
@@ -858,6 +869,7 @@ def test_the_default_cache_is_that_of_redis_url(
     lesson.default_cache.cache_clear()
 
 
+@pytest.mark.usefixtures("hasty")
 def test_hits_and_misses_are_calls_under_eight_threads(cache: Any) -> None:
     policy = lesson.Policy(ttl=60, beta=0)
 
