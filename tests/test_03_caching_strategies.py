@@ -269,6 +269,19 @@ def test_a_load_under_way_keeps_its_place_through_a_sweep(clock: Any) -> None:
     assert tuple(fn.cache_info()) == (2, 3, 8, 2)
 
 
+def test_a_value_may_call_its_own_cache_when_it_ends() -> None:
+    ended: list[int] = []
+
+    class Value:
+        def __del__(self) -> None:
+            if len(ended) < 2:
+                ended.append(fn(len(ended) + 1) is not None)
+
+    fn = lesson.timed_lru_cache(None, 0.03)(lambda key: Value())
+    fn(0)
+    services.wait_for(lambda: len(ended) == 2)
+
+
 def test_a_failing_reload_serves_nothing_stale() -> None:
     answers: list[Any] = ["new", AttributeError("of the function"), "old"]
 
@@ -384,6 +397,25 @@ def test_a_failure_is_shared_and_not_kept() -> None:
     assert fn(1) is None
     assert fn(1) is None  # None is a result like any other
     assert source.loads == 2
+
+
+def test_the_lock_for_each_key_fares_as_cachetools_condition_does() -> None:
+    cachetools = pytest.importorskip("cachetools")
+
+    def theirs(fn: Callable[..., Any]) -> Any:
+        cached = cachetools.cached(
+            cachetools.TTLCache(9, 60), condition=threading.Condition()
+        )
+        return cached(lambda key: fn(key))
+
+    rows = []
+    for decorate in (lambda fn: lesson.taking_turns(fn, lambda key: key), theirs):
+        found = lesson.Source("value")
+        failing = lesson.Source(LookupError("no such row"), 0.04)
+        for source, number in ((found, 20), (failing, 5)):
+            lesson.crowd([functools.partial(decorate(source), 1)] * number, source)
+        rows.append((found.loads, failing.loads, lesson.overlapping(decorate)))
+    assert rows == [(1, 5, True)] * 2
 
 
 def test_what_is_loaded_across_a_clear_is_not_served_after_it() -> None:

@@ -191,7 +191,7 @@ MUTATIONS = (
     ),
     Mutation(
         "outage",
-        "half-open: one probe per cooldown",
+        "half-open: of 100 reads after the cooldown one is sent",
         "if self.failures >= self.threshold and now < self.retry_at:",
         "if False:",
     ),
