@@ -406,7 +406,7 @@ def test_the_lock_for_each_key_fares_as_cachetools_condition_does() -> None:
         cached = cachetools.cached(
             cachetools.TTLCache(9, 60), condition=threading.Condition()
         )
-        return cached(lambda key: fn(key))
+        return cached(fn)
 
     rows = []
     for decorate in (lambda fn: lesson.taking_turns(fn, lambda key: key), theirs):
