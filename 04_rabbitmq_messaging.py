@@ -42,6 +42,7 @@ import time
 import traceback
 import uuid
 from abc import ABC, abstractmethod
+from asyncio import StreamReader, StreamWriter
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -222,9 +223,11 @@ MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 DELIVERY_LIMIT = 20  # redeliveries until a quorum queue buries a message itself
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
+EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 PERSISTENT = 2
 T = TypeVar("T")
 Flags = dict[str, Any]  # the options and arguments of a queue or exchange
+Fields = tuple[Any, ...]  # of a method of AMQP
 Planned = tuple[str, str, Flags]  # "queue" or "exchange", its name
 
 # %% Vocabulary: what goes wrong, and whether it is worth another try
@@ -375,18 +378,19 @@ MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in TYPES}
 
 
 class Background:
-    """An event loop in a thread of its own, listening on a free loopback port."""
+    """A server on a free loopback port, its event loop in a thread of its own."""
 
     def __enter__(self) -> Self:
+        self.clients: dict[Any, StreamWriter] = {}  # by their tasks
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.server = self.call(self._listen)
+        self.server = self.call(asyncio.start_server, self._welcome, "127.0.0.1", 0)
         self.port: int = self.server.sockets[0].getsockname()[1]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._shut)
+        self.call(self._end, True)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(DEADLINE)
         self.loop.close()
@@ -396,23 +400,29 @@ class Background:
         done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
         return done.result(DEADLINE)
 
-    async def _listen(self) -> asyncio.Server:
+    async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        self.clients[task] = writer
+        with suppress(OSError, asyncio.CancelledError):
+            await self.serve(reader, writer)
+        writer.transport.abort()
+        del self.clients[task]
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Talk to one client until it goes, or until the task is cancelled."""
         raise NotImplementedError
 
-    async def cut_all(self) -> None:
-        """End every connection without a goodbye (on the loop)."""
-        raise NotImplementedError
-
-    async def _shut(self) -> None:
-        self.server.close()
-        await self.cut_all()
+    async def _end(self, close: bool = False) -> None:
+        if close:
+            self.server.close()
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
-        await asyncio.sleep(0)
 
     def cut(self) -> None:
         """End every connection without a goodbye; new ones are welcome."""
-        self.call(self.cut_all)
+        self.call(self._end)
 
 
 class _Refused(Exception):
@@ -466,10 +476,9 @@ class _Stored:
 
 @dataclass(eq=False)
 class _Sub:
-    session: _Session
-    channel: int
+    channel: _Channel
     tag: str
-    limit: int
+    limit: float
     auto_ack: bool
     holds: int = 0
 
@@ -486,19 +495,9 @@ class _Queue:
     def due(self) -> float:
         return self.ready[0].due if self.ready else inf  # only the head can expire
 
-
-_InHand = tuple[_Queue, _Stored, _Sub | None]  # no subscription: somebody asked
-
-
-@dataclass(eq=False)
-class _Channel:
-    prefetch: int = 0
-    tag: int = 0
-    confirms: bool = False
-    published: int = 0
-    owed: int = 0  # confirms; one settles them all
-    content: list[Any] = field(default_factory=list)  # a publish, its header, bodies
-    unacked: dict[int, _InHand] = field(default_factory=dict)
+    def forget(self, channel: _Channel, tag: str | None = None) -> None:
+        gone = [s for s in self.subs if s.channel is channel and tag in (None, s.tag)]
+        self.subs = deque(sub for sub in self.subs if sub not in gone)
 
 
 class Broker(Background):
@@ -510,64 +509,33 @@ class Broker(Background):
         self.queues: dict[str, _Queue] = {}
         self.exchanges: dict[str, tuple[Flags, set[tuple[str, str]]]] = {}
         self.exchanges[""] = ({"type": "direct"}, set())  # flags, (queue, key) bound
-        self.sessions: set[_Session] = set()
-        self.clock = 0.0  # seconds; only advance() and step() move it
-        self.started = datetime.now(UTC)
-        self.count, self.expiring = itertools.count(1), False
+        self.clock = 0.0  # seconds; only step() moves it
+        self.started, self.count = datetime.now(UTC), itertools.count()
 
-    async def _listen(self) -> asyncio.Server:
-        return await self.loop.create_server(lambda: _Session(self), "127.0.0.1", 0)
-
-    async def cut_all(self) -> None:
-        """End every connection without a goodbye (on the loop)."""
-        for session in list(self.sessions):
-            session.transport.abort()
-
-    def disconnect(self) -> None:
-        """Close every connection, as `rabbitmqctl close_all_connections` does."""
-
-        async def close() -> None:
-            for session in self.sessions:
-                session.fail(320, "CONNECTION_FORCED - closed by the operator")
-
-        self.call(close)
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock on; what expires on the way does so in its order."""
-        self.call(self._until, self.clock + seconds)
-
-    async def _until(self, target: float) -> None:
-        while (due := self._next_due()) <= target:
-            self.clock = max(self.clock, due)
-            self.expire()
-        self.clock = target
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Answer one client until it goes."""
+        session = _Session(self, writer)
+        try:
+            while data := await reader.read(65536):
+                session.receive(data)
+        finally:
+            session.end()
 
     def step(self) -> None:
         """Jump to the next expiry if nobody is at work, else let them work."""
 
         async def jump() -> bool:
-            queues, due = self.queues.values(), self._next_due()
+            queues = list(self.queues.values())
+            due = min((queue.due() for queue in queues), default=inf)
             if due == inf or any(q.unacked or (q.ready and q.subs) for q in queues):
                 return False
-            await self._until(due)
+            self.clock = max(self.clock, due)
+            for queue in queues:
+                self.dispatch(queue)
             return True
 
         if not self.call(jump):
             time.sleep(0.001)
-
-    def _next_due(self) -> float:
-        return min((queue.due() for queue in self.queues.values()), default=inf)
-
-    def expire(self) -> None:
-        """Bury the heads of queues whose time has come."""
-        if self.expiring:
-            return  # a burial routes, which dispatches, which comes back here
-        self.expiring = True
-        try:
-            while due := [q for q in self.queues.values() if q.due() <= self.clock]:
-                self.bury(due[0], heapq.heappop(due[0].ready), "expired")
-        finally:
-            self.expiring = False
 
     def route(self, exchange: str, key: str, props: Any, body: bytes) -> int:
         """Put a copy into each queue that the key reaches; return how many."""
@@ -581,38 +549,37 @@ class Broker(Background):
             topic = flags["type"] == "topic" and topic_match(parts, words)
             if flags["type"] == "fanout" or pattern == key or topic:
                 reached.add(queue)
-        for name in reached:
-            target = self.queues[name]
+        for target in [self.queues[name] for name in reached]:
             lives = (props.expiration, target.flags.get("x-message-ttl"))
             life = min((int(ms) for ms in lives if ms is not None), default=inf)
-            due = self.clock + life / 1000
             rank = min(props.priority or 0, target.flags.get("x-max-priority", 0))
-            place = (-rank, next(self.count))
-            stored = _Stored(place, exchange, key, props, body, due)
-            heapq.heappush(target.ready, stored)
+            what = (exchange, key, props, body, self.clock + life / 1000)
+            heapq.heappush(target.ready, _Stored((-rank, next(self.count)), *what))
             self.dispatch(target)
         return len(reached)
 
     def dispatch(self, queue: _Queue) -> None:
-        """Deliver in turn to the consumers that have room."""
-        self.expire()
+        """Bury heads whose time has come; deliver to consumers in turn, with room."""
         idle = 0
-        while queue.ready and idle < len(queue.subs):
-            queue.subs.rotate(-1)
-            sub, idle = queue.subs[-1], idle + 1
-            if sub.limit == 0 or sub.holds < sub.limit:
-                idle = 0
-                sub.session.deliver(queue, sub.channel, sub.auto_ack, sub)
+        while queue.ready:
+            if queue.due() <= self.clock:
+                self.bury(queue, heapq.heappop(queue.ready), "expired")
+            elif idle == len(queue.subs):
+                break
+            else:
+                queue.subs.rotate(-1)
+                sub, idle = queue.subs[-1], idle + 1
+                if sub.holds < sub.limit:
+                    idle = 0
+                    sub.channel.deliver(queue, sub.auto_ack, sub)
 
     def requeue(self, queue: _Queue, stored: _Stored) -> None:
         """Put a delivered message back in its place, unless it came back too often."""
         stored.redelivered = True
         if queue.flags.get("x-queue-type") == "quorum":
-            stored.props = copy.copy(stored.props)
-            headers = stored.props.headers = dict(stored.props.headers or {})
+            stored.props, headers = _with_headers(stored.props)
             headers["x-delivery-count"] = headers.get("x-delivery-count", 0) + 1
-            limit = queue.flags.get("x-delivery-limit", inf)
-            if headers["x-delivery-count"] > limit:
+            if headers["x-delivery-count"] > queue.flags.get("x-delivery-limit", inf):
                 return self.bury(queue, stored, "delivery_limit")
         heapq.heappush(queue.ready, stored)
         return self.dispatch(queue)
@@ -622,22 +589,20 @@ class Broker(Background):
         exchange = queue.flags.get("x-dead-letter-exchange")
         if exchange not in self.exchanges:
             return
-        props = copy.copy(stored.props)
-        headers = props.headers = dict(props.headers or {})
+        props, headers = _with_headers(stored.props)
         headers.pop("x-delivery-count", None)
-        first: dict[str, Any] = {"reason": reason, "queue": queue.name}
-        first |= {"exchange": stored.exchange}
+        first = {"reason": reason, "queue": queue.name, "exchange": stored.exchange}
         when = self.started + timedelta(seconds=int(self.clock))
-        death = first | {"count": 0, "time": when, "routing-keys": [stored.key]}
+        death: Flags = {"count": 0, "time": when, "routing-keys": [stored.key]} | first
         if props.expiration is not None:
             death["original-expiration"] = props.expiration
             props.expiration = None  # or it would expire in the next queue as well
-        others = list(headers.get("x-death", []))
-        for old in others:
+        others = []
+        for old in headers.get("x-death", []):
             if (old["queue"], old["reason"]) == (queue.name, reason):
                 death = dict(old)
-                others.remove(old)
-                break
+            else:
+                others.append(old)
         death["count"] += 1
         headers["x-death"] = [death, *others]
         for name, value in first.items():
@@ -649,41 +614,44 @@ class Broker(Background):
         """Remove a queue with its bindings, and tell its consumers."""
         del self.queues[queue.name]
         for sub in queue.subs:
-            sub.session.send(sub.channel, spec.Basic.Cancel(sub.tag, nowait=True))
+            sub.channel.send(spec.Basic.Cancel(sub.tag, nowait=True))
         for _, bindings in self.exchanges.values():
             bindings -= {bound for bound in bindings if bound[0] == queue.name}
 
 
-class _Session(asyncio.Protocol):
+def _with_headers(props: Any) -> tuple[Any, Flags]:
+    """Return a copy of properties, and its headers, which may be changed."""
+    props = copy.copy(props)
+    props.headers = dict(props.headers or {})
+    return props, props.headers
+
+
+class _Session:
     """A client of the stand-in: AMQP frames in, replies out."""
 
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.received = bytearray()
-        self.to_send: list[bytes] = []
+    def __init__(self, broker: Broker, writer: StreamWriter) -> None:
+        self.broker, self.transport = broker, writer.transport
+        self.received, self.to_send = bytearray(), list[bytes]()
         self.channels: dict[int, _Channel] = {}
         self.last_seen = time.monotonic()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
-        self.broker.sessions.add(self)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.broker.sessions.discard(self)
-        for number in list(self.channels):
-            self._channel_close(number)
+    def end(self) -> None:
+        """Put back what is unacknowledged, delete what was exclusive."""
+        for channel in list(self.channels.values()):
+            channel.channel_close()
         for queue in [q for q in self.broker.queues.values() if q.owner is self]:
             self.broker.delete(queue)
 
-    def data_received(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """Handle the frames that have arrived whole, then confirm in one go."""
         self.last_seen = time.monotonic()
         self.received += data
         done = 0
         if self.received.startswith(b"AMQP"):
             done = 8
             able = ("publisher_confirms", "basic.nack", "consumer_cancel_notify")
-            about = {"product": "stand-in", "version": self.broker.version}
-            about |= {"capabilities": dict.fromkeys(able, True)}  # type: ignore[dict-item]
+            about: Flags = {"product": "stand-in", "version": self.broker.version}
+            about |= {"capabilities": dict.fromkeys(able, True)}
             self.send(0, spec.Connection.Start(server_properties=about))
         while len(self.received) >= done + 8:
             end = done + 8 + int.from_bytes(self.received[done + 3 : done + 7], "big")
@@ -692,33 +660,35 @@ class _Session(asyncio.Protocol):
             self.take(bytes(self.received[done:end]))
             done = end
         del self.received[:done]
-        for number, channel in self.channels.items():
-            if channel.owed:
-                many, channel.owed = channel.owed > 1, 0
-                self.send(number, spec.Basic.Ack(channel.published, multiple=many))
+        for channel in self.channels.values():
+            if owed := channel.owed:
+                channel.owed = 0
+                channel.send(spec.Basic.Ack(channel.published, multiple=owed > 1))
 
     def take(self, data: bytes) -> None:
         """Handle one frame; an error closes the channel, a worse one all of them."""
         try:
             _, one = frame.decode_frame(data)
-            number, channel = one.channel_number, self.channels.get(one.channel_number)
-            method: Any = getattr(one, "method", None)
-            if method and (channel or number == 0 or method.NAME == "Channel.Open"):
-                reply = getattr(self, "_" + method.NAME.lower().replace(".", "_"))
-                answer = reply(number, method)
-                if answer and not getattr(method, "nowait", False):
-                    self.send(number, answer)
-            elif channel and not method:
-                channel.content.append(one)
-                parts = [part.fragment for part in channel.content[2:]]
-                if sum(map(len, parts)) >= channel.content[1].body_size:
-                    method = channel.content[0]
-                    props = channel.content[1].properties
-                    self._published(number, channel, method, props, b"".join(parts))
+            number, method = one.channel_number, getattr(one, "method", None)
+            if isinstance(method, spec.Channel.Open):
+                self.channels[number] = _Channel(self, number)
+            to: Any = self.channels.get(number) if number else self
+            if to and method:
+                family, verb = method.NAME.split(".")
+                fields = getattr(to, f"{family}_{verb}".lower())(method)
+                if fields is not None and not getattr(method, "nowait", False):
+                    self.send(
+                        number, getattr(spec, family).__dict__[verb + "Ok"](*fields)
+                    )
+            elif to and number:
+                to.take_content(one)
         except _Refused as refusal:
-            index = divmod(method.INDEX, 1 << 16)
+            if not number:
+                return self.fail(*refusal.args)
+            asked: Any = method or spec.Basic.Publish
+            index = divmod(asked.INDEX, 1 << 16)
             self.send(number, spec.Channel.Close(*refusal.args, *index))
-            self._channel_close(number)
+            self.channels[number].channel_close()
         except Exception as error:  # whatever a client sends, the broker lives on
             self.fail(541, f"INTERNAL_ERROR - {type(error).__name__}")
 
@@ -752,196 +722,187 @@ class _Session(asyncio.Protocol):
             self.transport.write(frame.Heartbeat().marshal())
             self.broker.loop.call_later(interval / 2, self.beat, interval)
 
-    def deliver(
-        self, queue: _Queue, number: int, auto_ack: bool, sub: _Sub | None
-    ) -> None:
-        """Send the head of a queue to a consumer, or as the answer to a get."""
-        channel, stored = self.channels[number], heapq.heappop(queue.ready)
-        channel.tag += 1
-        came = (channel.tag, stored.redelivered, stored.exchange, stored.key)
-        if not auto_ack:
-            channel.unacked[channel.tag] = (queue, stored, sub)
-            queue.unacked += 1
-            if sub:
-                sub.holds += 1
-        method = spec.Basic.GetOk(*came, len(queue.ready))
-        if sub:
-            method = spec.Basic.Deliver(sub.tag, *came)
-        self.send(number, method, stored.props, stored.body)
+    # From here on, a handler for each method that a client may send: what concerns
+    # the connection here, the rest in _Channel. It returns the fields of the reply.
 
-    def find(self, name: str) -> _Queue:
-        """Return a queue that this client may use."""
-        if not (queue := self.broker.queues.get(name)):
-            raise _missing("queue", name)
-        if queue.owner not in (None, self):
-            what = "cannot obtain exclusive access to locked queue"
-            raise _Refused(405, f"RESOURCE_LOCKED - {what} '{name}' in vhost '/'")
-        return queue
-
-    # One handler for each method that a client may send; it returns the reply.
-
-    def _connection_startok(self, _: int, ask: Any) -> Any:
+    def connection_startok(self, ask: Any) -> None:
         if ask.response not in ("\0guest\0guest", b"\0guest\0guest"):
-            return self.fail(403, "ACCESS_REFUSED - Login was refused")
-        return spec.Connection.Tune(2047, 131072, 60)
+            raise _Refused(403, "ACCESS_REFUSED - Login was refused")
+        self.send(0, spec.Connection.Tune(2047, 131072, 60))
 
-    def _connection_tuneok(self, _: int, ask: Any) -> None:
+    def connection_tuneok(self, ask: Any) -> None:
         if ask.heartbeat:
             self.beat(ask.heartbeat)
 
-    def _connection_open(self, _: int, ask: Any) -> Any:
+    def connection_open(self, ask: Any) -> Fields:
         if ask.virtual_host != "/":
-            return self.fail(530, f"NOT_ALLOWED - vhost {ask.virtual_host} not found")
-        return spec.Connection.OpenOk()
+            raise _Refused(530, f"NOT_ALLOWED - vhost {ask.virtual_host} not found")
+        return ()
 
-    def _connection_close(self, _: int, ask: Any) -> None:
+    def connection_close(self, ask: Any) -> None:
         self.send(0, spec.Connection.CloseOk())
+        self.connection_closeok(ask)
+
+    def connection_closeok(self, _: Any) -> None:
         self.flush()
         self.transport.close()
 
-    def _connection_closeok(self, _: int, ask: Any) -> None:
-        self.transport.close()
 
-    def _channel_open(self, number: int, _: Any) -> Any:
-        self.channels[number] = _Channel()
-        return spec.Channel.OpenOk()
+class _Channel:
+    """A channel of a client; handlers as above."""
 
-    def _channel_close(self, number: int, _: Any = None) -> Any:
-        channel = self.channels.pop(number)
+    def __init__(self, session: _Session, number: int) -> None:
+        self.session, self.broker = session, session.broker
+        self.send = partial(session.send, number)
+        self.number, self.prefetch, self.confirms = number, 0, False
+        self.tag = self.published = self.owed = 0  # confirms owed; one settles them all
+        self.content: list[Any] = []  # a publish, its header, its body's parts
+        self.unacked: dict[int, tuple[_Queue, _Stored, _Sub | None]] = {}
+
+    def channel_open(self, _: Any) -> Fields:
+        return ()
+
+    def channel_close(self, _: Any = None) -> Fields:
+        del self.session.channels[self.number]
         for queue in self.broker.queues.values():
-            gone = (self, number)
-            queue.subs = deque(s for s in queue.subs if (s.session, s.channel) != gone)
-        for queue, stored, _sub in channel.unacked.values():
+            queue.forget(self)
+        for queue, stored, _sub in self.unacked.values():
             queue.unacked -= 1
             self.broker.requeue(queue, stored)
-        return spec.Channel.CloseOk()
+        return ()
 
-    def _exchange_declare(self, _: int, ask: Any) -> Any:
-        flags = {"type": ask.type, "durable": ask.durable} | (ask.arguments or {})
-        known = self.broker.exchanges.get(ask.exchange)
+    def exchange_declare(self, ask: Any) -> Fields:
+        name, known = ask.exchange, self.broker.exchanges.get(ask.exchange)
+        flags = {"type": ask.type, "durable": ask.durable}
+        flags |= {"auto_delete": ask.auto_delete} | (ask.arguments or {})
         if ask.passive and not known:
-            raise _missing("exchange", ask.exchange)
+            raise _missing("exchange", name)
         if known and not ask.passive:
-            _require_same("exchange", ask.exchange, flags, known[0])
-        self.broker.exchanges.setdefault(ask.exchange, (flags, set()))
-        return spec.Exchange.DeclareOk()
+            _require_same("exchange", name, flags, known[0])
+        self.broker.exchanges.setdefault(name, (flags, set()))
+        return ()
 
-    def _exchange_delete(self, _: int, ask: Any) -> Any:
+    def exchange_delete(self, ask: Any) -> Fields:
         self.broker.exchanges.pop(ask.exchange, None)
-        return spec.Exchange.DeleteOk()
+        return ()
 
-    def _queue_declare(self, _: int, ask: Any) -> Any:
+    def find(self, name: str) -> _Queue:
+        """Return a queue that exists."""
+        if not (queue := self.broker.queues.get(name)):
+            raise _missing("queue", name)
+        return queue
+
+    def queue_declare(self, ask: Any) -> Fields:
         name = ask.queue or f"amq.gen-{uuid.uuid4().hex}"
         flags = {"durable": ask.durable, "auto_delete": ask.auto_delete}
         flags |= ask.arguments or {}
-        if not ask.passive and name not in self.broker.queues:
-            if flags.get("x-queue-type") == "quorum" and "x-max-priority" in flags:
-                what = f"invalid arg 'x-max-priority' for queue '{name}' in vhost '/'"
-                what += " of queue type rabbit_quorum_queue"
-                raise _Refused(406, f"PRECONDITION_FAILED - {what}")
-            owner = self if ask.exclusive else None
-            self.broker.queues[name] = _Queue(name, flags, owner)
+        if not ask.passive:
+            new = _Queue(name, flags, self.session if ask.exclusive else None)
+            self.broker.queues.setdefault(name, new)
         queue = self.find(name)
         if not ask.passive:
             _require_same("queue", name, flags, queue.flags)
-        return spec.Queue.DeclareOk(name, len(queue.ready), len(queue.subs))
+        return (name, len(queue.ready), len(queue.subs))
 
-    def _queue_bind(self, _: int, ask: Any) -> Any:
+    def queue_bind(self, ask: Any) -> Fields:
         self.find(ask.queue)
         if ask.exchange not in self.broker.exchanges:
             raise _missing("exchange", ask.exchange)
         self.broker.exchanges[ask.exchange][1].add((ask.queue, ask.routing_key))
-        return spec.Queue.BindOk()
+        return ()
 
-    def _queue_unbind(self, _: int, ask: Any) -> Any:
-        bound = (ask.queue, ask.routing_key)
-        self.broker.exchanges.get(ask.exchange, ({}, set()))[1].discard(bound)
-        return spec.Queue.UnbindOk()
-
-    def _queue_purge(self, _: int, ask: Any) -> Any:
-        queue = self.find(ask.queue)
-        gone, queue.ready = len(queue.ready), []
-        return spec.Queue.PurgeOk(gone)
-
-    def _queue_delete(self, _: int, ask: Any) -> Any:
+    def queue_delete(self, ask: Any) -> Fields:
         if ask.queue not in self.broker.queues:
-            return spec.Queue.DeleteOk(0)
+            return (0,)
         self.broker.delete(queue := self.find(ask.queue))
-        return spec.Queue.DeleteOk(len(queue.ready))
+        return (len(queue.ready),)
 
-    def _basic_qos(self, number: int, ask: Any) -> Any:
-        self.channels[number].prefetch = ask.prefetch_count
-        return spec.Basic.QosOk()
+    def basic_qos(self, ask: Any) -> Fields:
+        self.prefetch = ask.prefetch_count
+        return ()
 
-    def _basic_consume(self, number: int, ask: Any) -> Any:
-        queue, channel = self.find(ask.queue), self.channels[number]
-        limit = 0 if ask.no_ack else channel.prefetch
-        sub = _Sub(self, number, ask.consumer_tag, limit, ask.no_ack)
-        self.send(number, spec.Basic.ConsumeOk(sub.tag))
-        queue.subs.append(sub)
+    def basic_consume(self, ask: Any) -> None:
+        queue = self.find(ask.queue)
+        limit = inf if ask.no_ack else self.prefetch or inf
+        queue.subs.append(_Sub(self, ask.consumer_tag, limit, ask.no_ack))
+        self.send(spec.Basic.ConsumeOk(ask.consumer_tag))
         self.broker.dispatch(queue)
 
-    def _basic_cancel(self, number: int, ask: Any) -> Any:
+    def basic_cancel(self, ask: Any) -> Fields:
         for queue in self.broker.queues.values():
-            gone = (self, ask.consumer_tag)
-            queue.subs = deque(s for s in queue.subs if (s.session, s.tag) != gone)
-        return spec.Basic.CancelOk(ask.consumer_tag)
+            queue.forget(self, ask.consumer_tag)
+        return (ask.consumer_tag,)
 
-    def _basic_cancelok(self, number: int, _: Any) -> None:
-        pass
+    def basic_get(self, ask: Any) -> None:
+        self.broker.dispatch(queue := self.find(ask.queue))
+        if queue.ready:
+            self.deliver(queue, ask.no_ack)
+        else:
+            self.send(spec.Basic.GetEmpty())
 
-    def _basic_get(self, number: int, ask: Any) -> Any:
-        queue = self.find(ask.queue)
-        self.broker.expire()
-        if not queue.ready:
-            return spec.Basic.GetEmpty()
-        return self.deliver(queue, number, ask.no_ack, None)
+    def deliver(self, queue: _Queue, auto_ack: bool, sub: _Sub | None = None) -> None:
+        """Send the head of a queue to a consumer, or as the answer to a get."""
+        stored, self.tag = heapq.heappop(queue.ready), self.tag + 1
+        came = (self.tag, stored.redelivered, stored.exchange, stored.key)
+        if not auto_ack:
+            self.unacked[self.tag] = (queue, stored, sub)
+            queue.unacked += 1
+            if sub:
+                sub.holds += 1
+        method: Any = spec.Basic.GetOk(*came, len(queue.ready))
+        if sub:
+            method = spec.Basic.Deliver(sub.tag, *came)
+        self.send(method, stored.props, stored.body)
 
-    def _settled(self, number: int, ask: Any) -> list[tuple[_Queue, _Stored]]:
-        unacked, tag = self.channels[number].unacked, ask.delivery_tag
+    def settled(self, ask: Any) -> list[tuple[_Queue, _Stored]]:
+        """Return what an ack, nack or reject is about, no longer in hand."""
+        tag = ask.delivery_tag
         tags = [tag]
         if getattr(ask, "multiple", False):
-            tags = [one for one in unacked if one <= tag or tag == 0]
-        elif tag not in unacked:
+            tags = [one for one in self.unacked if one <= tag or tag == 0]
+        elif tag not in self.unacked:
             raise _Refused(406, f"PRECONDITION_FAILED - unknown delivery tag {tag}")
-        found = [unacked.pop(one) for one in tags]
+        found = [self.unacked.pop(one) for one in tags]
         for queue, _, sub in found:
             queue.unacked -= 1
             if sub:
                 sub.holds -= 1
         return [(queue, stored) for queue, stored, _ in found]
 
-    def _basic_ack(self, number: int, ask: Any) -> None:
-        for queue in {queue for queue, _ in self._settled(number, ask)}:
+    def basic_ack(self, ask: Any) -> None:
+        for queue in {queue for queue, _ in self.settled(ask)}:
             self.broker.dispatch(queue)
 
-    def _basic_nack(self, number: int, ask: Any) -> None:
-        for queue, stored in self._settled(number, ask):
+    def basic_nack(self, ask: Any) -> None:
+        for queue, stored in self.settled(ask):
             if ask.requeue:
                 self.broker.requeue(queue, stored)
             else:
                 self.broker.bury(queue, stored, "rejected")
                 self.broker.dispatch(queue)
 
-    _basic_reject = _basic_nack
+    basic_reject = basic_nack
 
-    def _confirm_select(self, number: int, _: Any) -> Any:
-        self.channels[number].confirms = True
-        return spec.Confirm.SelectOk()
+    def confirm_select(self, _: Any) -> Fields:
+        self.confirms = True
+        return ()
 
-    def _basic_publish(self, number: int, ask: Any) -> None:
-        self.channels[number].content = [ask]
+    def basic_publish(self, ask: Any) -> None:
+        self.content = [ask]
 
-    def _published(
-        self, number: int, channel: _Channel, ask: Any, props: Any, body: bytes
-    ) -> None:
-        channel.content = []
+    def take_content(self, one: Any) -> None:
+        """Route a message once its header and its body have all arrived."""
+        self.content.append(one)
+        ask, header, *parts = self.content
+        if sum(len(part.fragment) for part in parts) < header.body_size:
+            return
+        props, body = header.properties, b"".join(part.fragment for part in parts)
         routed = self.broker.route(ask.exchange, ask.routing_key, props, body)
         if ask.mandatory and not routed:
             where = (ask.exchange, ask.routing_key)
-            self.send(number, spec.Basic.Return(312, "NO_ROUTE", *where), props, body)
-        channel.published += channel.confirms
-        channel.owed += channel.confirms
+            self.send(spec.Basic.Return(312, "NO_ROUTE", *where), props, body)
+        self.published += self.confirms
+        self.owed += self.confirms
 
 
 class Wire(Background):
@@ -950,54 +911,49 @@ class Wire(Background):
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay = 0.0  # seconds that each chunk takes, either way
-        self.links: dict[asyncio.StreamWriter, list[asyncio.Future[None]]] = {}
-
-    async def _listen(self) -> asyncio.Server:
         self.gates = {"up": asyncio.Event(), "down": asyncio.Event()}
-        await self._let("up", "down")
-        return await asyncio.start_server(self._link, "127.0.0.1", 0)
+        for gate in self.gates.values():
+            gate.set()
 
-    async def _link(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Pass on what a client and the broker say, until one of them goes."""
         far_reader, far_writer = await asyncio.open_connection(*self.target)
-        ways = ((reader, far_writer, "up"), (far_reader, writer, "down"))
-        pumps = self.links[writer] = [
-            asyncio.ensure_future(self._pump(*way)) for way in ways
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, far_writer, "up")),
+            asyncio.ensure_future(self._pump(far_reader, writer, "down")),
         ]
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump, (_, end, _way) in zip(self.links.pop(writer), ways, strict=True):
-            pump.cancel()
-            end.transport.abort()
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            far_writer.transport.abort()
+            for pump in pumps:
+                pump.cancel()
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str
-    ) -> None:
+    async def _pump(self, reader: StreamReader, writer: StreamWriter, way: str) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await asyncio.sleep(self.delay)
                 await self.gates[way].wait()
                 writer.write(data)
 
-    async def _let(self, *ways: str) -> None:
+    async def _hold(self, *ways: str) -> None:
         for way, gate in self.gates.items():
-            (gate.set if way in ways else gate.clear)()
+            (gate.clear if way in ways else gate.set)()
 
     def freeze(self, *ways: str) -> None:
         """Let nothing through any more, either way or only "up" or only "down"."""
-        self.call(self._let, *({"up", "down"} - set(ways or ("up", "down"))))
+        self.call(self._hold, *(ways or self.gates))
 
-    async def cut_all(self) -> None:
-        """End every connection (on the loop); what was held back is lost."""
-        for pump in itertools.chain(*self.links.values()):
-            pump.cancel()
-        await self._let("up", "down")
+    def cut(self) -> None:
+        """End every connection; what was held back is lost, the network works again."""
+        super().cut()
+        self.call(self._hold)
 
     def block(self, reason: str) -> None:
         """Say what a broker short of memory says, and take nothing more."""
 
         async def say_so() -> None:
-            for writer in self.links:
+            for writer in self.clients.values():
                 writer.write(frame.Method(0, spec.Connection.Blocked(reason)).marshal())
 
         self.freeze("up")
@@ -1006,9 +962,11 @@ class Wire(Background):
 
 # %% Connection and topology
 
-
-EXCHANGES = {"data_processing": "direct", "notifications": "topic"}
-EXCHANGES |= {"analytics": "fanout"}
+EXCHANGES = {
+    "data_processing": "direct",
+    "notifications": "topic",
+    "analytics": "fanout",
+}
 WORK = {  # queue: exchange, keys
     "user_data": ("data_processing", "user_data"),
     "notifications": ("notifications", "notification.email.#", "notification.sms.#"),
@@ -1029,11 +987,19 @@ class RabbitMQConnection:
 
     Everything is durable (4.3 refuses the rest). Work queues are quorum queues with a
     delivery limit of their own, as its default differs between 3.x and 4.x; the one
-    with priorities is classic, where they mean the same everywhere.
+    with priorities is classic, where they mean the same everywhere. With `expires`,
+    what nobody has used for so many seconds disappears, also after a kill -9.
     """
 
-    def __init__(self, parameters: Any, prefix: str = "module8", base: float = 1.0):
-        self.parameters, self.prefix, self.base = parameters, prefix, base
+    def __init__(
+        self,
+        parameters: Any,
+        prefix: str = "module8",
+        base: float = 1.0,
+        expires: float = 0.0,
+    ) -> None:
+        self.parameters, self.prefix = parameters, prefix
+        self.base, self.expires = base, expires
         self.plan: list[Planned] = []
         self.bindings: list[tuple[str, str, str]] = []
         for exchange, kind in EXCHANGES.items():
@@ -1058,6 +1024,10 @@ class RabbitMQConnection:
         return self.name(f"retry.{self.delay_ms(attempt)}ms")
 
     def _add(self, kind: str, name: str, **options: Any) -> None:
+        if self.expires and kind == "queue":
+            options["arguments"] |= {"x-expires": round(1000 * self.expires)}
+        elif self.expires:
+            options["auto_delete"] = True  # it goes with the last queue bound to it
         self.plan.append((kind, name, options))
 
     # region queues
@@ -1119,24 +1089,22 @@ class RabbitMQConnection:
             if {queue, exchange} <= names:
                 channel.queue_bind(queue, exchange, key)
 
-    def look(self, connection: Any, item: tuple[str, str, Any]) -> Any:
+    def look(self, connection: Any, item: Planned) -> Any:
         """Return what the broker says of a queue or exchange, or None."""
         with suppress(exceptions.ChannelClosedByBroker), connection.channel() as one:
             return getattr(one, f"{item[0]}_declare")(item[1], passive=True).method
 
     def teardown(self) -> None:
-        """Delete everything of ours that stands, with what is in it."""
+        """Delete everything of ours, with what is in it."""
         with self.channel() as channel:
-            there = [i for i in self.plan if self.look(channel.connection, i)]
-            for kind, name, _ in there:
+            for kind, name, _ in self.plan:
                 getattr(channel, f"{kind}_delete")(name)
 
     def ready(self, *queues: str) -> int:
         """Return how many messages wait in queues, given by their full names."""
         with self.channel() as channel:
             ask = partial(channel.queue_declare, passive=True)
-            counts = [ask(queue).method.message_count for queue in queues]
-            return int(sum(counts))
+            return sum(int(ask(queue).method.message_count) for queue in queues)
 
 
 def backoff(attempt: int) -> float:
@@ -1156,6 +1124,22 @@ class Pending:
     body: bytes
     properties: Any
     confirmed: Future[None] = field(default_factory=Future)
+
+
+class BatchingConnection(pika.SelectConnection):  # type: ignore[misc]
+    """Writes what is published together at once; pika alone each of its frames."""
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold back what is sent inside, for a single write at the end."""
+        parts: list[bytes] = []
+        self._adapter_emit_data = parts.append
+        try:
+            yield
+        finally:
+            del self._adapter_emit_data
+            if parts:
+                self._adapter_emit_data(b"".join(parts))
 
 
 class Producer:
@@ -1187,7 +1171,7 @@ class Producer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close without waiting: flush() first for what has to arrive."""
+        """Close without waiting: wait() first for what has to arrive."""
         self._closing = True
         self._loop.add_callback_threadsafe(self._close)
         self._thread.join(DEADLINE)
@@ -1232,15 +1216,15 @@ class Producer:
     def publish_message(
         self, message: Message, exchange: str, key: str, **properties: Any
     ) -> str:
-        """Publish a message, wait for the confirm, return its id."""
-        self.publish(*addressed(message, exchange, key, **properties))
+        """Publish a message to an exchange of ours, confirmed; return its id."""
+        where = self.rabbit.name(exchange)
+        self.publish(*addressed(message, where, key, **properties))
         return message.id
 
     def publish_user_data_event(self, username: str, email: str, date: str) -> str:
         """Announce a new or changed user; return the message's id."""
         user = UserDataMessage(username=username, email=email, registration_date=date)
-        exchange = self.rabbit.name("data_processing")
-        return self.publish_message(user, exchange, "user_data")
+        return self.publish_message(user, "data_processing", "user_data")
 
     def publish_notification(
         self, recipient: str, subject: str, content: str, way: str = "email.normal"
@@ -1250,8 +1234,8 @@ class Producer:
             recipient=recipient, subject=subject, content=content
         )
         priority = 5 if way.endswith("urgent") else 0
-        where = (self.rabbit.name("notifications"), f"notification.{way}")
-        return self.publish_message(message, *where, priority=priority)
+        key = f"notification.{way}"
+        return self.publish_message(message, "notifications", key, priority=priority)
 
     def publish_analytics_event(
         self, event_type: str, user_id: str, properties: dict[str, Any]
@@ -1260,12 +1244,12 @@ class Producer:
         message = AnalyticsMessage(
             event_type=event_type, user_id=user_id, properties=properties
         )
-        return self.publish_message(message, self.rabbit.name("analytics"), "")
+        return self.publish_message(message, "analytics", "")
 
     # The I/O thread's side: pika's callbacks, never called from elsewhere
 
     def _connect(self) -> None:
-        self._connection = pika.SelectConnection(
+        self._connection = BatchingConnection(
             self.rabbit.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
@@ -1292,15 +1276,20 @@ class Producer:
     # region confirms
     def _pump(self) -> None:
         self._awake = False
-        while self._waiting and self._channel and self._channel.is_open:
-            one = self._waiting.popleft()
-            if one.confirmed.cancelled():
-                self._room.release()
-                continue
-            self._tag += 1
-            self.sent[self._tag] = one  # before it is sent: the confirm may overtake
-            what = (one.exchange, one.key, one.body, one.properties)
-            self._channel.basic_publish(*what, mandatory=True)
+        if not (self._channel and self._channel.is_open):
+            return  # _on_channel comes back here
+        with self._connection.batch():
+            while self._waiting:
+                one = self._waiting.popleft()
+                if one.confirmed.cancelled():
+                    self._room.release()
+                    continue
+                self._tag += 1
+                self.sent[self._tag] = (
+                    one  # before it is sent: the confirm may overtake
+                )
+                what = (one.exchange, one.key, one.body, one.properties)
+                self._channel.basic_publish(*what, mandatory=True)
 
     def _on_returned(self, _: Any, __: Any, properties: Any, ___: bytes) -> None:
         self._returned.add(properties.message_id)
@@ -1312,19 +1301,23 @@ class Producer:
         tags = [method.delivery_tag]
         if method.multiple:
             tags = list(itertools.takewhile(lambda tag: tag <= tags[0], self.sent))
-        for one in [self.sent.pop(tag) for tag in tags]:
-            lost = one.properties.message_id in self._returned
-            where = f"no queue for {one.key!r} at exchange {one.exchange!r}"
-            self._done(one, Unroutable(where) if lost else error)
+        self._done([self.sent.pop(tag) for tag in tags], error)
 
-    def _done(self, one: Pending, error: Exception | None) -> None:
-        self._returned.discard(one.properties.message_id)
-        self.counts["failed" if error else "confirmed"] += 1
-        self._room.release()
-        with suppress(InvalidStateError):  # given up by wait()
-            one.confirmed.set_exception(error) if error else one.confirmed.set_result(
-                None
-            )
+    def _done(self, settled: Sequence[Pending], error: Exception | None) -> None:
+        for one in settled:
+            outcome = error
+            if one.properties.message_id in self._returned:
+                self._returned.discard(one.properties.message_id)
+                where = f"no queue for {one.key!r} at exchange {one.exchange!r}"
+                outcome = Unroutable(where)
+            self.counts["failed" if outcome else "confirmed"] += 1
+            with suppress(InvalidStateError):  # given up by wait()
+                if outcome:
+                    one.confirmed.set_exception(outcome)
+                else:
+                    one.confirmed.set_result(None)
+        if settled:
+            self._room.release(len(settled))
 
     # endregion confirms
 
@@ -1339,8 +1332,7 @@ class Producer:
         sent, self.sent = list(self.sent.values()), {}
         guilty = [one for one in sent if f"'{one.exchange}'" in reason.reply_text]
         guilty = guilty or sent
-        for one in guilty:
-            self._done(one, PublishFailed(reason.reply_text))
+        self._done(guilty, PublishFailed(reason.reply_text))
         self._waiting.extendleft(one for one in reversed(sent) if one not in guilty)
         channel.connection.channel(on_open_callback=self._on_channel)
 
@@ -1354,9 +1346,8 @@ class Producer:
             self._loop.stop()
             return
         if refused(reason):
-            while self._waiting:
-                no = PublishFailed(type(reason).__name__)
-                self._done(self._waiting.popleft(), no)
+            given_up, self._waiting = self._waiting, deque()
+            self._done(given_up, PublishFailed(type(reason).__name__))
         self.counts["reconnects"] += 1
         self._attempt += 1
         self._loop.call_later(backoff(self._attempt), self._connect)
@@ -1481,8 +1472,7 @@ class Consumer(ABC):
         self.ready, self._stopping = threading.Event(), threading.Event()
         self._jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settled: deque[Delivery] = deque()
-        self._busy: set[int] = set()
-        self._flushing = False
+        self._busy, self._flushing = set[int](), False
         self.connection: Any = None
         self._channel: Any = None
 
@@ -1724,18 +1714,6 @@ class UserDataPipeline:
         )
 
 
-class FunctionConsumer(Consumer):
-    """A consumer whose work is a function; its result, if any, is the effect."""
-
-    def __init__(self, work: Callable[[Message], object], *args: Any, **options: Any):
-        super().__init__(*args, **options)
-        self.work = work
-
-    def handle(self, message: Message) -> str:
-        """Call the function."""
-        return str(self.work(message))
-
-
 # region redrive
 def redrive(rabbit: RabbitMQConnection, queue: str, producer: Producer) -> int:
     """Move a queue's dead letters back to it; return how many."""
@@ -1786,9 +1764,25 @@ class Env:
 
     def queue(self, name: str, **options: Any) -> str:
         """Declare a work queue of the demo's own; return its full name."""
+        known = len(self.rabbit.plan)
         full = self.rabbit.add_queue(name, **options)
-        self.rabbit.setup_infrastructure()
+        with self.rabbit.channel() as channel:
+            self.rabbit.declare(channel, self.rabbit.plan[known:])
         return full
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[tuple[str, Producer, Ledger]]:
+        """Yield what most demos need: a queue of their own, a producer, a ledger."""
+        known = len(self.rabbit.plan)
+        queue = self.queue(name)
+        try:
+            with Producer(self.rabbit) as producer, Ledger() as ledger:
+                yield queue, producer, ledger
+        finally:
+            with self.rabbit.channel() as channel:
+                for _, own, _ in self.rabbit.plan[known:]:
+                    channel.queue_delete(own)
+            del self.rabbit.plan[known:]
 
     @contextmanager
     def wire(self) -> Iterator[tuple[Wire, RabbitMQConnection]]:
@@ -1799,14 +1793,31 @@ class Env:
             far.parameters.host, far.parameters.port = "127.0.0.1", wire.port
             yield wire, far
 
+    def consume(self, consumer: Consumer, count: int) -> None:
+        """Consume until so many messages are acknowledged."""
+        with running(consumer):
+            self.until(lambda: consumer.counts["acked"] == count)
 
-def started(consumer: Consumer) -> Future[None]:
-    """Consume in a thread of its own; the future ends, or fails, as that does."""
+
+class FunctionConsumer(Consumer):
+    """A consumer whose work is a function; its result, if any, is the effect."""
+
+    def __init__(self, work: Callable[[Message], object], *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.work = work
+
+    def handle(self, message: Message) -> str:
+        """Call the function."""
+        return str(self.work(message))
+
+
+def background(work: Callable[[], object]) -> Future[None]:
+    """Run something in a thread of its own; the future ends, or fails, as it does."""
     done: Future[None] = Future()
 
     def run() -> None:
         try:
-            consumer.start_consuming()
+            work()
             done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
@@ -1818,7 +1829,7 @@ def started(consumer: Consumer) -> Future[None]:
 @contextmanager
 def running(consumer: Consumer) -> Iterator[Consumer]:
     """Consume in a thread for the length of a block."""
-    done = started(consumer)
+    done = background(consumer.start_consuming)
     try:
         consumer.ready.wait(DEADLINE)
         yield consumer
@@ -1826,6 +1837,46 @@ def running(consumer: Consumer) -> Iterator[Consumer]:
         consumer.stop()
         with suppress(TimeoutError):  # a frozen broker answers no goodbye
             done.result(consumer.drain + DEADLINE)
+
+
+@contextmanager
+def doomed(rabbit: RabbitMQConnection) -> Iterator[Any]:
+    """Yield a channel whose connection may not live to be closed."""
+    connection = rabbit.connect()
+    try:
+        yield connection.channel()
+    finally:
+        with suppress(Exception):
+            connection.close()
+
+
+def consume_inline(
+    rabbit: RabbitMQConnection,
+    queue: str,
+    work: Callable[[Message], object],
+    count: float = inf,
+    prefetch: int = 1,
+) -> None:
+    """Consume as tutorials do, until the connection goes: the naive variant."""
+    left = count
+
+    def callback(channel: Any, method: Any, _: Any, body: bytes) -> None:
+        nonlocal left
+        left -= 1
+        try:
+            work(Message.from_json(body))
+        except Exception:
+            # Trap: on a queue without a delivery limit it comes back for ever.
+            channel.basic_nack(method.delivery_tag, requeue=True)
+        else:
+            channel.basic_ack(method.delivery_tag)
+        if left == 0:
+            channel.stop_consuming()
+
+    with doomed(rabbit) as channel:
+        channel.basic_qos(prefetch_count=prefetch)
+        channel.basic_consume(queue, callback)
+        channel.start_consuming()
 
 
 def user(n: int) -> Message:
@@ -1841,6 +1892,31 @@ def users(count: int) -> list[Message]:
     return [user(n) for n in range(count)]
 
 
+def name_of(message: Message) -> str:
+    """Return the user that a message is about."""
+    return str(message.payload["username"])
+
+
+def noting(
+    seen: list[str], at: Iterable[str] = (), act: Callable[[], object] = str
+) -> Callable[[Message], object]:
+    """Return work that notes each user, and acts once at each of some."""
+    left = set(at)
+
+    def work(message: Message) -> None:
+        seen.append(name := name_of(message))
+        if name in left:
+            left.remove(name)
+            act()
+
+    return work
+
+
+def publish(producer: Producer, queue: str, messages: Iterable[Message]) -> None:
+    """Publish messages to a queue, and wait until all are confirmed."""
+    producer.wait(*[producer.send(*addressed(one, "", queue)) for one in messages])
+
+
 def taken(channel: Any, queue: str, auto_ack: bool = True) -> Iterator[Any]:
     """Yield (method, properties, body) until a queue is empty."""
     return iter(partial(channel.basic_get, queue, auto_ack), (None, None, None))
@@ -1852,9 +1928,20 @@ def emptied(rabbit: RabbitMQConnection, queue: str) -> list[tuple[Any, bytes]]:
         return [(about, body) for _, about, body in taken(channel, queue)]
 
 
-def publish(producer: Producer, queue: str, messages: Iterable[Message]) -> None:
-    """Publish messages to a queue, and wait until all are confirmed."""
-    producer.wait(*[producer.send(*addressed(one, "", queue)) for one in messages])
+def raises(kind: type[Exception], work: Callable[[], object]) -> bool:
+    """Tell whether a call raises an exception of a kind."""
+    try:
+        work()
+    except kind:
+        return True
+    return False
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 # %% 1. Messages: nothing that arrives stops a consumer
@@ -1875,21 +1962,20 @@ BROKEN = {
 @demo
 def messages(env: Env) -> None:
     """Messages: a bad body costs itself, not the consumer"""
-    queue, good = env.queue("messages"), users(3)
+    good, naive = users(3), list[str]()
     bodies = [*BROKEN.values(), *(one.to_json().encode() for one in good)]
-    with Producer(env.rabbit) as producer, Ledger() as ledger:
+    with env.stage("messages") as (queue, producer, ledger):
         about = pika.BasicProperties(delivery_mode=PERSISTENT)
         producer.wait(*(producer.send("", queue, body, about) for body in bodies))
-        naive = read_naively(env, queue, deliveries=20)
-        with running(UserDataConsumer(env.rabbit, queue, producer, ledger)) as consumer:
-            env.until(lambda: consumer.counts["acked"] == len(bodies))
+        consume_inline(env.rabbit, queue, noting(naive), count=10)
+        env.consume(UserDataConsumer(env.rabbit, queue, producer, ledger), len(bodies))
         ours = len(ledger.effects(queue))
-    dead = emptied(env.rabbit, queue + ".dead")
+        dead = emptied(env.rabbit, queue + ".dead")
     why = {body: about.headers["x-error"] for about, body in dead}
     table(("body", "why it is dead"), *((k, why.get(v)) for k, v in BROKEN.items()))
-    show("good ones read, naive and ours", (naive, ours))
+    show("good ones read, naive and ours", (len(naive), ours))
     dead_well = all(why.get(body, "")[:10] == "BadMessage" for body in BROKEN.values())
-    done = dead_well and (naive, ours) == (0, 3)
+    done = dead_well and (len(naive), ours) == (0, 3)
     check("each bad body is dead with its reason, each good one done", done)
     back = [Message.from_json(one.to_json()) for one in good]
     check("a good one comes back equal from JSON", back == good)
@@ -1897,67 +1983,19 @@ def messages(env: Env) -> None:
     check("what JSON would change is refused", raises(BadMessage, pair.to_json))
 
 
-@contextmanager
-def doomed(rabbit: RabbitMQConnection) -> Iterator[Any]:
-    """Yield a channel whose connection will not live to be closed."""
-    connection = rabbit.connect()
-    try:
-        yield connection.channel()
-    finally:
-        with suppress(Exception):
-            connection.close()
-
-
-def raises(kind: type[Exception], work: Callable[[], object]) -> bool:
-    """Tell whether a call raises an exception of a kind."""
-    try:
-        work()
-    except kind:
-        return True
-    return False
-
-
-def read_naively(env: Env, queue: str, deliveries: int) -> int:
-    """Read as tutorials do, putting back what fails; return how many succeed."""
-    done = 0
-    with env.rabbit.channel() as channel:
-        for _ in range(deliveries):
-            env.until(lambda: env.rabbit.ready(queue))
-            method, _, body = channel.basic_get(queue)
-            try:
-                done += bool(json.loads(body)["payload"]["username"])
-                channel.basic_ack(method.delivery_tag)
-            except Exception:
-                # Trap: on a queue without a delivery limit it comes back for ever.
-                channel.basic_nack(method.delivery_tag, requeue=True)
-    return done
-
-
 # %% 2. Routing: who gets what, and what happens to the rest
 
 
-def brute_force(pattern: str, key: str) -> bool:
-    """Match by trying every number of words for every # (the oracle)."""
-    words, parts = key.split(".") if key else [], pattern.split(".")
-    sizes = [range(len(words) + 1) if part == "#" else [1] for part in parts]
-    for size in itertools.product(*sizes):
-        tried = [p for part, n in zip(parts, size, strict=True) for p in [part] * n]
-        pairs = zip(tried, words, strict=False)
-        if len(tried) == len(words) and all(p in ("#", "*", w) for p, w in pairs):
-            return True
-    return False
+def brute_force(pattern: str, key: str, some: str = "*") -> bool:
+    """Match by trying numbers of words for a #: "*" means 0 or more, "+" 1 or more."""
+    rules = {"*": r"\.\w+", "#": rf"(\.\w+){some}"}
+    rule = "".join(rules.get(part, rf"\.{part}") for part in pattern.split("."))
+    return re.fullmatch(rule, f".{key}" * bool(key)) is not None
 
 
-def guess(pattern: str, key: str) -> bool:
-    """Match as one might think: # is one or more words."""
-    text = re.escape(pattern).replace(r"\*", r"[^.]+").replace(r"\#", ".+")
-    return re.fullmatch(text, key) is not None
-
-
-def truth_table(
-    env: Env, exchange: str, patterns: list[str], keys: list[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield the pairs (pattern, key) that the broker's topic exchange lets through."""
+def truth_table(env: Env, patterns: list[str], keys: list[str]) -> set[tuple[str, str]]:
+    """Return the pairs (pattern, key) that the broker's topic exchange lets through."""
+    exchange, through = env.rabbit.name("notifications"), set()
     with env.rabbit.channel() as channel:
         channel.confirm_delivery()
         queues = {}
@@ -1967,8 +2005,8 @@ def truth_table(
         for key in keys:
             channel.basic_publish(exchange, key, b"")
         for pattern, queue in queues.items():
-            for method, _, _ in taken(channel, queue):
-                yield pattern, method.routing_key
+            through |= {(pattern, m.routing_key) for m, *_ in taken(channel, queue)}
+    return through
 
 
 @demo
@@ -1977,12 +2015,11 @@ def routing(env: Env) -> None:
     sizes = range(1, 4)
     patterns = [".".join(p) for n in sizes for p in itertools.product("a*#", repeat=n)]
     keys = [".".join(k) for n in range(4) for k in itertools.product("ab", repeat=n)]
-    exchange = env.rabbit.name("notifications")
-    through = set(truth_table(env, exchange, patterns, keys))
+    through = truth_table(env, patterns, keys)
     pairs = list(itertools.product(patterns, keys))
     wrong = [
-        sum(match(*pair) != (pair in through) for pair in pairs)
-        for match in (guess, brute_force)
+        sum(brute_force(*pair, some) != (pair in through) for pair in pairs)
+        for some in "+*"
     ]
     show("pairs of pattern and key", len(pairs))
     show("broker differs, if # is 1+, 0+", wrong)
@@ -1990,7 +2027,7 @@ def routing(env: Env) -> None:
     with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         channel.confirm_delivery()
         # Trap: a broker confirms what it drops; only the mandatory flag tells.
-        channel.basic_publish(exchange, "notification.fax", b"")
+        channel.basic_publish(env.rabbit.name("notifications"), "notification.fax", b"")
         show("to nobody, confirmed", "no error, and no message")
         fax = partial(producer.publish_notification, "+380", "hello", "text", "fax")
         check("mandatory: what no queue takes is an error", raises(Unroutable, fax))
@@ -2008,8 +2045,8 @@ def routing(env: Env) -> None:
 @demo
 def publishing(env: Env) -> None:
     """Publishing: without a confirm, no error means nothing"""
-    queue, arrived = env.queue("publishing"), {}
-    with env.wire() as (wire, far):
+    arrived = {}
+    with env.stage("publishing") as (queue, _, _), env.wire() as (wire, far):
         with doomed(far) as channel:
             wire.freeze()
             # Trap: no error says that the kernel has the bytes, and nothing else.
@@ -2017,13 +2054,12 @@ def publishing(env: Env) -> None:
                 channel.basic_publish("", queue, message.to_json().encode())
             wire.cut()
         arrived["no confirms"] = (len(emptied(env.rabbit, queue)),) * 2
-        for lost, way in (("publishes", "up"), ("confirms", "down")):
-            with Producer(far, deadline=3) as producer:
+        for lost, way, there in (("publishes", "up", 1), ("confirms", "down", 201)):
+            with Producer(far) as producer:
                 publish(producer, queue, users(1))
                 wire.freeze(way)
                 lot = [addressed(one, "", queue) for one in users(200)]
                 batch = [producer.send(*one) for one in lot]
-                there = 201 if way == "down" else 1
                 env.until(lambda: env.rabbit.ready(queue) == there)  # noqa: B023
                 env.until(lambda: len(producer.sent) == 200)
                 wire.cut()
@@ -2036,6 +2072,28 @@ def publishing(env: Env) -> None:
     check("a lost confirm duplicates, with the same ids", down == (400, 200))
 
 
+@demo
+def windows(env: Env) -> None:
+    """Publishing: a confirm costs a round trip, a window of them hardly more"""
+    lot = users(10)
+    with (
+        env.stage("windows") as (queue, _, _),
+        env.wire() as (wire, far),
+        Producer(far) as producer,
+    ):
+        publish(producer, queue, users(1))
+        wire.delay = 0.005  # seconds, each way
+
+        def one_by_one() -> None:
+            for one in lot:
+                publish(producer, queue, [one])
+
+        each = seconds(one_by_one)
+        window = seconds(lambda: publish(producer, queue, lot))
+        aside(f"10 messages, 10 ms away: each {each:.2f} s, a window {window:.2f} s")
+        check("a window is over 3 x as fast as one by one", each > 3 * window)
+
+
 def publish_naively(rabbit: RabbitMQConnection, queue: str) -> None:
     """Publish with confirms, a message at a time, until the connection is lost."""
     with suppress(exceptions.AMQPError), doomed(rabbit) as channel:
@@ -2045,28 +2103,15 @@ def publish_naively(rabbit: RabbitMQConnection, queue: str) -> None:
 
 
 @demo
-def windows(env: Env) -> None:
-    """Publishing: a confirm costs a round trip, a window of them hardly more"""
-    queue = env.queue("windows")
-    with env.wire() as (wire, far), Producer(far) as producer:
-        publish(producer, queue, users(1))
-        wire.delay, start = 0.005, time.perf_counter()
-        for message in users(20):
-            publish(producer, queue, [message])
-        each = time.perf_counter() - start
-        publish(producer, queue, users(20))
-        window = time.perf_counter() - start - each
-        aside(f"20 messages, 10 ms away: each {each:.2f} s, a window {window:.2f} s")
-        check("a window is over 3 x as fast as one by one", each > 3 * window)
-
-
-@demo
 def deadlines(env: Env) -> None:
     """Publishing: a deadline ends the wait for a broker that takes nothing"""
-    queue, reason, (message,) = env.queue("deadlines"), "", users(1)
-    with env.wire() as (wire, far), Producer(far) as ours:
-        naive = threading.Thread(target=publish_naively, args=(far, queue), daemon=True)
-        naive.start()
+    reason, (message,) = "", users(1)
+    with (
+        env.stage("deadlines") as (queue, _, _),
+        env.wire() as (wire, far),
+        Producer(far) as ours,
+    ):
+        naive = background(partial(publish_naively, far, queue))
         publish(ours, queue, users(1))
         env.until(lambda: env.rabbit.ready(queue) > 1)
         wire.block("low on memory")
@@ -2076,12 +2121,12 @@ def deadlines(env: Env) -> None:
             publish(ours, queue, [message])
         except PublishFailed as error:
             reason = str(error)
-        show("blocked: pika", "waits on" if naive.is_alive() else "gave up")
+        show("blocked: pika", "gave up" if naive.done() else "waits on")
         show("blocked: ours", reason)
-        saw = naive.is_alive() and "low on memory" in reason
+        saw = not naive.done() and "low on memory" in reason
         check("the deadline ends the wait and says why", saw)
         wire.cut()
-        naive.join(DEADLINE)
+        naive.result(DEADLINE)
         ours.deadline = DEADLINE
         publish(ours, queue, [message])
         ids = [about.message_id for about, _ in emptied(env.rabbit, queue)]
@@ -2091,124 +2136,92 @@ def deadlines(env: Env) -> None:
 # %% 4. Consuming: the thread that talks to the broker does nothing else
 
 
-def beat(connection: Any, gaps: list[float], last: float = 0.0) -> None:
-    """Note, over and over, how long the connection has not been looked after."""
-    now = time.monotonic()
-    gaps.append(now - (last or now))
-    connection.call_later(0.01, partial(beat, connection, gaps, now))
+def beat(connection: Any, beats: list[float]) -> None:
+    """Note, every 10 ms, that the connection is looked after."""
+    beats.append(time.monotonic())
+    connection.call_later(0.01, partial(beat, connection, beats))
 
 
 @demo
 def consuming(env: Env) -> None:
     """Consuming: work keeps no heartbeat waiting, prefetch no round trip"""
-    queue, took = env.queue("consuming"), {}
-    inline: list[float] = []
-    pooled: list[float] = []
-    with Producer(env.rabbit) as producer, env.wire() as (wire, far):
+    beats, served, took = list[float](), list[bool](), {}
+
+    def slow(_: object) -> None:
+        before = len(beats)
+        time.sleep(0.15)
+        served.append(len(beats) > before)
+
+    with env.stage("consuming") as (queue, producer, _), env.wire() as (wire, far):
         publish(producer, queue, users(1))
         with env.rabbit.channel() as channel:
-            beat(channel.connection, inline)
+            beat(channel.connection, beats)
             channel.connection.process_data_events(0.05)
-            method, _, _ = channel.basic_get(queue)
+            method, _, body = channel.basic_get(queue)
             # Trap: this thread answers the heartbeats, so it must not do the work.
-            time.sleep(0.3)
-            channel.connection.process_data_events(0.05)
+            slow(body)
             channel.basic_ack(method.delivery_tag)
-        slow = FunctionConsumer(lambda _: time.sleep(0.3), env.rabbit, queue, producer)
-        with running(slow):
-            slow.on_io(lambda: beat(slow.connection, pooled))
+        ours = FunctionConsumer(slow, env.rabbit, queue, producer)
+        with running(ours):
+            ours.on_io(lambda: beat(ours.connection, beats))
             publish(producer, queue, users(1))
-            env.until(lambda: slow.counts["acked"])
-        silent = [max(gaps) > 0.25 for gaps in (inline, pooled)]
-        show("silent meanwhile, inline and ours", silent)
-        check("on a pool, heartbeats are answered meanwhile", silent == [True, False])
+            env.until(lambda: ours.counts["acked"])
+        show("looked after meanwhile, inline, ours", served)
+        check("on a pool, heartbeats are answered meanwhile", served == [False, True])
         for prefetch in (1, 300):
             fast = FunctionConsumer(str, far, queue, producer, prefetch=prefetch)
             with running(fast):
-                wire.delay, start = 0.005, time.perf_counter()
-                publish(producer, queue, users(30))
-                env.until(lambda: fast.counts["acked"] == 30)  # noqa: B023
-                took[prefetch] = time.perf_counter() - start
+                wire.delay = 0.005
+                publish(producer, queue, users(15))
+                done = partial(env.until, lambda: fast.counts["acked"] == 15)  # noqa: B023
+                took[prefetch] = seconds(done)
                 wire.delay = 0
-        aside(f"30 messages: prefetch 1 {took[1]:.2f} s, 300 {took[300]:.2f} s")
+        aside(f"15 messages: prefetch 1 {took[1]:.2f} s, 300 {took[300]:.2f} s")
         check("prefetch 1 waits for each round trip", took[1] > 3 * took[300])
 
 
 @demo
 def threads(env: Env) -> None:
     """Consuming: a channel belongs to one thread, our producer to all"""
-    queue = env.queue("threads")
     start = threading.Barrier(8)
 
     def rush(send: Callable[[Message], object]) -> int:
         def run() -> None:
             start.wait(DEADLINE)
-            with suppress(Exception):  # whatever pika stumbles over
-                for message in users(200):
-                    send(message)
+            for message in users(50):
+                send(message)
 
-        crew = [threading.Thread(target=run, daemon=True) for _ in range(8)]
         usual = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)  # seconds; so that the threads do meet
-        for thread in crew:
-            thread.start()
-        for thread in crew:
-            thread.join(DEADLINE)
+        crew = [background(run) for _ in range(8)]
+        for one in crew:
+            with suppress(Exception):  # whatever pika stumbles over
+                one.result(DEADLINE)
         sys.setswitchinterval(usual)
         return len(emptied(env.rabbit, queue))
 
-    with doomed(env.rabbit) as channel:
-        shared = rush(lambda message: channel.basic_publish("", queue, b"0" * 300))
-    with Producer(env.rabbit) as producer:
+    with env.stage("threads") as (queue, producer, _):
+        with doomed(env.rabbit) as channel:
+            shared = rush(lambda message: channel.basic_publish("", queue, b"0" * 300))
         ours = rush(lambda message: publish(producer, queue, [message]))
-    show("one channel, 8 threads x 200", "fewer than 1600" if shared < 1600 else shared)
+    show("one channel, 8 threads x 50", "fewer than 400" if shared < 400 else shared)
     show("our producer", ours)
-    check("only the producer delivers all 1600", shared < 1600 and ours == 1600)
-
-
-def consume_inline(
-    rabbit: RabbitMQConnection, queue: str, work: Callable[[Message], object]
-) -> None:
-    """Consume as tutorials do, until the connection or the queue goes."""
-
-    def callback(channel: Any, method: Any, _: Any, body: bytes) -> None:
-        work(Message.from_json(body))
-        channel.basic_ack(method.delivery_tag)
-
-    with doomed(rabbit) as channel:
-        channel.basic_qos(prefetch_count=1)
-        channel.basic_consume(queue, callback)
-        channel.start_consuming()
-
-
-def at_each(names: set[str], act: Callable[[], object], seen: list[str]) -> Any:
-    """Return work that notes each user, and acts once at each of some."""
-    left = set(names)
-
-    def work(message: Message) -> str:
-        seen.append(name := str(message.payload["username"]))
-        if name in left:
-            left.remove(name)
-            act()
-        return name
-
-    return work
+    check("only the producer delivers all 400", shared < 400 and ours == 400)
 
 
 @demo
 def surviving(env: Env) -> None:
     """Surviving: five lost connections and a deleted queue"""
-    queue, five = env.queue("surviving"), {f"user{n}" for n in (3, 6, 9, 12, 15)}
-    naive: list[str] = []
-    with Producer(env.rabbit) as producer, env.wire() as (wire, far):
+    five = {f"user{n}" for n in (3, 6, 9, 12, 15)}
+    naive, done = list[str](), list[str]()
+    with env.stage("surviving") as (queue, producer, _), env.wire() as (wire, far):
         publish(producer, queue, users(20))
-        work = at_each(five, wire.cut, naive)
+        work = noting(naive, five, wire.cut)
         raises(exceptions.AMQPError, partial(consume_inline, far, queue, work))
         env.until(lambda: env.rabbit.ready(queue) == 17)
         emptied(env.rabbit, queue)
         publish(producer, queue, users(20))
-        done: list[str] = []
-        work = at_each(five, wire.cut, done)
+        work = noting(done, five, wire.cut)
         ours = FunctionConsumer(work, far, queue, producer, prefetch=1)
         with running(ours):
             env.until(lambda: len({*done}) == 20, limit=10)
@@ -2222,19 +2235,18 @@ def surviving(env: Env) -> None:
             with suppress(TimeoutError):
                 env.until(lambda: ours.counts["reconnects"] > back, limit=6)
                 env.until(ours.ready.is_set, limit=6)
-            alive = ours.ready.is_set() and not raises(
-                PublishFailed, partial(publish, producer, queue, users(1))
-            )
+            again = partial(publish, producer, queue, users(1))
+            alive = ours.ready.is_set() and not raises(PublishFailed, again)
             check("a cancelled consumer declares its queue again", alive)
 
 
 @demo
 def stopping(env: Env) -> None:
     """Surviving: a stop in the middle finishes what has begun"""
-    queue, begun = env.queue("stopping"), {}
-    for name, drain in (("at once", 0.0), ("after draining", DEADLINE)):
+    twice = []
+    for drain in (0.0, DEADLINE):
         done: list[str] = []
-        with Producer(env.rabbit) as producer:
+        with env.stage("stopping") as (queue, producer, _):
             publish(producer, queue, users(20))
             first = FunctionConsumer(str, env.rabbit, queue, producer, drain=drain)
 
@@ -2242,33 +2254,45 @@ def stopping(env: Env) -> None:
                 first.stop()  # noqa: B023 (called within its round)
                 time.sleep(0.1)  # the rest of the work
 
-            first.work = at_each({"user8"}, halt, done)
+            first.work = noting(done, {"user8"}, halt)
             first.start_consuming()
-            begun[name] = len(done) < 20
-            work = at_each(set(), halt, done)
+            if len(done) == 20:
+                raise AssertionError("it was not stopped in the middle")
+            work = noting(done)
             with running(FunctionConsumer(work, env.rabbit, queue, producer)):
                 env.until(lambda: len({*done}) == 20)  # noqa: B023
                 env.until(lambda: not env.rabbit.ready(queue))
-        show(f"stopped {name}", f"{len(done) - 20} of 20 done twice")
-        begun[name] &= len(done) == 20
-    check("drained, nothing is done twice", list(begun.values()) == [False, True])
+        twice.append(len(done) - 20)
+    show("done twice, stopped at once", f"{twice[0]} of 20")
+    show("done twice, after draining", f"{twice[1]} of 20")
+    check("drained, nothing is done twice", twice[0] > 0 and twice[1] == 0)
 
 
 # %% 5. Retrying: exponential backoff in the broker, not in a sleeping worker
+WAITS = (8, 1, 2, 4)  # in base delays, the longest first
 
 
-def arrivals(env: Env, queue: str, start: float) -> list[float]:
-    """Return when four messages come to a queue, in multiples of the base delay."""
-    came: list[float] = []
-    with env.rabbit.channel() as channel:
+def arrivals(
+    env: Env, channel: Any, queue: str, send: Callable[[int], Pending]
+) -> list[float]:
+    """Send one message for each wait; return when they come, in base delays."""
+    start, came = env.clock(), list[float]()
+    for wait in WAITS:
+        send(int(log2(wait)))
 
-        def poll() -> bool:
-            at = (env.clock() - start) / env.rabbit.base
-            came.extend(at for _ in taken(channel, queue))
-            return len(came) >= 4
+    def poll() -> bool:
+        now = (env.clock() - start) / env.rabbit.base
+        came.extend(now for _ in taken(channel, queue))
+        return len(came) >= len(WAITS)
 
-        env.until(poll)
+    env.until(poll)
     return came
+
+
+def lateness(env: Env, came: Iterable[float]) -> float:
+    """Return by how many seconds the latest of the four arrivals is late."""
+    pairs = zip(came, sorted(WAITS), strict=True)
+    return max(abs(at - due) for at, due in pairs) * env.rabbit.base
 
 
 def doubling(waits: Iterable[float]) -> list[int]:
@@ -2279,53 +2303,53 @@ def doubling(waits: Iterable[float]) -> list[int]:
 @demo
 def waiting(env: Env) -> None:
     """Retrying: one wait queue per delay, or all wait for the longest"""
-    queue, one_queue = env.queue("waiting"), env.rabbit.name("waiting.all")
-    order = (3, 0, 1, 2)  # the longest first
-    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
+    with env.stage("waiting") as (queue, producer, _), env.rabbit.channel() as channel:
         back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
-        channel.queue_declare(one_queue, durable=True, arguments=back)
-        start = env.clock()
-        for attempt in order:
+        shared = channel.queue_declare("", exclusive=True, arguments=back).method.queue
+
+        def in_one(attempt: int) -> Pending:
             # Trap: only the head of a queue expires; the short waits are behind it.
             expires = str(env.rabbit.delay_ms(attempt))
-            producer.publish(
-                "", one_queue, b"", pika.BasicProperties(expiration=expires)
-            )
-        naive = arrivals(env, queue, start)
-        channel.queue_delete(one_queue)
-        start = env.clock()
-        for attempt in order:
+            about = pika.BasicProperties(expiration=expires)
+            return producer.send("", shared, b"", about)
+
+        def in_its_own(attempt: int) -> Pending:
             wait = env.rabbit.wait_queue(attempt)
-            producer.publish(wait, queue, b"", pika.BasicProperties())
-        ours = arrivals(env, queue, start)
+            return producer.send(wait, queue, b"", pika.BasicProperties())
+
+        # The best of three: what a busy machine delays, one try shows on time.
+        naive, ours = (
+            min(
+                (arrivals(env, channel, queue, send) for _ in range(3)),
+                key=partial(lateness, env),
+            )
+            for send in (in_one, in_its_own)
+        )
     table(
         ("waits of 8, 1, 2, 4 x base", "came after"),
         ("in one queue", doubling(naive)),
         ("in one queue per delay", doubling(ours)),
     )
-    pairs = zip(ours, (1, 2, 4, 8), strict=True)
-    late = max(abs(at - due) for at, due in pairs) * env.rabbit.base
+    late = lateness(env, ours)
     aside(f"with a queue per delay, late by at most {1000 * late:.0f} ms")
-    right = min(naive) > 7 and doubling(ours) == [1, 2, 4, 8]
-    check("a queue per delay is on time, one queue waits for its head", right)
+    right = late <= 0.1 < lateness(env, naive)
+    check("a queue per delay is within 100 ms, one queue waits for its head", right)
 
 
 @demo
 def retrying(env: Env) -> None:
     """Retrying: five more attempts, then the dead letters, with the reason"""
-    queue = env.queue("retrying")
     tried: dict[str, list[float]] = {f"user{n}": [] for n in range(4)}
 
     def work(message: Message) -> str:
-        name = str(message.payload["username"])
-        tried[name].append(env.clock())
+        tried[name := name_of(message)].append(env.clock())
         if name == "user3":
             raise PermanentError("no such account")
         if name == "user1" or (name == "user2" and message.retry_count < 2):
             raise ConnectionError("no answer")
         return name
 
-    with Producer(env.rabbit) as producer, Ledger() as ledger:
+    with env.stage("retrying") as (queue, producer, ledger):
         publish(producer, queue, users(4))
         with running(FunctionConsumer(work, env.rabbit, queue, producer, ledger)):
             env.until(lambda: env.rabbit.ready(queue + ".dead") == 2)
@@ -2362,29 +2386,30 @@ class Freezing(Producer):
 @demo
 def crashing(env: Env) -> None:
     """Retrying: the copy is confirmed before the original is acknowledged"""
-    queue = env.queue("crashing")
-    places = (queue, env.rabbit.wait_queue(0))
+    wait = env.rabbit.wait_queue(0)
 
     def fail(_: Message) -> None:
         raise ConnectionError("no answer")
 
-    with Freezing(env.rabbit) as producer, env.wire() as (wire, far):
-        with Producer(env.rabbit) as other:
-            publish(other, queue, users(1))
-            with env.rabbit.channel() as channel:
-                channel.basic_ack(channel.basic_get(queue)[0].delivery_tag)
-                # And here it crashes: the copy is never published.
-            naive = env.rabbit.ready(*places)
-            publish(other, queue, users(1))
-        producer.wire = wire
+    with (
+        env.stage("crashing") as (queue, other, _),
+        Freezing(env.rabbit) as producer,
+        env.wire() as (producer.wire, far),
+    ):
+        publish(other, queue, users(1))
+        with env.rabbit.channel() as channel:
+            channel.basic_ack(channel.basic_get(queue)[0].delivery_tag)
+            # And here it crashes: the copy is never published.
+        naive = env.rabbit.ready(queue, wait)
+        publish(other, queue, users(1))
         with running(crashed := FunctionConsumer(fail, far, queue, producer)):
             env.until(lambda: crashed.counts["retried"])
             crashed.stop()
-            wire.cut()
-        env.until(lambda: env.rabbit.ready(*places))
-        ours = env.rabbit.ready(*places)
-    for place in places:
-        emptied(env.rabbit, place)
+            producer.wire.cut()
+        with suppress(TimeoutError):
+            env.until(lambda: env.rabbit.ready(queue, wait) == 2, limit=5)
+        ours = env.rabbit.ready(queue, wait)
+        emptied(env.rabbit, wait)
     show("crash after ack, crash after copy", (naive, ours))
     check("the one order loses, ours keeps both", (naive, ours) == (0, 2))
 
@@ -2395,19 +2420,16 @@ def crashing(env: Env) -> None:
 @demo
 def idempotency(env: Env) -> None:
     """Idempotency: delivered three times, done once"""
-    queue = env.queue("idempotency")
-    naive: list[str] = []
-    with Producer(env.rabbit) as producer, Ledger() as ledger:
-        for inbox in (None, ledger):
+    with env.stage("idempotency") as (queue, producer, ledger):
+        naive = FunctionConsumer(name_of, env.rabbit, queue, producer)
+        ours = FunctionConsumer(name_of, env.rabbit, queue, producer, ledger)
+        for consumer in (naive, ours):
             publish(producer, queue, users(20) * 3)
-            work = at_each(set(), str, naive if inbox is None else [])
-            seen = FunctionConsumer(work, env.rabbit, queue, producer, inbox)
-            with running(seen):
-                env.until(lambda: seen.counts["acked"] == 60)  # noqa: B023
-        ours = len(ledger.effects(queue))
-    show("60 deliveries, without an inbox", f"{len(naive)} effects")
-    show("with one", f"{ours} effects")
-    check("the inbox makes it 20, not 60", (len(naive), ours) == (60, 20))
+            env.consume(consumer, 60)
+        effects = (naive.counts["processed"], len(ledger.effects(queue)))
+    show("60 deliveries, without an inbox", f"{effects[0]} effects")
+    show("with one", f"{effects[1]} effects")
+    check("the inbox makes it 20, not 60", effects == (60, 20))
 
 
 class Crash(Exception):
@@ -2434,21 +2456,23 @@ class CrashingLedger(Ledger):
 def outbox(env: Env) -> None:
     """Idempotency: a row and its message, both or none, through 100 crashes"""
     queue, wrong = env.rabbit.name("user_data"), {}
-    account = "INSERT INTO effects VALUES ('accounts', '', ?)"
+    about = ("a@example.org", "2026-01-05")
+
+    def store(line: UserDataPipeline, name: str) -> None:
+        with line.ledger.transaction() as db:
+            db.execute("INSERT INTO effects VALUES ('accounts', '', ?)", (name,))
 
     # Trap: no order of commit and publish is safe, as a crash fits in between.
     def commit_first(line: UserDataPipeline, name: str) -> None:
-        with line.ledger.transaction() as db:
-            db.execute(account, (f"signup {name}",))
-        line.producer.publish_user_data_event(name, "a@example.org", "2026-01-05")
+        store(line, f"signup {name}")
+        line.producer.publish_user_data_event(name, *about)
 
     def publish_first(line: UserDataPipeline, name: str) -> None:
-        line.producer.publish_user_data_event(name, "a@example.org", "2026-01-05")
-        with line.ledger.transaction() as db:
-            db.execute(account, (f"signup {name}",))
+        line.producer.publish_user_data_event(name, *about)
+        store(line, f"signup {name}")
 
     def with_outbox(line: UserDataPipeline, name: str) -> None:
-        line.process_user_signup(name, "a@example.org")
+        line.process_user_signup(name, about[0])
 
     for sign_up in (commit_first, publish_first, with_outbox):
         with Producer(env.rabbit) as producer, CrashingLedger() as ledger:
@@ -2460,7 +2484,7 @@ def outbox(env: Env) -> None:
                 raises(Crash, line.relay)
             stored = {what.split()[1] for what in ledger.effects("accounts")}
         bodies = [body for _, body in emptied(env.rabbit, queue)]
-        told = {Message.from_json(body).payload["username"] for body in bodies}
+        told = {name_of(Message.from_json(body)) for body in bodies}
         wrong[sign_up.__name__] = (crashes, len(stored - told), len(told - stored))
     table(("way", "crashes", "lost", "phantoms"), *((k, *v) for k, v in wrong.items()))
     expected = [(100, 50, 0), (100, 0, 50), (100, 0, 0)]
@@ -2472,34 +2496,32 @@ def outbox(env: Env) -> None:
 # %% 7. Priorities: only what has not been fetched can be overtaken
 
 
-def overtaken(env: Env, queue: str, prefetch: int) -> int:
+def overtaken(env: Env, queue: str, producer: Producer, prefetch: int) -> int:
     """Return how many of ten waiting messages come before an urgent one."""
-    order: list[bytes] = []
+    *low, urgent = users(11)
+    order: list[str] = []
 
-    def work(channel: Any, method: Any, _: Any, body: bytes) -> None:
-        order.append(body)
-        channel.basic_ack(method.delivery_tag)
-
-    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
-        for _ in range(10):
-            producer.publish("", queue, b"low", pika.BasicProperties(priority=0))
-        # Trap: without this line prefetch is unlimited, and priorities do nothing.
-        channel.basic_qos(prefetch_count=prefetch)
-        channel.basic_consume(queue, work)
+    def send_urgent() -> None:
         env.until(lambda: env.rabbit.ready(queue) == 10 - prefetch)
-        producer.publish("", queue, b"HIGH", pika.BasicProperties(priority=5))
-        while len(order) < 11:
-            channel.connection.process_data_events(1)
-    return order.index(b"HIGH")
+        producer.publish(*addressed(urgent, "", queue, priority=5))
+
+    for message in low:
+        producer.publish(*addressed(message, "", queue, priority=0))
+    # Trap: where tutorials set no prefetch it is unlimited, and priorities do nothing.
+    work = noting(order, {"user0"}, send_urgent)
+    consume_inline(env.rabbit, queue, work, count=11, prefetch=prefetch)
+    return order.index("user10")
 
 
 @demo
 def priorities(env: Env) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
-    plain = env.queue("priorities.none")
     classic = env.queue("priorities.classic", priorities=5)
-    runs = (("none", plain, 1), ("0 to 5", classic, 1), ("0 to 5", classic, 10))
-    rows = [(name, n, overtaken(env, queue, n)) for name, queue, n in runs]
+    with env.stage("priorities") as (plain, producer, _):
+        runs = (("none", plain, 1), ("0 to 5", classic, 1), ("0 to 5", classic, 10))
+        rows = [
+            (name, n, overtaken(env, queue, producer, n)) for name, queue, n in runs
+        ]
     table(("priorities", "prefetch", "come before it"), *rows)
     check("it overtakes what is not fetched yet", [n for *_, n in rows] == [10, 1, 10])
 
@@ -2528,16 +2550,15 @@ def account(rabbit: RabbitMQConnection, ledger: Ledger) -> tuple[int, int, int]:
 
 def accounted(env: Env, ledger: Ledger, published: int) -> int:
     """Count until it adds up: what comes back from a wait meanwhile is missed."""
-    found = 0
+    counts: deque[int] = deque(maxlen=1)
 
     def adds_up() -> bool:
-        nonlocal found
-        found = sum(account(env.rabbit, ledger))
-        return found == published
+        counts.append(sum(account(env.rabbit, ledger)))
+        return counts[0] == published
 
     with suppress(TimeoutError):
         env.until(adds_up, limit=5)
-    return found
+    return counts[0]
 
 
 def feed(line: UserDataPipeline) -> int:
@@ -2584,7 +2605,7 @@ def pipeline(env: Env) -> None:
     check("the four bad addresses are dead letters", end == (136, 4, 0))
 
 
-# %% 9. The broker: what it refuses, how it buries, what it is not
+# %% 9. The broker: which rules apply, what it refuses, how it buries
 RULES = (  # from version, what changes; release notes 4.0.1, 4.1.0, 4.3.0
     ("3.10", "quorum queues have no delivery limit unless given one (ours have)"),
     ("4.0", "x-death of a republished message is not read (ours is not sent)"),
@@ -2599,39 +2620,37 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
 
 
+def answer(rabbit: RabbitMQConnection, queue: str, options: Flags) -> tuple[int, str]:
+    """Return the code and the words with which a declaration is answered."""
+    with rabbit.channel() as channel:
+        try:
+            channel.queue_declare(queue, durable=True, **options)
+        except exceptions.ChannelClosedByBroker as refusal:
+            what = re.sub(r".* - | (for queue )?'module8.*", "", refusal.reply_text)
+            return refusal.reply_code, what
+    return 200, "declared again: nothing changes"
+
+
 @demo
 def refusing(env: Env) -> None:
-    """Broker: what it refuses, and what it does not"""
+    """Broker: what it refuses, and what a dead letter tells"""
     for since, rule in RULES:
         if version_of(since) <= version_of(env.version):
             show(f"since {since}", rule)
-    queue, answers = env.rabbit.name("archive"), []
+    archive = env.rabbit.name("archive")
     # Trap: a declaration never changes a queue; other arguments need another name.
-    same = dict(next(item for item in env.rabbit.plan if item[1] == queue)[2])
-    asks: Any = ((queue, same), (queue, {}), (queue + ".no", {"passive": True}))
-    for name, options in asks:
-        with env.rabbit.channel() as channel:
-            try:
-                channel.queue_declare(name, durable=True, **options)
-                answers.append((200, "declared again: nothing changes"))
-            except exceptions.ChannelClosedByBroker as refusal:
-                text = refusal.reply_text.split(" - ")[1].split(" for queue")[0]
-                answers.append((refusal.reply_code, text.split(" 'module8")[0]))
+    same = next(options for _, name, options in env.rabbit.plan if name == archive)
+    asks: Any = ((archive, same), (archive, {}), (archive + ".no", {"passive": True}))
+    answers = [answer(env.rabbit, *ask) for ask in asks]
     table(("code", "answer"), *answers)
     codes = [code for code, _ in answers] == [200, 406, 404]
     check("a different declaration is refused by name", codes and "x-" in answers[1][1])
-
-
-@demo
-def burying(env: Env) -> None:
-    """Broker: a dead letter tells how often it died, where, and of what"""
-    queue = env.queue("burying")
-    with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
+    with env.stage("burying") as (queue, producer, _), env.rabbit.channel() as channel:
         producer.publish(env.rabbit.wait_queue(0), queue, b"", pika.BasicProperties())
         env.until(lambda: env.rabbit.ready(queue))
         channel.basic_reject(channel.basic_get(queue)[0].delivery_tag, requeue=False)
         env.until(lambda: env.rabbit.ready(queue + ".dead"))
-    ((about, _),) = emptied(env.rabbit, queue + ".dead")
+        ((about, _),) = emptied(env.rabbit, queue + ".dead")
     deaths = [(d["reason"], d["count"]) for d in about.headers["x-death"]]
     table(("x-death", "count"), *deaths)
     check("the last death comes first", deaths == [("rejected", 1), ("expired", 1)])
@@ -2703,7 +2722,7 @@ def open_env(args: argparse.Namespace) -> Iterator[Env]:
             parameters, version = parameters_of(DEFAULT_URL), live.version
             parameters.port = live.port
             backend = f"stand-in in this process, nothing in it is durable ({absent})"
-        rabbit = RabbitMQConnection(parameters, prefix, base=1.0 if live else 0.1)
+        rabbit = RabbitMQConnection(parameters, prefix, 1.0 if live else 0.1, EXPIRES)
         stack.callback(rabbit.teardown)
         rabbit.setup_infrastructure()
         yield Env(backend, live is None, rabbit, live, version)
@@ -2721,7 +2740,7 @@ def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             # Only a note: a handler may interrupt whoever holds a lock.
             signal.signal(number, lambda *why: stops.append(why))
-        done = started(consumer)
+        done = background(consumer.start_consuming)
         done.add_done_callback(stops.append)
         print(f"consuming {queue}", flush=True)
         while not stops:

@@ -398,25 +398,17 @@ def test_garbage_does_not_stop_the_stand_in(broker: Any) -> None:
     connection_to(broker).setup_infrastructure()
 
 
-def test_a_forced_disconnect_says_so(broker: Any) -> None:
-    rabbit = connection_to(broker)
-    connection = rabbit.connect()
-    broker.disconnect()
-    with pytest.raises(lesson.exceptions.ConnectionClosedByBroker) as closed:
-        connection.process_data_events(5)
-    assert closed.value.reply_code == 320
-
-
 def test_the_clock_moves_only_when_told(broker: Any) -> None:
     rabbit = connection_to(broker)
     rabbit.setup_infrastructure()
     queue, wait = rabbit.name("user_data"), rabbit.wait_queue(0)
     with lesson.Producer(rabbit) as producer:
         producer.publish(wait, queue, b"", lesson.pika.BasicProperties())
-        broker.advance(0.999)
-        assert (rabbit.ready(wait), rabbit.ready(queue)) == (1, 0)
-        broker.advance(0.001)
-        assert (rabbit.ready(wait), rabbit.ready(queue)) == (0, 1)
+        assert (broker.clock, rabbit.ready(wait), rabbit.ready(queue)) == (0, 1, 0)
+        broker.step()
+        assert (broker.clock, rabbit.ready(wait), rabbit.ready(queue)) == (1, 0, 1)
+        broker.step()  # nothing expires any more
+        assert broker.clock == 1
 
 
 def test_a_wire_freezes_each_way_and_cuts(broker: Any) -> None:
@@ -627,26 +619,25 @@ def ours_on(url: str) -> set[str]:
 def test_a_live_run_is_the_golden_run_and_leaves_nothing(
     rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    prefixes: list[Any] = []
-    connection = lesson.RabbitMQConnection
+    named: set[tuple[str, str]] = set()
+    declare = lesson.RabbitMQConnection.declare
 
-    def spy(parameters: Any, prefix: str, **options: Any) -> Any:
-        made = connection(parameters, prefix, **options)
-        prefixes.append(made)
-        return made
+    def spy(self: Any, channel: Any, plan: Any) -> None:
+        named.update((kind, name) for kind, name, _ in plan)
+        declare(self, channel, plan)
 
     before = ours_on(rabbitmq_url)
-    monkeypatch.setattr(lesson, "RabbitMQConnection", spy)
+    monkeypatch.setattr(lesson.RabbitMQConnection, "declare", spy)
     assert lesson.main(["--require-live", "--url", rabbitmq_url]) == 0
     printed = capsys.readouterr().out
     golden = (Path(__file__).parent / "golden" / f"{SCRIPT.stem}.txt").read_text()
     claims = re.compile(r"^  \[ok\] .*$", re.MULTILINE)
     assert claims.findall(printed) == claims.findall(golden)
     assert "0 skipped, 0 failed" in printed
-    (rabbit,) = prefixes
+    rabbit = lesson.RabbitMQConnection(lesson.parameters_of(rabbitmq_url))
     with rabbit.connect() as one:
-        left = [item for item in rabbit.plan if rabbit.look(one, item)]
-    assert left == []
+        assert not [item for item in sorted(named) if rabbit.look(one, item)]
+    assert len(named) > 40
     assert ours_on(rabbitmq_url) == before
 
 

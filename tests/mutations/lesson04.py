@@ -48,9 +48,9 @@ MUTATIONS = (
     Mutation(
         "publishing",
         "a lost confirm duplicates, with the same ids",
-        "            self._tag += 1\n",
-        "            self._tag += 1\n"
-        "            one.properties.message_id = uuid.uuid4().hex\n",
+        "                self._tag += 1\n",
+        "                self._tag += 1\n"
+        "                one.properties.message_id = uuid.uuid4().hex\n",
     ),
     Mutation(
         "windows",
@@ -85,7 +85,7 @@ MUTATIONS = (
     ),
     Mutation(
         "threads",
-        "only the producer delivers all 1600",
+        "only the producer delivers all 400",
         "ours = rush(lambda message: publish(producer, queue, [message]))",
         'ours = rush(lambda message: channel.basic_publish("", queue, b"0"))',
     ),
@@ -109,7 +109,7 @@ MUTATIONS = (
     ),
     Mutation(
         "waiting",
-        "a queue per delay is on time, one queue waits for its head",
+        "a queue per delay is within 100 ms, one queue waits for its head",
         "wait = env.rabbit.wait_queue(attempt)",
         "wait = env.rabbit.wait_queue(3)",
     ),
