@@ -49,7 +49,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from math import floor, inf, log2
 from pathlib import Path
 from queue import SimpleQueue
@@ -263,6 +263,9 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")  # NaN, Infinity: json takes them
 
 
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 @dataclass(kw_only=True)
 class Message:
     """The envelope. A subclass names the fields that its payload consists of.
@@ -282,10 +285,10 @@ class Message:
         if own := self.payload_fields():
             self.payload = {name: getattr(self, name) for name in own}
         zone = None
-        for item in fields(self):
+        for name, kind in self.kinds().items():
             # type() rather than isinstance: True is an int.
-            if type(getattr(self, item.name)) is not KINDS[str(item.type)]:
-                raise BadMessage(f"{item.name} is no {item.type}")
+            if type(getattr(self, name)) is not kind:
+                raise BadMessage(f"{name} is no {kind.__name__}")
         if not re.fullmatch(r"[!-~]{1,64}", self.id):
             raise BadMessage("id is not 1 to 64 printable characters")
         with suppress(ValueError):
@@ -296,13 +299,19 @@ class Message:
             raise BadMessage("retry_count and max_retries are 0 to 1000")
 
     @classmethod
+    @cache
+    def kinds(cls) -> dict[str, Any]:
+        """Return the fields, each with the type that JSON has for it."""
+        return {item.name: KINDS[str(item.type)] for item in fields(cls)}
+
+    @classmethod
     def payload_fields(cls) -> list[str]:
         """Return the names that a subclass adds to the envelope."""
-        return [item.name for item in fields(cls)][len(fields(Message)) :]
+        return list(cls.kinds())[len(Message.kinds()) :]
 
     def to_json(self) -> str:
         """Return the body; raise BadMessage for what JSON would change silently."""
-        names = [item.name for item in fields(Message)]
+        names = list(Message.kinds())
         body = {"version": VERSION} | {name: getattr(self, name) for name in names}
         try:
             text = json.dumps(body, allow_nan=False)
@@ -320,7 +329,7 @@ class Message:
         if len(body) > MAX_BODY:
             raise BadMessage(f"body is larger than {MAX_BODY} bytes")
         try:
-            data = json.loads(body, parse_constant=_no_constant)
+            data = DECODER.decode(body if isinstance(body, str) else body.decode())
         except (ValueError, RecursionError):
             raise BadMessage("body is no JSON") from None
         if not isinstance(data, dict):

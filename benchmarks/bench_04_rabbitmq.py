@@ -1,8 +1,9 @@
 """Lesson 04 beside raw pika, aio-pika, kombu (py-amqp) and amqpstorm.
 
-Prints Markdown: each table is one run, in which the contestants took turns. Takes the
-RabbitMQ that answers at $RABBITMQ_URL (or on the loopback port), else a private one;
-what it declares there has a prefix of its own and is deleted at the end.
+Prints Markdown: each table is one run, in which the contestants took turns. A ratio is
+the median of the rounds' ratios: what slows a round of a busy machine slows both sides.
+Takes the RabbitMQ that answers at $RABBITMQ_URL (or on the loopback port), else a
+private one; what it declares there has a prefix of its own and is deleted at the end.
 
 Run:  python benchmarks/bench_04_rabbitmq.py
 """
@@ -10,9 +11,12 @@ Run:  python benchmarks/bench_04_rabbitmq.py
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import statistics
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +40,16 @@ lesson: Any = load("04")
 # Half typed: their names are neither exported nor annotated.
 amqpstorm: Any = import_module("amqpstorm")
 kombu: Any = import_module("kombu")
-REPEATS = 5
+REPEATS = 9
 LIMIT = 60.0  # seconds that anything may take
-EACH, MANY = 100, 3000  # publishes: where each waits for its confirm, where not
-READ, READ_SLOWLY = 4000, 500  # messages to consume: prefetch 300, prefetch 1
+EACH, MANY = 200, 5000  # publishes: where each waits for its confirm, where not
+READ, READ_SLOWLY = 5000, 800  # messages to consume: prefetch 300, prefetch 1
 PREFETCH = 300
 
+WINDOW, OURS, PLAIN = "ours, windowed confirms", "ours", "pika, json.loads"
+
 Rate = Callable[[], float]  # measures once, messages per second
+Rates = Mapping[str, list[float]]  # of each contestant, round by round
 
 
 def say(text: str) -> None:
@@ -50,17 +57,19 @@ def say(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
 
-def best(contestants: Mapping[str, Rate]) -> dict[str, float]:
-    """Return each contestant's best rate of interleaved rounds.
-
-    The best, since a neighbour's flush to the same disk spoils some rounds, not all.
-    """
+def rounds(contestants: Mapping[str, Rate]) -> dict[str, list[float]]:
+    """Return each contestant's rates in interleaved rounds; the first warms up."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(REPEATS):
+    for number in range(REPEATS + 1):
         for name, run in contestants.items():
             rates[name].append(run())
-        say(f"round {number + 1} of {REPEATS}")
-    return {name: max(values) for name, values in rates.items()}
+        say(f"round {number} of {REPEATS}")
+    return {name: values[1:] for name, values in rates.items()}
+
+
+def ratio(rates: Rates, ours: str, theirs: str) -> list[float]:
+    """Return the ratio of two contestants in each round, sorted."""
+    return sorted(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
 
 
 def rate(count: int, run: Callable[[], object]) -> float:
@@ -70,17 +79,24 @@ def rate(count: int, run: Callable[[], object]) -> float:
     return count / (time.perf_counter() - start)
 
 
-def bar(what: str, measured: float, least: float, unit: str = " x") -> tuple[str, ...]:
-    """Return a row of the table of bars."""
-    met = "yes" if measured >= least else "**no**"
-    return what, f"≥ {least:g}{unit}", f"{measured:,.1f}{unit}", met
+def bar(what: str, values: list[float], least: float, unit: str = " x") -> list[str]:
+    """Return a row of the table of bars: the median, and between what it varied."""
+    middle = statistics.median(values)
+    spread = f"{min(values):,.2f} to {max(values):,.2f}"
+    met = "yes" if middle >= least else "**no**"
+    return [what, f"≥ {least:g}{unit}", f"{middle:,.2f}{unit}", spread, met]
 
 
-def print_rates(title: str, rates: Mapping[str, float], unit: str = "ours") -> None:
-    """Print rates, and each one's ratio to the first that is named so."""
-    base = next(value for name, value in rates.items() if name.startswith(unit))
+def print_rates(title: str, rates: Rates) -> None:
+    """Print each one's median rate, and its median ratio to the first."""
+    first = next(iter(rates))
     rows = [
-        (name, f"{value:,.0f}", f"{value / base:.2f}") for name, value in rates.items()
+        (
+            name,
+            f"{statistics.median(values):,.0f}",
+            f"{statistics.median(ratio(rates, name, first)):.2f}",
+        )
+        for name, values in rates.items()
     ]
     print(f"\n{title}\n")
     print(measure.markdown(("client and mode", "messages/s", "to ours"), rows))
@@ -197,7 +213,7 @@ def publishers(rabbit: Any, url: str, queue: str, stack: ExitStack) -> dict[str,
     each = zip(names, sync, channels[:3], strict=True)
     none = zip(names, sync, channels[3:], strict=True)
     return {
-        "ours, windowed confirms": partial(publish_ours, ours, queue, MANY),
+        WINDOW: partial(publish_ours, ours, queue, MANY),
         "ours, confirm each": partial(publish_ours, ours, queue, EACH, each=True),
         **{
             f"{name}, confirm each": partial(run, to, queue, EACH)
@@ -216,7 +232,7 @@ def publishers(rabbit: Any, url: str, queue: str, stack: ExitStack) -> dict[str,
     }
 
 
-def publishing(rabbit: Any, url: str, queue: str) -> dict[str, float]:
+def publishing(rabbit: Any, url: str, queue: str) -> Rates:
     """Measure all publishers on one queue, which is emptied before each."""
     with ExitStack() as stack:
         broom = stack.enter_context(rabbit.connect()).channel()
@@ -226,30 +242,33 @@ def publishing(rabbit: Any, url: str, queue: str) -> dict[str, float]:
             return run()
 
         runs = publishers(rabbit, url, queue, stack)
-        return best({name: partial(swept, run) for name, run in runs.items()})
+        return rounds({name: partial(swept, run) for name, run in runs.items()})
 
 
 # Consuming
 
 
 class Stopwatch:
-    """Counts the messages from the first to the last of so many."""
+    """Times the messages from the first to the last of so many; any thread may tick."""
 
     def __init__(self, count: int) -> None:
-        self.count = self.left = count
+        self.count, self.numbers = count, itertools.count(1)
         self.start = self.end = 0.0
+        self.done = threading.Event()
 
     def tick(self) -> bool:
         """Count one; tell whether it was the last."""
-        self.start = self.start or time.perf_counter()
-        self.left -= 1
-        if self.left == 0:
+        number = next(self.numbers)
+        if number == 1:
+            self.start = time.perf_counter()
+        if number == self.count:
             self.end = time.perf_counter()
-        return self.left == 0
+            self.done.set()
+        return number == self.count
 
     def rate(self) -> float:
         """Return messages per second."""
-        return self.count / (self.end - self.start)
+        return (self.count - 1) / (self.end - self.start)
 
 
 def consume_ours(
@@ -262,12 +281,7 @@ def consume_ours(
     durable: bool = False,
 ) -> float:
     """Consume with our Consumer: validated, on a pool, with an inbox if asked to."""
-    start: list[float] = []
-
-    def work(_: Any) -> None:
-        if not start:
-            start.append(time.perf_counter())
-
+    watch = Stopwatch(count)
     with ExitStack() as stack:
         ledger = None
         if durable:
@@ -275,32 +289,35 @@ def consume_ours(
             name = stack.enter_context(folder)
             ledger = stack.enter_context(lesson.Ledger(f"{name}/ledger"))
         consumer = lesson.FunctionConsumer(
-            work, rabbit, queue, producer, ledger, prefetch=prefetch
+            lambda _: watch.tick(), rabbit, queue, producer, ledger, prefetch=prefetch
         )
         with lesson.running(consumer):
-            end = time.monotonic() + LIMIT
-            while consumer.counts["acked"] < count and time.monotonic() < end:
-                time.sleep(0.001)
-            took = time.perf_counter() - start[0]
+            assert watch.done.wait(LIMIT)
     assert consumer.counts["acked"] == count
-    return count / took
+    return watch.rate()
 
 
 def consume_pika(
-    rabbit: Any, queue: str, count: int, read: Callable[[bytes], object] = json.loads
+    rabbit: Any,
+    queue: str,
+    count: int,
+    *,
+    prefetch: int = PREFETCH,
+    read: Callable[[bytes], object] = json.loads,
 ) -> float:
     """Consume with a plain loop of pika's: read, acknowledge."""
     watch = Stopwatch(count)
 
     def callback(channel: Any, method: Any, _: Any, text: bytes) -> None:
         read(text)
+        last = watch.tick()
         channel.basic_ack(method.delivery_tag)
-        if watch.tick():
+        if last:
             channel.stop_consuming()
 
     with rabbit.connect() as connection:
         channel = connection.channel()
-        channel.basic_qos(prefetch_count=PREFETCH)
+        channel.basic_qos(prefetch_count=prefetch)
         channel.basic_consume(queue, callback)
         channel.start_consuming()
     return watch.rate()
@@ -319,7 +336,7 @@ def consume_kombu(url: str, queue: str, count: int) -> float:
         known = kombu.Queue(queue, no_declare=True)
         options = {"on_message": callback, "prefetch_count": PREFETCH}
         with kombu.Consumer(connection, [known], **options):
-            while watch.left:
+            while not watch.done.is_set():
                 connection.drain_events(timeout=LIMIT)
     return watch.rate()
 
@@ -369,8 +386,8 @@ def consume_aio(url: str, queue: str, count: int) -> float:
     return watch.rate()
 
 
-def consuming(rabbit: Any, url: str, queue: str) -> dict[str, float]:
-    """Measure all consumers on one queue, which is filled before each."""
+def consuming(rabbit: Any, url: str, queue: str) -> dict[str, Rates]:
+    """Measure all consumers on one queue, which is filled before each, by prefetch."""
     with lesson.Producer(rabbit, deadline=LIMIT) as producer:
 
         def filled(run: Callable[[int], float], count: int) -> float:
@@ -378,27 +395,33 @@ def consuming(rabbit: Any, url: str, queue: str) -> dict[str, float]:
             return run(count)
 
         ours = partial(consume_ours, rabbit, queue, producer)
-        slow = partial(ours, prefetch=1)
-        durable = partial(ours, durable=True)
-        pika_too = partial(consume_pika, rabbit, queue)
-        validating = partial(pika_too, read=lesson.Message.from_json)
-        runs: dict[str, Rate] = {
-            "ours, prefetch 300": partial(filled, ours, READ),
-            "ours, prefetch 1": partial(filled, slow, READ_SLOWLY),
-            "ours, with an inbox on disk": partial(filled, durable, READ_SLOWLY),
-            "pika, json.loads": partial(filled, pika_too, READ),
-            "pika, our validation": partial(filled, validating, READ),
-            "aio-pika": partial(filled, partial(consume_aio, url, queue), READ),
-            "kombu": partial(filled, partial(consume_kombu, url, queue), READ),
-            "amqpstorm": partial(filled, partial(consume_amqpstorm, url, queue), READ),
+        plain = partial(consume_pika, rabbit, queue)
+        many: dict[str, Callable[[int], float]] = {
+            OURS: ours,
+            PLAIN: plain,
+            "pika, our validation": partial(plain, read=lesson.Message.from_json),
+            "aio-pika": partial(consume_aio, url, queue),
+            "kombu": partial(consume_kombu, url, queue),
+            "amqpstorm": partial(consume_amqpstorm, url, queue),
         }
-        return best(runs)
+        single: dict[str, Callable[[int], float]] = {
+            OURS: partial(ours, prefetch=1),
+            PLAIN: partial(plain, prefetch=1),
+            "ours, prefetch 300": ours,
+            "ours, prefetch 300, an inbox on disk": partial(ours, durable=True),
+        }
+        return {
+            "300": rounds({k: partial(filled, run, READ) for k, run in many.items()}),
+            "1": rounds(
+                {k: partial(filled, run, READ_SLOWLY) for k, run in single.items()}
+            ),
+        }
 
 
 # The stand-in
 
 
-def stand_in() -> dict[str, float]:
+def stand_in() -> Rates:
     """Measure confirmed publishing on the broker that runs in this process."""
     with lesson.Broker() as broker:
         parameters = lesson.parameters_of(lesson.DEFAULT_URL)
@@ -408,32 +431,43 @@ def stand_in() -> dict[str, float]:
         rabbit.setup_infrastructure()
         with lesson.Producer(rabbit, deadline=LIMIT) as producer:
             run = partial(publish_ours, producer, queue)
-            return best(
+            return rounds(
                 {
-                    "ours, windowed confirms": partial(run, MANY),
+                    WINDOW: partial(run, MANY),
                     "ours, confirm each": partial(run, EACH, each=True),
                 }
             )
 
 
-def publishing_bars(kind: str, rates: Mapping[str, float]) -> list[tuple[str, ...]]:
+def publishing_bars(kind: str, rates: Rates) -> list[list[str]]:
     """Return what a window has to be worth on one kind of queue."""
-    ours = rates["ours, windowed confirms"]
-    peer = max(value for name, value in rates.items() if name.startswith("aio"))
+    aio = [name for name in rates if name.startswith("aio")]
+    best = max(aio, key=lambda name: statistics.median(rates[name]))
     return [
-        bar(f"{kind}: window to pika, each", ours / rates["pika, confirm each"], 8),
-        bar(f"{kind}: window to ours, each", ours / rates["ours, confirm each"], 8),
-        bar(f"{kind}: window to aio-pika's best mode", ours / peer, 2),
+        bar(f"{kind}: window to {theirs}", ratio(rates, WINDOW, theirs), least)
+        for theirs, least in (
+            ("pika, confirm each", 8),
+            ("ours, confirm each", 8),
+            (best, 2),
+        )
     ]
 
 
-def other_bars(rates: Mapping[str, float], alone: float) -> list[tuple[str, ...]]:
+def other_bars(consumed: Mapping[str, Rates], alone: Rates) -> list[list[str]]:
     """Return what consuming has to reach, and the stand-in's publishing."""
-    ours = rates["ours, prefetch 300"]
+    slow = consumed["1"]
     return [
-        bar("our consumer to a raw pika loop", ours / rates["pika, json.loads"], 0.8),
-        bar("prefetch 300 to 1", ours / rates["ours, prefetch 1"], 2),
-        bar("stand-in: confirmed publishes", alone, 3000, "/s"),
+        *(
+            bar(f"our consumer to a raw pika loop, prefetch {n}", found, 0.8)
+            for n, rates in consumed.items()
+            for found in [ratio(rates, OURS, PLAIN)]
+        ),
+        bar(
+            "our consumer, prefetch 300 to 1",
+            ratio(slow, "ours, prefetch 300", OURS),
+            2,
+        ),
+        bar("stand-in: confirmed publishes", alone[WINDOW], 3000, "/s"),
     ]
 
 
@@ -474,14 +508,17 @@ def main() -> int:
     say("the stand-in")
     alone = stand_in()
     print(f"RabbitMQ {version}, one node; persistent, mandatory messages of ", end="")
-    print(f"{len(body())} bytes; best of {REPEATS} interleaved rounds.")
+    print(f"{len(body())} bytes; medians of {REPEATS} interleaved rounds.")
     for kind, rates in published.items():
         print_rates(f"Publishing to a durable {kind} queue:", rates)
-    print_rates("Consuming from the quorum queue, prefetch 300, ack each:", consumed)
+    for prefetch, rates in consumed.items():
+        title = f"Consuming from the quorum queue, prefetch {prefetch}, ack each:"
+        print_rates(title, rates)
     print_rates("The stand-in, in this process:", alone)
     rows = [row for one in published.items() for row in publishing_bars(*one)]
-    rows += other_bars(consumed, alone["ours, windowed confirms"])
-    print(f"\n{measure.markdown(('claim', 'bar', 'measured', 'met'), rows)}")
+    rows += other_bars(consumed, alone)
+    header = ("claim", "bar", "median", "rounds", "met")
+    print(f"\n{measure.markdown(header, rows)}")
     return 0
 
 

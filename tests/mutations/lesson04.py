@@ -12,8 +12,8 @@ MUTATIONS = (
     Mutation(
         "messages",
         "a good one comes back equal from JSON",
-        "names = [item.name for item in fields(Message)]",
-        "names = [item.name for item in fields(Message)][:3]",
+        "names = list(Message.kinds())",
+        "names = list(Message.kinds())[:3]",
     ),
     Mutation(
         "messages",
@@ -185,7 +185,7 @@ MUTATIONS = (
         "logging.debug(how)",
     ),
     Mutation(
-        "burying",
+        "refusing",
         "the last death comes first",
         'headers["x-death"] = [death, *others]',
         'headers["x-death"] = [*others, death]',
