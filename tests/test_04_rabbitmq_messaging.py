@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -338,6 +339,23 @@ def test_redrive_resets_the_counter_and_keeps_id_and_body(env: Any) -> None:
     assert (again.message_id, got, again.headers) == (message.id, body, None)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"priority": 300}, {"headers": {"a": object()}}, {"message_id": "x" * 300}],
+    ids=str,
+)
+def test_what_cannot_be_encoded_fails_alone(env: Any, wrong: dict[str, Any]) -> None:
+    queue = env.queue(f"encoding.{min(wrong)}")
+    with lesson.Producer(env.rabbit) as producer:
+        before = producer.send(*lesson.addressed(lesson.user(1), "", queue))
+        bad = producer.send("", queue, b"", lesson.pika.BasicProperties(**wrong))
+        after = producer.send(*lesson.addressed(lesson.user(2), "", queue))
+        with pytest.raises(lesson.PublishFailed, match=r"^\w+: "):
+            producer.wait(bad)
+        producer.wait(before, after)
+    assert env.rabbit.ready(queue) == 2
+
+
 # The ledger
 
 
@@ -639,6 +657,24 @@ def test_a_live_run_is_the_golden_run_and_leaves_nothing(
         assert not [item for item in sorted(named) if rabbit.look(one, item)]
     assert len(named) > 40
     assert ours_on(rabbitmq_url) == before
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_leaves_behind_expires(rabbitmq_url: str) -> None:
+    where = lesson.parameters_of(rabbitmq_url)
+    rabbit = lesson.RabbitMQConnection(where, f"module8.{uuid.uuid4().hex[:8]}")
+    short = lesson.RabbitMQConnection(where, rabbit.prefix, expires=1.0)
+    short.setup_infrastructure()
+
+    def gone() -> bool:
+        time.sleep(1.5)  # a look may count as use
+        with rabbit.connect() as connection:
+            return not any(rabbit.look(connection, item) for item in rabbit.plan)
+
+    try:
+        wait_for(gone, 30)
+    finally:
+        rabbit.teardown()
 
 
 def test_versions_are_compared_as_numbers() -> None:

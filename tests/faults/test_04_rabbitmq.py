@@ -202,6 +202,16 @@ def publish_unconfirmed(parameters: Any, queue: str, believed: list[int]) -> Non
             believed[0] += 1
 
 
+def publish_transient(parameters: Any, queue: str) -> None:
+    """Publish messages that are confirmed, but not persistent."""
+    with pika.BlockingConnection(parameters) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for _ in range(200):
+            about = pika.BasicProperties(delivery_mode=1)
+            channel.basic_publish("", queue, b"0" * 300, about)
+
+
 def publish_confirmed(parameters: Any, queue: str, outcome: list[str]) -> None:
     """Publish one message with pika's confirm and no deadline; note how it ends."""
     try:
@@ -242,7 +252,10 @@ def test_a_killed_broker_loses_no_confirmed_message(
     node: Server, lesson: Any, rabbit: Any, tmp_path: Path
 ) -> None:
     queue, naive = rabbit.name("user_data"), rabbit.add_queue("naive", priorities=1)
+    transient = rabbit.add_queue("transient", priorities=1)
     rabbit.setup_infrastructure()
+    publish_transient(rabbit.parameters, transient)
+    assert rabbit.ready(transient) == 200
     ledger, believed = tmp_path / "ledger", [0]
     messages = lesson.users(20_000)
     for bad in messages[::100]:
@@ -281,8 +294,10 @@ def test_a_killed_broker_loses_no_confirmed_message(
     assert set(done) == confirmed - dead
     buried = lesson.emptied(rabbit, queue + ".dead")
     assert {about.message_id for about, _ in buried} == dead
-    # The control: the same kill, no confirms, and no error told them apart.
+    # The controls. The same kill, no confirms, and no error told them apart:
     assert rabbit.ready(naive) < believed[0]
+    # And confirmed, on a durable queue, but not persistent: all gone.
+    assert rabbit.ready(transient) == 0
 
 
 def test_what_is_in_hand_or_waits_for_its_retry_outlives_the_broker(
@@ -329,7 +344,7 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
 ) -> None:
     queue, outcome = rabbit.name("user_data"), list[str]()
     message = lesson.users(1)[0]
-    with lesson.Producer(rabbit, deadline=1.0) as producer:
+    with lesson.Producer(rabbit, deadline=LIMIT) as producer:
         published(lesson, producer, queue, 1)
         with thread(publish_confirmed, rabbit.parameters, queue, outcome):
             wait_for(lambda: "confirmed" in outcome, LIMIT)
@@ -337,13 +352,14 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
         connection = pika.BlockingConnection(rabbit.parameters)
         node.freeze()
         try:
-            start = time.monotonic()
+            producer.deadline, start = 1.0, time.monotonic()
             with pytest.raises(lesson.PublishFailed, match="within 1 s"):
                 producer.publish(*lesson.addressed(message, "", queue))
             assert time.monotonic() - start < 30  # pika's own 130 are far away
         finally:
             node.thaw()
         connection.close()
+        producer.deadline = LIMIT
         producer.publish(*lesson.addressed(message, "", queue))
     ids = [about.message_id for about, _ in lesson.emptied(rabbit, queue)]
     assert message.id in ids
@@ -371,18 +387,19 @@ def test_a_memory_alarm_is_reported_and_over_when_it_is_over(
     with lesson.Producer(rabbit, deadline=1.0) as producer:
         node.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
         try:
-            with (
-                thread(publish_confirmed, impatient, queue, outcome),
-                pytest.raises(lesson.PublishFailed, match="low on memory"),
-            ):
-                producer.publish(*lesson.addressed(message, "", queue))
-                producer.publish(*lesson.addressed(message, "", queue))
-            assert producer.blocked
+            with thread(publish_confirmed, impatient, queue, outcome):
+                # The broker blocks a publisher at its first message.
+                with suppress(lesson.PublishFailed):
+                    producer.publish(*lesson.addressed(message, "", queue))
+                wait_for(lambda: producer.blocked, LIMIT)
+                with pytest.raises(lesson.PublishFailed, match="low on memory"):
+                    producer.publish(*lesson.addressed(message, "", queue))
             # The consuming side goes on: that is why it has a connection of its own.
             assert lesson.emptied(rabbit, queue) == []
         finally:
             node.ctl("set_vm_memory_high_watermark", "0.6")
         wait_for(lambda: not producer.blocked, LIMIT)
+        producer.deadline = LIMIT
         producer.publish(*lesson.addressed(message, "", queue))
     assert outcome == ["published", "ConnectionBlockedTimeout"]
     ids = {about.message_id for about, _ in lesson.emptied(rabbit, queue)}
@@ -412,9 +429,9 @@ def test_five_connections_closed_by_the_broker(
                 ids |= published(lesson, producer, queue, 300)
                 wait_for(consumer.ready.is_set, LIMIT)
                 node.ctl("close_all_connections", "a fault test")
-                wait_for(lambda: consumer.counts["reconnects"] == closed, LIMIT)  # noqa: B023
+                wait_for(lambda: consumer.counts["reconnects"] >= closed, LIMIT)  # noqa: B023
             wait_for(lambda: len(effects(ledger)) == 1500, LIMIT)
-            assert consumer.counts["reconnects"] == 5
+            assert consumer.counts["reconnects"] >= 5
     assert set(effects(ledger)) == ids
     assert once(effects(ledger))
     assert outcome == ["ConnectionClosedByBroker"], "the plain loop ended at the first"
@@ -567,7 +584,7 @@ def test_a_worker_whose_password_is_changed_says_so_and_ends(
         with worker(rabbit, there, tmp_path / "ledger") as process:
             node.ctl("change_password", "passing", "s3cret-after")
             node.ctl("close_all_connections", "a fault test")
-            _, complaint = process.communicate(timeout=30)
+            _, complaint = process.communicate(timeout=LIMIT)
         assert process.returncode in (1, 2)
         (line,) = complaint.splitlines()
         assert "refused" in line

@@ -48,8 +48,8 @@ MUTATIONS = (
     Mutation(
         "publishing",
         "a lost confirm duplicates, with the same ids",
-        "                self._tag += 1\n",
-        "                self._tag += 1\n"
+        "                one = self._waiting.popleft()\n",
+        "                one = self._waiting.popleft()\n"
         "                one.properties.message_id = uuid.uuid4().hex\n",
     ),
     Mutation(
