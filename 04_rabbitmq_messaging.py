@@ -445,20 +445,11 @@ def _missing(kind: str, name: str) -> _Refused:
     return _Refused(404, f"NOT_FOUND - no {kind} '{name}' in vhost '/'")
 
 
-def _words(value: object, other: object) -> str:
-    text = value if isinstance(value, str) else str(value).lower()
-    kind = "longstr" if isinstance(value, str) else "signedint"
-    if value is None or other is not None:
-        return "none" if value is None else f"'{text}'"
-    return f"the value '{text}' of type '{kind}'"
-
-
 def _require_same(kind: str, name: str, new: Flags, old: Flags) -> None:
     for arg in sorted(new | old):
-        got, was = new.get(arg), old.get(arg)
-        if got != was:
+        if new.get(arg) != old.get(arg):
             what = f"inequivalent arg '{arg}' for {kind} '{name}' in vhost '/'"
-            how = f"received {_words(got, was)} but current is {_words(was, got)}"
+            how = f"received {new.get(arg)!r} but current is {old.get(arg)!r}"
             raise _Refused(406, f"PRECONDITION_FAILED - {what}: {how}")
 
 
@@ -520,7 +511,7 @@ class Broker(Background):
     def __init__(self) -> None:
         self.queues: dict[str, _Queue] = {}
         self.exchanges: dict[str, tuple[Flags, set[tuple[str, str]]]] = {}
-        self.exchanges[""] = ({"type": "direct"}, set())  # flags, (queue, key) bound
+        self.exchanges[""] = ({"type": "direct"}, set())
         self.clock = 0.0  # seconds; only step() moves it
         self.started, self.count = datetime.now(UTC), itertools.count()
 
@@ -549,11 +540,15 @@ class Broker(Background):
         if not self.call(jump):
             time.sleep(0.001)
 
+    def exchange(self, name: str) -> tuple[Flags, set[tuple[str, str]]]:
+        """Return an exchange's flags, and what is bound to it: (queue, key)."""
+        if name not in self.exchanges:
+            raise _missing("exchange", name)
+        return self.exchanges[name]
+
     def route(self, exchange: str, key: str, props: Any, body: bytes) -> int:
         """Put a copy into each queue that the key reaches; return how many."""
-        if exchange not in self.exchanges:
-            raise _missing("exchange", exchange)
-        flags, bindings = self.exchanges[exchange]
+        flags, bindings = self.exchange(exchange)
         words = key.split(".") if key else []
         reached = {key} & set(self.queues) if exchange == "" else set()
         for queue, pattern in bindings:
@@ -689,9 +684,8 @@ class _Session:
                 family, verb = method.NAME.split(".")
                 fields = getattr(to, f"{family}_{verb}".lower())(method)
                 if fields is not None and not getattr(method, "nowait", False):
-                    self.send(
-                        number, getattr(spec, family).__dict__[verb + "Ok"](*fields)
-                    )
+                    reply = getattr(getattr(spec, family), verb + "Ok")
+                    self.send(number, reply(*fields))
             elif to and number:
                 to.take_content(one)
         except _Refused as refusal:
@@ -784,14 +778,13 @@ class _Channel:
         return ()
 
     def exchange_declare(self, ask: Any) -> Fields:
-        name, known = ask.exchange, self.broker.exchanges.get(ask.exchange)
         flags = {"type": ask.type, "durable": ask.durable}
         flags |= {"auto_delete": ask.auto_delete} | (ask.arguments or {})
-        if ask.passive and not known:
-            raise _missing("exchange", name)
-        if known and not ask.passive:
-            _require_same("exchange", name, flags, known[0])
-        self.broker.exchanges.setdefault(name, (flags, set()))
+        if not ask.passive:
+            self.broker.exchanges.setdefault(ask.exchange, (flags, set()))
+        known, _ = self.broker.exchange(ask.exchange)
+        if not ask.passive:
+            _require_same("exchange", ask.exchange, flags, known)
         return ()
 
     def exchange_delete(self, ask: Any) -> Fields:
@@ -818,9 +811,8 @@ class _Channel:
 
     def queue_bind(self, ask: Any) -> Fields:
         self.find(ask.queue)
-        if ask.exchange not in self.broker.exchanges:
-            raise _missing("exchange", ask.exchange)
-        self.broker.exchanges[ask.exchange][1].add((ask.queue, ask.routing_key))
+        _, bindings = self.broker.exchange(ask.exchange)
+        bindings.add((ask.queue, ask.routing_key))
         return ()
 
     def queue_delete(self, ask: Any) -> Fields:
