@@ -1479,6 +1479,7 @@ class Consumer(ABC):
         self._jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self._settled: deque[Delivery] = deque()
         self._busy, self._flushing = set[int](), False
+        self._lock = threading.Lock()
         self.connection: Any = None
         self._channel: Any = None
 
@@ -1502,7 +1503,7 @@ class Consumer(ABC):
                     self._process(delivery)
                     self._acknowledge(delivery)
             except Exception:  # not even the copy could be confirmed
-                self.counts["unsettled"] += 1
+                self._count("unsettled")
                 logging.exception("left to the broker")
                 self.on_io(partial(self._give_back, delivery))
             finally:
@@ -1520,10 +1521,9 @@ class Consumer(ABC):
             message = Message.from_json(delivery.body)
             message.retry_count = attempts
             age = datetime.now(UTC) - datetime.fromisoformat(message.timestamp)
-            self.ages[len(str(int(age.total_seconds())))] += 1
             what = self.handle(message)
             new = self.ledger is None or self.ledger.once(self.queue, message, what)
-            self.counts["processed" if new else "duplicates"] += 1
+            self._count("processed" if new else "duplicates", age.total_seconds())
         except Exception as error:
             limit = message.max_retries if message else 0
             final = isinstance(error, self.permanent) or attempts >= limit
@@ -1557,9 +1557,15 @@ class Consumer(ABC):
         if not final:
             where = (self.rabbit.wait_queue(attempts), self.queue)
         self.producer.publish(*where, delivery.body, about)
-        self.counts["dead" if final else "retried"] += 1
+        self._count("dead" if final else "retried")
 
     # endregion copy
+
+    def _count(self, what: str, age: float | None = None) -> None:
+        with self._lock:  # several threads count, and += is two steps
+            self.counts[what] += 1
+            if age is not None:
+                self.ages[len(str(int(age)))] += 1
 
     def _acknowledge(self, delivery: Delivery) -> None:
         self._settled.append(delivery)
@@ -1583,7 +1589,7 @@ class Consumer(ABC):
             delivery = self._settled.popleft()
             if delivery.channel.is_open:
                 delivery.channel.basic_ack(delivery.tag)
-                self.counts["acked"] += 1
+                self._count("acked")
 
     # region resilience
     def start_consuming(self) -> None:
