@@ -1352,7 +1352,7 @@ class Producer:
             self._loop.stop()
             return
         if refused(reason):
-            given_up, self._waiting = self._waiting, deque()
+            given_up = [self._waiting.popleft() for _ in range(len(self._waiting))]
             self._done(given_up, PublishFailed(type(reason).__name__))
         self.counts["reconnects"] += 1
         self._attempt += 1
