@@ -154,10 +154,11 @@ MUTATIONS = (
         "an outbox loses none and invents none",
         "        with self.ledger.transaction() as db:\n            db.execute(",
         "        self.ledger.db.executemany(\n"
-        '            "INSERT INTO outbox VALUES (NULL, ?, ?, ?, ?)", rows\n'
+        '            "INSERT INTO outbox VALUES (NULL, ?, ?)",\n'
+        "            [(message.to_json(), cause) for message in messages],\n"
         "        )\n"
         "        self.ledger.db.commit()\n"
-        "        rows = []\n"
+        "        messages = ()\n"
         "        with self.ledger.transaction() as db:\n            db.execute(",
     ),
     Mutation(
