@@ -1105,9 +1105,10 @@ class RabbitMQConnection:
             return getattr(one, f"{item[0]}_declare")(item[1], passive=True).method
 
     def teardown(self) -> None:
-        """Delete everything of ours, with what is in it."""
+        """Delete everything of ours that stands, with what is in it."""
         with self.channel() as channel:
-            for kind, name, _ in self.plan:
+            there = [i for i in self.plan if self.look(channel.connection, i)]
+            for kind, name, _ in there:
                 getattr(channel, f"{kind}_delete")(name)
 
     def ready(self, *queues: str) -> int:
