@@ -2752,10 +2752,12 @@ def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
 def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
     """Publish N user data messages, R a second, all confirmed."""
     with Producer(rabbit) as producer:
-        start, pending = time.monotonic(), []
+        start, pending = time.monotonic(), deque[Pending]()
         for n in track(range(args.publish), "publishing", console=Console(stderr=True)):
             where = (rabbit.name("data_processing"), "user_data")
             pending.append(producer.send(*addressed(user(n), *where)))
+            while pending and pending[0].confirmed.done():
+                producer.wait(pending.popleft())
             if args.rate:
                 time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
         producer.wait(*pending)
