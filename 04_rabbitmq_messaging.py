@@ -2245,7 +2245,9 @@ def stopping(env: Env) -> None:
 
             def halt() -> None:
                 first.stop()  # noqa: B023 (called within its round)
-                time.sleep(0.1)  # the rest of the work
+                gone = lambda: not first.ready.is_set()  # noqa: B023, E731
+                with suppress(TimeoutError):  # drained, the session outlasts the work
+                    env.until(gone, limit=0.1 if drain else DEADLINE)  # noqa: B023
 
             first.work = noting(done, {"user8"}, halt)
             first.start_consuming()
@@ -2664,7 +2666,7 @@ def parameters_of(url: str) -> Any:
         raise BadInput(f"{shown} is no URL like {redact(DEFAULT_URL)}") from None
     except OSError:
         raise BadInput(f"{shown}: a file of ssl_options can't be read") from None
-    parameters.socket_timeout = parameters.stack_timeout = 1.0
+    parameters.socket_timeout = parameters.stack_timeout = 10.0
     parameters.connection_attempts = 1
     parameters.blocked_connection_timeout = 60
     return parameters
@@ -2678,6 +2680,7 @@ def probe(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Return the parameters of a broker that answers, and what it says of itself."""
     url = args.url or setting("RABBITMQ_URL", DEFAULT_URL)
     parameters = parameters_of(url)
+    parameters.socket_timeout = parameters.stack_timeout = 1.0
     shown = redact(url).partition("?")[0]
     try:
         with pika.BlockingConnection(parameters) as connection:

@@ -483,7 +483,6 @@ def broker() -> Iterator[tuple[str, Any]]:
                 sys.exit("no RabbitMQ answers, and there is none to start")
             url = server.url
         parameters = lesson.parameters_of(url)
-        parameters.socket_timeout = parameters.stack_timeout = 10.0
         prefix = f"module8.bench.{uuid.uuid4().hex[:8]}"
         rabbit = lesson.RabbitMQConnection(parameters, prefix)
         stack.callback(rabbit.teardown)

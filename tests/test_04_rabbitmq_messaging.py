@@ -58,7 +58,6 @@ def url_of(broker: Any) -> str:
 
 def connection_to(broker: Any, **options: Any) -> Any:
     parameters = lesson.parameters_of(url_of(broker))
-    parameters.socket_timeout = parameters.stack_timeout = 10
     return lesson.RabbitMQConnection(parameters, **options)
 
 

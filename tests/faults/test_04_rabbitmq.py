@@ -118,7 +118,6 @@ def lesson() -> Any:
 def connection_to(lesson: Any, url: str) -> Any:
     """Return what the script makes of a URL, under a prefix of its own."""
     parameters = lesson.parameters_of(url)
-    parameters.socket_timeout = parameters.stack_timeout = 10.0
     return lesson.RabbitMQConnection(parameters, f"module8.{uuid.uuid4().hex[:8]}")
 
 
