@@ -447,10 +447,6 @@ class _Refused(Exception):
     """A channel error: its code, and RabbitMQ's words for it."""
 
 
-def _missing(kind: str, name: str) -> _Refused:
-    return _Refused(404, f"NOT_FOUND - no {kind} '{name}' in vhost '/'")
-
-
 def _require_same(kind: str, name: str, new: Flags, old: Flags) -> None:
     for arg in sorted(new | old):
         if new.get(arg) != old.get(arg):
@@ -549,7 +545,7 @@ class Broker(Background):
     def exchange(self, name: str) -> tuple[Flags, set[tuple[str, str]]]:
         """Return an exchange's flags, and what is bound to it: (queue, key)."""
         if name not in self.exchanges:
-            raise _missing("exchange", name)
+            raise _Refused(404, f"NOT_FOUND - no exchange '{name}' in vhost '/'")
         return self.exchanges[name]
 
     def route(self, exchange: str, key: str, props: Any, body: bytes) -> int:
@@ -800,7 +796,7 @@ class _Channel:
     def find(self, name: str) -> _Queue:
         """Return a queue that exists."""
         if not (queue := self.broker.queues.get(name)):
-            raise _missing("queue", name)
+            raise _Refused(404, f"NOT_FOUND - no queue '{name}' in vhost '/'")
         return queue
 
     def queue_declare(self, ask: Any) -> Fields:
@@ -2577,12 +2573,10 @@ def pipeline(env: Env) -> None:
         rows = [("published", published, sum(account(rabbit, ledger)))]
         for goal, when in ((published // 3, "a third done"), (published, "all done")):
             with ExitStack() as stack:
-                crew = [
-                    kind(rabbit, rabbit.name(queue), producer, ledger)
-                    for kind, queue in zip(kinds, WORK, strict=True)
+                crew: list[Any] = [
+                    stack.enter_context(running(kind(rabbit, name, producer, ledger)))
+                    for kind, name in zip(kinds, map(rabbit.name, WORK), strict=True)
                 ]
-                for one in crew:
-                    stack.enter_context(running(one))
                 env.until(lambda: sum(account(rabbit, ledger)[:2]) >= goal, 15)  # noqa: B023
             rows.append((when, published, accounted(env, ledger, published)))
         end, totals = account(rabbit, ledger), crew[2].totals()
