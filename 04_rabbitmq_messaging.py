@@ -2103,7 +2103,7 @@ def deadlines(env: Env) -> None:
         env.until(lambda: env.rabbit.ready(queue) > 1)
         wire.block("low on memory")
         env.until(lambda: ours.blocked)
-        ours.deadline = 0.3
+        ours.deadline = 0.1
         try:
             publish(ours, queue, [message])
         except PublishFailed as error:
