@@ -172,10 +172,10 @@ def test_errinfo_of_a_server_is_read_down_to_the_property() -> None:
 def test_bson_types_are_those_of_the_encoder(value: object, name: str) -> None:
     numbers = {"int", "long", "double", "decimal"}
     for kind in sorted(numbers | {"bool", "string", "array", "object", "date"}):
-        valid = lesson.Checker({"bsonType": kind}).is_valid(value)
-        assert valid == (kind == name)
-    valid = lesson.Checker({"bsonType": "number"}).is_valid(value)
-    assert valid == (name in numbers)
+        broken = list(lesson.breaches(lesson.typed(kind), value, ".v"))
+        assert broken == ([] if kind == name else ["v"])
+    broken = list(lesson.breaches(lesson.typed("number"), value, ".v"))
+    assert broken == ([] if name in numbers else ["v"])
     tags = {"int": 16, "long": 18, "double": 1, "decimal": 19, "bool": 8, "string": 2}
     tags |= {"array": 4, "object": 3, "date": 9}
     assert bson.encode({"v": value})[4] == tags[name]
@@ -191,6 +191,30 @@ def test_an_update_that_breaks_the_validator_is_undone(env: Any) -> None:
     with pytest.raises(pymongo.errors.DuplicateKeyError):
         users.update_one({"_id": 1}, {"$set": {"email": "user2@example.org"}})
     assert list(users.find()) == before
+
+
+def test_a_key_that_was_given_up_may_be_taken(env: Any) -> None:
+    env.fresh(users=2)
+    users = env.db["users"]
+    users.update_one({"_id": 1}, {"$set": {"email": "new@example.org"}})
+    users.update_one({"_id": 2}, {"$set": {"email": "user1@example.org"}})
+    users.delete_many({"_id": 2})
+    load = [lesson.make_user(3) | {"email": "user1@example.org"}]
+    load += [lesson.make_user(4) | {"email": "new@example.org"}]
+    assert lesson.UserManager(env.db).bulk_insert_users(load).rejected == [
+        (1, "email is taken")
+    ]
+
+
+def test_no_keyword_of_the_schemas_is_passed_over() -> None:
+    shape = {"properties", "required", "additionalProperties", "items"}
+
+    def keywords(schema: dict[str, Any]) -> set[str]:
+        inner = [*schema.get("properties", {}).values(), schema.get("items", {})]
+        return set(schema).union(*(keywords(each) for each in inner if each))
+
+    for schema in lesson.SCHEMAS.values():
+        assert keywords(schema) <= lesson.RULES.keys() | shape
 
 
 # --- Loads --------------------------------------------------------------------------
@@ -358,6 +382,7 @@ def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
         {"username": "admin", "token": {"$where": "true"}},
         {"username": "admin", "token": ["nimda"]},
         {"username": "admin", "token": None},
+        {"username": "admin", "token": 5, "$expr": True},
         {"username.first": "a", "token": "x"},
         {"$or": [{}]},
         [{"$match": {}}],

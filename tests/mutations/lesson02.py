@@ -8,7 +8,7 @@ MUTATIONS = (
     Mutation(
         "validators",
         "3 sound events, which int and double refuse, are accepted",
-        'WHOLE = typed(["int", "long"], minimum=0)',
+        'WHOLE = typed("int", "long", minimum=0)',
         'WHOLE = typed("int", minimum=0)',
     ),
     Mutation(
@@ -18,7 +18,7 @@ MUTATIONS = (
         "return schema",
     ),
     Mutation(
-        "validators",
+        "plans",
         "a second deployment neither changes nor fails",
         'there[name].get("validator") != validator',
         'there[name].get("validator") is not None',
@@ -74,8 +74,8 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "upserting brings it in, then 0; inserting nothing",
-        '{"$set": u}, upsert=True)',
-        '{"$setOnInsert": u}, upsert=True)',
+        '{"$set": user}) for user in users]',
+        '{"$setOnInsert": user}) for user in users]',
     ),
     Mutation(
         "pipelines",
@@ -100,7 +100,7 @@ MUTATIONS = (
     Mutation(
         "pipelines",
         "$lookup answers in 1 command, the loop in 101",
-        "names.append(tracker.latest_with_names(100))",
+        "names.append(ours(100))",
         "names.append(latest_with_names_naive(env.db, 100))",
     ),
     Mutation(
@@ -170,6 +170,18 @@ MUTATIONS = (
         "text[:50]",
     ),
     Mutation(
+        "injection",
+        "behind that wall, $eq compares the operator and finds nobody",
+        '{key: {"$eq": value} for key, value in given.items()}',
+        "dict(given)",
+    ),
+    Mutation(
+        "concurrency",
+        "a version in the filter loses none of 16 seats",
+        '"version": seen["version"]}\n        if',
+        "}\n        if",
+    ),
+    Mutation(
         "concurrency",
         "16 upserts leave 1 page with 16 visits",
         'change = {"$inc": {"visits": 1}}',
@@ -184,8 +196,14 @@ MUTATIONS = (
     Mutation(
         "reliability",
         "timeoutMS ends a wait that the defaults go on with",
-        "connect(url, env.commands, timeoutMS=200) as ours",
-        "connect(url, env.commands) as ours",
+        "connect(url, env.commands, timeoutMS=200) as hasty",
+        "connect(url, env.commands) as hasty",
+    ),
+    Mutation(
+        "reliability",
+        "all our waits end, two of PyMongo's do not",
+        '"timeoutMS": 30_000,',
+        '"timeoutMS": None,',
     ),
     Mutation(
         "summaries",
@@ -203,7 +221,7 @@ MUTATIONS = (
     ),
     Mutation(
         "plans",
-        "with the index only what is returned is read, else all 1,000",
+        "with the index only what is returned is read, else all",
         'IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline")',
         'IndexModel([("timestamp", -1), ("user_id", 1)], name="timeline")',
         live=True,
@@ -211,7 +229,7 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "transactions keep the sum; without, a crash loses a euro",
-        "move(db, giver, taker, crash, s)",
+        "move(db, giver, taker, crash, session)",
         "move(db, giver, taker, crash)",
         live=True,
     ),
@@ -231,7 +249,14 @@ MUTATIONS = (
     ),
     Mutation(
         "reliability",
-        "with retryWrites it is sent twice and stored once",
+        "while it waits for a change, it makes that change",
+        "asyncio.create_task(hear())",
+        "hear()",
+        live=True,
+    ),
+    Mutation(
+        "reliability",
+        "retried, it is sent twice under one txnNumber and stored once",
         "appname=app, retryWrites=retry",
         "appname=app, retryWrites=False",
         live=True,
