@@ -37,6 +37,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -47,15 +48,16 @@ import zlib
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cached_property, lru_cache, partial
+from multiprocessing.managers import BaseManager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
-from xmlrpc.client import ServerProxy
-from xmlrpc.server import SimpleXMLRPCServer
 
 import numpy as np
 from dotenv import dotenv_values
@@ -1936,24 +1938,23 @@ def scale(env: Env) -> None:
 
 
 # %% 11. Integrated: five lessons, four stores, one set of figures
-QUEUES = {"user_data": "UserDataConsumer", "analytics": "AnalyticsConsumer"}
-QUEUES |= {"archive": "AnalyticsConsumer", "notifications": "NotificationConsumer"}
 FEW, ROBOTS = 300, 3  # customers on stand-ins; sign-ups without an address
-MOST_WORKERS = 16  # each takes 10 connections: 4 of consumers, 1 to publish, pools
+BATCH = 32  # messages that share a commit, at most: the threads of a consumer
+MOST_WORKERS = 16  # each takes 13 connections: a store's for each queue, or one
 LIMIT, BASE = 60.0, 0.5  # seconds: without any progress; to the first of five retries
 MODEL = "prediction:1"  # of the cache's keys: another model, other keys
 TABLES = """
 CREATE TABLE inbox (queue text, id text, done integer, PRIMARY KEY (queue, id));
 CREATE TABLE purchases (id text, customer text, day integer, cents integer);
 CREATE INDEX by_customer ON purchases (customer);
-CREATE TABLE spans (hop text, start double precision, took double precision)"""
-MARK = "INSERT INTO inbox VALUES (:queue, :id, 0) ON CONFLICT DO NOTHING"
-DONE = """INSERT INTO inbox VALUES (:queue, :id, 1)
-          ON CONFLICT (queue, id) DO UPDATE SET done = 1"""
+CREATE TABLE spans (hop text, start double precision, took double precision, n integer)
+"""
+DONE = "UPDATE inbox SET done = 1 WHERE queue = :queue AND id IN :ids"
 BUY = "INSERT INTO purchases VALUES (:id, :customer, :day, :cents)"
-READY = "INSERT INTO spans VALUES ('ready', 0, 0)"
+NOTED = "INSERT INTO spans VALUES (:hop, :start, :took, :n)"
 FEATURES = """SELECT day, sum(cents) FROM purchases WHERE customer = :user
               GROUP BY day ORDER BY day"""
+CARRIES = {"01": "SQL", "02": "MongoDB", "03": "Redis", "04": "RabbitMQ"}
 Letter = tuple[Any, str, str]  # a message, its exchange, its routing key
 Scores = dict[str, list[float]]  # of a customer: chance of no order, spend
 
@@ -1965,7 +1966,8 @@ def sibling(number: str) -> Any:
         return sys.modules[name]
     path = next(Path(__file__).parent.glob(f"{number}_*.py"), None)
     if path is None:
-        raise BadInput(f"--integrated needs lesson {number}: no {number}_*.py here")
+        said = f"no {number}_*.py here, which carries the hops of {CARRIES[number]}"
+        raise BadInput(f"--integrated needs lesson {number}: {said}")
     spec: Any = importlib.util.spec_from_file_location(name, path)
     # Before it runs: SQLAlchemy looks the annotations of Mapped[] up there.
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -1983,37 +1985,25 @@ class Stores:
     """What a worker changes outside SQL; each call may come twice, and counts once."""
 
     def __init__(self, documents: Any, caching: Any, db: Any, cache: Any) -> None:
-        self.users, self.events = documents.UserManager(db), documents.EventTracker(db)
-        self.refused, self.cache, self.lock = documents.err, cache, threading.Lock()
+        self.documents, self.db, self.cache = documents, db, cache
         self.key = caching.redis_cache(name=MODEL)(lambda user: None).key
+        self.lock = threading.Lock()
 
-    def profile(self, user: str, email: str, since: str) -> None:
-        """Store a profile; since is an ISO date."""
-        about = {"_id": int(user), "schema_version": 2, "username": user}
-        about |= {"email": email, "profile": {"interests": ["music"]}}
-        about["created_at"] = datetime.fromisoformat(since).replace(tzinfo=UTC)
-        if wrong := self.users.bulk_insert_users([about]).rejected:
-            raise ValueError(f"MongoDB refuses user {user}: {wrong[0][1]}")
-
-    def event(self, ident: str, user: str, day: int, cents: int) -> None:
-        """Store a purchase; the id of its message is its _id, and so its inbox."""
-        more: dict[str, Any] = {"_id": ident, "metadata": {"price": cents / 100}}
-        more["timestamp"] = datetime.fromordinal(day).replace(tzinfo=UTC)
-        try:
-            self.events.log_event(int(user), "purchase", **more)
-        except self.refused.DuplicateKeyError as error:
-            if error.code != 11000:
-                raise
+    def insert(self, collection: str, rows: list[dict[str, Any]]) -> None:
+        """Insert documents, all in one command; an _id that is there counts as done."""
+        loader = self.documents.UserManager({"users": self.db[collection]})
+        if wrong := loader.bulk_insert_users(rows).rejected:
+            raise ValueError(f"MongoDB refuses some of {collection}: {wrong[0][1]}")
 
     # region forget
-    def forget(self, user: str) -> None:
-        """Delete a prediction; ConnectionError if the cache has not heard of it.
+    def forget(self, users: list[str]) -> None:
+        """Delete predictions; ConnectionError if the cache has not heard of it.
 
-        The message then comes again: the debt lies in the queue, which no crash ends,
+        The messages then come again: the debt lies in the queue, which no crash ends,
         and not in this process, which would renew the whole cache to pay it.
         """
         with self.lock:
-            self.cache.delete(self.key(user))
+            self.cache.delete(*map(self.key, users))
             if self.cache.owed:
                 self.cache.owed = False
                 raise ConnectionError("the cache has not heard of a purchase")
@@ -2021,156 +2011,291 @@ class Stores:
     # endregion forget
 
 
-def served(stores: Stores, stack: ExitStack) -> str:
-    """Serve stand-ins that live in this process to workers; return the address."""
-    server = SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False, allow_none=True)
-    server.socket.listen(128)  # room for calls that come while it answers another
-    server.register_instance(stores)
-    thread = threading.Thread(target=stack.enter_context(server).serve_forever)
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(server.shutdown)
-    return f"http://127.0.0.1:{server.server_address[1]}"
+class StandIns(BaseManager):
+    """Lends the Stores of one process to workers, whose calls go over loopback."""
 
 
-class Remote:
-    """The Stores of another process: every method is a call over XML-RPC."""
+def lent(stores: Stores, stack: ExitStack) -> tuple[int, str]:
+    """Serve stand-ins that live in this process; return port and key."""
+    key = secrets.token_hex(16)
+    StandIns.register("stores", lambda: stores)
+    server: Any = StandIns(("127.0.0.1", 0), key.encode()).get_server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stack.callback(lambda: server.stop_event.set())  # noqa: PLW0108 (made as it begins)
+    return server.address[1], key
 
-    def __init__(self, url: str) -> None:
-        self.url = url
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            with ServerProxy(self.url, allow_none=True) as proxy:
-                return getattr(proxy, name)(*args)
+def borrowed(port: int, key: str) -> Any:
+    """Return the Stores of the process that lends them."""
+    StandIns.register("stores")
+    manager = StandIns(("127.0.0.1", port), key.encode())
+    manager.connect()
+    return manager.stores()  # type: ignore[attr-defined]
 
-        return call
+
+def midnight(day: date) -> datetime:
+    """Return the instant at which a day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 class Books:
-    """The ledger of lesson 04's consumers: effect and mark, in one transaction."""
+    """The ledger of one of lesson 04's consumers: each message has its effects once.
 
-    def __init__(self, sql: Any, engine: Any, stores: Any, inbox: bool = True) -> None:
-        self.sql, self.stores, self.inbox = sql, stores, inbox
-        self.sessions, self.spans = sql.orm.sessionmaker(engine), list[dict[str, Any]]()
-        self.orders, self.last_order = 0, math.inf  # --chaos: then the process dies
-        self.address = self.ask("SELECT min(id) FROM addresses")[0][0]
+    Those that wait while others are written share the next commit. Of itself it keeps
+    the inbox; what else a queue's messages change, the classes below say.
+    """
 
-    def span(self, hop: str, start: float) -> None:
-        """Note how long something took that began at a time."""
-        self.spans.append({"hop": hop, "start": start, "took": time.time() - start})
+    store = ""  # other than SQL
 
-    def run(self, session: Any, statement: str, **values: Any) -> Any:
-        """Execute a statement."""
-        return session.execute(self.sql.text(statement), values)
+    def __init__(
+        self,
+        sql: Any,
+        engine: Any,
+        stores: Any,
+        queue: str,
+        *,
+        inbox: bool = True,
+        last_order: int = 0,
+    ) -> None:
+        self.sql, self.stores, self.queue, self.inbox = sql, stores, queue, inbox
+        self.last_order = last_order or math.inf  # --chaos: then the process dies
+        self.sessions = sql.orm.sessionmaker(engine)
+        sa, dialect = sql.sa, getattr(sql, engine.dialect.name)
+        table = sa.table("inbox", *map(sa.column, ("queue", "id", "done")))
+        insert = dialect.insert(table).on_conflict_do_nothing()
+        self.mark = insert.returning(table.c.id)
+        self.done = sql.text(DONE).bindparams(sa.bindparam("ids", expanding=True))
+        self.waiting: SimpleQueue[tuple[Any, Future[bool]]] = SimpleQueue()
+        threading.Thread(target=self.write, daemon=True).start()
 
-    def ask(self, statement: str, **values: Any) -> list[Any]:
-        """Return the rows of a query."""
-        with self.sessions() as session:
-            return list(self.run(session, statement, **values).all())
-
-    # region once
+    # region batch
     def once(self, queue: str, message: Any, what: str) -> bool:
-        """Apply a message; tell whether it is new. A crash at any point is mended.
+        """Wait until a message is applied with its batch; tell whether it was new."""
+        self.waiting.put((message, mine := Future[bool]()))
+        return mine.result()
 
-        SQL takes effect and mark together. What lies in another store follows and may
-        be repeated; `done` says that it need not be.
+    def write(self) -> None:
+        """Apply what waits, together; while that takes its time, more come to wait."""
+        while True:
+            batch = [self.waiting.get()]
+            while not self.waiting.empty():
+                batch.append(self.waiting.get())
+            self.settle(batch)
+
+    def settle(self, batch: list[tuple[Any, Future[bool]]]) -> None:
+        """Apply a batch, or each alone if that fails: the one at fault fails alone."""
+        try:
+            new = self.apply([message for message, _ in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+            for one in batch if len(batch) > 1 else ():
+                self.settle([one])
+        else:
+            for message, told in batch:
+                told.set_result(message.id in new)
+
+    # endregion batch
+    # region once
+    def apply(self, batch: list[Any]) -> set[str]:
+        """Apply messages; return the ids of the new. A crash at any point is mended.
+
+        SQL takes effects and marks together. What lies in another store follows and may
+        be repeated; `done` says that it is there, and only then come acknowledgements.
         """
         # Trap: mark, then write elsewhere. After a crash in between, the message that
         # comes again is taken for done, and the other store never hears of it.
-        name, start, new = queue.rpartition(".")[2], time.time(), True
-        if record := getattr(self, f"record_{name}", None):
-            with self.sessions.begin() as session:
-                mark = self.run(session, MARK, queue=name, id=message.id)
-                if new := mark.rowcount == 1 or not self.inbox:
-                    record(session, message)
-            self.span(f"{name} to SQL" if new else "again", start)
-            self.orders += name == "analytics"
-            if self.orders > self.last_order:
-                os.kill(os.getpid(), signal.SIGKILL)  # done, but not acknowledged
-        if follow := getattr(self, f"follow_{name}", None):
-            start = time.time()
-            follow(message)
-            self.span(f"{name} to {follow.__doc__}", start)
+        start, known = time.time(), {message.id: message for message in batch}
+        ids = sorted(known)  # or two workers wait for each other's marks
         with self.sessions.begin() as session:
-            self.run(session, DONE, queue=name, id=message.id)
+            marks = [{"queue": self.queue, "id": one, "done": 0} for one in ids]
+            new = set(session.scalars(self.mark, marks))
+            fresh = [known[one] for one in sorted(new)] if self.inbox else batch
+            self.record(session, fresh)
+        self.committed(len(fresh))
+        middle = time.time()
+        self.follow([*known.values()])
+        spans = [(f"{self.queue} to SQL", start, middle - start, len(fresh))]
+        if self.store:
+            hop = f"{self.queue} to {self.store}"
+            spans.append((hop, middle, time.time() - middle, len(known)))
+        spans.append(("again", start, 0.0, len(batch) - len(fresh)))
+        self.note(ids, spans)
         return new
 
     # endregion once
 
-    def record_user_data(self, session: Any, message: Any) -> None:
-        """Add a user of lesson 01's model; CDNOW knows no addresses: all share one."""
-        at = datetime.fromisoformat(message.registration_date).replace(tzinfo=UTC)
-        user = self.sql.User(username=message.username, email=message.email)
-        user.registered_at, user.address_id = at, self.address
-        self.sql.UserRepository(session).add(user)
-
-    def record_analytics(self, session: Any, message: Any) -> None:
-        """Add a purchase. No foreign key: it may overtake its customer's sign-up."""
-        about = {"id": message.id, "customer": message.user_id}
-        self.run(session, BUY, **about, **message.properties)
-
-    record_control = record_analytics
-
-    def follow_user_data(self, user: Any) -> None:
-        """MongoDB"""
-        self.stores.profile(user.username, user.email, user.registration_date)
-
-    def follow_analytics(self, message: Any) -> None:
-        """Redis"""
-        self.stores.forget(message.user_id)
-
-    def follow_archive(self, message: Any) -> None:
-        """MongoDB"""
-        day, cents = message.properties["day"], message.properties["cents"]
-        self.stores.event(message.id, message.user_id, day, cents)
-
-    def close(self) -> None:
-        """Leave the times where they can be added up."""
+    def note(self, ids: list[str], spans: list[tuple[str, float, float, int]]) -> None:
+        """Note that messages are in all stores, and how long that took."""
+        rows = [dict(zip(("hop", "start", "took", "n"), s, strict=True)) for s in spans]
         with self.sessions.begin() as session:
-            statement = self.sql.text("INSERT INTO spans VALUES (:hop, :start, :took)")
-            session.execute(
-                statement, self.spans or [{"hop": "", "start": 0, "took": 0}]
+            session.execute(self.done, {"queue": self.queue, "ids": ids})
+            session.execute(self.sql.text(NOTED), rows)
+
+    def record(self, session: Any, messages: list[Any]) -> None:
+        """Put the effects of new messages into the transaction."""
+
+    def committed(self, new: int) -> None:
+        """Live on after a commit (--chaos: or not)."""
+
+    def follow(self, messages: list[Any]) -> None:
+        """Bring messages into the other store, of which some may be there."""
+
+
+class Users(Books):
+    """Sign-ups: a user of lesson 01's model, and a profile of lesson 02's."""
+
+    store = "MongoDB"
+
+    def record(self, session: Any, messages: list[Any]) -> None:
+        """Add users; CDNOW knows no addresses: all share one."""
+        address = session.scalars(self.sql.text("SELECT min(id) FROM addresses")).one()
+        for one in messages:
+            user = self.sql.User(username=one.username, email=one.email)
+            user.registered_at, user.address_id = (
+                midnight(date.fromisoformat(one.registration_date)),
+                address,
             )
+            self.sql.UserRepository(session).add(user)
+
+    def follow(self, messages: list[Any]) -> None:
+        """Insert profiles."""
+        rows = [
+            {
+                "_id": int(one.username),
+                "schema_version": 2,
+                "username": one.username,
+                "email": one.email,
+                "created_at": midnight(date.fromisoformat(one.registration_date)),
+                "profile": {"interests": ["music"]},
+            }
+            for one in messages
+        ]
+        self.stores.insert("users", rows)
+
+
+class Purchases(Books):
+    """Orders: a row of SQL each, and a prediction in Redis that is out of date."""
+
+    store = "Redis"
+
+    def record(self, session: Any, messages: list[Any]) -> None:
+        """Add orders. No foreign key: one may overtake its customer's sign-up."""
+        rows = [{"id": m.id, "customer": m.user_id} | m.properties for m in messages]
+        if rows:
+            session.execute(self.sql.text(BUY), rows)
+
+    def committed(self, new: int) -> None:
+        """Count; at the last order the worker is gone before it can acknowledge."""
+        self.last_order -= new
+        if self.last_order < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def follow(self, messages: list[Any]) -> None:
+        """Forget what was predicted without these orders."""
+        self.stores.forget([message.user_id for message in messages])
+
+
+class Events(Books):
+    """Orders, once more: as events of lesson 02, whose _id is the message's id."""
+
+    store = "MongoDB"
+
+    def follow(self, messages: list[Any]) -> None:
+        """Insert events."""
+        rows = [
+            {
+                "_id": one.id,
+                "schema_version": 1,
+                "user_id": int(one.user_id),
+                "event_type": "purchase",
+                "timestamp": midnight(date.fromordinal(one.properties["day"])),
+                "metadata": {"price": one.properties["cents"] / 100},
+            }
+            for one in messages
+        ]
+        self.stores.insert("events", rows)
+
+
+WORK = {  # queue: lesson 04's consumer, and its ledger
+    "user_data": ("UserDataConsumer", Users),
+    "analytics": ("AnalyticsConsumer", Purchases),
+    "archive": ("AnalyticsConsumer", Events),
+    "notifications": ("NotificationConsumer", Books),
+}
 
 
 def work() -> int:
     """Consume all queues until stdin ends, as its first line says; return 0."""
     spec = json.loads(sys.stdin.readline())
-    sql, documents, caching, messaging = map(sibling, ("01", "02", "03", "04"))
+    sql, documents, caching, messaging = map(sibling, CARRIES)
     with ExitStack() as stack:
         if spec["schema"]:
-            url = sql.sa.make_url(spec["sql"])
-            engine = sql.postgres_engine(url, spec["schema"])
+            engine = sql.postgres_engine(sql.sa.make_url(spec["sql"]), spec["schema"])
         else:
             engine = sql.sqlite_engine(Path(spec["sql"]))
-            relax = (
-                "PRAGMA synchronous = NORMAL"  # no commit is lost but by a power cut
-            )
-            sql.event.listen(engine, "connect", lambda one, _: one.execute(relax))
         stack.callback(engine.dispose)
-        stores: Any = Remote(spec["stores"])
-        if not spec["stores"]:
+        if spec["lent"]:
+            stores = borrowed(*spec["lent"])
+        else:
             client = documents.connect(spec["mongo"], documents.CommandCounter())
-            db, redis = stack.enter_context(client)[spec["db"]], spec["redis_at"]
-            tier = caching.cache_client(spec["redis"], 0.5)
-            tier.connection_pool.connection_kwargs |= redis
-            cache = caching.RedisCache(tier, spec["cache"])
+            redis = caching.cache_client(spec["redis"], 0.5)
+            redis.connection_pool.connection_kwargs |= spec["redis_at"]
+            cache = caching.RedisCache(redis, spec["cache"])
+            db = stack.enter_context(client)[spec["db"]]
             stores = Stores(documents, caching, db, cache)
-        books = Books(sql, engine, stores)
-        stack.callback(books.close)
-        books.last_order = spec["last_order"] or math.inf
         where = messaging.parameters_of(spec["rabbit"])
         where.host, where.port = spec["rabbit_at"]
         rabbit = messaging.RabbitMQConnection(where, spec["prefix"], BASE)
         producer = stack.enter_context(messaging.Producer(rabbit))
-        for queue, kind in QUEUES.items():
-            one = getattr(messaging, kind)(rabbit, rabbit.name(queue), producer, books)
+        for queue, (kind, ledger) in WORK.items():
+            books = ledger(sql, engine, stores, queue, last_order=spec["last_order"])
+            about = rabbit, rabbit.name(queue), producer, books
+            one = getattr(messaging, kind)(*about, 2 * BATCH, BATCH)
             stack.enter_context(messaging.running(one))
-        with books.sessions.begin() as session:
-            books.run(session, READY)
         sys.stdin.read()  # ends with our parent, however that ends
     return 0
+
+
+class Staff:
+    """Worker processes. Each consumes until its stdin ends: also if we are killed."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec, self.killed = spec, 0
+        self.workers: list[subprocess.Popen[str]] = []
+
+    def hire(self, last_order: int = 0) -> subprocess.Popen[str]:
+        """Start a worker, which may have to die after so many orders."""
+        # No URL among the arguments, which ps shows to everybody. In a session of its
+        # own it does not hear a Ctrl-C that is meant for us.
+        command = [sys.executable, __file__, "--as-worker"]
+        one = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self.workers.append(one)
+        with suppress(BrokenPipeError):  # it is dead, as replace_dead() will find
+            print(json.dumps(self.spec | {"last_order": last_order}), file=one.stdin)
+            one.stdin.flush()  # type: ignore[union-attr]
+        return one
+
+    def replace_dead(self) -> None:
+        """Start a worker for each that has died; RuntimeError if that goes on."""
+        dead = [one for one in self.workers if one.poll() is not None]
+        self.killed += len(dead)
+        if self.killed > 5:
+            raise RuntimeError("workers end by themselves")
+        self.workers = [one for one in self.workers if one not in dead]
+        for _ in dead:
+            self.hire()
+
+    def dismiss(self) -> None:
+        """Let the workers finish what they have begun."""
+        for one in self.workers:
+            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                one.communicate(timeout=LIMIT)
+            one.kill()
+            one.wait()
+        self.workers = []
 
 
 class Shop:
@@ -2191,94 +2316,81 @@ class Shop:
         self.users, self.end = [*map(str, log.ids)], int(log.day.max())
         self.cut, self.days = halves(log)
         self.truth = Forecast(log, self.cut, self.days, learn=False)
-        lessons = [sibling(number) for number in ("01", "02", "03", "04")]
-        self.sql, self.documents, self.caching, self.messaging = lessons
-        self.workers, self.killed = list[subprocess.Popen[str]](), 0
-        self.published, self.engine = Counter[str](), envs[0].engine
+        self.sql, self.documents, self.caching, self.messaging = map(sibling, CARRIES)
+        self.published, self.spans = Counter[str](), list[tuple[Any, ...]]()
+        sql, mongo, redis, rabbit = envs
+        self.engine, self.db, self.cache = sql.engine, mongo.db, redis.cache("shop")
         with self.engine.begin() as connection:
             connection.execute(self.sql.sa.delete(self.sql.User))  # lesson 01's own
-            for statement in TABLES.split(";"):
+            for statement in TABLES.strip().split(";"):
                 connection.exec_driver_sql(statement)
-        _, mongo, redis, rabbit = envs
-        self.documents.MongoDBManager(mongo.db).create_collections_with_schema()
-        self.cache, there = redis.cache("shop"), rabbit.rabbit
-        parts = self.documents, self.caching, mongo.db, redis.cache("shop")
-        self.books = Books(self.sql, self.engine, stores := Stores(*parts))
-        self.ask, self.key = self.books.ask, stores.key
-        make = partial(self.messaging.RabbitMQConnection, base=BASE)
-        self.rabbit = make(there.parameters, f"{there.prefix}.shop")
+        self.documents.MongoDBManager(self.db).create_collections_with_schema()
+        cache = redis.cache("shop")  # with a debt of its own, if it ever has one
+        self.stores = Stores(self.documents, self.caching, self.db, cache)
+        there, make = rabbit.rabbit, self.messaging.RabbitMQConnection
+        self.rabbit = make(there.parameters, f"{there.prefix}.shop", BASE)
         stack.callback(self.rabbit.teardown)
         self.rabbit.setup_infrastructure()
-        self.spec = self.specify(stores)
-        far = make(copy.copy(there.parameters), self.rabbit.prefix)
-        far.parameters.host, far.parameters.port = self.spec["rabbit_at"]
+        self.staff = Staff(spec := self.specify())
+        stack.callback(self.staff.dismiss)
+        far = make(copy.copy(there.parameters), self.rabbit.prefix, BASE)
+        far.parameters.host, far.parameters.port = spec["rabbit_at"]
         self.producer = stack.enter_context(self.messaging.Producer(far))
-        stack.callback(self.close)
+
+    def specify(self) -> dict[str, Any]:
+        """Return what a worker has to know, URLs with passwords and all."""
+        sql, mongo, redis, rabbit = self.envs
+        url, address = self.engine.url, self.rabbit.parameters
+        amqp = self.messaging.setting("RABBITMQ_URL", self.messaging.DEFAULT_URL)
+        spec: dict[str, Any] = {
+            "sql": url.render_as_string(hide_password=False),
+            "schema": self.ask("SELECT current_schema()")[0][0] if sql.live else "",
+            "lent": None,
+            "mongo": mongo.url,
+            "db": self.db.name,
+            "redis": self.caching.setting("REDIS_URL", self.caching.DEFAULT_URL),
+            "redis_at": {},
+            "cache": self.cache.prefix,
+            "rabbit": amqp if rabbit.live else self.messaging.DEFAULT_URL,
+            "rabbit_at": (address.host, address.port),
+            "prefix": self.rabbit.prefix,
+        }
+        if not sql.live:
+            spec["sql"] = url.database
+        if not (mongo.live and redis.live):
+            spec["lent"] = lent(self.stores, self.stack)
+        if self.args.chaos:
+            self.wire = self.network(*spec["rabbit_at"])
+            spec["rabbit_at"] = "127.0.0.1", self.wire.port
+        if self.args.chaos and redis.live:
+            there = redis.connect().connection_pool.connection_kwargs
+            self.redis_wire = self.network(there["host"], there["port"])
+            spec["redis_at"] = {"host": "127.0.0.1", "port": self.redis_wire.port}
+        return spec
+
+    def network(self, host: str, port: int) -> Any:
+        """Return a network of our own before a server, that can fail."""
+        return self.stack.enter_context(self.messaging.Wire(host, port))
 
     def open(self, workers: int) -> None:
         """Start the workers; with --chaos one dies at a tenth of the orders or so."""
         early = int((self.log.day <= self.cut).sum())
-        self.spec["last_order"] = early // (8 * workers) * self.args.chaos
-        for _ in range(workers):
-            self.workers.append(self.worker())
-            self.spec["last_order"] = 0
-        ready = "SELECT count(*) FROM spans WHERE hop = 'ready'"
-        self.reach("workers", lambda: self.ask(ready)[0][0], workers)
+        self.staff.hire(early // (8 * workers) * self.args.chaos)
+        for _ in range(1, workers):
+            self.staff.hire()
+        last: Any = "queue", self.rabbit.name([*WORK][-1]), {}
+        with self.rabbit.connect() as connection:
+            look = partial(self.rabbit.look, connection, last)
+            self.reach("workers", lambda: look().consumer_count, workers)
 
-    def specify(self, stores: Stores) -> dict[str, Any]:
-        """Return what a worker has to know, URLs with passwords and all."""
-        sql, mongo, redis, rabbit = self.envs
-        messaging, caching, url = self.messaging, self.caching, self.engine.url
-        where, there = self.rabbit.parameters, dict[str, Any]()
-        address, schema = (where.host, where.port), ""
-        if self.args.chaos:
-            self.wire = self.stack.enter_context(messaging.Wire(*address))
-            address = "127.0.0.1", self.wire.port
-        if self.args.chaos and redis.live:
-            tier = redis.connect().connection_pool.connection_kwargs
-            wire = messaging.Wire(tier["host"], tier["port"])
-            self.redis_wire = self.stack.enter_context(wire)
-            there = {"host": "127.0.0.1", "port": wire.port}
-        if sql.live:
-            schema = self.ask("SELECT current_schema()")[0][0]
-        amqp = messaging.setting("RABBITMQ_URL", messaging.DEFAULT_URL)
-        return {
-            "sql": url.render_as_string(hide_password=False)
-            if schema
-            else url.database,
-            "schema": schema,
-            "stores": "" if mongo.live and redis.live else served(stores, self.stack),
-            "mongo": mongo.url,
-            "db": mongo.db.name,
-            "redis": caching.setting("REDIS_URL", caching.DEFAULT_URL),
-            "redis_at": there,
-            "cache": self.cache.prefix,
-            "rabbit": amqp if rabbit.live else messaging.DEFAULT_URL,
-            "rabbit_at": address,
-            "prefix": self.rabbit.prefix,
-        }
+    def span(self, hop: str, start: float) -> None:
+        """Note how long something took that began at a time."""
+        self.spans.append((hop, start, time.time() - start, 1))
 
-    def worker(self) -> subprocess.Popen[str]:
-        """Start a process that consumes until its stdin ends: also if we are killed."""
-        # No URL among the arguments, which ps shows to everybody. In a session of its
-        # own it does not hear a Ctrl-C that is meant for us.
-        command = [sys.executable, __file__, "--as-worker"]
-        one = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, text=True, start_new_session=True
-        )
-        with suppress(BrokenPipeError):  # it is dead, as progress() will find
-            print(json.dumps(self.spec), file=one.stdin)
-            one.stdin.flush()  # type: ignore[union-attr]
-        return one
-
-    def close(self) -> None:
-        """Let the workers finish what they have begun."""
-        for one in self.workers:
-            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
-                one.communicate(timeout=LIMIT)
-            one.kill()
-            one.wait()
-        self.workers = []
+    def ask(self, statement: str, **values: Any) -> list[Any]:
+        """Return the rows of a query."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(self.sql.text(statement), values))
 
     def reach(self, what: str, count: Callable[[], int], goal: int) -> None:
         """Wait until a count gets there; TimeoutError if it stands still."""
@@ -2290,25 +2402,20 @@ class Shop:
                 if time.monotonic() - moved > LIMIT:
                     raise TimeoutError(f"{what}: {now} of {goal}, and nothing moves")
                 bar.update(task, completed=now)
-                time.sleep(0.05)
+                time.sleep(0.1)
             bar.update(task, completed=goal)
 
     def applied(self) -> Counter[str]:
         """Return how many messages of each queue have had their effect."""
         done = "SELECT queue, count(*) FROM inbox WHERE done = 1 GROUP BY queue"
-        return Counter(dict(self.ask(done)))
+        return Counter(dict(map(tuple, self.ask(done))))
 
     def progress(self) -> int:
-        """Return how many copies are applied or dead; replace workers that died."""
-        for place, one in enumerate(self.workers):
-            if one.poll() is not None:
-                self.killed += 1
-                self.workers[place] = self.worker()
-        if self.killed > 5:
-            raise RuntimeError("workers end by themselves")
+        """Return how many copies are applied or dead, and see to the workers."""
+        self.staff.replace_dead()
         if broker := self.envs[3].broker:
             broker.step()  # the stand-in's clock, which brings retries back
-        dead = [self.rabbit.name(f"{queue}.dead") for queue in QUEUES]
+        dead = [self.rabbit.name(f"{queue}.dead") for queue in WORK]
         with suppress(self.messaging.exceptions.AMQPError):  # cut off: ask again
             return self.applied().total() + int(self.rabbit.ready(*dead))
         return 0
@@ -2316,15 +2423,11 @@ class Shop:
     def publish(self, letters: Sequence[Letter]) -> None:
         """Publish, wait until all are confirmed, and note who should get copies."""
         for place in range(0, len(letters), 500):
-            start, some = time.time(), letters[place : place + 500]
-            sent = [
-                self.producer.send(
-                    *self.messaging.addressed(message, self.rabbit.name(exchange), key)
-                )
-                for message, exchange, key in some
-            ]
-            for one in sent:
-                noted = partial(self.books.span, "publish to RabbitMQ", start)
+            sent = []
+            for message, exchange, key in letters[place : place + 500]:
+                noted = partial(self.span, "publish to RabbitMQ", time.time())
+                to = self.messaging.addressed(message, self.rabbit.name(exchange), key)
+                sent.append(one := self.producer.send(*to))
                 one.confirmed.add_done_callback(lambda _, note=noted: note())
             self.producer.wait(*sent)
         to = Counter(exchange for _, exchange, _ in letters)
@@ -2332,12 +2435,12 @@ class Shop:
             self.published[queue] += to[exchange]
 
     def deliver(
-        self, what: str, letters: Sequence[Letter], trouble: Any = None
+        self, what: str, letters: Sequence[Letter], trouble: Any = nullcontext
     ) -> None:
         """Publish, half of it in trouble, and wait until all is applied or dead."""
         start, half = time.monotonic(), len(letters) // 2
         self.publish(letters[:half])
-        with trouble() if trouble and self.args.chaos else nullcontext():
+        with (trouble if self.args.chaos else nullcontext)():
             self.publish(letters[half:])
         self.reach(what, self.progress, self.published.total())
         seconds = time.monotonic() - start
@@ -2409,14 +2512,16 @@ def once_each(shop: Shop) -> None:
         if inbox is None:
             shop.messaging.emptied(shop.rabbit, queue)  # and here the worker dies
         else:
-            books = Books(shop.sql, shop.engine, None, inbox)
+            books = Purchases(
+                shop.sql, shop.engine, shop.stores, "control", inbox=inbox
+            )
             one = shop.messaging.AnalyticsConsumer(shop.rabbit, queue, producer, books)
             with shop.messaging.running(one):
                 shop.reach(way, lambda: one.counts["acked"], 40)  # noqa: B023
         found[way] = shop.ask("SELECT count(*) FROM purchases")[0][0]
         with shop.engine.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM purchases")
-            connection.exec_driver_sql("DELETE FROM inbox")
+            for name in ("purchases", "inbox", "spans"):
+                connection.exec_driver_sql(f"DELETE FROM {name}")  # noqa: S608
     table(("20 orders", "rows in SQL"), *found.items())
     check("only the inbox has 20 rows for 20 orders", [*found.values()] == [0, 40, 20])
 
@@ -2425,10 +2530,8 @@ def feed(shop: Shop) -> None:
     """Feed: sign-ups and orders up to the cut, in date order"""
     robots = [shop.sign_up(f"{10**6 + n}", "nonsense", shop.cut) for n in range(ROBOTS)]
     shop.deliver("robots", robots)
-    victim, letters = (
-        shop.workers[0],
-        shop.letters(np.flatnonzero(shop.log.day <= shop.cut)),
-    )
+    victim = shop.staff.workers[0]
+    letters = shop.letters(np.flatnonzero(shop.log.day <= shop.cut))
     shop.deliver("feed", letters, lambda: nullcontext(shop.wire.cut()))
     ours, then = customer_table(shop.stored(), shop.cut), vars(shop.truth.table)
     same = [np.array_equal(vars(ours)[name], column) for name, column in then.items()]
@@ -2440,7 +2543,7 @@ def feed(shop: Shop) -> None:
     show("features that later orders change", f"{moved} of {len(same)}")
     check("features read back from SQL equal the file's", all(same) and moved > 4)
     if shop.args.chaos:
-        killed = (victim.poll(), shop.killed) == (-signal.SIGKILL, 1)
+        killed = (victim.poll(), shop.staff.killed) == (-signal.SIGKILL, 1)
         check("a worker killed by -9, all connections cut: still equal", killed)
 
 
@@ -2452,13 +2555,11 @@ def scorer(shop: Shop, forecast: Forecast) -> Callable[[str], list[float]]:
     def predict(user: str) -> list[float]:
         start = time.time()
         days, cents = zip(*shop.ask(FEATURES, user=user), strict=True)
-        shop.books.span("features from SQL", start)
-        x, first = len(days) - 1, days[0]
+        shop.span("features from SQL", start)
+        x, first = np.array([len(days) - 1]), days[0]
         last, age = np.array([[days[-1] - first], [shop.end - first]])
-        mean = np.array([sum(cents[1:]) / 100 / max(x, 1)])
-        found: list[float] = scored(forecast, np.array([x]), last, age, mean)[
-            0
-        ].tolist()
+        mean = np.array([sum(cents[1:])]) / 100 / np.maximum(x, 1)
+        found: list[float] = scored(forecast, x, last, age, mean)[0].tolist()
         return found
 
     return predict  # type: ignore[no-any-return]
@@ -2471,13 +2572,14 @@ def scores(shop: Shop) -> None:
     """Scores: read again for whom a purchase came, and for nobody else"""
     predict = scorer(shop, Forecast(shop.stored(), shop.cut, shop.days, learn=False))
     n, passes = len(shop.users), list[tuple[Any, ...]]()
+    keys = {shop.stores.key(user): user for user in shop.users}
     rows = np.flatnonzero(shop.log.day > shop.cut)
     buyers = {shop.users[code] for code in shop.log.customer[rows].tolist()}
     for name in ("first", "again", "after late orders"):
         if len(passes) == 2:
             stale = list(shop.scores.values())
             shop.deliver("late orders", shop.letters(rows), shop.without_redis)
-        held = {user for user in shop.users if shop.cache.get(shop.key(user))}
+        held = {keys[key] for key in shop.cache.get_many([*keys])}
         with shop.sql.max_queries(math.inf, shop.engine) as sent:
             shop.scores = {user: predict(user) for user in shop.users}
         passes.append((name, len(held), len(sent)))
@@ -2488,7 +2590,7 @@ def scores(shop: Shop) -> None:
     check("whom a purchase came for is read again, who is cached is not", fresh)
     t = customer_table(shop.log, shop.end)
     model = scored(shop.truth, t.x, t.t_last, t.age, t.mean_spend)
-    cached = shop.cache.get_many([shop.key(user) for user in shop.users])
+    cached = shop.cache.get_many([*keys])
     equal, kept = (
         int(np.isclose([*each], model, 1e-9).all(1).sum())
         for each in (cached.values(), stale)
@@ -2502,7 +2604,7 @@ def answer(shop: Shop) -> None:
     engine = RecommendationEngine(AnalyticsEngine(log := shop.stored(), shop.end))
     report = InsightsGenerator(Forecast(log, shop.end, shop.days, learn=False))
     said = report._generate_insights(report.generate_segment_report())
-    people = {row["username"]: row["email"] for row in shop.envs[1].db["users"].find()}
+    people = {row["username"]: row["email"] for row in shop.db["users"].find()}
     mails = [("sales@example.org", "report", line) for line in said]
     for user, (gone, spend) in shop.scores.items():
         offer = engine.get_recommendations(user)[0].strategy
@@ -2519,49 +2621,48 @@ def answer(shop: Shop) -> None:
 def reconcile(shop: Shop) -> None:
     """Reconciliation: every figure, in every store"""
     applied, rows = shop.applied(), []
-    for queue in QUEUES:
+    for queue in WORK:
         dead = shop.messaging.emptied(shop.rabbit, shop.rabbit.name(f"{queue}.dead"))
         lost = len({about.message_id for about, _ in dead})
         rows.append((queue, shop.published[queue], applied[queue], lost))
     table(("queue", "published", "applied", "dead"), *rows)
     whole = all(published == done + lost for _, published, done, lost in rows)
     check("published = applied + dead, in every queue", whole)
-    db, count = shop.envs[1].db, "SELECT count(*), sum(cents) FROM purchases"
-    facets = shop.documents.EventTracker(db).get_purchase_analytics()["by_category"]
-    file = len(shop.log.day), round(100 * float(shop.log.amount.sum()))
-    events = db["events"].count_documents({}), round(100 * facets[0]["revenue"])
-    users = shop.ask("SELECT count(*) FROM users")[0][0]
-    people = len(shop.users), users, db["users"].count_documents({})
-    bought = list(zip(file, shop.ask(count)[0], events, strict=True))
-    names = "customers", "orders", "cents"
-    figures = [(a, *b) for a, b in zip(names, [people, *bought], strict=True)]
+    bought = shop.documents.EventTracker(shop.db).get_purchase_analytics()
+    revenue = sum(row["revenue"] for row in bought["by_category"])
+    profiles, events = (shop.db[c].count_documents({}) for c in ("users", "events"))
+    ((users,),) = shop.ask("SELECT count(*) FROM users")
+    ((orders, cents),) = shop.ask("SELECT count(*), sum(cents) FROM purchases")
+    of_file = round(100 * float(shop.log.amount.sum()))
+    figures = [
+        ("customers", len(shop.users), users, profiles),
+        ("orders", len(shop.log.day), orders, events),
+        ("cents", of_file, cents, round(100 * revenue)),
+    ]
     table(("figure", "file", "SQL", "MongoDB"), *figures)
-    check("SQL users = MongoDB profiles = customers", len(set(people)) == 1)
-    same = all(len({*figure}) == 1 for figure in bought)
-    check("SQL purchases = MongoDB events = the file, to the cent", same)
+    people, *rest = (len({*found}) == 1 for _, *found in figures)
+    check("SQL users = MongoDB profiles = customers", people)
+    check("SQL purchases = MongoDB events = the file, to the cent", all(rest))
 
 
 def timeline(shop: Shop) -> None:
     """Timeline: what went where, and which hop is the slowest"""
-    shop.close()
-    shop.books.close()
-    hops = defaultdict(list)
-    for hop, *times in shop.ask(
-        "SELECT hop, start, took FROM spans ORDER BY hop, start"
-    ):
-        hops[hop].append(times)
-    again, speed = len(hops.pop("again", ())), dict[str, float]()
-    on = dict(zip(("SQL", "MongoDB", "Redis", "RabbitMQ"), shop.envs, strict=True))
-    rows, applied = [], shop.applied()
-    for hop in sorted(hops.keys() - {"", "ready"}):
-        begun, took = np.array(hops[hop]).T
+    hops, speed, rows = defaultdict(list), dict[str, float](), []
+    for hop, *span in [*shop.ask("SELECT hop, start, took, n FROM spans"), *shop.spans]:
+        hops[hop].append(span)
+    again = sum(n for *_, n in hops.pop("again"))
+    live = dict(zip(CARRIES.values(), (env.live for env in shop.envs), strict=True))
+    for hop in sorted(hops):
+        begun, took, n = np.array(sorted(hops[hop])).T
         ends = np.maximum.accumulate(begun + took)  # of spans that overlap, the last
         busy = ends[-1] - begun[0] - (begun[1:] - ends[:-1]).clip(0).sum()
-        speed[hop], middle = len(took) / busy, 1000 * np.quantile(took, (0.5, 0.99))
-        each = "p50 {:.2f} ms, p99 {:.2f} ms".format(*middle)
-        aside(f"{hop}: busy for {busy:.1f} s, {speed[hop]:.0f}/s, {each}")
-        where = "live" if on[hop.split()[-1]].live else "stand-in"
-        rows.append((hop, where, applied[hop.split()[0]] or len(took)))
+        speed[hop], each = n.sum() / busy, np.repeat(1000 * took, n.astype(int))
+        middle, late = np.quantile(each, (0.5, 0.99))
+        times = f"p50 {middle:.2f} ms, p99 {late:.2f} ms"
+        aside(f"{hop}: busy for {busy:.1f} s, {speed[hop]:.0f}/s, {times}")
+        from_, *_, store = hop.split()
+        where = "live" if live[store] else "stand-in"
+        rows.append((hop, where, shop.applied()[from_] or len(took)))
     aside(f"slowest hop: {min(speed, key=speed.__getitem__)}")
     table(("hop", "on a", "messages"), *rows)
     if shop.args.chaos:
@@ -2573,7 +2674,7 @@ PARTS: tuple[Any, ...] = (once_each, feed, scores, answer, reconcile, timeline)
 
 def integrated(args: argparse.Namespace) -> int:
     """Run all five lessons as one system; return the exit code."""
-    lessons, log = [sibling(f"0{n}") for n in range(1, 5)], read_log(SAMPLE)
+    lessons, log = [*map(sibling, CARRIES)], read_log(SAMPLE)
     asked = {"offline": args.offline, "require_live": args.require_live, "url": None}
     TALLY.clear()
     with ExitStack() as stack:
