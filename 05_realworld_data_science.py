@@ -223,6 +223,7 @@ def command(
 # Knobs
 SAMPLE = Path(__file__).with_name("data") / "cdnow_sample.csv"
 DORMANT_DAYS = 90  # the backtest shows whom this rule writes off
+DUE_DAYS = 90  # whose next order is due: a quarter, as far as a campaign plans
 CHURN_MIDPOINT, CHURN_SLOPE = 30, 20  # days; the logistic that everybody copies
 VIP_SHARE = 0.10  # of customers, by what they have spent
 ENGAGEMENT = (0.5, 0.3, 0.2)  # weights of recency, frequency, spend
@@ -360,10 +361,8 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
     if chosen:
         wanted = dict(zip(NAMES, chosen.split(","), strict=False))
         if len(wanted) < 3 or not set(wanted.values()) <= set(header):
-            raise BadInput(
-                f"--columns {chosen}: it takes CUSTOMER,DATE,AMOUNT[,ITEM] "
-                f"out of {', '.join(header)}"
-            )
+            said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
+            raise BadInput(f"--columns {chosen}: {said}")
         return {role: header.index(name) for role, name in wanted.items()}
     plain, found = [re.sub(r"[^a-z]", "", n.lower()) for n in header], dict[str, int]()
     for role, stems in NAMES.items():
@@ -372,10 +371,8 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
         if free := [i for i in same + like if i not in found.values()]:
             found[role] = free[0]
         elif role != "item":
-            raise BadInput(
-                f"no column looks like a {role} in {', '.join(header)!r}; "
-                "name them by --columns CUSTOMER,DATE,AMOUNT"
-            )
+            said = f"no column looks like a {role} in {', '.join(header)!r}"
+            raise BadInput(f"{said}; name them by --columns CUSTOMER,DATE,AMOUNT")
     return found
 
 
@@ -699,9 +696,8 @@ def compared(actual: Bools | Floats, forecasts: Mapping[str, Floats]) -> dict[st
     table: dict[str, Any] = {CONSTANT: score(actual, constant)}
     for name, forecast in forecasts.items():
         gap = np.abs(forecast - actual) ** power - np.abs(constant - actual) ** power
-        table[name] = score(actual, forecast) | {
-            "loss - constant": interval_of_mean(gap)
-        }
+        table[name] = score(actual, forecast)
+        table[name]["loss - constant"] = interval_of_mean(gap)
     return table
 
 
@@ -990,9 +986,8 @@ def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
     paid = (x > 0) & (mean_spend > 0)
     x, z = x[paid], mean_spend[paid]
     if len(x) < MIN_REPEATERS:
-        raise BadInput(
-            f"{len(x)} customers paid for repeat orders, {MIN_REPEATERS} needed"
-        )
+        said = f"{len(x)} customers paid for repeat orders"
+        raise BadInput(f"{said}, {MIN_REPEATERS} needed")
     terms = by_logs(lambda p, q, gamma: gamma_gamma_terms(x, z, p, 1.1 + q, gamma))
     theta, value, _ = maximum(terms, np.log([1, 1, z.mean()]))
     p, q, gamma = np.exp(theta).tolist()
@@ -1013,11 +1008,8 @@ def models(env: Env) -> None:
         equal.append(round(ours[name], digits) == float(text))
         show(name, f"{ours[name]:.{digits}f}".replace("0.", "."))
     check("all eight equal the published figures, digit by digit", all(equal))
-    guesses = {
-        "then": later,
-        BGNBD: f.orders,
-        "x / T": f.table.x / f.table.age * f.days,
-    }
+    rate = f.table.x / f.table.age * f.days
+    guesses = {"then": later, BGNBD: f.orders, "x / T": rate}
     classes = {"0": (0, 0), "1": (1, 1), "2": (2, 2), "3": (3, 3), "over 3": (4, 99)}
     means: dict[str, dict[str, float]] = {}
     for name, (low, high) in classes.items():
@@ -1348,11 +1340,8 @@ def backtest(env: Env) -> None:
     other = Backtest(replace(env.log, customer=who), f.table.as_of, f.days)
     changed = f"{(other.spent != record.spent).mean():.0%} of customers"
     show("spends that a scramble changes", changed)
-    same = [
-        (other.chance == record.chance).all(),
-        (other.amount == record.amount).all(),
-    ]
-    check("a scrambled holdout gets the same predictions: none was read", all(same))
+    same = (other.chance == record.chance) & (other.amount == record.amount)
+    check("a scrambled holdout gets the same predictions: none was read", same.all())
 
 
 # %% 7. Predictions that carry their record
@@ -1535,11 +1524,8 @@ class RecommendationEngine:
         again, near = np.bincount(mine, minlength=len(self.reach)), self.similar(mine)
         score = again + near / (near.max() + 1e-9)  # items bought before come first
         best = np.argsort(-score, kind="stable")[:count].tolist()
-        found = {
-            i: "bought before" if again[i] else "bought together"
-            for i in best
-            if score[i]
-        }
+        why = {i: "bought before" if again[i] else "bought together" for i in best}
+        found = {i: why[i] for i in best if score[i]}
         fill = [i for i in self.popular if i not in found][: count - len(found)]
         return found | dict.fromkeys(fill, "popular")
 
@@ -1552,9 +1538,8 @@ class RecommendationEngine:
         best = list(self.ranked(int(self.engine.table.customer[row]), count).items())
         if segment is UserSegment.VIP:
             best.sort(key=lambda pair: -self.price[pair[0]])
-        return [
-            Recommendation(STRATEGY[segment], self.items[i], why) for i, why in best
-        ]
+        offer = partial(Recommendation, STRATEGY[segment])
+        return [offer(self.items[i], why) for i, why in best]
 
 
 def recalls(
@@ -1563,15 +1548,12 @@ def recalls(
     """Return what share of up to ten later items was ranked, per known customer."""
     if log.item is None:
         raise BadInput("the log names no items")
-    known, bought = set(log.customer[log.day <= end].tolist()), dict[int, set[int]]()
-    for c, day, item in zip(
-        log.customer.tolist(), log.day, log.item.tolist(), strict=True
-    ):
-        if c in known and day > end:
-            bought.setdefault(c, set()).add(item)
-    hits = [
-        len(items & set(rank(c))) / min(len(items), 10) for c, items in bought.items()
-    ]
+    known, bought = np.unique(log.customer[log.day <= end]), defaultdict(set)
+    later = (log.day > end) & np.isin(log.customer, known)
+    columns = log.customer[later].tolist(), log.item[later].tolist()
+    for customer, item in zip(*columns, strict=True):
+        bought[customer].add(item)
+    hits = [len(mine & {*rank(c)}) / min(len(mine), 10) for c, mine in bought.items()]
     return np.array(hits)
 
 
@@ -1651,14 +1633,11 @@ class InsightsGenerator:
         """Return a sentence per segment that has customers, and one on the rule."""
         said = [self._sentence(k, row) for k, row in report.items() if row["customers"]]
         if self.record:
-            chosen, churn = (
-                self.record.forecast.churn_model,
-                self.record.scores["churn"],
-            )
-            brier = {name: churn[name]["brier"] for name in (RULE, CONSTANT, chosen)}
-            order = [
-                f"{k} {brier[k]:.3f}" for k in sorted(brier, key=brier.__getitem__)
-            ]
+            names = RULE, CONSTANT, self.record.forecast.churn_model
+            churn = self.record.scores["churn"]
+            brier = {name: churn[name]["brier"] for name in names}
+            best = sorted(brier, key=brier.__getitem__)
+            order = [f"{name} {brier[name]:.3f}" for name in best]
             said.append(f"churn by Brier score, best first: {', '.join(order)}.")
         return said
 
@@ -1667,9 +1646,8 @@ class InsightsGenerator:
         head += f"{row['predicted_ltv']:,.0f} in {LTV_MONTHS} months; "
         seen, said = row.get("observed_churn"), row.get("backtest_churn")
         if seen is None or said is None:
-            return (
-                f"{head}{row['predicted_churn']:.0%} are expected to churn (untested)."
-            )
+            churn = f"{row['predicted_churn']:.0%} are expected to churn"
+            return f"{head}{churn} (untested)."
         share = row["observed_spend_share"]
         head += f"in the backtest {1 - seen:.0%} came back (said: {1 - said:.0%}) "
         head += f"with {share:.0%} of all spend: "
@@ -1684,9 +1662,8 @@ class InsightsGenerator:
 def insights(env: Env) -> None:
     """Insights: sentences that change when the data do"""
     log, record, then = env.log, env.record, env.record.forecast
-    report = InsightsGenerator(
-        now := Forecast(log, int(log.day.max()), then.days), record
-    )
+    now = Forecast(log, int(log.day.max()), then.days)
+    report = InsightsGenerator(now, record)
     said = report._generate_insights(grid := report.generate_segment_report())
     table(*cells("segment", grid))
     for line in said:
@@ -1795,9 +1772,8 @@ def figures(record: Backtest) -> dict[str, bytes]:
 
 def repeated(log: TransactionLog) -> int:
     """Return how many rows are copies of another; two equal orders may be real."""
-    columns = [
-        c for c in (log.item, log.amount, log.day, log.customer) if c is not None
-    ]
+    known = log.item, log.amount, log.day, log.customer
+    columns = [column for column in known if column is not None]
     order = np.lexsort(columns)
     new = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
     return len(order) - 1 - int(new.sum())
@@ -1807,11 +1783,8 @@ class Study:
     """One log, as the options say: a forecast, and a backtest if there can be one."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        path, end, days = (
-            args.transactions or SAMPLE,
-            args.calibration_end,
-            args.horizon,
-        )
+        path, end, days = args.transactions, args.calibration_end, args.horizon
+        path = path or SAMPLE
         self.name = f"{args.simulate:,} simulated" if args.simulate else path.name
         if args.simulate > MANY:
             aside(f"simulating {args.simulate:,} customers")
@@ -1833,30 +1806,29 @@ class Study:
         then = self.record and self.record.forecast
         self.now = Forecast(log, as_of, then.days if then else SPAN, learn=bool(then))
         self.fitted = self.now if args.as_of and not asked else then or self.now
-        self.scored = then or self.now
         self.report = InsightsGenerator(self.now, self.record)
         self.segments = self.report.generate_segment_report()
         self.insights = self.report._generate_insights(self.segments)
-        self.median_days = 7 * self.now.bgnbd.next_order(*self.now.weeks, 0.5)
+        soon = 7 * self.now.bgnbd.next_order(*self.now.weeks, 0.5) <= DUE_DAYS
+        self.due = int(soon.sum())
 
     def figures(self) -> dict[str, Any]:
         """Return what --json prints; NaN becomes None there."""
         refused, used = sum(map(len, self.log.refused.values())), len(self.log.day)
         fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
         scores = self.record.scores if self.record else {"churn": {}, "value": {}}
+        chosen = self.record.forecast if self.record else self.now
         return {
             "customers": len(self.now.table.x),
             "rows": {"read": used + refused, "used": used, "refused": refused},
             "as_of": iso(self.now.table.as_of),
             "fitted_at": iso(self.fitted.table.as_of),
             "horizon_days": self.now.days,
+            f"due_in_{DUE_DAYS}_days": self.due,  # as likely as not, or likelier
             "bgnbd": fit,
             "gamma_gamma": vars(self.fitted.money),
             **scores,
-            "chosen": {
-                "churn": self.scored.churn_model,
-                "value": self.scored.value_model,
-            },
+            "chosen": {"churn": chosen.churn_model, "value": chosen.value_model},
             "segments": self.segments,
         }
 
@@ -1895,21 +1867,16 @@ def page(study: Study) -> str:
     parts = [f"{HEAD}<style>{STYLE}</style></head><body><h1>Customers</h1><dl>"]
     for name, text in [("log", study.name), *study.lines()]:
         parts.append(f"<dt>{html.escape(name)}<dd>{html.escape(text)}")
-    parts += [
-        "</dl><ul>",
-        *(f"<li>{html.escape(line)}" for line in study.insights),
-        "</ul>",
-    ]
+    said = "".join(f"<li>{html.escape(line)}" for line in study.insights)
+    parts.append(f"</dl><ul>{said}</ul>")
     with suppress(ImportError):  # the tables below hold the same figures
         for name, svg in figures(study.record).items() if study.record else ():
             data = base64.b64encode(svg).decode()
             parts.append(f'<img alt="{name}" src="data:image/svg+xml;base64,{data}">')
     for title, grid in study.grids().items():
         rows = [[html.escape(text) for text in row] for row in cells(title, grid)]
-        parts.append(
-            "<div><table>" + "".join(f"<tr><td>{'<td>'.join(r)}" for r in rows)
-        )
-        parts.append("</table></div>")
+        lines = "".join(f"<tr><td>{'<td>'.join(row)}" for row in rows)
+        parts.append(f"<div><table>{lines}</table></div>")
     return "".join(parts) + "</body></html>\n"
 
 
@@ -2484,9 +2451,8 @@ class Shop:
 
     def sign_up(self, user: str, email: str, day: int) -> Letter:
         """Return the announcement of a user."""
-        message = self.messaging.UserDataMessage(
-            id=f"user-{user}", username=user, email=email, registration_date=iso(day)
-        )
+        about = {"id": f"user-{user}", "username": user, "email": email}
+        message = self.messaging.UserDataMessage(registration_date=iso(day), **about)
         return message, "data_processing", "user_data"
 
     def letters(self, rows: Ints) -> list[Letter]:
@@ -2509,9 +2475,8 @@ class Shop:
         rows = self.ask("SELECT customer, day, cents FROM purchases ORDER BY id")
         who, *columns = zip(*rows, strict=True)
         day, cents = map(np.array, columns)
-        return TransactionLog(
-            np.array([code[user] for user in who]), day, cents / 100, sorted(users)
-        )
+        buyer = np.array([code[user] for user in who])
+        return TransactionLog(buyer, day, cents / 100, sorted(users))
 
 
 def scored(f: Forecast, x: Ints, t_last: Ints, age: Ints, mean: Floats) -> Floats:
@@ -2554,9 +2519,8 @@ def feed(shop: Shop) -> None:
     ours, then = customer_table(shop.stored(), shop.cut), vars(shop.truth.table)
     same = [np.array_equal(vars(ours)[name], column) for name, column in then.items()]
     whole = vars(customer_table(shop.log, shop.end))
-    moved = sum(
-        not np.array_equal(whole[name], column) for name, column in then.items()
-    )
+    kept = [np.array_equal(whole[name], column) for name, column in then.items()]
+    moved = kept.count(False)
     show("sign-ups and orders", len(letters))
     show("features that later orders change", f"{moved} of {len(same)}")
     check("features read back from SQL equal the file's", all(same) and moved > 4)
@@ -2611,10 +2575,8 @@ def scores(shop: Shop) -> None:
     t = customer_table(shop.log, shop.end)
     model = scored(shop.truth, t.x, t.t_last, t.age, t.mean_spend)
     cached = shop.cache.get_many([*keys])
-    equal, kept = (
-        int(np.isclose([*each], model, 1e-9).all(1).sum())
-        for each in (cached.values(), stale)
-    )
+    both = [[*cached.values()], stale]
+    equal, kept = (int(np.isclose(s, model, 1e-9).all(1).sum()) for s in both)
     show("equal the model's", f"{equal} of {n}; had nothing been deleted, {kept}")
     check("cached predictions = model output", kept < equal == n)
 
