@@ -2012,7 +2012,7 @@ class StandIns(BaseManager):
 
 def lent(stores: Stores, stack: ExitStack) -> tuple[int, str]:
     """Serve stand-ins that live in this process; return port and key."""
-    key = secrets.token_hex(16)
+    key = secrets.token_hex(16)  # a manager unpickles what it is sent: not by anybody
     StandIns.register("stores", lambda: stores)
     server: Any = StandIns(("127.0.0.1", 0), key.encode()).get_server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -2041,8 +2041,9 @@ def span(hop: str, start: float, n: int = 1, end: float = 0.0) -> dict[str, Any]
 class Books:
     """The ledger of one of lesson 04's consumers: each message has its effects once.
 
-    Those that wait while others are written share the next commit. Of itself it keeps
-    the inbox; what else a queue's messages change, the classes below say.
+    Those that wait while others are written share the next commit; the price is that
+    one which cannot be written costs all of them a second try. Of itself it keeps the
+    inbox; what else a queue's messages change, the classes below say.
     """
 
     store = ""  # other than SQL

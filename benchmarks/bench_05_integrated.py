@@ -171,6 +171,12 @@ def main() -> int:
     print(measure.markdown(header, rows))
     print(f"\nHow many of the {cores} cores each kept busy during the feed:\n")
     print(measure.markdown(("services, workers", *parts, "all"), busy))
+    alone = sum(feeds[0][0].cores.values())
+    print(
+        f"\nNear, one worker and what it uses keep {alone:.2f} of {cores} cores busy: "
+        f"a second can bring {cores / alone:.2f} times as much at best, and that only "
+        "where no server is at its limit already."
+    )
     print("\nThe hops of the near run with two workers:\n")
     heads = ("hop", "messages/s while busy", "a message's time, with its batch")
     print(measure.markdown(heads, feeds[0][1].hops))
