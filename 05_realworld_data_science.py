@@ -1423,9 +1423,9 @@ class MLModelManager:
             days.append(7 * weeks if 7 * weeks < CENTURY else None)
         seen, back = churn.observed, 1 - (churn.probability or 0)
         seen = seen and Rate(1 - seen.rate, 1 - seen.high, 1 - seen.low, seen.n)
-        kind, skill = PredictionType.NEXT_PURCHASE, self._skill("churn", "brier", BGNBD)
+        kind, model = PredictionType.NEXT_PURCHASE, f"{BGNBD}, chance by {churn.model}"
         middle, low, high = days
-        return Prediction(kind, user, middle, BGNBD, back, low, high, skill, seen)
+        return Prediction(kind, user, middle, model, back, low, high, churn.skill, seen)
 
     def _predict_recommendation(self, user: str, row: int) -> Prediction:
         if not self.recommenders:

@@ -481,6 +481,8 @@ def test_predictions_are_finite_and_in_order(now: Any, record: Any) -> None:
         churn, value, coming = (manager.predict(kind, user) for kind in KINDS[:3])
         assert 0 <= churn.value <= 1
         assert churn.probability + coming.probability == pytest.approx(1)
+        assert coming.model == f"{lesson.BGNBD}, chance by {churn.model}"
+        assert coming.skill == churn.skill
         assert 0 <= value.low <= value.high < 1e6
         assert value.value >= 0
         assert 0.2 < churn.skill < 0.3
