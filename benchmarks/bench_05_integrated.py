@@ -173,9 +173,10 @@ def main() -> int:
     print(measure.markdown(("services, workers", *parts, "all"), busy))
     alone = sum(feeds[0][0].cores.values())
     print(
-        f"\nNear, one worker and what it uses keep {alone:.2f} of {cores} cores busy: "
-        f"a second can bring {cores / alone:.2f} times as much at best, and that only "
-        "where no server is at its limit already."
+        f"\nNear, one worker and what it uses keep {alone:.2f} of {cores} cores busy. "
+        "On an otherwise idle machine a second brings at best "
+        f"{min(2, cores / alone):.2f} times as much, and that only where no server is "
+        "at its limit already."
     )
     print("\nThe hops of the near run with two workers:\n")
     heads = ("hop", "messages/s while busy", "a message's time, with its batch")
