@@ -1725,33 +1725,53 @@ def tracking(record: Backtest) -> Grid:
     return grid
 
 
-PICTURES = {  # file: title, figures, drawn as
-    "reliability": ("churn said and seen, by tenths", reliability, "lines"),
-    "lift": ("spend by tenths of the forecast", lift, "lines"),
-    "retention": ("a month's customers who bought k months later", retention, "heat"),
-    "alive": ("P(alive) beside P(no order), by repeat orders", alive_grid, "heat"),
-    "tracking": ("repeat orders by week", tracking, "lines"),
-}
-
-
-def draw(ax: Any, grid: Grid, kind: str) -> None:
-    """Draw columns as lines, pairs as error bars; or all as a heat map."""
-    names = list(dict.fromkeys(name for row in grid.values() for name in row))
-    at = range(len(grid))
-    if kind == "heat":
-        rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
-        ax.figure.colorbar(ax.imshow(rows, aspect="auto", vmin=0), ax=ax)
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(at, list(grid))
-        return
-    for name in names:
-        column = [row[name] for row in grid.values()]
-        if isinstance(column[0], tuple):
-            ax.vlines(at, *zip(*column, strict=True), label=name)
-        elif isinstance(column[0], float):
-            ax.plot(at, column, "o-", label=name)
-    ax.set_xticks(at, list(grid), rotation=90)
+def draw_reliability(ax: Any, grid: Grid) -> None:
+    """Draw what each model said against what was seen; on the diagonal it was right."""
+    ax.plot([0, 1], [0, 1], "k:", label="as said")
+    for model in dict.fromkeys(name.rpartition(" ")[0] for name in grid):
+        rows = [row for name, row in grid.items() if name.rpartition(" ")[0] == model]
+        said, seen = (
+            np.array([r[key] for r in rows]) for key in ("said (s)", "seen (o)")
+        )
+        reach = np.abs(np.array([row["95 %"] for row in rows]).T - seen)
+        ax.errorbar(said, seen, reach, fmt="o-", label=model)
     ax.legend()
+
+
+def draw_bars(ax: Any, grid: Grid) -> None:
+    """Draw the first column as bars, beside a line at one."""
+    ax.bar(list(grid), [next(iter(row.values())) for row in grid.values()])
+    ax.axhline(1, color="black", linestyle=":")
+
+
+def draw_heat(ax: Any, grid: Grid) -> None:
+    """Draw all figures as colours; what is missing stays white."""
+    names = list(dict.fromkeys(name for row in grid.values() for name in row))
+    rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
+    ax.figure.colorbar(ax.imshow(rows, aspect="auto", vmin=0), ax=ax)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(grid)), list(grid))
+
+
+def draw_lines(ax: Any, grid: Grid) -> None:
+    """Draw each column as a line."""
+    for name in next(iter(grid.values())):
+        ax.plot(list(grid), [row[name] for row in grid.values()], "o-", label=name)
+    ax.legend()
+
+
+Axes = tuple[str, str]
+MONTHS: Axes = "months after the first order", "month of the first order"
+SILENCE: Axes = "days since the last order", "repeat orders"
+SAID: Axes = "said, by tenths", "seen, with 95 % intervals"
+TENTHS: Axes = "tenth by forecast", "spend, times the mean"
+PICTURES: dict[str, tuple[str, Axes, Callable[[Backtest], Grid], Any]] = {
+    "reliability": ("churn said and seen", SAID, reliability, draw_reliability),
+    "lift": ("spend by tenths of the forecast", TENTHS, lift, draw_bars),
+    "retention": ("customers who bought again", MONTHS, retention, draw_heat),
+    "alive": ("P(alive) beside P(no order)", SILENCE, alive_grid, draw_heat),
+    "tracking": ("repeat orders so far", ("week", "orders"), tracking, draw_lines),
+}
 
 
 def figures(record: Backtest) -> dict[str, bytes]:
@@ -1760,11 +1780,11 @@ def figures(record: Backtest) -> dict[str, bytes]:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     drawn = {}
-    for name, (title, grid, kind) in PICTURES.items():
+    for name, (title, axes, grid, draw) in PICTURES.items():
         with mpl.rc_context({"svg.hashsalt": "module8", "svg.fonttype": "none"}):
             figure = Figure(figsize=(7, 4), layout="constrained")
-            draw(ax := figure.subplots(), grid(record), kind)
-            ax.set_title(title)
+            draw(ax := figure.subplots(), grid(record))
+            ax.set(title=title, xlabel=axes[0], ylabel=axes[1])
             figure.savefig(out := io.BytesIO(), format="svg", metadata={"Date": None})
         drawn[name] = out.getvalue()
     return drawn
@@ -1848,7 +1868,8 @@ class Study:
         grids: dict[str, Grid] = {"segment": self.segments}
         if self.record:
             grids |= self.record.scores
-            grids |= {title: grid(self.record) for title, grid, _ in PICTURES.values()}
+            pictures = PICTURES.values()
+            grids |= {title: grid(self.record) for title, _, grid, _ in pictures}
         return grids
 
 
