@@ -341,7 +341,7 @@ def test_redrive_resets_the_counter_and_keeps_id_and_body(env: Any) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"priority": 300}, {"headers": {"a": object()}}, {"message_id": "x" * 300}],
-    ids=str,
+    ids=min,
 )
 def test_what_cannot_be_encoded_fails_alone(env: Any, wrong: dict[str, Any]) -> None:
     queue = env.queue(f"encoding.{min(wrong)}")
