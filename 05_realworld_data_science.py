@@ -1770,7 +1770,7 @@ PICTURES: dict[str, tuple[str, Axes, Callable[[Backtest], Grid], Any]] = {
     "lift": ("spend by tenths of the forecast", TENTHS, lift, draw_bars),
     "retention": ("customers who bought again", MONTHS, retention, draw_heat),
     "alive": ("P(alive) beside P(no order)", SILENCE, alive_grid, draw_heat),
-    "tracking": ("repeat orders so far", ("week", "orders"), tracking, draw_lines),
+    "tracking": ("repeat orders by week", ("week", "orders"), tracking, draw_lines),
 }
 
 

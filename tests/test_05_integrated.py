@@ -242,11 +242,12 @@ def test_a_crash_at_any_point_is_mended(point: str, ledger: Callable[..., Any]) 
 def test_what_waits_shares_a_commit_and_the_one_at_fault_fails_alone(
     ledger: Callable[..., Any],
 ) -> None:
-    gate, sizes = threading.Event(), list[int]()
+    begun, gate, sizes = threading.Event(), threading.Event(), list[int]()
 
     def watched(base: Any) -> Any:
         class Watched(base):  # type: ignore[misc]
             def apply(self, batch: list[Any]) -> Any:
+                begun.set()
                 gate.wait(30)
                 sizes.append(len(batch))
                 return super().apply(batch)
@@ -257,8 +258,10 @@ def test_what_waits_shares_a_commit_and_the_one_at_fault_fails_alone(
     messages = [order(n % 10) for n in range(20)] + [order(99, cents=None)]
     messages[20].properties["cents"] = {"no": "number"}
     with ThreadPoolExecutor(21) as pool:
-        told = [pool.submit(books.once, "", one, "") for one in messages]
-        wait_for(lambda: books.waiting.qsize() == 20)  # one is in hand
+        told = [pool.submit(books.once, "", messages[0], "")]
+        assert begun.wait(30)  # the first is in hand, alone
+        told += [pool.submit(books.once, "", one, "") for one in messages[1:]]
+        wait_for(lambda: books.waiting.qsize() == 20)
         gate.set()
         new = [one.result(30) for one in told[:20]]
         assert told[20].exception(30)
