@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load
 
 lesson = load("02")
-SIZES = {1: 50, 100: 200, 500: 500}  # documents in a command: documents in a turn
+SIZES = {1: 100, 100: 1_000, 500: 2_000}  # documents in a command: documents in a turn
 ROUNDS = 9
 Row = list[object]
 

@@ -264,6 +264,28 @@ def test_every_picture_is_shown_with_a_text_for_who_cannot_see_it() -> None:
     assert all(len(text) > 20 for text, _ in shown)
 
 
+PEERS = {
+    "bench_01_sqlalchemy": "add_all, Core, COPY, OFFSET, key, driver",
+    "bench_02_mongodb": "raw, $lookup, RawBSONDocument",
+    "bench_03_caching": "functools, cachetools, cachebox, dogpile.cache, redis-py",
+    "bench_04_rabbitmq": "pika, aio-pika, kombu, amqpstorm",
+    "bench_05_customer_value": "lifetimes",
+    "bench_05_integrated": "one worker, two",
+}
+
+
+@pytest.mark.parametrize("part", PEERS)
+def test_the_page_of_benchmarks_lacks_no_part_and_no_peer(part: str) -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    block = re.search(rf"<!-- output: \S+/{part}.py -->(.*?)<!-- /output", page, re.S)
+    assert block and block[1].count("| ---") > 0
+    assert [peer for peer in PEERS[part].split(", ") if peer not in block[1]] == []
+
+
+def test_every_benchmark_is_on_its_page() -> None:
+    assert {path.stem for path in ROOT.glob("benchmarks/bench_*.py")} == set(PEERS)
+
+
 def test_the_consoles_are_where_the_stack_puts_them() -> None:
     example = (ROOT / ".env.example").read_text("utf-8")
     named = re.findall(r"<http://127\.0\.0\.1:(\d+)>", GUIDE.read_text("utf-8"))
