@@ -10,7 +10,7 @@ Service: MongoDB 5.0 or later at $MONGODB_URI (mongodb:// or mongodb+srv://), el
          All happens in a database module8_<random>, dropped in the end.
 Without: mongomock. What it lacks is emulated, as the first line says, or skipped: the
          planner, transactions, change streams, $geoWithin, running totals.
-Runtime: 3 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.md, 2.
+Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.md, 2.
 """
 
 # /// script
