@@ -1417,8 +1417,8 @@ def stampede(env: Env, name: str, answer: object) -> tuple[int, int, int]:
     clients, caches = [env.connect() for _ in "1234"], [env.cache(name) for _ in "1234"]
     calls = [partial(cache_aside, c, f"{env.prefix}{name}", naive) for c in clients]
     crowd(calls * 25, naive)
-    # 25 reads and a claim each: then everyone waits for the one who loads.
-    leased.ready = lambda: all(c.stats.trips > 25 for c in caches)
+    # All 25 have read, and one has claimed: then everyone waits for the one who loads.
+    leased.ready = lambda: all(c.stats.misses == 25 < c.stats.trips for c in caches)
     answers = crowd([partial(c.get_or_load, "k", leased, policy) for c in caches] * 25)
     return naive.loads, leased.loads, sum(isinstance(a, Exception) for a in answers)
 

@@ -31,10 +31,11 @@ lint: .venv/dev ## check style and formatting
 types: .venv/dev ## check the type hints
 	$(PY) -m mypy $(CODE)
 
-# Without the mutations: their line numbers are not those of the scripts.
+# Without the mutations, whose line numbers are not those of the scripts. What is traced
+# is slow, which fails some claims about speed: here only the share of lines counts.
 coverage: .venv/dev ## measure which lines of the lessons the tests and demos run
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest $(ARGS) -k "not mutation"
+	-$(PY) -m coverage run -m pytest $(ARGS) -k "not mutation"
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --show-missing --fail-under=95
 
