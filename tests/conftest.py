@@ -44,7 +44,9 @@ def _service(name: str) -> Iterator[str]:
     variable, port, default = FOUND_AT[name]
     configured = os.environ.get(variable) or dotenv_values(ROOT / ".env").get(variable)
     with ExitStack() as stack:
-        if configured:
+        if name == "rabbitmq" and "RABBITMQ_ROOT" in os.environ:
+            yield _start(name, stack).url
+        elif configured:
             yield configured
         elif services.answers(port):
             yield default

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
+# Run a program of another Debian, which sees this machine's network and /tmp.
+ENTER = 'for d in dev proc tmp; do mount --rbind /$d "$0/$d"; done; chroot "$0" "$@"'
 
 
 def free_port() -> int:
@@ -187,7 +189,8 @@ def _redis(folder: Path, port: int, *options: str) -> Server | None:
 def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
     """Start a node of its own name, ports, cookie and folder, with no plugins.
 
-    Options are further lines of its rabbitmq.conf.
+    Options are further lines of its rabbitmq.conf. Where RABBITMQ_ROOT names the root
+    folder of another Debian, the node is of that one's RabbitMQ (`make newest`).
     """
     binary, ctl = program("rabbitmq-server"), program("rabbitmqctl")
     direct = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers change the user
@@ -195,7 +198,11 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
         binary, ctl = str(direct / "rabbitmq-server"), str(direct / "rabbitmqctl")
     if not binary or not ctl:
         return None
-    lines = (f"listeners.tcp.1 = 127.0.0.1:{port}", "loopback_users.guest = true")
+    root = os.environ.get("RABBITMQ_ROOT")
+    enter = ["unshare", "--mount", "sh", "-c", ENTER, root] if root else []
+    lines = [f"listeners.tcp.1 = 127.0.0.1:{port}", "loopback_users.guest = true"]
+    if root:  # Debian permits what RabbitMQ 4.3 itself refuses
+        lines.append("deprecated_features.permit.transient_nonexcl_queues = false")
     (folder / "rabbitmq.conf").write_text("\n".join((*lines, *options, "")))
     (folder / "enabled_plugins").write_text("[].\n")
     cookie = folder / ".erlang.cookie"
@@ -214,7 +221,7 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
     }
     url = f"amqp://guest:guest@127.0.0.1:{port}/%2F"
-    control = [ctl, "-n", node]
+    control = [*enter, ctl, "-n", node]
 
     def ready() -> bool:
         import pika
@@ -227,7 +234,8 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
             return False
         return True
 
-    return Server("rabbitmq", url, port, [binary], folder, ready, env, control=control)
+    argv = [*enter, binary]
+    return Server("rabbitmq", url, port, argv, folder, ready, env, control=control)
 
 
 def _mongo(folder: Path, port: int) -> Server | None:

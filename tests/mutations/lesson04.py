@@ -86,8 +86,8 @@ MUTATIONS = (
     Mutation(
         "threads",
         "only the producer delivers all 400",
-        "ours = rush(lambda message: publish(producer, queue, [message]))",
-        'ours = rush(lambda message: channel.basic_publish("", queue, b"0"))',
+        "rush(lambda message: publish(producer, queue, [message]))",
+        'rush(lambda message: channel.basic_publish("", queue, b"0"), 1)',
     ),
     Mutation(
         "surviving",
