@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load
 
 lesson = load("02")
-SIZES = {1: 100, 100: 1_000, 500: 2_000}  # documents in a command: documents in a turn
-ROUNDS = 9
+SIZES = {1: 200, 100: 1_000, 500: 2_000}  # documents in a command: documents in a turn
+ROUNDS = 12
 Row = list[object]
 
 
