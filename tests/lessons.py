@@ -23,7 +23,8 @@ class Mutation:
 
     `claim` is the text behind `[ok]`, as the golden file has it; `old` stands exactly
     `times` in the script. `live` mutations run on the real service (the claim is made
-    only there), the others offline.
+    only there), the others offline. Where the loss shows as an error before the claim
+    is reached, `error` is its name.
     """
 
     demo: str
@@ -32,6 +33,7 @@ class Mutation:
     new: str
     times: int = 1
     live: bool = False
+    error: str = ""
 
 
 def path_of(number: str) -> Path:

@@ -196,8 +196,8 @@ def test_a_mutation_makes_its_claim_fail(
         arguments = ["--require-live", "--url", url, "--only", mutation.demo]
     assert lesson.main(arguments) == 1
     printed = capsys.readouterr().out
-    assert "[FAIL]" in printed
-    assert f"  [ok] {mutation.claim}\n" not in printed
+    failed = f"{mutation.error}: " if mutation.error else f"{mutation.claim}\n"
+    assert f"  [FAIL] {failed}" in printed
 
 
 @every_script

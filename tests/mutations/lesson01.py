@@ -155,6 +155,7 @@ MUTATIONS = (
         "only what is committed stays",
         "class UnitOfWork(Session):",
         "class UnitOfWork(Session):\n    close = Session.commit  # type: ignore",
+        error="PendingRollbackError",
     ),
     Mutation(
         "transactions",
@@ -165,8 +166,8 @@ MUTATIONS = (
     Mutation(
         "transactions",
         "a rollback takes SAVEPOINTs and tables along",
-        'connection.exec_driver_sql("BEGIN IMMEDIATE")',
-        'connection.exec_driver_sql("SELECT 1")',
+        "session.rollback()\n        inner",
+        "session.commit()\n        inner",
     ),
     # 7. Concurrency
     Mutation("concurrency", "read, think, write loses updates", NAIVE, ATOMIC),
@@ -278,9 +279,14 @@ MUTATIONS = (
         "after expand the old code reads and writes",
         "expand = partial(add, name=NEW)",
         "expand = partial(settle, required=OLD, gone=OLD)",
+        error="OperationalError",
     ),
     Mutation(
-        "migration", "contract before backfill is refused and undone", NOT_NULL, ""
+        "migration",
+        "contract before backfill is refused and undone",
+        NOT_NULL,
+        "",
+        error="OperationalError",
     ),
     Mutation(
         "migration",

@@ -14,8 +14,10 @@ MUTATIONS = (
     Mutation(
         "timed",
         "four spellings of a call are one entry",
-        "f\"def cached{inspect.Signature(bare)}:\\n{body.replace('{call}', call)}\"",
-        '"def cached(*a, **k):\\n" + body.replace("{call}", "*a, **k")',
+        "    exec(text, scope)",
+        "    if len(bare) == 2:\n"
+        '        text = "def cached(*a, **k):\\n" + body.replace("{call}", "*a, **k")\n'
+        "    exec(text, scope)",
     ),
     Mutation(
         "timed",
@@ -182,6 +184,7 @@ MUTATIONS = (
         "all callers are answered from the origin",
         "return self.fallback(job), True  # Redis",
         'raise LoaderError("Redis is out")  #',
+        error="LoaderError",
     ),
     Mutation(
         "outage",
@@ -192,8 +195,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "half-open: of 100 reads after the cooldown one is sent",
-        "if self.failures >= self.threshold and now < self.retry_at:",
-        "if False:",
+        "self.retry_at = now + self.cooldown",
+        "self.retry_at = self.retry_at or now + self.cooldown",
     ),
     Mutation(
         "outage",

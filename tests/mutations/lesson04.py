@@ -38,12 +38,14 @@ MUTATIONS = (
         "each queue has what is bound to it",
         'if flags["type"] == "fanout" or pattern == key or topic:',
         "if pattern == key.upper() or topic:",
+        error="Unroutable",
     ),
     Mutation(
         "publishing",
         "unconfirmed is sent again: 200, not 0",
         "self._waiting.extendleft(reversed(self.sent.values()))",
         "self._waiting.clear()",
+        error="PublishFailed",
     ),
     Mutation(
         "publishing",
@@ -69,6 +71,7 @@ MUTATIONS = (
         "sent again with the same id, it is there",
         "self._loop.call_later(backoff(self._attempt), self._connect)",
         "self.counts",
+        error="PublishFailed",
     ),
     Mutation(
         "consuming",
@@ -94,6 +97,7 @@ MUTATIONS = (
         "ours comes back each time",
         "self._stopping.wait(backoff(attempt))",
         "self._stopping.set()",
+        error="TimeoutError",
     ),
     Mutation(
         "surviving",
@@ -172,6 +176,7 @@ MUTATIONS = (
         "it adds up at every checkpoint",
         "self.producer.publish(*where, delivery.body, about)",
         "where, about",
+        error="TimeoutError",
     ),
     Mutation(
         "pipeline",
