@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import pickle
 import random
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -109,7 +112,7 @@ def mutated(rng: random.Random) -> bytes:
                 10**400,
                 "\ud800 ",
             ]
-            good[rng.choice(["id", "type", "payload"])] = rng.choice(wrong[:5])
+            good[rng.choice(["id", "type", "payload"])] = rng.choice(wrong)
         case 4:
             good["version"] = rng.choice([0, 2, "1", None, True, 1.0, [1]])
         case 5:
@@ -224,17 +227,20 @@ def test_every_queue_is_durable_and_quorum_or_prioritised() -> None:
             assert quorum != ("x-max-priority" in arguments)
             dead = name.endswith(".dead")
             assert dead or arguments["x-dead-letter-exchange"] == ""
-            limited = "x-delivery-limit" in arguments
-            assert limited == (quorum and not dead and ".retry." not in name)
+            limit = arguments.get("x-delivery-limit")
+            waits = not quorum or ".retry." in name
+            assert limit == (2**31 - 1 if dead else None if waits else 20)
+            assert dead or not quorum or lesson.SAFE.items() <= arguments.items()
 
 
 # Retrying on the modelled clock
 
 
 def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
-    queue = env.queue("moment")
+    queue, ends = env.queue("moment"), list[str]()
 
     def fail(_: Any) -> None:
+        ends.append(lesson.utc_now())
         raise ConnectionError("no answer")
 
     with lesson.Producer(env.rabbit) as producer:
@@ -251,7 +257,7 @@ def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
     assert about.headers["x-error"] == "ConnectionError: no answer"
     assert about.headers["x-retry-count"] == 5
     assert about.headers["x-queue"] == queue
-    assert about.headers["x-first-failure"] <= lesson.utc_now()
+    assert ends[0] <= about.headers["x-first-failure"] <= ends[1]
     assert lesson.Message.from_json(body).payload["username"] == "user0"
 
 
@@ -318,7 +324,10 @@ def test_without_a_dead_letter_queue_nothing_is_acknowledged(env: Any) -> None:
         consumer.rabbit = lesson.copy.copy(env.rabbit)
         consumer.rabbit.plan, consumer.rabbit.bindings = [], []
         with lesson.running(consumer):
-            env.until(lambda: consumer.counts["unsettled"] >= 5)
+            env.until(lambda: consumer.counts["unsettled"] >= 3)
+            seen, start = consumer.counts["unsettled"], time.monotonic()
+            env.until(lambda: consumer.counts["unsettled"] > seen)
+            assert time.monotonic() - start > 0.1  # no hot loop
         assert consumer.counts["acked"] == 0
     env.rabbit.setup_infrastructure()
     lesson.emptied(env.rabbit, queue)
@@ -331,11 +340,63 @@ def test_redrive_resets_the_counter_and_keeps_id_and_body(env: Any) -> None:
         where = ("", queue + ".dead")
         _, _, body, about = lesson.addressed(message, *where)
         about.headers = {"x-retry-count": 5, "x-error": "old"}
+        about.priority, about.correlation_id = 3, "cause"
         producer.publish(*where, body, about)
         assert lesson.redrive(env.rabbit, queue, producer) == 1
         assert lesson.redrive(env.rabbit, queue, producer) == 0
     ((again, got),) = lesson.emptied(env.rabbit, queue)
     assert (again.message_id, got, again.headers) == (message.id, body, None)
+    kept = (again.priority, again.correlation_id, again.type, again.content_type)
+    assert kept == (3, "cause", message.type, "application/json")
+
+
+def test_a_return_is_about_its_own_message_though_others_share_the_id(env: Any) -> None:
+    queue = env.queue("returned")
+    same = lesson.pika.BasicProperties(message_id="same")
+    with lesson.Producer(env.rabbit) as producer:
+        lot = [producer.send("", q, b"", same) for q in (queue, "nowhere") * 300]
+        with pytest.raises(lesson.Unroutable):
+            producer.wait(*lot)
+        assert [one.arrived for one in lot] == [True, False] * 300
+        assert producer.counts["returned"] == producer.counts["confirmed"] == 300
+
+
+def test_reconnecting_never_waits_longer_than_ten_seconds() -> None:
+    assert 5 <= lesson.backoff(10_000) <= 10
+
+
+def test_what_came_over_a_dead_connection_is_not_begun(env: Any) -> None:
+    queue, done = env.queue("dead.connection"), list[str]()
+    with lesson.Producer(env.rabbit) as producer, env.wire() as (wire, far):
+        lesson.publish(producer, queue, lesson.users(20))
+
+        def cut(_: Any) -> None:
+            wire.cut()
+            wait_for(lambda: not consumer._channel.is_open)
+
+        work = lesson.noting(done, {"user0"}, lambda: cut(None))
+        consumer = lesson.FunctionConsumer(work, far, queue, producer, concurrency=1)
+        with lesson.running(consumer):
+            env.until(lambda: len({*done}) == 20)
+            env.until(lambda: not env.rabbit.ready(queue))
+    assert len(done) == 21  # user0 twice, as its acknowledgement was lost
+
+
+def test_a_pickled_body_is_never_loaded(env: Any, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    queue, body = env.queue("pickled"), pickle.dumps(Trap())
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        about = lesson.pika.BasicProperties(content_type="application/x-python-pickle")
+        producer.publish("", queue, body, about)
+        env.consume(lesson.UserDataConsumer(env.rabbit, queue, producer, ledger), 1)
+    ((about, dead),) = lesson.emptied(env.rabbit, queue + ".dead")
+    assert (about.headers["x-error"], dead) == ("BadMessage: body is no JSON", body)
+    assert not list(tmp_path.iterdir())
+    pickle.loads(body)
+    assert list(tmp_path.iterdir())  # a consumer that did load it would have sprung it
 
 
 @pytest.mark.parametrize(
@@ -369,6 +430,47 @@ def test_an_effect_and_its_mark_commit_together(tmp_path: Path) -> None:
             ledger.once("c", message, "fails")
         marks = ledger.db.execute("SELECT queue FROM inbox ORDER BY queue").fetchall()
     assert marks == [("a",), ("b",)]
+
+
+def test_the_relay_sees_no_open_transaction(env: Any) -> None:
+    """Else it publishes what is undone a moment later."""
+    inside, go = threading.Event(), threading.Event()
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+
+        def fail() -> None:
+            with ledger.transaction() as db:
+                row = (lesson.user(1).to_json(), "cause")
+                db.execute("INSERT INTO outbox VALUES (NULL, ?, ?)", row)
+                inside.set()
+                go.wait(10)
+                raise lesson.Crash
+
+        storing = lesson.background(fail)
+        assert inside.wait(10)
+        relaying = lesson.background(line.relay)
+        time.sleep(0.2)  # long enough to read, if it could
+        go.set()
+        relaying.result(10)
+        assert isinstance(storing.exception(10), lesson.Crash)
+    assert env.rabbit.ready(env.rabbit.name("user_data")) == 0
+
+
+def test_a_row_that_nobody_takes_keeps_no_other_back(env: Any) -> None:
+    queue = env.rabbit.name("user_data")
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+        lost = lesson.Message()  # of a kind that no exchange is there for
+        for message in (lesson.user(1), lost, lesson.user(2)):
+            line._store("signup", message)
+        for _ in range(3):
+            with pytest.raises(lesson.PublishFailed, match="no exchange"):
+                line.relay()
+        ((left,),) = ledger.read("SELECT body FROM outbox")
+    assert json.loads(left)["id"] == lost.id
+    found = lesson.emptied(env.rabbit, queue)
+    assert len({about.message_id for about, _ in found}) == 2
+    assert len(found) < 6  # the missing exchange closes the channel: sent again, once
 
 
 def test_the_relay_may_crash_anywhere(env: Any) -> None:
@@ -495,6 +597,7 @@ def test_refused_logins_and_vhosts_are_named(broker: Any) -> None:
         (["--publish", "many"], "--publish"),
         (["--publish", "5", "--rate", "-1"], "--rate"),
         (["--worker", "user_data", "--concurrency", "0"], "--concurrency"),
+        (["--worker", "user_data", "--ledger", "/nowhere/x"], "--ledger /nowhere/x"),
         (["--stats", "--prefix", "a b"], "--prefix"),
         (["--stats", "--offline"], "not --offline"),
     ],
@@ -577,6 +680,20 @@ def test_publish_stats_redrive_teardown(broker: Any) -> None:
     assert rabbit.ready("module8.user_data", "module8.user_data.dead") == 5
     modes(broker, "--teardown")
     assert (list(broker.queues), list(broker.exchanges)) == ([], [""])
+
+
+def test_a_slow_publish_fails_at_the_deadline_of_its_oldest(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = functools.partial(lesson.Producer, deadline=0.5)
+    monkeypatch.setattr(lesson, "Producer", hasty)
+    with env.wire() as (wire, far):
+        monkeypatch.setattr(far, "setup_infrastructure", wire.freeze)
+        asked = argparse.Namespace(publish=900, rate=10.0)  # 90 s, within the window
+        start = time.monotonic()
+        with pytest.raises(lesson.PublishFailed, match="not confirmed"):
+            lesson.publish_many(far, asked)
+        assert time.monotonic() - start < 45
 
 
 @pytest.mark.slow

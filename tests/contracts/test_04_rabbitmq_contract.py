@@ -723,30 +723,40 @@ class Undecodable(pika.BasicProperties):  # type: ignore[name-defined, misc]
         return [struct.pack(">HI", 1 << 13, len(entry)), entry]
 
 
-def test_an_undecodable_header_does_not_stop_a_consumer(env: Any) -> None:
-    queue = env.queue("undecodable")
-    item = next(item for item in env.rabbit.plan if item[1] == queue)
-    item[2]["arguments"]["x-delivery-limit"] = 2
-    with env.rabbit.connect() as connection:
-        connection.channel().queue_delete(queue)
-    env.rabbit.setup_infrastructure()
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_an_undecodable_header_costs_only_itself(env: Any, kind: str) -> None:
+    queue = env.queue(f"undecodable.{kind}", priorities=int(kind == "classic"))
     with env.rabbit.connect() as connection:
         channel = connection.channel()
+        channel.confirm_delivery()
         if not env.live:  # the stand-in reads with pika's codec: it refuses the sender
-            channel.confirm_delivery()
             with pytest.raises(pika.exceptions.ConnectionClosedByBroker):
                 channel.basic_publish("", queue, b"", Undecodable())
             return
-        channel.basic_publish("", queue, b"", Undecodable())
-    settle(env, queue, 1)
+        for where in (queue, queue + ".dead"):
+            channel.basic_publish("", where, b"poison", Undecodable())
     with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
-        seen = lesson.UserDataConsumer(env.rabbit, queue, producer, ledger)
-        with lesson.running(seen):
-            lesson.publish(producer, queue, lesson.users(3))
-            env.until(lambda: len(ledger.effects(queue)) == 3)
-            # Each delivery breaks the connection, until the delivery limit buries it.
-            env.until(lambda: env.rabbit.ready(queue + ".dead") == 1)
-        assert seen.counts["reconnects"] >= 3
+        lesson.publish(producer, queue, lesson.users(10))  # all in one prefetch
+        consumer = lesson.UserDataConsumer(env.rabbit, queue, producer, ledger)
+        with lesson.running(consumer):
+            env.until(lambda: len(ledger.effects(queue)) == 10)
+            env.until(lambda: env.rabbit.ready(queue + ".dead") == 2)
+        assert consumer.counts["reconnects"] == 0
+        assert lesson.redrive(env.rabbit, queue, producer) == 2
+    found = lesson.emptied(env.rabbit, queue)
+    assert [body for _, body in found] == [b"poison"] * 2
+
+
+def test_a_dead_letter_may_be_looked_at_often(env: Any) -> None:
+    """From 4.0 on a quorum queue drops what came back 20 times, unless told not to."""
+    dead = env.queue("looked.at") + ".dead"
+    with env.rabbit.connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish("", dead, b"")
+        for _ in range(25):
+            channel.basic_reject(taken(channel, dead)[0].delivery_tag)
+    settle(env, dead, 1)
 
 
 @pytest.mark.slow

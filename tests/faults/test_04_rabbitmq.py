@@ -342,22 +342,30 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
     node: Server, lesson: Any, rabbit: Any
 ) -> None:
     queue, outcome = rabbit.name("user_data"), list[str]()
-    message = lesson.users(1)[0]
-    with lesson.Producer(rabbit, deadline=LIMIT) as producer:
+    message, enough = lesson.users(1)[0], threading.Event()
+
+    def publish_on() -> None:
+        while not enough.is_set():
+            publish_confirmed(rabbit.parameters, queue, outcome)
+
+    with (
+        lesson.Producer(rabbit, deadline=LIMIT) as producer,
+        thread(publish_on) as naive,
+    ):
         published(lesson, producer, queue, 1)
-        with thread(publish_confirmed, rabbit.parameters, queue, outcome):
-            wait_for(lambda: "confirmed" in outcome, LIMIT)
-        outcome.clear()
-        connection = pika.BlockingConnection(rabbit.parameters)
+        wait_for(lambda: "confirmed" in outcome, LIMIT)
         node.freeze()
         try:
+            seen = len(outcome)
+            enough.set()
             producer.deadline, start = 1.0, time.monotonic()
             with pytest.raises(lesson.PublishFailed, match="within 1 s"):
                 producer.publish(*lesson.addressed(message, "", queue))
             assert time.monotonic() - start < 30  # pika's own 130 are far away
+            assert naive.is_alive()
+            assert len(outcome) <= seen + 1  # it waits on
         finally:
             node.thaw()
-        connection.close()
         producer.deadline = LIMIT
         producer.publish(*lesson.addressed(message, "", queue))
     ids = [about.message_id for about, _ in lesson.emptied(rabbit, queue)]
@@ -510,7 +518,7 @@ def test_sigterm_in_the_middle_loses_nothing_and_does_nothing_twice(
     options = ("--concurrency", "2", "--drain", "5")
     with worker(rabbit, node, ledger, *options, pause=0.5) as first:
         wait_for(lambda: len(effects(ledger)) >= 4, LIMIT)
-        code, _ = ended(first, limit=30)
+        code, _ = ended(first, limit=15)
     before = len(effects(ledger))
     assert code == 0
     assert before < 20, "it was stopped in the middle"
@@ -531,7 +539,7 @@ def test_a_drain_limit_ends_a_worker_whose_work_does_not(
         published(lesson, producer, queue, 1)
     with worker(rabbit, node, ledger, "--drain", "1", pause=600) as process:
         wait_for(lambda: rabbit.ready(queue) == 0, LIMIT)
-        code, _ = ended(process, limit=30)
+        code, _ = ended(process, limit=10)
     assert code == 0
     wait_for(lambda: rabbit.ready(queue) == 1, LIMIT)
     assert not effects(ledger)

@@ -138,7 +138,7 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "redrive puts both back",
-        'producer.publish("", queue, body, about)\n            channel.basic_ack',
+        'producer.publish("", queue, body, old)\n            channel.basic_ack',
         "channel.basic_ack",
     ),
     Mutation(
