@@ -141,6 +141,7 @@ MUTATIONS = (
         "self.changed(*(names or ()))",
         "pass",
         live=True,
+        error="TimeoutError",
     ),
     Mutation(
         "near",
@@ -148,6 +149,7 @@ MUTATIONS = (
         "                self.copies = None\n            connection",
         "                pass\n            connection",
         live=True,
+        error="TimeoutError",
     ),
     Mutation(
         "invalidation",
