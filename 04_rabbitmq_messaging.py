@@ -990,13 +990,11 @@ WORK = {  # queue: exchange, keys
 }
 
 
-class LenientConnection(pika.SelectConnection):  # type: ignore[misc]
-    """Reads past headers that pika cannot decode, which would end the connection.
-
-    They come as an x-retry-count that is no count, so a consumer buries that message.
-    """
+class SteadyConnection(pika.SelectConnection):  # type: ignore[misc]
+    """pika's connection, which one header can't end and a batch leaves at once."""
 
     def _read_frame(self) -> tuple[int, Any]:
+        """Read on past headers that pika cannot decode: a consumer buries those."""
         try:
             return super()._read_frame()  # type: ignore[no-any-return]
         except exceptions.AMQPError:
@@ -1008,6 +1006,18 @@ class LenientConnection(pika.SelectConnection):  # type: ignore[misc]
             (body,) = struct.unpack_from(">Q", self._frame_buffer, 11)
             about = pika.BasicProperties(headers={"x-retry-count": "undecodable"})
             return size + 8, frame.Header(channel, body, about)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold back what is sent inside, for a single write; pika writes each frame."""
+        parts: list[bytes] = []
+        self._adapter_emit_data = parts.append
+        try:
+            yield
+        finally:
+            del self._adapter_emit_data
+            if parts:
+                self._adapter_emit_data(b"".join(parts))
 
 
 FATAL = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
@@ -1092,7 +1102,7 @@ class RabbitMQConnection:
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        return pika.BlockingConnection(self.parameters, LenientConnection)
+        return pika.BlockingConnection(self.parameters, SteadyConnection)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -1172,22 +1182,6 @@ class Pending:
         """Whether the broker has confirmed it."""
         settled = self.confirmed.done() and not self.confirmed.cancelled()
         return settled and not self.confirmed.exception()
-
-
-class BatchingConnection(pika.SelectConnection):  # type: ignore[misc]
-    """Writes what is published together at once; pika alone each of its frames."""
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Hold back what is sent inside, for a single write at the end."""
-        parts: list[bytes] = []
-        self._adapter_emit_data = parts.append
-        try:
-            yield
-        finally:
-            del self._adapter_emit_data
-            if parts:
-                self._adapter_emit_data(b"".join(parts))
 
 
 class Producer:
@@ -1298,7 +1292,7 @@ class Producer:
     # The I/O thread's side: pika's callbacks, never called from elsewhere
 
     def _connect(self) -> None:
-        self._connection = BatchingConnection(
+        self._connection = SteadyConnection(
             self.rabbit.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
@@ -1646,11 +1640,12 @@ class Consumer(ABC):
 
     def _flush(self) -> None:
         self._flushing = False  # first: what is added from here on asks again
-        while self._settled:
-            delivery = self._settled.popleft()
-            if delivery.channel.is_open:
-                delivery.channel.basic_ack(delivery.tag)
-                self._count("acked")
+        with self.connection._impl.batch():
+            while self._settled:
+                delivery = self._settled.popleft()
+                if delivery.channel.is_open:
+                    delivery.channel.basic_ack(delivery.tag)
+                    self._count("acked")
 
     # region resilience
     def start_consuming(self) -> None:
