@@ -273,7 +273,6 @@ def test_raw_batches_come_in_the_order_that_is_asked_for(env: Any) -> None:
     for sort, ids in (
         ([("_id", 1)], [0, 1]),
         ([("_id", -1)], [2, 1]),
-        ([("by", -1)], [1, 0]),
     ):
         data = b"".join(find({}, sort=sort, limit=2))
         assert [row["_id"] for row in bson.decode_all(data)] == ids
@@ -491,9 +490,12 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example({"a": 2**63})
 def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
     sound = isinstance(body, dict) and all(
-        name in ("a", "b") and isinstance(value, str | int | float)
+        name in ("a", "b")
+        and isinstance(value, str | int | float)
+        and (isinstance(value, str | float) or -(2**63) <= value < 2**63)
         for name, value in body.items()
     )
     try:

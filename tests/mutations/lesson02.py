@@ -43,6 +43,12 @@ MUTATIONS = (
     ),
     Mutation(
         "versions",
+        "both versions are read alike, before and after the upgrade",
+        'profile = {"interests": user.get("interests", [])}',
+        'profile = {"interests": []}',
+    ),
+    Mutation(
+        "versions",
         "the upgrade is complete, and repeated does nothing",
         'while page := list(users.find({"schema_version": 1}).limit(batch)):',
         'if page := list(users.find({"schema_version": 1}).limit(batch)):',
@@ -99,6 +105,12 @@ MUTATIONS = (
     ),
     Mutation(
         "pipelines",
+        "purchases equal the reference; unwound, they double",
+        '"mean": {"$avg": price}',
+        '"mean": {"$max": price}',
+    ),
+    Mutation(
+        "pipelines",
         "$lookup answers in 1 command, the loop in 101",
         "names.append(ours(100))",
         "names.append(latest_with_names_naive(env.db, 100))",
@@ -108,6 +120,12 @@ MUTATIONS = (
         "$merge run twice equals the reference; $inc doubles",
         '{"_id": DAY, "events": {"$sum": 1}',
         '{"_id": "$timestamp", "events": {"$sum": 1}',
+    ),
+    Mutation(
+        "summaries",
+        "$merge run twice equals the reference; $inc doubles",
+        '"revenue": {"$sum": "$metadata.price"}}},\n            {"$merge"',
+        '"revenue": {"$max": "$metadata.price"}}},\n            {"$merge"',
     ),
     Mutation(
         "summaries",
