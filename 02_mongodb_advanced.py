@@ -1043,7 +1043,7 @@ class UserManager:
 
         Run again, it inserts what is missing. Raises PyMongoError if the server fails.
         """
-        report, kept = LoadReport(), set[Any]()
+        report, kept = LoadReport(), dict[Any, Document]()
         for start in range(0, len(users), batch):
             chunk = users[start : start + batch]
             errors = self._insert(chunk)
@@ -1051,10 +1051,10 @@ class UserManager:
             why = {e["index"]: reason(e) for e in errors if e["index"] not in repeated}
             for index, user in enumerate(chunk):
                 # Trap: it looks like an earlier run's, and is another user, not stored.
-                if index in repeated and user["_id"] in kept:
+                if index in repeated and kept.get(user["_id"], user) != user:
                     why[index] = "_id is twice in this load"
                 elif index not in why:
-                    kept.add(user["_id"])
+                    kept[user["_id"]] = user
             report.inserted += len(chunk) - len(why.keys() | repeated)
             report.repeated += len(repeated - why.keys())
             report.rejected += [(start + index, why[index]) for index in sorted(why)]
