@@ -7,18 +7,21 @@ import copy
 import io
 import socket
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import bson
+import dns.resolver
 import pymongo
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lessons import load, path_of, run
-from pymongo.errors import WriteError
+from pymongo.errors import OperationFailure, WriteError
 
 SCRIPT = path_of("02")
 lesson = load("02")
@@ -95,23 +98,61 @@ def test_no_wait_is_for_ever() -> None:
         assert client.codec_options.uuid_representation == bson.binary.STANDARD
 
 
-def test_an_old_server_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """Return what the probe makes of a server that says, or raises, the same always."""
+
+    def probe(said: Any) -> Any:
+        admin = Mock(**{"command.side_effect": said})
+        client = nullcontext(SimpleNamespace(admin=admin))
+        monkeypatch.setattr(lesson, "connect", lambda *_: client)
+        with lesson.ExitStack() as stack:
+            return lesson.answer("mongodb://h/", lesson.CommandCounter(), stack)
+
+    return probe
+
+
+def test_an_old_server_is_refused(told: Callable[[Any], Any]) -> None:
     build = {"versionArray": [4, 4, 29, 0], "version": "4.4.29"}
-    admin = SimpleNamespace(command=lambda *_args, **_options: build)
-
-    class Old:
-        def __init__(self) -> None:
-            self.admin = admin
-
-        def __enter__(self) -> Old:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(lesson, "connect", lambda *_: Old())
     with pytest.raises(lesson.BadInput, match=r"4\.4\.29 is too old"):
-        lesson.answer("mongodb://h/", lesson.CommandCounter(), lesson.ExitStack())
+        told([build, {}])
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(50, "no answer in 1 s"), (262, "no answer in 1 s"), (8, "error 8")],
+)
+def test_a_server_in_trouble_is_no_wrong_password(
+    told: Callable[[Any], Any], code: int, why: str
+) -> None:
+    kind = pymongo.errors.ExecutionTimeout if code > 8 else OperationFailure
+    assert told(kind("no", code)) == why
+    for refusal in (13, 18, 8000):
+        with pytest.raises(lesson.BadInput, match="authSource"):
+            told(OperationFailure("no", refusal))
+
+
+def test_a_name_that_does_not_resolve_is_a_server_that_is_absent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_args: Any, **_options: Any) -> None:
+        raise dns.resolver.NXDOMAIN
+
+    monkeypatch.setattr(dns.resolver, "resolve", unknown)
+    arguments = ["--only", "validators", "--url", "mongodb+srv://u:s3cr3t@h.invalid/"]
+    for option, code in ([], 0), (["--require-live"], 3):
+        assert lesson.main([*option, *arguments]) == code
+        printed = capsys.readouterr()
+        assert "its name does not resolve" in printed.out.splitlines()[0]
+        assert "s3cr3t" not in printed.out + printed.err
+
+
+def test_only_what_needs_a_replica_set_is_skipped_without_one(env: Any) -> None:
+    alone = SimpleNamespace(client=Mock(**{"admin.command.return_value": {"ok": 1}}))
+    env = lesson.Env("", True, alone, env.commands)
+    env.need_server("plans")
+    with pytest.raises(lesson.Skip, match="no replica set"):
+        env.need_server("transactions", replica_set=True)
 
 
 # --- Validators ---------------------------------------------------------------------
@@ -188,6 +229,10 @@ def test_an_update_that_breaks_the_validator_is_undone(env: Any) -> None:
         with pytest.raises(WriteError) as refusal:
             users.update_one({"_id": 1}, change)
         assert refusal.value.code == 121
+        assert type(refusal.value) is WriteError  # no duplicate key
+    with pytest.raises(WriteError) as refusal:
+        users.insert_one(lesson.make_user(3) | {"email": "nobody"})
+    assert type(refusal.value) is WriteError
     with pytest.raises(pymongo.errors.DuplicateKeyError):
         users.update_one({"_id": 1}, {"$set": {"email": "user2@example.org"}})
     assert list(users.find()) == before
@@ -204,6 +249,41 @@ def test_a_key_that_was_given_up_may_be_taken(env: Any) -> None:
     assert lesson.UserManager(env.db).bulk_insert_users(load).rejected == [
         (1, "email is taken")
     ]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"$merge": {"into": "daily"}},
+        {"$merge": {"into": "daily", "whenMatched": "merge"}},
+        {"$merge": {"into": "daily", "whenMatched": "replace", "on": "day"}},
+        {"$geoNear": {"near": lesson.point(*lesson.KYIV), "distanceField": "metres"}},
+        {"$geoNear": {"near": 0, "maxDistance": 1, "distanceField": "m", "key": "geo"}},
+        {"$geoNear": {"near": 0, "maxDistance": 1, "distanceField": "m", "key": "at"}},
+    ],
+)
+def test_what_is_not_emulated_says_so(env: Any, stage: dict[str, Any]) -> None:
+    with pytest.raises(NotImplementedError, match="not emulated"):
+        env.db["events"].aggregate([stage])
+
+
+def test_raw_batches_come_in_the_order_that_is_asked_for(env: Any) -> None:
+    env.db["notes"].insert_many([{"_id": n, "by": n % 2} for n in range(3)])
+    find = env.db["notes"].find_raw_batches
+    for sort, ids in (
+        ([("_id", 1)], [0, 1]),
+        ([("_id", -1)], [2, 1]),
+    ):
+        data = b"".join(find({}, sort=sort, limit=2))
+        assert [row["_id"] for row in bson.decode_all(data)] == ids
+    with pytest.raises(NotImplementedError):
+        list(find({}, sort=[("by", 1), ("_id", 1)], limit=2))
+
+
+def test_another_error_than_the_validators_is_no_verdict(env: Any) -> None:
+    env.fresh(users=1)
+    with pytest.raises(pymongo.errors.DuplicateKeyError):
+        lesson.verdict(env.db["users"], lesson.make_user(1))
 
 
 def test_no_keyword_of_the_schemas_is_passed_over() -> None:
@@ -270,6 +350,30 @@ def test_rejections_say_why(env: Any) -> None:
         5: "breaks profile.interests",
     }
     assert (report.inserted, report.repeated) == (1, 1)
+
+
+def test_another_user_with_the_same_id_is_no_repetition(env: Any) -> None:
+    env.fresh(users=1)
+    users = [lesson.make_user(number) for number in (1, 2, 3, 4, 5, 6, 3)]
+    users[3] = users[0] | {"username": "x", "email": "x@example.org"}  # stored before
+    users[4] = users[1] | {"username": "y", "email": "y@example.org"}  # two lines above
+    users[5] = users[2] | {"email": "nobody"}
+    for inserted, repeated in ((2, 2), (0, 4)):  # the last is the same user again
+        report = lesson.UserManager(env.db).bulk_insert_users(users, batch=4)
+        assert (report.inserted, report.repeated) == (inserted, repeated)
+        assert report.rejected == [
+            (3, "_id is twice in this load"),
+            (4, "_id is twice in this load"),
+            (5, "breaks email"),
+        ]
+    assert env.db["users"].count_documents({}) == 3
+
+
+def test_only_a_taken_id_is_forgiven(env: Any) -> None:
+    env.fresh(users=1)
+    user = lesson.make_user(1) | {"email": "nobody"}
+    report = lesson.UserManager(env.db).bulk_insert_users([user])
+    assert report == lesson.LoadReport(rejected=[(0, "breaks email")])
 
 
 def test_a_write_concern_that_fails_is_nobodys_fault(
@@ -342,12 +446,36 @@ def test_no_place_of_ours_survives_a_swap(longitude: float, latitude: float) -> 
         lesson.point(latitude, longitude)
 
 
-@given(st.tuples(st.floats(22, 41), st.floats(44, 53)))
-def test_the_emulated_sphere_is_haversines(place: tuple[float, float]) -> None:
-    event = {"geo": {"coordinates": list(place)}}
-    assert lesson.metres(place, lesson.KYIV) == pytest.approx(
-        lesson.haversine(event), abs=0.1
-    )
+PLACES = st.tuples(st.floats(22, 41), st.floats(44, 53))
+NEARBY = st.tuples(st.floats(-1e-4, 1e-4), st.floats(-1e-4, 1e-4))
+
+
+@given(PLACES, PLACES, NEARBY)
+@example(lesson.KYIV, lesson.KYIV, (0.0, 0.0))
+def test_the_emulated_sphere_is_haversines(
+    one: tuple[float, float], other: tuple[float, float], step: tuple[float, float]
+) -> None:
+    beside = (one[0] + step[0], one[1] + step[1])
+    for end in (other, beside, one):
+        wanted = lesson.haversine({"geo": {"coordinates": end}}, start=one)
+        assert lesson.metres(one, end) == pytest.approx(wanted, abs=0.1)
+    assert lesson.metres(one, one) == 0
+
+
+def test_swapped_places_are_refused_wherever_they_come_in(env: Any) -> None:
+    manager, tracker = lesson.GeoLocationManager(env.db), lesson.EventTracker(env.db)
+    longitude, latitude = lesson.KYIV
+    for method in (manager.count_events_within, manager.find_events_near_location):
+        with pytest.raises(ValueError, match="swapped"):
+            method(latitude, longitude, 5)
+    for place in ([latitude, longitude], [longitude, latitude]):
+        geo = {"type": "Point", "coordinates": place}
+        if place[0] == latitude:
+            with pytest.raises(ValueError, match="swapped"):
+                tracker.log_event(1, "view", geo=geo)
+        else:
+            tracker.log_event(1, "view", geo=geo)
+    assert env.db["events"].count_documents({}) == 1
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -362,9 +490,12 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example({"a": 2**63})
 def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
     sound = isinstance(body, dict) and all(
-        name in ("a", "b") and isinstance(value, str | int | float)
+        name in ("a", "b")
+        and isinstance(value, str | int | float)
+        and (isinstance(value, str | float) or -(2**63) <= value < 2**63)
         for name, value in body.items()
     )
     try:
@@ -383,6 +514,9 @@ def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
         {"username": "admin", "token": ["nimda"]},
         {"username": "admin", "token": None},
         {"username": "admin", "token": 5, "$expr": True},
+        {"username": "sso-admin"},  # who has no token, and None equals that
+        {},
+        {"username": 2**70, "token": "x"},  # more than BSON's 64 bits
         {"username.first": "a", "token": "x"},
         {"$or": [{}]},
         [{"$match": {}}],
@@ -393,18 +527,19 @@ def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
 def test_bodies_with_more_than_a_name_and_a_token_are_refused(
     env: Any, body: Any
 ) -> None:
+    users = env.db["logins"]
+    users.insert_one({"username": "sso-admin"})
     with pytest.raises(ValueError, match="refused"):
-        lesson.log_in(env.db["logins"], body)
+        lesson.log_in(users, body)
 
 
-def test_the_second_wall_holds_alone(env: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lesson, "plain_fields", lambda body, _: body)
+def test_the_second_wall_holds_alone(env: Any) -> None:
     users = env.db["logins"]
     users.insert_one({"username": "admin", "token": "t"})
     for operator in ({"$ne": None}, {"$regex": "^"}, {"$gt": ""}):
         body = {"username": "admin", "token": operator}
         assert lesson.log_in_naive(users, body)
-        assert lesson.log_in(users, body) is None
+        assert users.find_one(lesson.equal_to(body)) is None
 
 
 # --- Exports ------------------------------------------------------------------------
@@ -453,6 +588,7 @@ class Endless:
 
     def find_raw_batches(self, query: Any, sort: Any, limit: int) -> Iterator[bytes]:
         start = query["_id"]["$gt"] + 1 if query else 1
+        start = self.count if sort == [("_id", -1)] else start
         for number in range(start, min(start + limit, self.count + 1)):
             yield bson.encode(self.body | {"_id": number})
 

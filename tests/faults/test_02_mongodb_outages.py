@@ -59,7 +59,7 @@ class Log(monitoring.CommandListener):
     failed = succeeded
 
 
-def test_an_insert_cut_off_is_one_document_under_one_number(env: Any) -> None:
+def test_an_insert_cut_off_is_sent_again_under_its_number(env: Any) -> None:
     log = Log()
     with lesson.connect(env.url, log, appname="module8-cut") as client:
         armed(env, "module8-cut", failCommands=["insert"], closeConnection=True)

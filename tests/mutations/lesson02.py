@@ -7,13 +7,13 @@ from lessons import Mutation
 MUTATIONS = (
     Mutation(
         "validators",
-        "3 sound events, which int and double refuse, are accepted",
+        "4 sound events are accepted, of which int and double refuse 3",
         'WHOLE = typed("int", "long", minimum=0)',
         'WHOLE = typed("int", minimum=0)',
     ),
     Mutation(
         "validators",
-        "5 bad ones, else accepted, are refused by name",
+        "6 bad ones, else accepted, are refused by name",
         'return schema | {"additionalProperties": False}',
         "return schema",
     ),
@@ -37,9 +37,15 @@ MUTATIONS = (
     ),
     Mutation(
         "versions",
-        "both versions are found alike, before and after the upgrade",
+        "both versions are read alike, before and after the upgrade",
         '[{"profile.interests": wanted}, {"interests": wanted}]',
         '[{"profile.interests": wanted}]',
+    ),
+    Mutation(
+        "versions",
+        "both versions are read alike, before and after the upgrade",
+        'profile = {"interests": user.get("interests", [])}',
+        'profile = {"interests": []}',
     ),
     Mutation(
         "versions",
@@ -68,8 +74,8 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "4 of 7 are in, 3 named; insert_many stores none",
-        "self.users.insert_many(users, ordered=False)",
-        "self.users.insert_many(users, ordered=True)",
+        "rest = self._insert([users[index] for index in good])",
+        "rest = self._insert([])",
     ),
     Mutation(
         "bulk",
@@ -99,6 +105,12 @@ MUTATIONS = (
     ),
     Mutation(
         "pipelines",
+        "purchases equal the reference; unwound, they double",
+        '"mean": {"$avg": price}',
+        '"mean": {"$max": price}',
+    ),
+    Mutation(
+        "pipelines",
         "$lookup answers in 1 command, the loop in 101",
         "names.append(ours(100))",
         "names.append(latest_with_names_naive(env.db, 100))",
@@ -111,6 +123,12 @@ MUTATIONS = (
     ),
     Mutation(
         "summaries",
+        "$merge run twice equals the reference; $inc doubles",
+        '"revenue": {"$sum": "$metadata.price"}}},\n            {"$merge"',
+        '"revenue": {"$max": "$metadata.price"}}},\n            {"$merge"',
+    ),
+    Mutation(
+        "summaries",
         "a late event is in once its day is run again",
         "processor.summarize_days(START, START + timedelta(days=1))",
         "processor.summarize_days(END, END + timedelta(days=1))",
@@ -119,7 +137,8 @@ MUTATIONS = (
         "summaries",
         "cohorts by UTC equal the reference; Kyiv's would move 10",
         '{"date": "$created_at", "format": "%Y-%m"}',
-        '{"date": {"$add": ["$created_at", 10_800_000]}, "format": "%Y-%m"}',
+        '{"date": "$created_at", "format": "%Y-%m", "timezone": "+03:00"}',
+        live=True,
     ),
     Mutation(
         "geo",
@@ -142,30 +161,30 @@ MUTATIONS = (
     Mutation(
         "export",
         "resumed, each of 2,000 is there once; restarted, 1,000 twice",
-        "query = {} if (last := last_id(file)) is None else",
-        "query = {} if (last := last_id(file)) is not None else",
+        'return {} if last is None else {"_id": {"$gt": last}}',
+        "return {}",
     ),
     Mutation(
         "export",
         "pages take less than half the memory of a list",
-        "page: int = PAGE",
-        "page: int = 1_000_000",
+        "ours(whole)\n",
+        "ours(whole, page=1_000_000)\n",
     ),
     Mutation(
         "export",
         "RawBSONDocument decodes at least 5 times faster than dict",
-        "RAW = CodecOptions(document_class=RawBSONDocument)",
-        "RAW = CodecOptions(document_class=dict)",
+        "(CODEC, RAW)[turn % 2]",
+        "(CODEC, CODEC)[turn % 2]",
     ),
     Mutation(
         "injection",
         "operators and pipelines win where naive, not where defended",
-        "if not all(isinstance(value, str | int | float | bool)",
-        "if not all(isinstance(value, str | int | float | bool | dict)",
+        "isinstance(given.get(name), str)",
+        "isinstance(given.get(name), str | None)",
     ),
     Mutation(
         "injection",
-        "honest logins and searches work; .* lists nobody",
+        "honest logins, changes and searches work; .* lists nobody",
         "re.escape(text[:50])",
         "text[:50]",
     ),
@@ -214,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "geo",
-        "$geoWithin equals brute force; degrees do not",
+        "$geoWithin and $near equal brute force; degrees do not",
         '{"$geoWithin": {"$centerSphere": circle}}',
         '{"$geoWithin": {"$center": [circle[0], max_km / 111]}}',
         live=True,
@@ -228,7 +247,7 @@ MUTATIONS = (
     ),
     Mutation(
         "concurrency",
-        "transactions keep the sum; without, a crash loses a euro",
+        "transactions keep the sum; without, each crash loses a euro",
         "move(db, giver, taker, crash, session)",
         "move(db, giver, taker, crash)",
         live=True,
@@ -243,8 +262,8 @@ MUTATIONS = (
     Mutation(
         "reliability",
         "a stream resumed from its token goes on with 2, a new one with 4",
-        "feed.watch(resume_after=token) as stream",
-        "feed.watch() as stream",
+        "feed.watch(resume_after=token) as resumed",
+        "feed.watch() as resumed",
         live=True,
     ),
     Mutation(
@@ -256,7 +275,7 @@ MUTATIONS = (
     ),
     Mutation(
         "reliability",
-        "retried, it is sent twice under one txnNumber and stored once",
+        "cut off, it is stored if sent again, under the same txnNumber",
         "appname=app, retryWrites=retry",
         "appname=app, retryWrites=False",
         live=True,
