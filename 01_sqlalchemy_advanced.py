@@ -427,8 +427,9 @@ def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
     The server enforces the limits; `connect_timeout` is for the one that is not there.
     """
     limits = {"lock": LIMIT, "statement": 6 * LIMIT, "idle_in_transaction_session": 60}
-    flags = [f"-c{name}_timeout={seconds}s" for name, seconds in limits.items()]
-    flags += [f"-csearch_path={schema} -ctimezone=UTC {url.query.get('options', '')}"]
+    flags = [str(url.query.get("options", ""))]  # first, for the last -c wins
+    flags += [f"-c{name}_timeout={seconds}s" for name, seconds in limits.items()]
+    flags += [f"-csearch_path={schema} -ctimezone=UTC"]
     arguments = {"options": " ".join(flags), "connect_timeout": 2}
     return sa.create_engine(url, connect_args=arguments, **options)
     # endregion engines

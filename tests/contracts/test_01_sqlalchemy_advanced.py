@@ -227,6 +227,19 @@ def test_limits_are_the_servers(both: Both) -> None:
     }
 
 
+def test_options_of_the_url_do_not_lead_out_of_our_schema(postgres_url: str) -> None:
+    options = {"options": "-csearch_path=public -cwork_mem=5MB"}
+    url = sa.make_url(postgres_url).update_query_dict(options)
+    with ExitStack() as stack:
+        env = opened(stack, url.render_as_string(hide_password=False))
+        with env.engine.connect() as connection:
+            path = connection.scalar(sa.text("SHOW search_path"))
+            memory = connection.scalar(sa.text("SHOW work_mem"))
+            place = connection.scalar(sa.text("SELECT current_schema()"))
+    assert (path, memory) == (place, "5MB")
+    assert place.startswith("module8_")
+
+
 # The whole lesson, live
 
 
