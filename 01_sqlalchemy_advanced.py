@@ -1551,10 +1551,26 @@ def downgrade(op: Operations) -> None:
 
 
 def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
-    """Run a step in one transaction: Alembic as a library, without ini file."""
+    """Run a step in one transaction: Alembic as a library, without ini file.
+
+    Raises ValueError, and undoes the step, if it leaves SQLite a row without its parent.
+    """
     engine.dispose()  # SQLite's other connections still believe in the old table
-    with engine.begin() as connection:
-        step(Operations(MigrationContext.configure(connection)))
+    lite = engine.dialect.name == "sqlite"
+    with engine.connect() as connection:
+        raw: Any = connection.connection
+        # Trap: to SQLite a table that is copied and dropped is a table that has lost
+        # its rows, and children follow them. Within a transaction this has no effect.
+        if lite:
+            raw.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                step(Operations(MigrationContext.configure(connection)))
+                if lite and raw.execute("PRAGMA foreign_key_check").fetchall():
+                    raise ValueError("the step leaves rows without their parents")
+        finally:
+            if lite:
+                raw.execute("PRAGMA foreign_keys = ON")
 
 
 def drift(engine: sa.Engine, wanted: sa.Table) -> int:

@@ -214,6 +214,45 @@ def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
             lesson.BEFORE.drop(env.engine)
 
 
+@pytest.mark.parametrize("on_delete", ["", " ON DELETE CASCADE"], ids=repr)
+def test_a_migration_takes_no_child_along(both: Both, on_delete: str) -> None:
+    key = f"member_id INTEGER NOT NULL REFERENCES members (id){on_delete}"
+    for env in both:
+        lesson.BEFORE.create(env.engine)
+        try:
+            with env.engine.begin() as connection:
+                rows = [{"full_name": f"name {i}"} for i in range(5)]
+                connection.execute(lesson.BEFORE.insert(), rows)
+                connection.exec_driver_sql(f"CREATE TABLE orders ({key})")
+                connection.exec_driver_sql("INSERT INTO orders SELECT id FROM members")
+            lesson.migrate(env.engine, lesson.expand)
+            lesson.backfill(env.engine)
+            lesson.migrate(env.engine, lesson.contract)
+            lesson.migrate(env.engine, lesson.downgrade)
+            with env.engine.begin() as connection:
+                orders = connection.exec_driver_sql("SELECT count(*) FROM orders")
+                assert orders.scalar() == 5
+            with pytest.raises(sa.exc.IntegrityError), env.engine.begin() as connection:
+                connection.exec_driver_sql("INSERT INTO orders VALUES (999)")
+        finally:
+            with env.engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE orders")
+                connection.exec_driver_sql("DROP TABLE members")
+
+
+def test_a_step_that_orphans_rows_is_undone_on_both(both: Both) -> None:
+    def orphan(op: Any) -> None:
+        op.execute("DELETE FROM cities WHERE id = 1")
+
+    for env in both:
+        with pytest.raises((ValueError, sa.exc.IntegrityError)):
+            lesson.migrate(env.engine, orphan)
+        with env.sessions() as session:
+            assert session.get(lesson.City, 1)
+            if not env.live:
+                assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
+
+
 def test_limits_are_the_servers(both: Both) -> None:
     with both[1].engine.connect() as connection:
         shown = {
