@@ -1044,7 +1044,8 @@ def run_transaction(
 # region increments
 Work = Callable[[], object]
 CLICKS = select(Tally.n).where(Tally.name == "clicks")
-WRITE = update(Tally).where(Tally.name == "clicks")
+# Trap: an UPDATE that leaves the version alone. A versioned writer does not see it.
+WRITE = update(Tally).where(Tally.name == "clicks").values(version=Tally.version + 1)
 
 
 def increment_naive(sessions: Sessions, pause: Work) -> None:

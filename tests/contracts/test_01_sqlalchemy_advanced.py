@@ -172,6 +172,23 @@ def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
             assert (tally.n, tally.version) == (40, 40)
 
 
+@pytest.mark.parametrize("other", ["atomic", "versioned", "in_one"])
+def test_a_versioned_increment_sees_all_other_ways(both: Both, other: str) -> None:
+    increment = getattr(lesson, f"increment_{other}")
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="clicks", n=0))
+        waiting = [lambda env=env: increment(env.sessions, bool)]
+
+        def meanwhile(waiting: list[Any] = waiting) -> None:
+            if waiting:
+                waiting.pop()()
+
+        lesson.increment_versioned(env.sessions, meanwhile)
+        with env.sessions() as session:
+            assert session.scalar(lesson.CLICKS) == 2
+
+
 def test_the_reviewed_script_makes_the_model(both: Both) -> None:
     """What the offline SQL says is what the migration does."""
     postgres = both[1].engine
