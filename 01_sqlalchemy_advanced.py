@@ -33,6 +33,7 @@ import random
 import re
 import socket
 import sqlite3
+import string
 import struct
 import sys
 import tempfile
@@ -602,6 +603,11 @@ def model(env: Env) -> None:
 
 
 # region user-repository
+# What lower() does in SQLite and in collation C. PostgreSQL's own lower() folds more,
+# or not, as the language of its host has it.
+A_TO_Z = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
 class UserRepository:
     """Users of one session, under raiseload: a forgotten eager load is an error."""
 
@@ -624,10 +630,11 @@ class UserRepository:
         return self._find(City.name == city_name)
 
     def find_users_by_name_part(self, part: str) -> list[User]:
-        """Return users whose name holds the text in any case; % and _ are letters."""
+        """Return users whose name holds the text, A-Z in any case; % is a letter."""
         # Trap: a bound value is no SQL, yet in LIKE it is still a pattern. And whatever
         # the pattern, a search inside of names reads them all.
-        return self._find(User.username.icontains(part, autoescape=True))
+        name, folded = func.lower(User.username), part.translate(A_TO_Z)
+        return self._find(name.contains(folded, autoescape=True))
 
     def get_users_with_addresses(self) -> list[User]:
         """Return all users by id with address, city and country, in one query."""
@@ -638,8 +645,8 @@ class UserRepository:
         self.session.add(user)
 
     def has_email(self, email: str) -> bool:
-        """Tell whether somebody has this address, in any case."""
-        same = sa.exists().where(func.lower(User.email) == func.lower(email))
+        """Tell whether somebody has this address, A-Z in any case."""
+        same = sa.exists().where(func.lower(User.email) == email.translate(A_TO_Z))
         return self.session.scalars(select(same)).one()
         # endregion user-repository
 
@@ -932,8 +939,9 @@ class FakeUsers(list[User]):
     add = list.append
 
     def has_email(self, email: str) -> bool:
-        """Tell whether somebody has this address, in any case."""
-        return any(user.email.lower() == email.lower() for user in self)
+        """Tell whether somebody has this address, A-Z in any case."""
+        folded = email.translate(A_TO_Z)
+        return any(user.email.translate(A_TO_Z) == folded for user in self)
 
 
 def register(users: UserRepository | FakeUsers, username: str, email: str) -> None:

@@ -151,6 +151,35 @@ def test_both_refuse_the_same_rows(both: Both, row: dict[str, Any]) -> None:
                 session.execute(sa.insert(lesson.User).values(good | row))
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Özil", ["Özil"]),
+        ("ÖZIL", ["Özil"]),
+        ("özil", []),
+        ("Їжак", ["Їжак"]),
+        ("їжак", []),
+    ],
+)
+def test_only_a_to_z_have_two_cases_on_both_and_on_the_fake(
+    both: Both, asked: str, expected: list[str]
+) -> None:
+    there = ["Özil", "Їжак"]
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    rows = [{"username": name, "email": name, "address_id": 1} for name in there]
+    for env in both:
+        with env.sessions() as session:
+            session.execute(
+                sa.insert(lesson.User), [row | {"registered_at": at} for row in rows]
+            )
+            users = lesson.UserRepository(session)
+            assert names(users.find_users_by_name_part(asked)) == expected
+            assert users.has_email(asked) is bool(expected)
+            session.rollback()
+    fake = lesson.FakeUsers(lesson.User(email=name) for name in there)
+    assert fake.has_email(asked) is bool(expected)
+
+
 def test_a_missing_eager_load_costs_the_same_on_both(both: Both) -> None:
     for env in both:
         counts = [lesson.walked(env, way)[0] for way in lesson.LOADS]

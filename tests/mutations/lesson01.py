@@ -160,7 +160,7 @@ MUTATIONS = (
     Mutation(
         "transactions",
         "the rule is the same on a fake, without a query",
-        "user.email.lower() == email.lower() for user in self",
+        "user.email.translate(A_TO_Z) == folded for user in self",
         "user.email == email for user in self",
     ),
     Mutation(
