@@ -1542,13 +1542,17 @@ def backfill(engine: sa.Engine, size: int = 100) -> int:
     changes a full name has to write both columns: no row is filled twice.
     """
     # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
-    some = "SELECT id FROM members WHERE display_name IS NULL LIMIT :size"
-    fill = f"UPDATE members SET display_name = full_name WHERE id IN ({some})"  # noqa: S608
+    empty = "members WHERE display_name IS NULL"
+    some = f"SELECT id FROM {empty} LIMIT :size"  # noqa: S608
+    # Of a row that it waited for, PostgreSQL asks the outer WHERE again, no subquery.
+    where = f"display_name IS NULL AND id IN ({some})"
+    fill = f"UPDATE members SET display_name = full_name WHERE {where}"  # noqa: S608
     done = 0
     while True:
         with engine.begin() as connection:
-            if not connection.execute(text(fill), {"size": size}).rowcount:
+            if not connection.scalar(text(f"SELECT EXISTS (SELECT 1 FROM {empty})")):  # noqa: S608
                 return done
+            connection.execute(text(fill), {"size": size})
         done += 1
 
 
@@ -1562,7 +1566,7 @@ def downgrade(op: Operations) -> None:
 def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
     """Run a step in one transaction: Alembic as a library, without ini file.
 
-    Raises ValueError, and undoes the step, if it leaves SQLite a row without its parent.
+    Raises ValueError, and undoes the step, if a row of SQLite loses its parent.
     """
     engine.dispose()  # SQLite's other connections still believe in the old table
     lite = engine.dialect.name == "sqlite"

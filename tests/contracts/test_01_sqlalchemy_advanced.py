@@ -6,8 +6,10 @@ import argparse
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lessons import load, path_of, run
+from services import wait_for
 
 SCRIPT = path_of("01")
 SECRET = "Xyzzy-s3cret"
@@ -258,6 +261,38 @@ def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
                 assert sorted(names) == sorted(f"A B C{i}" for i in range(25))
         finally:
             lesson.BEFORE.drop(env.engine)
+
+
+def waited_for(engine: Any, pid: int) -> bool:
+    """Tell whether some back end waits for a lock of this one."""
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
+    )
+    with engine.connect() as connection:
+        return bool(connection.scalars(sa.text(waiting), {"pid": pid}).all())
+
+
+def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
+    engine = both[1].engine
+    lesson.BEFORE.create(engine)
+    try:
+        with engine.begin() as connection:
+            rows = [{"full_name": f"name {i}"} for i in range(3)]
+            connection.execute(lesson.BEFORE.insert(), rows)
+        lesson.migrate(engine, lesson.expand)
+        edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+        with ThreadPoolExecutor(1) as threads:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(edit)
+                filling = threads.submit(lesson.backfill, engine, size=1)
+                wait_for(partial(waited_for, engine, connection.scalar(lesson.PID)))
+            filling.result(lesson.LIMIT)
+        with engine.connect() as connection:
+            in_order = "SELECT display_name FROM members ORDER BY id"
+            filled = connection.scalars(sa.text(in_order)).all()
+        assert filled == ["edited", "name 1", "name 2"]
+    finally:
+        lesson.BEFORE.drop(engine)
 
 
 @pytest.mark.parametrize("on_delete", ["", " ON DELETE CASCADE"], ids=repr)
