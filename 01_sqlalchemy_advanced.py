@@ -63,7 +63,6 @@ from rich.text import Text
 from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationship
-from sqlalchemy.orm.exc import StaleDataError
 
 # region harness
 # The same bytes in all five scripts (a test compares them): each file runs alone.
@@ -1014,16 +1013,21 @@ def transactions(env: Env) -> None:
 
 # region retry
 Sessions = orm.sessionmaker[Session]
-# Conflict, deadlock, "database is locked": the same transaction may succeed next time.
+# Conflict, deadlock, "database is locked", an object that somebody else has changed:
+# the same transaction may succeed next time.
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
 # https://www.sqlite.org/rescode.html#busy
-TRANSIENT = ("40001", "40P01", "SQLITE_BUSY")
+TRANSIENT = ("40001", "40P01", "SQLITE_BUSY", "StaleDataError")
 
 
-def code_of(error: exc.DBAPIError) -> str:
-    """Return psycopg's SQLSTATE or sqlite3's name of an error, or an empty text."""
-    code = getattr(error.orig, "sqlstate", None)
-    return str(code or getattr(error.orig, "sqlite_errorname", ""))
+def code_of(error: Exception) -> str:
+    """Return psycopg's SQLSTATE or sqlite3's name of an error, else that of its class.
+
+    COPY goes past SQLAlchemy: its errors are psycopg's own.
+    """
+    cause = getattr(error, "orig", None) or error
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
+    return str(code or type(cause).__name__)
 
 
 def run_transaction(
@@ -1033,15 +1037,16 @@ def run_transaction(
 
     `work` has no effect outside its session, for it may run `attempts` times. The waits
     are random, up to 2 ms * 2**attempt and 250 ms ("full jitter", Brooker, AWS 2015).
-    Any other error, and the last transient one, is raised as it is.
+    Any other error, and the last transient one, is raised as it is. An object that is
+    returned keeps its values (expire_on_commit=False), for its session is closed.
     """
     # Trap: retrying the statement that failed. What was decided from is void too.
     attempt = 1
     while True:
         try:
-            with sessions.begin() as session:
+            with sessions(expire_on_commit=False) as session, session.begin():
                 return work(session)
-        except exc.DBAPIError as error:
+        except Exception as error:
             if attempt >= attempts or not code_of(error).startswith(TRANSIENT):
                 raise
         time.sleep(random.uniform(0, min(0.25, 0.002 * 2**attempt)))
@@ -1072,17 +1077,17 @@ def increment_atomic(sessions: Sessions, pause: Work) -> None:
         session.execute(WRITE.values(n=Tally.n + 1))
 
 
-def increment_versioned(sessions: Sessions, pause: Work) -> None:
+def increment_versioned(sessions: Sessions, pause: Work, attempts: int = 200) -> None:
     """Unlike atomic: may think, holding no lock; who is late reads again."""
-    while True:
-        with sessions() as session:
-            tally = session.get_one(Tally, "clicks")
+
+    def work(session: Session) -> None:  # no connection is taken before the commit
+        with sessions() as reading:
+            tally = reading.get_one(Tally, "clicks")
         pause()
         tally.n += 1
-        with suppress(StaleDataError), sessions.begin() as session:
-            session.add(tally)
-            session.flush()  # UPDATE ... WHERE version = the one that was read
-            return
+        session.add(tally)  # UPDATE ... WHERE version = the one that was read
+
+    run_transaction(sessions, work, attempts)
 
 
 def increment_in_one(

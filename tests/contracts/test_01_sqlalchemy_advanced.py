@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lessons import load, path_of, run
 from services import wait_for
+from sqlalchemy.orm.exc import StaleDataError
 
 SCRIPT = path_of("01")
 SECRET = "Xyzzy-s3cret"
@@ -219,6 +220,73 @@ def test_a_versioned_increment_sees_all_other_ways(both: Both, other: str) -> No
         lesson.increment_versioned(env.sessions, meanwhile)
         with env.sessions() as session:
             assert session.scalar(lesson.CLICKS) == 2
+
+
+def test_an_object_somebody_changed_meanwhile_is_read_again(both: Both) -> None:
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="stale", n=0))
+        runs: list[int] = []
+
+        def work(session: Any, env: Any = env, runs: list[int] = runs) -> Any:
+            with env.sessions() as reading:  # of SQLite's sessions only one may write
+                tally = reading.get_one(lesson.Tally, "stale")
+            if not runs:
+                with env.sessions.begin() as other:
+                    other.get_one(lesson.Tally, "stale").n += 10
+            runs.append(tally.n)
+            tally.n += 1
+            session.add(tally)
+            return tally
+
+        returned = lesson.run_transaction(env.sessions, work)
+        assert (runs, returned.n, returned.name) == ([0, 10], 11, "stale")
+
+
+def test_a_versioned_increment_gives_up_in_the_end(both: Both) -> None:
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="clicks", n=0))
+        pauses: list[int] = []
+
+        def others(env: Any = env, pauses: list[int] = pauses) -> None:
+            pauses.append(1)
+            assert len(pauses) < 50, "endless"
+            lesson.increment_atomic(env.sessions, bool)
+
+        with pytest.raises(StaleDataError):
+            lesson.increment_versioned(env.sessions, others, attempts=3)
+        assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("way", ["Core", "COPY"])
+def test_a_conflict_within_a_load_is_retried(both: Both, way: str) -> None:
+    env, runs = both[1], []
+    conflict = "RAISE 'a conflict' USING ERRCODE = '40001'"
+    with env.engine.begin() as connection:
+        for sql in (
+            "CREATE SEQUENCE tries",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF nextval('tries') < 3 THEN {conflict}; END IF; RETURN new; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON readings "
+            "FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ):
+            connection.exec_driver_sql(sql)
+
+    def work(session: Any) -> None:
+        runs.append(way)
+        lesson.LADDER[way](session, [{"sensor": "refused", "value": 1}])
+
+    try:
+        lesson.run_transaction(env.sessions, work)
+        with env.sessions() as session:
+            readings = sa.select(lesson.Reading).filter_by(sensor="refused")
+            assert (len(runs), len(session.scalars(readings).all())) == (3, 1)
+    finally:
+        with env.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM readings")
+            connection.exec_driver_sql("DROP FUNCTION refuse CASCADE")
+            connection.exec_driver_sql("DROP SEQUENCE tries")
 
 
 def test_the_reviewed_script_makes_the_model(both: Both) -> None:

@@ -189,8 +189,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried: 100 of 100",
-        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
-        "if attempt >= 1:",
+        "partial(in_one, attempts=200)",
+        "partial(in_one, attempts=1)",
     ),
     Mutation(
         "concurrency",
@@ -208,8 +208,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried, a deadlock ends well",
-        '("40001", "40P01", "SQLITE_BUSY")',
-        '("40001", "SQLITE_BUSY")',
+        '("40001", "40P01", "SQLITE_BUSY", "StaleDataError")',
+        '("40001", "SQLITE_BUSY", "StaleDataError")',
         live=True,
     ),
     # 8. Pool
