@@ -118,10 +118,9 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
             session.flush()
             users = lesson.UserRepository(session)
             analytics = lesson.DataScienceAnalytics(session)
-            bought = any(spent is not None for _, spent, _ in figures)
             answers.append(
                 (
-                    users.get_user_statistics() if bought else {},
+                    users.get_user_statistics(),
                     [(rank, u.id) for rank, u in users.get_users_ranked_by_activity()],
                     analytics.get_user_metrics_by_registration_cohort(),
                     [u.id for u in analytics.identify_high_value_users()],
@@ -153,6 +152,26 @@ def test_both_refuse_the_same_rows(both: Both, row: dict[str, Any]) -> None:
             session.rollback()
             with pytest.raises(sa.exc.DBAPIError):
                 session.execute(sa.insert(lesson.User).values(good | row))
+
+
+def test_an_empty_table_has_counts_and_no_means(both: Both) -> None:
+    for env in both:
+        with env.sessions() as session:
+            session.execute(sa.update(lesson.User).values(spent_cents=None))
+            bought = lesson.UserRepository(session).get_user_statistics()
+            session.execute(sa.delete(lesson.User))
+            figures = lesson.UserRepository(session).get_user_statistics()
+            analytics = lesson.DataScienceAnalytics(session)
+            shares = analytics.get_user_distribution_by_country()
+            empty = analytics.identify_high_value_users()
+            assert empty == [] == lesson.UserRepository(session).find_users_by_city("x")
+            assert analytics.get_user_metrics_by_registration_cohort() == {}
+            session.rollback()
+        money = {name: bought[name] for name in bought if name.startswith("spent")}
+        assert (bought["users"], bought["buyers"]) == (600, 0)
+        assert set(money.values()) == {None}
+        assert [*figures.values()] == [0, 0, 0] + [None] * 6
+        assert shares == [(name, 0, None) for name in sorted(lesson.COUNTRIES)]
 
 
 @pytest.mark.parametrize(

@@ -145,9 +145,15 @@ MUTATIONS = (
     ),
     Mutation(
         "ranking",
-        "the shares count everybody",
+        "the shares equal plain Python, in percent",
         "n = func.count(User.id)",
         "n = func.count(Address.id.distinct())",
+    ),
+    Mutation(
+        "ranking",
+        "the shares equal plain Python, in percent",
+        "per_country(n, 100.0 * n",
+        "per_country(n, 7.0 * n",
     ),
     # 6. Transactions
     Mutation(
