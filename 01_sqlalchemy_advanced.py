@@ -406,13 +406,15 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
     """
     # None: the driver itself must neither begin nor commit.
     arguments = {"timeout": timeout, "isolation_level": None}
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args=arguments, **options)
+    url = sa.URL.create("sqlite", database=str(path))  # as text, a %20 is a blank
+    engine = sa.create_engine(url, connect_args=arguments, **options)
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # WAL needs no more
+        # After a power cut the last commits may be missing, whole; FULL syncs each.
+        connection.execute("PRAGMA synchronous = NORMAL")
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -458,7 +460,8 @@ class Env:
     @cached_property
     def careless(self) -> sa.Engine:
         """SQLite as a plain create_engine leaves it: the control of claims."""
-        engine = sa.create_engine(f"sqlite:///{self.folder / 'careless.db'}")
+        path = str(self.folder / "careless.db")
+        engine = sa.create_engine(sa.URL.create("sqlite", database=path))
         self.closing.callback(engine.dispose)
         Base.metadata.create_all(engine)
         return engine
@@ -473,7 +476,7 @@ def database_url(address: str) -> sa.URL:
     # Trap: postgres:// is what many hosts hand out, and SQLAlchemy knows no such name.
     try:
         url = sa.make_url(re.sub("^postgres(ql)?:", "postgresql+psycopg:", address))
-        sound = 0 < (url.port or 5432) < 65536
+        sound = 0 < (url.port or 5432) < 65536 and not {"host", "port"} & {*url.query}
     except (exc.ArgumentError, ValueError):
         sound = False
     if not sound or "@" in f"{url.host}{url.database}":
@@ -496,6 +499,8 @@ def reason_for_silence(url: sa.URL) -> str:
             answer = line.recv(1)
     except OSError as error:
         return f"no PostgreSQL at {url.host}:{url.port}: {error.strerror or error}"
+    if not answer:
+        return f"no PostgreSQL at {url.host}:{url.port}: it hangs up"
     if answer not in (b"S", b"N"):
         raise BadInput(f"DATABASE_URL: no PostgreSQL listens at {url.host}:{url.port}")
     return ""
