@@ -317,12 +317,13 @@ class User(Base):
     registered_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     logins: Mapped[int] = mapped_column(default=0)
-    spent_cents: Mapped[int | None]
+    spent_cents: Mapped[int | None] = mapped_column(sa.BigInteger)
     address_id: Mapped[int] = mapped_column(sa.ForeignKey("addresses.id"), index=True)
     address: Mapped[Address] = relationship(back_populates="users")
     __table_args__ = (
         # SQLite ignores the 80 of String(80); a check holds on both.
         sa.CheckConstraint("length(username) BETWEEN 1 AND 80", name="username_length"),
+        sa.CheckConstraint("length(email) BETWEEN 1 AND 80", name="email_length"),
         sa.Index("uq_users_email", text("lower(email)"), unique=True),
         sa.Index(None, "registered_at", "id"),
     )

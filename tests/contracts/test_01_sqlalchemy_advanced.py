@@ -138,14 +138,17 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
         {"username": "x" * 81},
         {"username": "olena"},
         {"email": "Olena@example.org"},
+        {"email": ""},
+        {"email": "x" * 81},
         {"address_id": 999},
         {"registered_at": None},
     ],
     ids=str,
 )
 def test_both_refuse_the_same_rows(both: Both, row: dict[str, Any]) -> None:
-    good = {"username": "new", "email": "new", "address_id": 1}
+    good: dict[str, Any] = {"username": "new", "email": "new", "address_id": 1}
     good["registered_at"] = datetime(2025, 1, 1, tzinfo=UTC)
+    good["spent_cents"] = 2**40
     for env in both:
         with env.sessions() as session:
             session.execute(sa.insert(lesson.User).values(good))

@@ -55,8 +55,8 @@ MUTATIONS = (
     Mutation(
         "model",
         "refused: a name of 81 letters",
-        "BETWEEN 1 AND 80",
-        "BETWEEN 1 AND 180",
+        "length(username) BETWEEN 1 AND 80",
+        "length(username) BETWEEN 1 AND 180",
     ),
     # 2. Queries
     Mutation(
