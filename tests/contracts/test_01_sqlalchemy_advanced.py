@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -316,7 +316,7 @@ def test_the_reviewed_script_makes_the_model(both: Both) -> None:
     postgres = both[1].engine
     lesson.BEFORE.create(postgres)
     try:
-        for step in (lesson.expand, lesson.contract):
+        for step in (lesson.expand, *lesson.CONTRACT):
             with postgres.begin() as connection:
                 connection.exec_driver_sql(lesson.script_of(step))
         assert lesson.drift(postgres, lesson.AFTER) == 0
@@ -398,7 +398,7 @@ def test_a_migration_takes_no_child_along(both: Both, on_delete: str) -> None:
                 connection.exec_driver_sql("INSERT INTO orders SELECT id FROM members")
             lesson.migrate(env.engine, lesson.expand)
             lesson.backfill(env.engine)
-            lesson.migrate(env.engine, lesson.contract)
+            lesson.contract(env.engine)
             lesson.migrate(env.engine, lesson.downgrade)
             with env.engine.begin() as connection:
                 orders = connection.exec_driver_sql("SELECT count(*) FROM orders")
@@ -422,6 +422,70 @@ def test_a_step_that_orphans_rows_is_undone_on_both(both: Both) -> None:
             assert session.get(lesson.City, 1)
             if not env.live:
                 assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
+
+
+@contextmanager
+def expanded(engine: Any) -> Iterator[None]:
+    """Have members whose new column is filled."""
+    lesson.BEFORE.create(engine)
+    try:
+        with engine.begin() as connection:
+            rows = [{"full_name": f"name {i}"} for i in range(3)]
+            connection.execute(lesson.BEFORE.insert(), rows)
+        lesson.migrate(engine, lesson.expand)
+        lesson.backfill(engine)
+        yield
+    finally:
+        lesson.BEFORE.drop(engine)
+
+
+def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
+    """Its one look at all rows stops no writer, and SET NOT NULL needs no second."""
+    env = both[1]
+    engine, notices, written = env.connect(), list[str](), list[int]()
+
+    def write(_c: Any, _u: Any, statement: str, *_: Any) -> None:
+        if "VALIDATE" in statement:
+            with env.connect().begin() as other:
+                other.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+                written.append(other.exec_driver_sql(edit).rowcount)
+
+    def listen(connection: Any, _: Any) -> None:
+        connection.add_notice_handler(lambda note: notices.append(note.message_primary))
+        connection.execute("SET client_min_messages = debug1")
+        connection.commit()
+
+    sa.event.listen(engine, "after_cursor_execute", write)
+    sa.event.listen(engine, "connect", listen)
+    with expanded(env.engine):
+        lesson.contract(engine)
+        assert written == [1]
+        assert any("sufficient to prove" in notice for notice in notices)
+        assert lesson.drift(engine, lesson.AFTER) == 0
+        with engine.connect() as connection:
+            checks = "SELECT count(*) FROM pg_constraint WHERE conname = :name"
+            left = connection.scalar(sa.text(checks), {"name": lesson.SET})
+        assert left == 0
+
+
+def test_nobody_waits_long_behind_a_migration_that_waits(both: Both) -> None:
+    engine = both[1].engine
+    with expanded(engine), ThreadPoolExecutor(1) as threads:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM members").all()
+            pid = connection.scalar(lesson.PID)
+            waiting = threads.submit(
+                lesson.migrate, both[1].connect(), lesson.CONTRACT[0]
+            )
+            for _ in range(2):
+                wait_for(partial(waited_for, engine, pid))
+                with engine.begin() as other:
+                    other.exec_driver_sql("SET LOCAL statement_timeout = '3s'")
+                    assert (
+                        len(other.exec_driver_sql("SELECT id FROM members").all()) == 3
+                    )
+        waiting.result(lesson.LIMIT)
 
 
 def test_limits_are_the_servers(both: Both) -> None:

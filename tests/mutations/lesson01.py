@@ -201,7 +201,7 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "a mistake is not retried",
-        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
+        "if attempt >= attempts or not code_of(error).startswith(codes):",
         "if attempt >= attempts:",
     ),
     Mutation(
@@ -293,6 +293,14 @@ MUTATIONS = (
         NOT_NULL,
         "",
         error="OperationalError",
+    ),
+    Mutation(
+        "migration",
+        "contract before backfill is refused and undone",
+        "        migrate(engine, clean_up)",
+        "        pass",
+        live=True,
+        error="IntegrityError",
     ),
     Mutation(
         "migration",
