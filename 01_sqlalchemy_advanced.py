@@ -608,8 +608,7 @@ def model(env: Env) -> None:
 
 
 # region user-repository
-# What lower() does in SQLite and in collation C. PostgreSQL's own lower() folds more,
-# or not, as the language of its host has it.
+# As lower() does in SQLite and in collation C; elsewhere PostgreSQL's folds more.
 A_TO_Z = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -657,10 +656,7 @@ class UserRepository:
 
     # region statistics
     def get_user_statistics(self) -> dict[str, float | None]:
-        """Return counts, mean logins and spending (cents) of all users: one query.
-
-        None is the figure of nobody, such as the median of no buyers.
-        """
+        """Return counts, mean logins, spending (cents); None without any: one query."""
         share = func.cume_dist().over(order_by=User.spent_cents).label("share")
         bought = select(User.spent_cents, share).where(User.spent_cents.is_not(None))
         curve = bought.subquery()
@@ -868,9 +864,7 @@ class DataScienceAnalytics:
         n = func.count(User.id)
         shares = per_country(n, 100.0 * n / func.nullif(func.sum(n).over(), 0))
         rows = self.session.execute(shares.order_by(n.desc(), Country.name))
-        return [
-            (name, n, p if p is None else round(float(p), 2)) for name, n, p in rows
-        ]
+        return [(c, n, p if p is None else round(float(p), 2)) for c, n, p in rows]
 
     def get_user_metrics_by_registration_cohort(self) -> Cohorts:
         """Return users by month registered, then by months until last seen or None."""
@@ -1035,11 +1029,8 @@ TRANSIENT = ("40001", "40P01", "SQLITE_BUSY", "StaleDataError")
 
 
 def code_of(error: Exception) -> str:
-    """Return psycopg's SQLSTATE or sqlite3's name of an error, else that of its class.
-
-    COPY goes past SQLAlchemy: its errors are psycopg's own.
-    """
-    cause = getattr(error, "orig", None) or error
+    """Return psycopg's SQLSTATE or sqlite3's name of an error, else its class's."""
+    cause = getattr(error, "orig", None) or error  # COPY's errors are psycopg's own
     code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
     return str(code or type(cause).__name__)
 
@@ -1349,7 +1340,8 @@ def load_copy(session: Session, rows: Rows) -> None:
             copy.write_row((row["sensor"], row["value"]))
 
 
-# From objects to a stream of rows, each with less work per row than the one above.
+# From objects to a stream of rows. Long statements gain nothing where add_all sends
+# chunks, too, as on PostgreSQL; all others have less work per row than the one above.
 EACH = "add and commit each"
 LADDER: dict[str, Load] = {
     EACH: load_each,
@@ -1552,25 +1544,21 @@ def settle(op: Operations, required: str, gone: str) -> None:
         batch.drop_column(gone)
 
 
-def proof(op: Operations, change: str) -> None:
-    """Change the constraint by which PostgreSQL knows that no row is empty."""
+def proof(change: str, op: Operations) -> None:
+    """Change the check by which PostgreSQL knows that no row is empty."""
     if op.get_context().dialect.name == "postgresql":
         op.execute(f"ALTER TABLE members {change}")
 
 
-SET = "members_display_name_set"
+FULL = "members_full"  # the name of that check
 # The new code needs one; when no old code runs any more, the other takes the rest away.
 expand = partial(add, name=NEW)
 CONTRACT = (
     # Trap: SET NOT NULL alone. It reads the table, and nobody else may meanwhile.
-    partial(
-        proof, change=f"ADD CONSTRAINT {SET} CHECK (display_name IS NOT NULL) NOT VALID"
-    ),
-    partial(
-        proof, change=f"VALIDATE CONSTRAINT {SET}"
-    ),  # reads it, while others read and write
-    partial(settle, required=NEW, gone=OLD),  # reads nothing: it is proved
-    partial(proof, change=f"DROP CONSTRAINT IF EXISTS {SET}"),
+    partial(proof, f"ADD CONSTRAINT {FULL} CHECK ({NEW} IS NOT NULL) NOT VALID"),
+    partial(proof, f"VALIDATE CONSTRAINT {FULL}"),  # reads it, and so may others
+    partial(settle, required=NEW, gone=OLD),  # need not read it
+    partial(proof, f"DROP CONSTRAINT IF EXISTS {FULL}"),
 )
 
 
@@ -1583,7 +1571,12 @@ def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
     engine.dispose()  # SQLite's other connections still believe in the old table
     lite = engine.dialect.name == "sqlite"
     with engine.connect() as connection:
-        raw: Any = connection.connection
+        if lite:
+            # Trap: to SQLite a table that is copied and dropped has lost its rows, and
+            # their children follow. This is heeded outside of a transaction only.
+            connection.detach()  # from the pool: it ends with this setting
+            raw: Any = connection.connection
+            raw.execute("PRAGMA foreign_keys = OFF")
 
         def work(session: Session) -> None:
             if not lite:
@@ -1592,16 +1585,8 @@ def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
             if lite and raw.execute("PRAGMA foreign_key_check").fetchall():
                 raise ValueError("the step leaves rows without their parents")
 
-        # Trap: to SQLite a table that is copied and dropped is a table that has lost
-        # its rows, and children follow them. Within a transaction this has no effect.
-        if lite:
-            raw.execute("PRAGMA foreign_keys = OFF")
-        try:
-            again = *TRANSIENT, "55P03"  # no lock in time
-            run_transaction(orm.sessionmaker(connection), work, codes=again)
-        finally:
-            if lite:
-                raw.execute("PRAGMA foreign_keys = ON")
+        again = *TRANSIENT, "55P03"  # no lock in time
+        run_transaction(orm.sessionmaker(connection), work, codes=again)
 
 
 def contract(engine: sa.Engine) -> None:

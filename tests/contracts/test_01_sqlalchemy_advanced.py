@@ -465,7 +465,7 @@ def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
         assert lesson.drift(engine, lesson.AFTER) == 0
         with engine.connect() as connection:
             checks = "SELECT count(*) FROM pg_constraint WHERE conname = :name"
-            left = connection.scalar(sa.text(checks), {"name": lesson.SET})
+            left = connection.scalar(sa.text(checks), {"name": lesson.FULL})
         assert left == 0
 
 
