@@ -323,7 +323,7 @@ MUTATIONS = (
     Mutation(
         "migration",
         "the SQL to review needs no database",
-        "    for step in steps:",
-        "    for step in steps[:1]:",
+        "    for step in steps:\n        step(Operations(context))",
+        "    for step in steps[:1]:\n        step(Operations(context))",
     ),
 )
