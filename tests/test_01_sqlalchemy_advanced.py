@@ -419,8 +419,8 @@ def test_every_spelling_of_postgresql_is_psycopg(scheme: str) -> None:
     assert url.password == "p@"
 
 
-def answering(reply: bytes) -> Iterator[int]:
-    """Listen, and answer every caller with the same bytes; yield the port."""
+def answering(reply: bytes | None) -> Iterator[int]:
+    """Listen, and answer all callers alike, or hang up on None; yield the port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         stop = threading.Event()
@@ -433,6 +433,9 @@ def answering(reply: bytes) -> Iterator[int]:
                 except TimeoutError:
                     continue
                 lines.append(line)
+                if reply is None:
+                    line.recv(8)
+                    line.close()
                 if reply:
                     line.sendall(reply)
 
@@ -453,6 +456,11 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.fixture
+def closing_port() -> Iterator[int]:
+    yield from answering(None)
+
+
+@pytest.fixture
 def web_server_port() -> Iterator[int]:
     yield from answering(b"HTTP/1.1 400 Bad Request\r\n")
 
@@ -470,6 +478,8 @@ def polite_port() -> Iterator[int]:
         (f"postgresql://u:{SECRET}", "malformed"),
         (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "malformed"),
         (f"u:{SECRET}@127.0.0.1", "malformed"),
+        (f"postgresql://u:{SECRET}@/db?host=127.0.0.1", "malformed"),
+        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=5433", "malformed"),
         (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
         (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2 is not for"),
         ("sqlite:///mine.db", "sqlite is not for this lesson: postgresql://"),
@@ -492,6 +502,19 @@ def test_a_folder_that_cannot_be_written_gets_one_line(
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert "TMPDIR" in printed.err
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b"])
+def test_a_folder_of_any_name_holds_the_databases(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    done = run(SCRIPT, "--offline", "--only", "model", env={"TMPDIR": str(home)})
+    assert done.returncode == 0, done.stdout
+    assert [*tmp_path.iterdir()] == [home]
+    engine = lesson.sqlite_engine(home / "lesson.db")
+    with engine.connect():
+        assert (home / "lesson.db").exists()
+    engine.dispose()
 
 
 def test_without_a_server_sqlite_takes_over_and_says_so() -> None:
@@ -518,6 +541,14 @@ def test_a_server_that_says_nothing_does_not_hold_us_up(silent_port: int) -> Non
     done = run(SCRIPT, "--url", url, "--only", "queries")
     assert done.returncode == 0
     assert "timed out" in done.stdout.splitlines()[0]
+
+
+def test_a_server_that_hangs_up_is_absent(closing_port: int) -> None:
+    url = f"postgresql://127.0.0.1:{closing_port}/db"
+    done = run(SCRIPT, "--url", url, "--only", "queries")
+    assert done.returncode == 0
+    assert "it hangs up; docker compose up" in done.stdout.splitlines()[0]
+    assert run(SCRIPT, "--url", url, "--require-live").returncode == 3
 
 
 def test_another_kind_of_server_gets_one_line(web_server_port: int) -> None:

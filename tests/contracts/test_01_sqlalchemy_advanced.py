@@ -6,8 +6,10 @@ import argparse
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lessons import load, path_of, run
+from services import wait_for
+from sqlalchemy.orm.exc import StaleDataError
 
 SCRIPT = path_of("01")
 SECRET = "Xyzzy-s3cret"
@@ -114,10 +118,9 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
             session.flush()
             users = lesson.UserRepository(session)
             analytics = lesson.DataScienceAnalytics(session)
-            bought = any(spent is not None for _, spent, _ in figures)
             answers.append(
                 (
-                    users.get_user_statistics() if bought else {},
+                    users.get_user_statistics(),
                     [(rank, u.id) for rank, u in users.get_users_ranked_by_activity()],
                     analytics.get_user_metrics_by_registration_cohort(),
                     [u.id for u in analytics.identify_high_value_users()],
@@ -135,20 +138,72 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
         {"username": "x" * 81},
         {"username": "olena"},
         {"email": "Olena@example.org"},
+        {"email": ""},
+        {"email": "x" * 81},
         {"address_id": 999},
         {"registered_at": None},
     ],
     ids=str,
 )
 def test_both_refuse_the_same_rows(both: Both, row: dict[str, Any]) -> None:
-    good = {"username": "new", "email": "new", "address_id": 1}
+    good: dict[str, Any] = {"username": "new", "email": "new", "address_id": 1}
     good["registered_at"] = datetime(2025, 1, 1, tzinfo=UTC)
+    good["spent_cents"] = 2**40
     for env in both:
         with env.sessions() as session:
             session.execute(sa.insert(lesson.User).values(good))
             session.rollback()
             with pytest.raises(sa.exc.DBAPIError):
                 session.execute(sa.insert(lesson.User).values(good | row))
+
+
+def test_an_empty_table_has_counts_and_no_means(both: Both) -> None:
+    for env in both:
+        with env.sessions() as session:
+            session.execute(sa.update(lesson.User).values(spent_cents=None))
+            bought = lesson.UserRepository(session).get_user_statistics()
+            session.execute(sa.delete(lesson.User))
+            figures = lesson.UserRepository(session).get_user_statistics()
+            analytics = lesson.DataScienceAnalytics(session)
+            shares = analytics.get_user_distribution_by_country()
+            empty = analytics.identify_high_value_users()
+            assert empty == [] == lesson.UserRepository(session).find_users_by_city("x")
+            assert analytics.get_user_metrics_by_registration_cohort() == {}
+            session.rollback()
+        money = {name: bought[name] for name in bought if name.startswith("spent")}
+        assert (bought["users"], bought["buyers"]) == (600, 0)
+        assert set(money.values()) == {None}
+        assert [*figures.values()] == [0, 0, 0] + [None] * 6
+        assert shares == [(name, 0, None) for name in sorted(lesson.COUNTRIES)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("Özil", ["Özil"]),
+        ("ÖZIL", ["Özil"]),
+        ("özil", []),
+        ("Їжак", ["Їжак"]),
+        ("їжак", []),
+    ],
+)
+def test_only_a_to_z_have_two_cases_on_both_and_on_the_fake(
+    both: Both, asked: str, expected: list[str]
+) -> None:
+    there = ["Özil", "Їжак"]
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    rows = [{"username": name, "email": name, "address_id": 1} for name in there]
+    for env in both:
+        with env.sessions() as session:
+            session.execute(
+                sa.insert(lesson.User), [row | {"registered_at": at} for row in rows]
+            )
+            users = lesson.UserRepository(session)
+            assert names(users.find_users_by_name_part(asked)) == expected
+            assert users.has_email(asked) is bool(expected)
+            session.rollback()
+    fake = lesson.FakeUsers(lesson.User(email=name) for name in there)
+    assert fake.has_email(asked) is bool(expected)
 
 
 def test_a_missing_eager_load_costs_the_same_on_both(both: Both) -> None:
@@ -172,12 +227,96 @@ def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
             assert (tally.n, tally.version) == (40, 40)
 
 
+@pytest.mark.parametrize("other", ["atomic", "versioned", "in_one"])
+def test_a_versioned_increment_sees_all_other_ways(both: Both, other: str) -> None:
+    increment = getattr(lesson, f"increment_{other}")
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="clicks", n=0))
+        waiting = [lambda env=env: increment(env.sessions, bool)]
+
+        def meanwhile(waiting: list[Any] = waiting) -> None:
+            if waiting:
+                waiting.pop()()
+
+        lesson.increment_versioned(env.sessions, meanwhile)
+        with env.sessions() as session:
+            assert session.scalar(lesson.CLICKS) == 2
+
+
+def test_an_object_somebody_changed_meanwhile_is_read_again(both: Both) -> None:
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="stale", n=0))
+        runs: list[int] = []
+
+        def work(session: Any, env: Any = env, runs: list[int] = runs) -> Any:
+            with env.sessions() as reading:  # of SQLite's sessions only one may write
+                tally = reading.get_one(lesson.Tally, "stale")
+            if not runs:
+                with env.sessions.begin() as other:
+                    other.get_one(lesson.Tally, "stale").n += 10
+            runs.append(tally.n)
+            tally.n += 1
+            session.add(tally)
+            return tally
+
+        returned = lesson.run_transaction(env.sessions, work)
+        assert (runs, returned.n, returned.name) == ([0, 10], 11, "stale")
+
+
+def test_a_versioned_increment_gives_up_in_the_end(both: Both) -> None:
+    for env in both:
+        with env.sessions.begin() as session:
+            session.merge(lesson.Tally(name="clicks", n=0))
+        pauses: list[int] = []
+
+        def others(env: Any = env, pauses: list[int] = pauses) -> None:
+            pauses.append(1)
+            assert len(pauses) < 50, "endless"
+            lesson.increment_atomic(env.sessions, bool)
+
+        with pytest.raises(StaleDataError):
+            lesson.increment_versioned(env.sessions, others, attempts=3)
+        assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("way", ["Core", "COPY"])
+def test_a_conflict_within_a_load_is_retried(both: Both, way: str) -> None:
+    env, runs = both[1], []
+    conflict = "RAISE 'a conflict' USING ERRCODE = '40001'"
+    with env.engine.begin() as connection:
+        for sql in (
+            "CREATE SEQUENCE tries",
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF nextval('tries') < 3 THEN {conflict}; END IF; RETURN new; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON readings "
+            "FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ):
+            connection.exec_driver_sql(sql)
+
+    def work(session: Any) -> None:
+        runs.append(way)
+        lesson.LADDER[way](session, [{"sensor": "refused", "value": 1}])
+
+    try:
+        lesson.run_transaction(env.sessions, work)
+        with env.sessions() as session:
+            readings = sa.select(lesson.Reading).filter_by(sensor="refused")
+            assert (len(runs), len(session.scalars(readings).all())) == (3, 1)
+    finally:
+        with env.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM readings")
+            connection.exec_driver_sql("DROP FUNCTION refuse CASCADE")
+            connection.exec_driver_sql("DROP SEQUENCE tries")
+
+
 def test_the_reviewed_script_makes_the_model(both: Both) -> None:
     """What the offline SQL says is what the migration does."""
     postgres = both[1].engine
     lesson.BEFORE.create(postgres)
     try:
-        for step in (lesson.expand, lesson.contract):
+        for step in (lesson.expand, *lesson.CONTRACT):
             with postgres.begin() as connection:
                 connection.exec_driver_sql(lesson.script_of(step))
         assert lesson.drift(postgres, lesson.AFTER) == 0
@@ -214,6 +353,141 @@ def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
             lesson.BEFORE.drop(env.engine)
 
 
+def waited_for(engine: Any, pid: int) -> bool:
+    """Tell whether some back end waits for a lock of this one."""
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
+    )
+    with engine.connect() as connection:
+        return bool(connection.scalars(sa.text(waiting), {"pid": pid}).all())
+
+
+def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
+    engine = both[1].engine
+    lesson.BEFORE.create(engine)
+    try:
+        with engine.begin() as connection:
+            rows = [{"full_name": f"name {i}"} for i in range(3)]
+            connection.execute(lesson.BEFORE.insert(), rows)
+        lesson.migrate(engine, lesson.expand)
+        edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+        with ThreadPoolExecutor(1) as threads:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(edit)
+                filling = threads.submit(lesson.backfill, engine, size=1)
+                wait_for(partial(waited_for, engine, connection.scalar(lesson.PID)))
+            filling.result(lesson.LIMIT)
+        with engine.connect() as connection:
+            in_order = "SELECT display_name FROM members ORDER BY id"
+            filled = connection.scalars(sa.text(in_order)).all()
+        assert filled == ["edited", "name 1", "name 2"]
+    finally:
+        lesson.BEFORE.drop(engine)
+
+
+@pytest.mark.parametrize("on_delete", ["", " ON DELETE CASCADE"], ids=repr)
+def test_a_migration_takes_no_child_along(both: Both, on_delete: str) -> None:
+    key = f"member_id INTEGER NOT NULL REFERENCES members (id){on_delete}"
+    for env in both:
+        lesson.BEFORE.create(env.engine)
+        try:
+            with env.engine.begin() as connection:
+                rows = [{"full_name": f"name {i}"} for i in range(5)]
+                connection.execute(lesson.BEFORE.insert(), rows)
+                connection.exec_driver_sql(f"CREATE TABLE orders ({key})")
+                connection.exec_driver_sql("INSERT INTO orders SELECT id FROM members")
+            lesson.migrate(env.engine, lesson.expand)
+            lesson.backfill(env.engine)
+            lesson.contract(env.engine)
+            lesson.migrate(env.engine, lesson.downgrade)
+            with env.engine.begin() as connection:
+                orders = connection.exec_driver_sql("SELECT count(*) FROM orders")
+                assert orders.scalar() == 5
+            with pytest.raises(sa.exc.IntegrityError), env.engine.begin() as connection:
+                connection.exec_driver_sql("INSERT INTO orders VALUES (999)")
+        finally:
+            with env.engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE orders")
+                connection.exec_driver_sql("DROP TABLE members")
+
+
+def test_a_step_that_orphans_rows_is_undone_on_both(both: Both) -> None:
+    def orphan(op: Any) -> None:
+        op.execute("DELETE FROM cities WHERE id = 1")
+
+    for env in both:
+        with pytest.raises((ValueError, sa.exc.IntegrityError)):
+            lesson.migrate(env.engine, orphan)
+        with env.sessions() as session:
+            assert session.get(lesson.City, 1)
+            if not env.live:
+                assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
+
+
+@contextmanager
+def expanded(engine: Any) -> Iterator[None]:
+    """Have members whose new column is filled."""
+    lesson.BEFORE.create(engine)
+    try:
+        with engine.begin() as connection:
+            rows = [{"full_name": f"name {i}"} for i in range(3)]
+            connection.execute(lesson.BEFORE.insert(), rows)
+        lesson.migrate(engine, lesson.expand)
+        lesson.backfill(engine)
+        yield
+    finally:
+        lesson.BEFORE.drop(engine)
+
+
+def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
+    """Its one look at all rows stops no writer, and SET NOT NULL needs no second."""
+    env = both[1]
+    engine, notices, written = env.connect(), list[str](), list[int]()
+
+    def write(_c: Any, _u: Any, statement: str, *_: Any) -> None:
+        if "VALIDATE" in statement:
+            with env.connect().begin() as other:
+                other.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+                edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+                written.append(other.exec_driver_sql(edit).rowcount)
+
+    def listen(connection: Any, _: Any) -> None:
+        connection.add_notice_handler(lambda note: notices.append(note.message_primary))
+        connection.execute("SET client_min_messages = debug1")
+        connection.commit()
+
+    sa.event.listen(engine, "after_cursor_execute", write)
+    sa.event.listen(engine, "connect", listen)
+    with expanded(env.engine):
+        lesson.contract(engine)
+        assert written == [1]
+        assert any("sufficient to prove" in notice for notice in notices)
+        assert lesson.drift(engine, lesson.AFTER) == 0
+        with engine.connect() as connection:
+            checks = "SELECT count(*) FROM pg_constraint WHERE conname = :name"
+            left = connection.scalar(sa.text(checks), {"name": lesson.FULL})
+        assert left == 0
+
+
+def test_nobody_waits_long_behind_a_migration_that_waits(both: Both) -> None:
+    engine = both[1].engine
+    with expanded(engine), ThreadPoolExecutor(1) as threads:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM members").all()
+            pid = connection.scalar(lesson.PID)
+            waiting = threads.submit(
+                lesson.migrate, both[1].connect(), lesson.CONTRACT[0]
+            )
+            for _ in range(2):
+                wait_for(partial(waited_for, engine, pid))
+                with engine.begin() as other:
+                    other.exec_driver_sql("SET LOCAL statement_timeout = '3s'")
+                    assert (
+                        len(other.exec_driver_sql("SELECT id FROM members").all()) == 3
+                    )
+        waiting.result(lesson.LIMIT)
+
+
 def test_limits_are_the_servers(both: Both) -> None:
     with both[1].engine.connect() as connection:
         shown = {
@@ -225,6 +499,19 @@ def test_limits_are_the_servers(both: Both) -> None:
         "statement_timeout": "1min",
         "timezone": "UTC",
     }
+
+
+def test_options_of_the_url_do_not_lead_out_of_our_schema(postgres_url: str) -> None:
+    options = {"options": "-csearch_path=public -cwork_mem=5MB"}
+    url = sa.make_url(postgres_url).update_query_dict(options)
+    with ExitStack() as stack:
+        env = opened(stack, url.render_as_string(hide_password=False))
+        with env.engine.connect() as connection:
+            path = connection.scalar(sa.text("SHOW search_path"))
+            memory = connection.scalar(sa.text("SHOW work_mem"))
+            place = connection.scalar(sa.text("SELECT current_schema()"))
+    assert (path, memory) == (place, "5MB")
+    assert place.startswith("module8_")
 
 
 # The whole lesson, live

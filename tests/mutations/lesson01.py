@@ -55,8 +55,8 @@ MUTATIONS = (
     Mutation(
         "model",
         "refused: a name of 81 letters",
-        "BETWEEN 1 AND 80",
-        "BETWEEN 1 AND 180",
+        "length(username) BETWEEN 1 AND 80",
+        "length(username) BETWEEN 1 AND 180",
     ),
     # 2. Queries
     Mutation(
@@ -145,9 +145,15 @@ MUTATIONS = (
     ),
     Mutation(
         "ranking",
-        "the shares count everybody",
+        "the shares equal plain Python, in percent",
         "n = func.count(User.id)",
         "n = func.count(Address.id.distinct())",
+    ),
+    Mutation(
+        "ranking",
+        "the shares equal plain Python, in percent",
+        "per_country(n, 100.0 * n",
+        "per_country(n, 7.0 * n",
     ),
     # 6. Transactions
     Mutation(
@@ -160,7 +166,7 @@ MUTATIONS = (
     Mutation(
         "transactions",
         "the rule is the same on a fake, without a query",
-        "user.email.lower() == email.lower() for user in self",
+        "user.email.translate(A_TO_Z) == folded for user in self",
         "user.email == email for user in self",
     ),
     Mutation(
@@ -189,13 +195,13 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried: 100 of 100",
-        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
-        "if attempt >= 1:",
+        "partial(in_one, attempts=200)",
+        "partial(in_one, attempts=1)",
     ),
     Mutation(
         "concurrency",
         "a mistake is not retried",
-        "if attempt >= attempts or not code_of(error).startswith(TRANSIENT):",
+        "if attempt >= attempts or not code_of(error).startswith(codes):",
         "if attempt >= attempts:",
     ),
     Mutation(
@@ -208,8 +214,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried, a deadlock ends well",
-        '("40001", "40P01", "SQLITE_BUSY")',
-        '("40001", "SQLITE_BUSY")',
+        '("40001", "40P01", "SQLITE_BUSY", "StaleDataError")',
+        '("40001", "SQLITE_BUSY", "StaleDataError")',
         live=True,
     ),
     # 8. Pool
@@ -290,6 +296,14 @@ MUTATIONS = (
     ),
     Mutation(
         "migration",
+        "contract before backfill is refused and undone",
+        "        migrate(engine, clean_up)",
+        "        pass",
+        live=True,
+        error="IntegrityError",
+    ),
+    Mutation(
+        "migration",
         "no backfill locks more than 100 rows",
         " LIMIT :size",
         " OR :size < 0",
@@ -309,7 +323,7 @@ MUTATIONS = (
     Mutation(
         "migration",
         "the SQL to review needs no database",
-        "    for step in steps:",
-        "    for step in steps[:1]:",
+        "    for step in steps:\n        step(Operations(context))",
+        "    for step in steps[:1]:\n        step(Operations(context))",
     ),
 )
