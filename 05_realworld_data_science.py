@@ -988,10 +988,12 @@ def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
     if len(x) < MIN_REPEATERS:
         said = f"{len(x)} customers paid for repeat orders"
         raise BadInput(f"{said}, {MIN_REPEATERS} needed")
+    unit = float(z.mean())  # else the bounds of `maximum` depend on the currency
+    z = z / unit
     terms = by_logs(lambda p, q, gamma: gamma_gamma_terms(x, z, p, 1.1 + q, gamma))
-    theta, value, _ = maximum(terms, np.log([1, 1, z.mean()]))
+    theta, value, _ = maximum(terms, np.zeros(3))
     p, q, gamma = np.exp(theta).tolist()
-    return GammaGamma(p, 1.1 + q, gamma, value)
+    return GammaGamma(p, 1.1 + q, gamma * unit, value - len(z) * math.log(unit))
 
 
 PUBLISHED = {"r": ".243", "alpha": "4.414", "a": ".793", "b": "2.426"}
@@ -1148,7 +1150,7 @@ class Forecast:
         self.inner_loss, self.inner_rmse = dict[str, float](), dict[str, float]()
         self.weights, self.churn_model, self.value_model = np.zeros(0), BGNBD, GG
         inner_days = min(days, int(t.age.max()) // 2)
-        if learn:
+        if learn and inner_days:
             with suppress(BadInput):  # too few repeat buyers half-way: the defaults
                 self._learn(Forecast(log, as_of - inner_days, inner_days, learn=False))
 

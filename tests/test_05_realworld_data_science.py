@@ -135,6 +135,16 @@ def test_gamma_gamma_equals_the_papers(record: Any) -> None:
     assert round(float(found), 2) == 0.11
 
 
+@pytest.mark.parametrize("unit", [1e6, 1e-6])
+def test_gamma_gamma_is_the_same_in_any_currency(record: Any, unit: float) -> None:
+    t, own = record.forecast.table, record.forecast.money
+    other = lesson.fit_gamma_gamma(t.x, t.mean_spend * unit)
+    ours = own.p, own.q, own.gamma
+    assert (other.p, other.q, other.gamma / unit) == pytest.approx(ours, rel=1e-6)
+    shift = int((t.x > 0).sum()) * math.log(unit)
+    assert other.log_likelihood + shift == pytest.approx(own.log_likelihood)
+
+
 # --- Derivatives, oracles, edge cases ------------------------------------------------
 
 
@@ -381,6 +391,16 @@ def test_nothing_of_the_holdout_is_read_before_it_is_scored(
             assert np.array_equal(column, theirs[name])
     assert record.forecast.inner_loss == other.forecast.inner_loss
     assert not np.array_equal(record.spent, other.spent)
+
+
+@pytest.mark.parametrize("span", range(2, 9))
+def test_a_log_of_a_few_days_is_answered_or_refused(span: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(who, 1 + day, 9.5) for who in range(60) for day in range(span)]
+    log = as_log([row for row in rows if rng.random() < 0.6], 60)
+    assert len(lesson.Forecast(log, int(log.day.max()), 1).churn) >= 3
+    if span > 2:  # the first half of two days is one, and shows no repeat order
+        assert np.isfinite(lesson.Backtest(log, *lesson.halves(log)).chance).all()
 
 
 def test_coverage_is_measured(record: Any) -> None:
