@@ -279,6 +279,7 @@ class TransactionLog:
     item: Ints | None = None  # code into `items`
     items: Sequence[str] = ()
     refused: Mapping[str, Sequence[int]] = field(default_factory=dict)  # reason: lines
+    read: Mapping[str, str] = field(default_factory=dict)  # role: column of the file
 
     @cached_property
     def codes(self) -> dict[str, int]:
@@ -351,28 +352,41 @@ def cells(corner: str, grid: Grid) -> list[list[str]]:
 NAMES = {
     "customer": ("customer", "user", "client", "member", "buyer", "cust"),
     "date": ("date", "timestamp", "time", "day", "created"),
-    "amount": ("amount", "total", "revenue", "spend", "sales", "value", "price"),
+    "amount": ("amount", "total", "revenue", "spend", "sales", "value"),
     "item": ("item", "product", "sku", "stockcode", "article"),
 }
+OTHERS = {"birth", "count", "discount", "items", "no", "price", "tax", "unit"}
+WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # InvoiceDate: Invoice, Date
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+
+
+def candidates(header: Sequence[str], words: Sequence[str]) -> list[int]:
+    """Return the columns named by one of the words (or its id), else with one in it."""
+    split = [[word.lower() for word in WORD.findall(name)] for name in header]
+    named = {*words, *(f"{word}id" for word in words)}
+    if same := [i for i, parts in enumerate(split) if "".join(parts) in named]:
+        return same
+    fits = [{*words} & {*parts} and not OTHERS & {*parts} for parts in split]
+    return np.flatnonzero(fits).tolist()
 
 
 def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
-    """Return where each role stands: as chosen, else by names that look like it."""
+    """Return where each role stands: as chosen, else by the words in the names."""
     if chosen:
         wanted = dict(zip(NAMES, chosen.split(","), strict=False))
         if len(wanted) < 3 or not set(wanted.values()) <= set(header):
             said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
             raise BadInput(f"--columns {chosen}: {said}")
         return {role: header.index(name) for role, name in wanted.items()}
-    plain, found = [re.sub(r"[^a-z]", "", n.lower()) for n in header], dict[str, int]()
-    for role, stems in NAMES.items():
-        same = [plain.index(stem) for stem in stems if stem in plain]
-        like = [i for stem in stems for i, name in enumerate(plain) if stem in name]
-        if free := [i for i in same + like if i not in found.values()]:
+    found = dict[str, int]()
+    for role, words in NAMES.items():
+        free = [i for i in candidates(header, words) if i not in found.values()]
+        if len(free) == 1:
             found[role] = free[0]
-        elif role != "item":
-            said = f"no column looks like a {role} in {', '.join(header)!r}"
-            raise BadInput(f"{said}; name them by --columns CUSTOMER,DATE,AMOUNT")
+        elif free or role != "item":
+            which = " or ".join(header[i] for i in free) or "no column"
+            said = f"{which} could be the {role}, of {', '.join(header)!r}"
+            raise BadInput(f"{said}; say --columns CUSTOMER,DATE,AMOUNT[,ITEM]")
     return found
 
 
@@ -395,8 +409,11 @@ def parsed_row(
     if len(row) <= max(at.values()):
         raise ValueError("too few columns")
     who, day, paid = row[at["customer"]].strip(), parsed_day(row[at["date"]]), math.nan
+    text = row[at["amount"]].strip(" $")
+    if "," in text:  # between thousands, or before the decimals
+        text = text.replace(",", "" if THOUSANDS.fullmatch(text) else ".")
     with suppress(ValueError):
-        paid = float(row[at["amount"]].strip(" $").replace(",", "."))
+        paid = math.nan if "_" in text else float(text)
     if not who or not abs(paid) < LARGEST_AMOUNT:
         raise ValueError("unreadable amount" if who else "no customer")
     if paid < 0:
@@ -452,7 +469,8 @@ def read_log(path: Path, columns: str | None = None) -> TransactionLog:
         except csv.Error as problem:
             raise BadInput(f"{path}, line {rows.line_num + 1}: {problem}") from None
     buyers, days, amounts = map(np.asarray, (who, when, paid))
-    log = TransactionLog(buyers, days, amounts, list(ids), refused=refused)
+    read = {role: names[i] for role, i in at.items()}
+    log = TransactionLog(buyers, days, amounts, list(ids), refused=refused, read=read)
     if not who:
         raise BadInput(f"{path}: no row is usable: {log.refusals()}")
     return replace(log, item=np.asarray(what), items=[*items]) if "item" in at else log
@@ -1861,6 +1879,8 @@ class Study:
                 yield name, str(value)
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
+        if self.log.read:
+            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
         yield "rows refused", self.log.refusals()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"

@@ -672,6 +672,59 @@ def test_dates_columns_and_packing_give_the_same_figures(tmp_path: Path) -> None
     assert parsed(tmp_path / "e.csv") == plain
 
 
+AMOUNTS = {
+    "1,234": 1234,
+    "$1,200": 1200,
+    "1,234.56": 1234.56,
+    "-0": 0,
+    "1,234,567": 1234567,
+    "12,50": 12.5,
+    "0,125": 0.125,
+    "1_000": None,
+    "1.234,56": None,
+    "12,34,567": None,
+}
+
+
+def test_amounts_with_commas_are_understood_or_refused(tmp_path: Path) -> None:
+    rows = [[text, "2020-01-01", text] for text in AMOUNTS]
+    log = lesson.read_log(write(tmp_path / "amounts.csv", rows))
+    found = dict(zip(log.ids, log.amount.tolist(), strict=True))
+    assert found == {k: v for k, v in AMOUNTS.items() if v is not None}
+    assert list(log.refused) == ["unreadable amount"]
+
+
+COLUMNS = {  # header: the columns of customer, date, amount and item, or who compete
+    "customer_id,updated_at,created_at,amount": "customer_id created_at amount",
+    "customer_id,birth_date,order_time,value": "customer_id order_time value",
+    "UserID,OrderDate,discount_amount,order_total": "UserID OrderDate order_total",
+    "user,day,total_items,revenue,StockCode": "user day revenue StockCode",
+    "InvoiceDate,UnitPrice,CustomerID": "no column could be the amount",
+    "customer,order_date,ship_date,amount": "order_date or ship_date could be the date",
+    "user,client,day,amount": "user or client could be the customer",
+}
+
+
+@pytest.mark.parametrize("header", COLUMNS)
+def test_columns_are_found_by_whole_words_or_asked_for(
+    header: str, tmp_path: Path
+) -> None:
+    names = header.split(",")
+    if "could be" in COLUMNS[header]:
+        with pytest.raises(lesson.BadInput, match=f"{COLUMNS[header]}.*--columns"):
+            lesson.column_positions(names, None)
+        return
+    found = lesson.column_positions(names, None)
+    assert " ".join(names[i] for i in found.values()) == COLUMNS[header]
+
+
+def test_the_columns_that_were_read_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", orders(), "UserID,OrderDate,order_total")
+    shown = run(SCRIPT, "--transactions", str(path)).stdout
+    said = "customer UserID, date OrderDate, amount order_total"
+    assert re.search(f"columns +{said}\n", shown)
+
+
 def test_rows_that_cannot_be_used_are_counted_with_their_lines(tmp_path: Path) -> None:
     good = orders()
     bad = [
