@@ -231,6 +231,7 @@ CENTURY = 36_525  # days; an order that is expected later is not expected
 DISCOUNT, LTV_MONTHS = 0.10, 12  # a year's discount rate; how far a lifetime reaches
 MIN_REPEATERS = 10  # under this, four parameters have nothing to hold on to
 RESAMPLES, DRAWS, SEED = 400, 400, 5  # bootstrap; predictive draws; both seeded
+FEWEST = 30  # customers of a segment in the backtest; of fewer nothing is concluded
 SURVEYED = 5_000  # customers whose intervals a backtest draws, at most
 BIG_FILE, MANY = 20_000_000, 1_000_000  # bytes, rows; above, show progress
 LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
@@ -677,8 +678,10 @@ def tenths(score: Floats) -> list[Ints]:
 
 def interval_of_mean(sample: Floats) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean (of block means, if many)."""
-    if (size := len(sample) // SURVEYED) > 1:
-        sample = sample[: size * SURVEYED].reshape(SURVEYED, size).mean(1)
+    if len(sample) >= 2 * SURVEYED:
+        ends = np.linspace(0, len(sample), SURVEYED + 1, dtype=int)
+        sums = np.add.reduceat(sample, ends[:-1], dtype=np.float64)
+        sample = sums * SURVEYED / len(sample)
     rng, n = np.random.default_rng(SEED), len(sample)
     means = [sample[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975)).tolist()
@@ -895,7 +898,8 @@ class BgNbd:
         """Return the orders expected of someone alive in the next weeks.
 
         Equation 10 after an Euler transform of its hypergeometric function: terms
-        shrink like z^n with z < 1, nothing overflows, and a = 1 is no pole.
+        shrink like z^n with z < 1, nothing overflows, and a = 1 is no pole. Six digits
+        hold while `weeks` are under 1,000 times alpha + age; beyond, terms are missing.
         """
         z, e = weeks / (self.alpha + age + weeks), self.a - 1
         c, slack = self.a + self.b + x - 1, self.a + self.b - 1 - self.r
@@ -1292,9 +1296,7 @@ class Backtest:
         self.log, self.forecast = log, (f := Forecast(log, end, days))
         self.chance, self.amount = f.churn[f.churn_model], f.value[f.value_model]
         self.orders, self.spent = outcome(log, f.table, days)
-        self.gone = self.orders == 0
-        edges = np.unique([self.chance[rows].max() for rows in tenths(self.chance)])
-        self._edges = edges[:-1]  # the last tenth is open above
+        self.gone, self._edges = self.orders == 0, dict[str, Floats]()
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -1303,22 +1305,38 @@ class Backtest:
         churn, value = compared(self.gone, f.churn), compared(self.spent, f.value)
         return {"churn": churn, "value": value}
 
-    def seen(self, chance: float) -> Rate:
-        """Return how many did churn among those with a chance in the same tenth."""
-        tenth = np.searchsorted(self._edges, chance)
-        return rate_of(self.gone[np.searchsorted(self._edges, self.chance) == tenth])
+    def alike(self, model: str, scores: Floats, score: float) -> Bools:
+        """Return whose score was in the tenth of a model's that this one falls into."""
+        if model not in self._edges:
+            edges = np.unique([scores[rows].max() for rows in tenths(scores)])
+            self._edges[model] = edges[:-1]  # the last tenth is open above
+        tenth = partial(np.searchsorted, self._edges[model])
+        alike: Bools = tenth(scores) == tenth(score)
+        return alike
+
+    def seen(self, chance: float, model: str) -> Rate | None:
+        """Return how many did churn of whom a model said the like; None of another."""
+        if (chances := self.forecast.churn.get(model)) is None:
+            return None
+        return rate_of(self.gone[self.alike(model, chances, chance)])
 
     @cached_property
-    def coverage(self) -> tuple[Rate, list[float], float]:
-        """How many spends were in their 80 % interval; the total's 95 %, and the total.
+    def survey(self) -> tuple[Ints, Bools, list[float]]:
+        """SURVEYED rows at most, whose 80 % interval held, and the total's 95 %.
 
-        Of SURVEYED customers at most.
+        The draws, and with them both intervals, take the fitted parameters for known.
         """
         rows = np.arange(0, len(self.gone), -(-len(self.gone) // SURVEYED))
         draws = self.forecast.draws(rows, self.forecast.days, [SEED])
         (low, high), spent = np.quantile(draws, (0.1, 0.9), axis=1), self.spent[rows]
         total = np.quantile(draws.sum(0), (0.025, 0.975)).tolist()
-        return rate_of((low <= spent) & (spent <= high)), total, float(spent.sum())
+        return rows, (low <= spent) & (spent <= high), total
+
+    def held(self, value: float) -> Rate | None:
+        """Return how many intervals held of whom GG said the like; None of nobody."""
+        rows, held, _ = self.survey
+        alike = self.alike(GG, self.forecast.value[GG], value)[rows]
+        return rate_of(held[alike]) if alike.any() else None
 
 
 def reliability(record: Backtest) -> Grid:
@@ -1352,9 +1370,10 @@ def backtest(env: Env) -> None:
     off = {name: row["mae"] for name, row in scores["value"].items()}
     near = 1.4 * off[GG] < min(off[NAIVE], off[PER_DAY])
     check("naive values are over 1.4 times as far off", near)
-    inside, total, spent = record.coverage
-    show("spends in their 80 % interval", f"{inside.rate:.0%} of {inside.n:,}")
-    show("the total's 95 % interval; spent", f"{cell(total)}; {cell(spent)}")
+    surveyed, held, total = record.survey
+    spent = float(record.spent[surveyed].sum())
+    show("spends in their 80 % interval", f"{held.mean():.0%} of {len(held):,}")
+    show("total's 95 %, were the fit exact", f"{cell(total)}; spent {cell(spent)}")
     who, later = env.log.customer.copy(), env.log.day > f.table.as_of
     who[later] = np.random.default_rng(SEED).permutation(who[later])
     other = Backtest(replace(env.log, customer=who), f.table.as_of, f.days)
@@ -1373,9 +1392,10 @@ def backtest(env: Env) -> None:
 class Prediction:
     """An answer, and how far to trust it; None where there is nothing to say.
 
-    `probability`: of churn, of any spend, of an order in the forecast's days. `skill`:
-    share of the constant's error saved in the backtest. `observed`: how often it came
-    true there, in the same tenth (of a lifetime value: how often its interval held).
+    `probability`: of churn or an order in the forecast's days, of any spend in
+    LTV_MONTHS. `skill`: share of the constant's error saved in the backtest.
+    `observed`: how often it came true there, in the model's same tenth; of a lifetime
+    value, how often the interval of the spend in the backtest's days held.
     """
 
     kind: PredictionType
@@ -1414,26 +1434,30 @@ class MLModelManager:
 
     def _skill(self, kind: str, error: str, model: str) -> float | None:
         scores = self.record and self.record.scores[kind]
-        base = scores[CONSTANT][error] if scores else 0
+        base = scores[CONSTANT][error] if scores and model in scores else 0
         return 1 - scores[model][error] / base if scores and base else None
 
     def _predict_churn(self, user: str, row: int) -> Prediction:
         model = self.forecast.churn_model
         chance = float(self.forecast.churn[model][row])
-        seen = self.record.seen(chance) if self.record else None
+        seen = self.record.seen(chance, model) if self.record else None
         low, high = seen[1:3] if seen else (None, None)
         kind, skill = PredictionType.CHURN, self._skill("churn", "brier", model)
         return Prediction(kind, user, chance, model, chance, low, high, skill, seen)
 
     def _predict_ltv(self, user: str, row: int) -> Prediction:
-        f, kind = self.forecast, PredictionType.LIFETIME_VALUE
-        seed = [SEED, int(f.table.customer[row])]  # a user's own: alone or among many
+        f, t, kind = self.forecast, self.forecast.table, PredictionType.LIFETIME_VALUE
+        seed = [SEED, int(t.customer[row])]  # a user's own: alone or among many
         draws = f.draws(np.array([row]), 30.4375 * LTV_MONTHS, seed)
-        low, high = np.quantile(draws, (0.1, 0.9)).tolist()
+        x, mean, age = t.x[[row]], t.mean_spend[[row]], f.weeks[2][[row]]
+        spend = f.bgnbd.expected(x, age, LTV_MONTHS * 365.25 / 84) * f.live[row]
+        value, whole = float(f.ltv[row]), float((spend * f.money.mean(x, mean))[0])
+        share = value / whole if whole else 1.0  # what the discount leaves
+        low, high = (share * np.quantile(draws, (0.1, 0.9))).tolist()
         some, skill = float((draws > 0).mean()), self._skill("value", "rmse", GG)
-        held = self.record.coverage[0] if self.record else None
-        value = float(f.ltv[row])
-        return Prediction(kind, user, value, GG, some, low, high, skill, held)
+        held = self.record.held(float(f.value[GG][row])) if self.record else None
+        model = f"{GG}, {LTV_MONTHS} months"
+        return Prediction(kind, user, value, model, some, low, high, skill, held)
 
     def _predict_next_purchase(self, user: str, row: int) -> Prediction:
         churn, days = self._predict_churn(user, row), list[float | None]()
@@ -1645,6 +1669,11 @@ class InsightsGenerator:
                 then = segment_rule(b.forecast.table) == code
                 row["backtest_churn"] = average(b.chance, then)
                 row["observed_churn"] = average(b.gone, then)
+                seen = rate_of(b.gone[then]) if then.any() else None
+                row["observed_95"], row["observed_of"] = (
+                    seen and seen[1:3],
+                    int(then.sum()),
+                )
                 share = b.spent[then].sum() / (b.spent.sum() or 1)
                 row["observed_spend_share"] = float(share)
         return report
@@ -1669,9 +1698,12 @@ class InsightsGenerator:
             churn = f"{row['predicted_churn']:.0%} are expected to churn"
             return f"{head}{churn} (untested)."
         share = row["observed_spend_share"]
+        (low, high), n = row["observed_95"], row["observed_of"]
         head += f"in the backtest {1 - seen:.0%} came back (said: {1 - said:.0%}) "
         head += f"with {share:.0%} of all spend: "
-        if abs(seen - said) > 0.1:
+        if n < FEWEST:
+            return f"{head}{n} are too few to tell."
+        if abs(seen - said) > 0.1 and not low <= said <= high:
             return head + "do not act on the model's figure here."
         if seen > 0.5:
             return head + ("win them back." if share > 0.2 else "a reminder is enough.")
@@ -1714,18 +1746,21 @@ def lift(record: Backtest) -> Grid:
 def retention(record: Backtest) -> Grid:
     """Return by month of the first order what share bought k months later.
 
-    Of the last twelve cohorts; what has not been observed yet is missing.
+    Of the last twelve cohorts; a month that is not over is missing.
     """
+    last = record.forecast.table.as_of + record.forecast.days
+    tomorrow = date.fromordinal(max(last, int(record.log.day.max())) + 1)
+    stop = int(np.datetime64(tomorrow, "M").astype(np.int64))
     who, when = order_days(record.log)
     day = (when - date(1970, 1, 1).toordinal()).astype("datetime64[D]")
     month, first = day.astype("datetime64[M]").astype(np.int64), starts(who)
     joined = np.repeat(month[first], np.diff(np.append(first, len(who))))
     grid: dict[str, dict[str, Any]] = {}
     for cohort in np.unique(joined)[-12:].tolist():
-        mine, later = joined == cohort, int(month.max()) - cohort + 1
+        mine, later = joined == cohort, stop - cohort
         pairs = np.unique(who[mine] << BITS | (month[mine] - cohort))
         count = np.bincount(pairs & DAY, minlength=later)
-        shares = (count[1:] / count[0]).tolist()
+        shares = (count[1:later] / count[0]).tolist()
         row = {f"+{k}": share for k, share in enumerate(shares, 1)}
         grid[str(np.datetime64(cohort, "M"))] = row
     return grid

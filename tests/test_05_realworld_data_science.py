@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import json
@@ -235,6 +236,7 @@ EDGES = [  # parameters, x, t_x, T, horizon, expected orders to 30 digits
     ((0.5, 5, 1, 2), 3, 20, 30, 26, 1.143465268),
     ((0.3, 4, 0.4, 0.6), 0, 0, 10, 20, 0.3340593892),
     ((0.243, 4.414, 0.793, 2.426), 5000, 260, 260.1, 260, 3673.932583),
+    ((0.243, 0.052, 0.793, 2.426), 0, 0, 0, 52, 11.4851908374),
 ]
 
 
@@ -404,9 +406,17 @@ def test_a_log_of_a_few_days_is_answered_or_refused(span: int) -> None:
 
 
 def test_coverage_is_measured(record: Any) -> None:
-    inside, (low, high), spent = record.coverage
-    assert 0.85 < inside.rate < 0.93
-    assert low < high < spent  # the model knows no season; it is said, not hidden
+    rows, held, (low, high) = record.survey
+    assert 0.85 < held.mean() < 0.93
+    assert (
+        low < high < record.spent[rows].sum()
+    )  # the model knows no season; it is said, not hidden
+
+
+def test_the_interval_of_many_reads_every_row() -> None:
+    sample = np.concatenate((np.zeros(10_000), np.ones(4_999)))
+    low, high = lesson.interval_of_mean(sample)
+    assert low < sample.mean() < high
 
 
 ROWS = st.lists(
@@ -522,6 +532,42 @@ def test_without_a_backtest_nothing_is_claimed(now: Any) -> None:
         lesson.MLModelManager(now, None).predict(KINDS[3], "0003")
 
 
+def test_the_record_of_a_prediction_is_its_own_models(now: Any, record: Any) -> None:
+    chosen = copy.copy(now)
+    chosen.churn_model = lesson.BGNBD
+    p = lesson.MLModelManager(chosen, record).predict(KINDS[0], "0157")
+    chances = record.forecast.churn[lesson.BGNBD]
+    lowest = chances <= chances[lesson.tenths(chances)[0]].max()
+    assert p.value < chances[lowest].max()
+    assert p.observed == lesson.rate_of(record.gone[lowest])
+    other = copy.copy(record)
+    other.forecast = lesson.Forecast(record.log, END, DAYS, learn=False)
+    del other.__dict__["scores"]
+    manager = lesson.MLModelManager(now, other)
+    assert now.churn_model == lesson.STACK  # which the other has not
+    for kind in (KINDS[0], KINDS[2]):
+        p = manager.predict(kind, "0157")
+        assert (p.skill, p.observed) == (None, None)
+
+
+def test_the_interval_of_a_lifetime_value_is_discounted_too(
+    log: Any, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for discount in (0.0, 0.1):
+        monkeypatch.setattr(lesson, "DISCOUNT", discount)
+        forecast = lesson.Forecast(log, END, DAYS, learn=False)
+        manager = lesson.MLModelManager(forecast, record)
+        found.append(manager.predict(KINDS[1], "0157"))
+    plain, less = found
+    share = less.value / plain.value
+    assert 0.9 < share < 0.97
+    both = less.low / plain.low, less.high / plain.high
+    assert both == pytest.approx((share, share))
+    assert less.model == "BG/NBD x GG, 12 months"
+    assert 200 < less.observed.n < 300  # the like of this customer, not everybody
+
+
 def test_lifetime_values_discount_each_month(now: Any) -> None:
     t, fit = now.table, now.bgnbd
     row = int(np.argmax(t.x))
@@ -628,6 +674,24 @@ def test_each_figure_of_a_sentence_comes_from_the_data(now: Any, record: Any) ->
         assert other != said[name]
     assert sum(row["customers"] for row in rows.values()) == 2357
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("of", "low", "end"),
+    [
+        (29, 0.1, "29 are too few to tell."),
+        (30, 0.1, "they return unasked."),
+        (3000, 0.28, "do not act on the model's figure here."),
+    ],
+)
+def test_a_sentence_concludes_nothing_from_a_few(
+    now: Any, record: Any, of: int, low: float, end: str
+) -> None:
+    report = lesson.InsightsGenerator(now, record)
+    row = report.generate_segment_report()["active"]
+    row |= {"observed_churn": 0.3, "backtest_churn": 0.15}
+    row |= {"observed_95": (low, 0.5), "observed_of": of}
+    assert report._generate_insights({"active": row})[0].endswith(end)
 
 
 # --- Files ---------------------------------------------------------------------------
@@ -938,6 +1002,11 @@ def test_plots_without_matplotlib_say_what_to_install(
 def test_pictures_as_text_blank_what_is_not_observed(record: Any) -> None:
     grid = lesson.retention(record)
     assert [len(row) for row in grid.values()] == [17, 16, 15]
+    begun = record.log.where(record.log.day <= date(1998, 6, 4).toordinal())
+    cut = lesson.retention(lesson.Backtest(begun, END, DAYS - 26))
+    assert [len(row) for row in cut.values()] == [16, 15, 14]  # June is not over
+    for whole, less in zip(grid.values(), cut.values(), strict=True):
+        assert less.items() <= whole.items()
     tracked = list(lesson.tracking(record).values())
     assert tracked[-1]["expected"] == pytest.approx(tracked[-1]["actual"], rel=0.1)
     assert len(lesson.lift(record)) == 10
