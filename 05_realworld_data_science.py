@@ -368,7 +368,7 @@ def candidates(header: Sequence[str], words: Sequence[str]) -> list[int]:
     if same := [i for i, parts in enumerate(split) if "".join(parts) in named]:
         return same
     fits = [{*words} & {*parts} and not OTHERS & {*parts} for parts in split]
-    return np.flatnonzero(fits).tolist()
+    return [i for i, fit in enumerate(fits) if fit]
 
 
 def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
@@ -1528,24 +1528,40 @@ class Recommendation(NamedTuple):
     reason: str
 
 
+def of_items(log: TransactionLog) -> tuple[TransactionLog, Ints]:
+    """Return the rows that name an item, and their items; BadInput if none can."""
+    if log.item is None:
+        raise BadInput("the log names no items")
+    named = np.array([name != "" for name in log.items])[log.item]
+    return log.where(named), log.item[named]
+
+
+def grouped(by: Ints, n: int, codes: Ints) -> list[Ints]:
+    """Return the different codes that stand beside each of 0 to n - 1."""
+    wide = int(codes.max(initial=0)) + 1
+    pairs = np.unique(by * wide + codes)
+    return np.split(pairs % wide, np.searchsorted(pairs, np.arange(1, n) * wide))
+
+
 class RecommendationEngine:
     """Segment strategies; with items: buy again, item-item, then what is popular."""
 
     def __init__(self, engine: AnalyticsEngine) -> None:
         self.engine, log = engine, engine.log
-        log = log.where(log.day <= engine.table.as_of)
         self.items, self.popular = log.items, list[int]()
         if log.item is None:
             return
+        log, item = of_items(log.where(log.day <= engine.table.as_of))
         order = np.argsort(log.customer, kind="stable")
         cuts = np.searchsorted(log.customer[order], np.arange(1, len(log.ids)))
-        self.bought = np.split(log.item[order], cuts)  # of each customer
-        pairs = np.unique(log.item * len(log.ids) + log.customer)
-        cuts = np.searchsorted(pairs, np.arange(1, len(log.items)) * len(log.ids))
-        self.buyers = np.split(pairs % len(log.ids), cuts)  # of each item, once each
-        self.reach = np.array([max(len(b), 1) for b in self.buyers])
-        self.popular = np.argsort(-self.reach, kind="stable").tolist()
-        self.price = np.bincount(log.item, log.amount, len(log.items)) / self.reach
+        self.bought = np.split(item[order], cuts)  # of each customer
+        self.baskets = grouped(log.customer, len(log.ids), item)  # each item once
+        self.buyers = grouped(item, len(log.items), log.customer)
+        sold = np.array([len(buyers) for buyers in self.buyers])
+        self.reach, best = np.maximum(sold, 1), np.argsort(-sold, kind="stable")
+        self.popular = best[: np.count_nonzero(sold)].tolist()
+        times = np.bincount(item, minlength=len(sold))
+        self.price = np.bincount(item, log.amount, len(sold)) / np.maximum(times, 1)
 
     # region similar
     def similar(self, items: Ints) -> Floats:
@@ -1555,7 +1571,7 @@ class RecommendationEngine:
         """
         score = np.zeros(len(self.reach))
         for item in np.unique(items):
-            baskets = [np.unique(self.bought[c]) for c in self.buyers[item][:500]]
+            baskets = [self.baskets[c] for c in self.buyers[item]]
             both = np.bincount(np.concatenate(baskets), minlength=len(score))
             score += both / np.sqrt(self.reach * self.reach[item])
         return score
@@ -1590,13 +1606,12 @@ def recalls(
     log: TransactionLog, end: int, rank: Callable[[int], Iterable[int]]
 ) -> Floats:
     """Return what share of up to ten later items was ranked, per known customer."""
-    if log.item is None:
-        raise BadInput("the log names no items")
+    log, item = of_items(log)
     known, bought = np.unique(log.customer[log.day <= end]), defaultdict(set)
     later = (log.day > end) & np.isin(log.customer, known)
-    columns = log.customer[later].tolist(), log.item[later].tolist()
-    for customer, item in zip(*columns, strict=True):
-        bought[customer].add(item)
+    columns = log.customer[later].tolist(), item[later].tolist()
+    for customer, one in zip(*columns, strict=True):
+        bought[customer].add(one)
     hits = [len(mine & {*rank(c)}) / min(len(mine), 10) for c, mine in bought.items()]
     return np.array(hits)
 
@@ -1658,13 +1673,14 @@ class InsightsGenerator:
         f, report = self.forecast, dict[str, dict[str, Any]]()
         for code, segment in enumerate(SEGMENTS):
             mine = segment_rule(f.table) == code
-            report[segment.value] = row = {
+            row: dict[str, Any] = {
                 "customers": int(mine.sum()),
                 "share": float(mine.mean()),
                 "spend": float(f.table.spend[mine].sum()),
                 "predicted_churn": average(f.churn[f.churn_model], mine),
                 "predicted_ltv": float(f.ltv[mine].sum()),
             }
+            report[segment.value] = row
             if b := self.record:
                 then = segment_rule(b.forecast.table) == code
                 row["backtest_churn"] = average(b.chance, then)

@@ -659,6 +659,31 @@ def test_a_newcomer_without_neighbours_gets_what_is_popular() -> None:
     ]
 
 
+def as_shop(rows: list[tuple[int, int, str, float]], ids: int) -> Any:
+    """Return a log of (customer, day, item, amount)."""
+    who, day, what, paid = zip(*rows, strict=True)
+    items = sorted({*what})
+    code = np.array([items.index(one) for one in what])
+    columns = np.array(who), np.array(day), np.array(paid)
+    return lesson.TransactionLog(*columns, [f"c{k}" for k in range(ids)], code, items)
+
+
+def test_only_what_was_sold_and_has_a_name_is_offered_at_its_price() -> None:
+    rows = [(0, day, "coffee", 3.0) for day in range(1, 21)]
+    rows += [(0, 5, "champagne", 40.0), (1, 6, "", 9.0), (1, 30, "next year's", 1.0)]
+    log = as_shop(rows, 2)
+    advice = lesson.RecommendationEngine(lesson.AnalyticsEngine(log, 25))
+    price = dict(zip(log.items, advice.price, strict=True))
+    assert (price["coffee"], price["champagne"]) == (3, 40)
+    for user in log.ids:
+        offers = advice.get_recommendations(user)
+        assert {offer.item for offer in offers} == {"coffee", "champagne"}
+    rows = [(who, 1, item, 1.0) for who in range(2_000) for item in "ab"]
+    log = as_shop([*rows, (2_000, 1, "a", 1.0)], 2_001)
+    advice = lesson.RecommendationEngine(lesson.AnalyticsEngine(log, 1))
+    assert advice.similar(np.array([0]))[1] == pytest.approx(1, rel=1e-3)
+
+
 def test_each_figure_of_a_sentence_comes_from_the_data(now: Any, record: Any) -> None:
     report = lesson.InsightsGenerator(now, record)
     rows = report.generate_segment_report()
