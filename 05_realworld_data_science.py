@@ -55,6 +55,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cached_property, lru_cache, partial
 from multiprocessing.managers import BaseManager
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
@@ -1311,14 +1312,13 @@ class Backtest:
             edges = np.unique([scores[rows].max() for rows in tenths(scores)])
             self._edges[model] = edges[:-1]  # the last tenth is open above
         tenth = partial(np.searchsorted, self._edges[model])
-        alike: Bools = tenth(scores) == tenth(score)
-        return alike
+        return np.asarray(tenth(scores) == tenth(score))
 
     def seen(self, chance: float, model: str) -> Rate | None:
         """Return how many did churn of whom a model said the like; None of another."""
-        if (chances := self.forecast.churn.get(model)) is None:
+        if (said := self.forecast.churn.get(model)) is None:
             return None
-        return rate_of(self.gone[self.alike(model, chances, chance)])
+        return rate_of(self.gone[self.alike(model, said, chance)])
 
     @cached_property
     def survey(self) -> tuple[Ints, Bools, list[float]]:
@@ -1456,8 +1456,8 @@ class MLModelManager:
         low, high = (share * np.quantile(draws, (0.1, 0.9))).tolist()
         some, skill = float((draws > 0).mean()), self._skill("value", "rmse", GG)
         held = self.record.held(float(f.value[GG][row])) if self.record else None
-        model = f"{GG}, {LTV_MONTHS} months"
-        return Prediction(kind, user, value, model, some, low, high, skill, held)
+        by = f"{GG}, {LTV_MONTHS} months"
+        return Prediction(kind, user, value, by, some, low, high, skill, held)
 
     def _predict_next_purchase(self, user: str, row: int) -> Prediction:
         churn, days = self._predict_churn(user, row), list[float | None]()
@@ -1609,9 +1609,8 @@ def recalls(
     log, item = of_items(log)
     known, bought = np.unique(log.customer[log.day <= end]), defaultdict(set)
     later = (log.day > end) & np.isin(log.customer, known)
-    columns = log.customer[later].tolist(), item[later].tolist()
-    for customer, one in zip(*columns, strict=True):
-        bought[customer].add(one)
+    for customer, one in zip(log.customer[later], item[later], strict=True):
+        bought[int(customer)].add(int(one))
     hits = [len(mine & {*rank(c)}) / min(len(mine), 10) for c, mine in bought.items()]
     return np.array(hits)
 
@@ -1685,11 +1684,8 @@ class InsightsGenerator:
                 then = segment_rule(b.forecast.table) == code
                 row["backtest_churn"] = average(b.chance, then)
                 row["observed_churn"] = average(b.gone, then)
-                seen = rate_of(b.gone[then]) if then.any() else None
-                row["observed_95"], row["observed_of"] = (
-                    seen and seen[1:3],
-                    int(then.sum()),
-                )
+                row["observed_95"] = rate_of(b.gone[then])[1:3] if then.any() else None
+                row["observed_of"] = int(then.sum())
                 share = b.spent[then].sum() / (b.spent.sum() or 1)
                 row["observed_spend_share"] = float(share)
         return report
@@ -2029,7 +2025,9 @@ def scale(env: Env) -> None:
 FEW, ROBOTS = 300, 3  # customers on stand-ins; sign-ups without an address
 BATCH = 32  # messages that share a commit, at most: the threads of a consumer
 MOST_WORKERS = 16  # each takes 4 of the 100 connections that PostgreSQL has
-LIMIT, BASE = 60.0, 0.5  # seconds: without any progress; to the first of five retries
+LIMIT, BASE = 60.0, 0.5  # seconds: without any progress; to the first retry
+TTL = 3600  # seconds that a score lives in the cache
+PATIENCE = 5 + int(TTL / 16 / BASE)  # retries of an order, which take longer than that
 MODEL = "prediction:1"  # of the cache's keys: another model, other keys
 TABLES = """
 CREATE TABLE inbox (queue text, id text, done integer, PRIMARY KEY (queue, id));
@@ -2089,7 +2087,8 @@ class Stores:
         """Delete predictions; ConnectionError if the cache has not heard of it.
 
         The messages then come again: the debt lies in the queue, which no crash ends,
-        and not in this process, which would renew the whole cache to pay it.
+        and not in this process, which would renew the whole cache to pay it. Orders
+        have PATIENCE: when they become dead letters, the score has expired, too.
         """
         with self.lock:
             self.cache.delete(*map(self.key, users))
@@ -2452,6 +2451,9 @@ class Shop:
             there = redis.connect().connection_pool.connection_kwargs
             self.redis_wire = self.network(there["host"], there["port"])
             spec["redis_at"] = {"host": "127.0.0.1", "port": self.redis_wire.port}
+            pool = self.stores.cache.client.connection_pool
+            pool.disconnect()  # what we lend has to go through it, too
+            pool.connection_kwargs |= spec["redis_at"]
         return spec
 
     def network(self, host: str, port: int) -> Any:
@@ -2461,7 +2463,7 @@ class Shop:
     def open(self, workers: int) -> None:
         """Start the workers; with --chaos one dies at a tenth of the orders or so."""
         early = int((self.log.day <= self.cut).sum())
-        self.staff.hire(early // (8 * workers) * self.args.chaos)
+        self.staff.hire(max(1, early // (8 * workers)) * self.args.chaos)
         for _ in range(1, workers):
             self.staff.hire()
         last: Any = "queue", self.rabbit.name([*WORK][-1]), {}
@@ -2559,8 +2561,8 @@ class Shop:
                 made.append(self.sign_up(user, f"{user}@example.org", day))
             about = {"day": day, "cents": round(100 * self.log.amount[row])}
             order = {"id": f"order-{row:07}", "user_id": user, "properties": about}
-            message = self.messaging.AnalyticsMessage(event_type="purchase", **order)
-            made.append((message, "analytics", ""))
+            order |= {"event_type": "purchase", "max_retries": PATIENCE}
+            made.append((self.messaging.AnalyticsMessage(**order), "analytics", ""))
         return made
 
     def stored(self) -> TransactionLog:
@@ -2572,6 +2574,30 @@ class Shop:
         day, cents = map(np.array, columns)
         buyer = np.array([code[user] for user in who])
         return TransactionLog(buyer, day, cents / 100, sorted(users))
+
+    def rows(self) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Yield orders and people, sorted, of file, SQL and MongoDB."""
+
+        def order(name: str, who: str, day: int, cents: float) -> tuple[Any, ...]:
+            return name, int(who), midnight(iso(day)), {"price": cents / 100}
+
+        log, user = self.log, self.sql.User
+        whom = (self.users[code] for code in log.customer.tolist())
+        names = (f"order-{row:07}" for row in range(len(log.day)))
+        cents, age = np.rint(100 * log.amount), customer_table(log, self.end).age
+        bought = map(order, names, whom, log.day.tolist(), cents.tolist())
+        since = (midnight(iso(day)) for day in (self.end - age).tolist())
+        emails = (f"{who}@example.org" for who in self.users)
+        yield [*bought], sorted(zip(self.users, emails, since, strict=True))
+        found = self.ask("SELECT id, customer, day, cents FROM purchases")
+        ask = self.sql.sa.select(user.username, user.email, user.registered_at)
+        with self.engine.connect() as connection:
+            people = sorted(map(tuple, connection.execute(ask)))
+        yield sorted(order(*one) for one in found), people
+        event = itemgetter("_id", "user_id", "timestamp", "metadata")
+        profile = itemgetter("username", "email", "created_at")
+        events, users = (self.db[name].find() for name in ("events", "users"))
+        yield sorted(map(event, events)), sorted(map(profile, users))
 
 
 def scored(f: Forecast, x: Ints, t_last: Ints, age: Ints, mean: Floats) -> Floats:
@@ -2630,7 +2656,7 @@ def feed(shop: Shop) -> None:
 def scorer(shop: Shop, forecast: Forecast) -> Callable[[str], list[float]]:
     """Return a function that scores a customer by what SQL knows, through the cache."""
 
-    @shop.caching.redis_cache(3600, cache=shop.cache, name=MODEL)  # type: ignore[untyped-decorator]
+    @shop.caching.redis_cache(TTL, cache=shop.cache, name=MODEL)  # type: ignore[untyped-decorator]
     def predict(user: str) -> list[float]:
         start = time.time()
         days, cents = zip(*shop.ask(FEATURES, user=user), strict=True)
@@ -2717,9 +2743,11 @@ def reconcile(shop: Shop) -> None:
         ("cents", of_file, cents, round(100 * revenue)),
     ]
     table(("figure", "file", "SQL", "MongoDB"), *figures)
-    people, *rest = (len({*found}) == 1 for _, *found in figures)
-    check("SQL users = MongoDB profiles = customers", people)
-    check("SQL purchases = MongoDB events = the file, to the cent", all(rest))
+    file, *stores = shop.rows()
+    one, two = ([rows[k] == file[k] for rows in stores] for k in (1, 0))
+    check("SQL users = MongoDB profiles = customers, one by one", all(one))
+    two.append(all(len({*found}) == 1 for _, *found in figures))
+    check("SQL purchases = MongoDB events = the file, row by row", all(two))
 
 
 def timeline(shop: Shop) -> None:
