@@ -357,7 +357,7 @@ NAMES = {
     "amount": ("amount", "total", "revenue", "spend", "sales", "value"),
     "item": ("item", "product", "sku", "stockcode", "article"),
 }
-OTHERS = {"birth", "count", "discount", "items", "no", "price", "tax", "unit"}
+OTHERS = {"birth", "count", "discount", "items", "no", "tax", "unit"}  # of other things
 WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # InvoiceDate: Invoice, Date
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 
@@ -1297,7 +1297,8 @@ class Backtest:
         self.log, self.forecast = log, (f := Forecast(log, end, days))
         self.chance, self.amount = f.churn[f.churn_model], f.value[f.value_model]
         self.orders, self.spent = outcome(log, f.table, days)
-        self.gone, self._edges = self.orders == 0, dict[str, Floats]()
+        self.gone = self.orders == 0
+        self._edges = dict[str, Floats]()  # of tenths, by model
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -1617,11 +1618,9 @@ def recalls(
 
 def simulate_shop(customers: int, items: int, seed: int) -> TransactionLog:
     """Return a year's orders of customers with favourites and one of eight tastes."""
-    rng, rows = np.random.default_rng(seed), []
+    rng, rows, rank = np.random.default_rng(seed), [], np.arange(items)
     for c in range(customers):
-        appeal = np.where(np.arange(items) % 8 == c % 8, 8, 0.3) / np.arange(
-            1, items + 1
-        )
+        appeal = np.where(rank % 8 == c % 8, 8, 0.3) / (rank + 1)
         some = rng.choice(items, 30, p=appeal / appeal.sum())
         for day in rng.integers(365, size=rng.integers(3, 12)):
             again = rng.random(3) < 0.4  # one of the six favourites, else a find

@@ -788,6 +788,7 @@ COLUMNS = {  # header: the columns of customer, date, amount and item, or who co
     "customer_id,birth_date,order_time,value": "customer_id order_time value",
     "UserID,OrderDate,discount_amount,order_total": "UserID OrderDate order_total",
     "user,day,total_items,revenue,StockCode": "user day revenue StockCode",
+    "UserID,OrderDate,UnitPrice,total_price": "UserID OrderDate total_price",
     "InvoiceDate,UnitPrice,CustomerID": "no column could be the amount",
     "customer,order_date,ship_date,amount": "order_date or ship_date could be the date",
     "user,client,day,amount": "user or client could be the customer",
