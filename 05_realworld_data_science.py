@@ -55,6 +55,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from functools import cached_property, lru_cache, partial
 from multiprocessing.managers import BaseManager
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, NoReturn
@@ -231,6 +232,7 @@ CENTURY = 36_525  # days; an order that is expected later is not expected
 DISCOUNT, LTV_MONTHS = 0.10, 12  # a year's discount rate; how far a lifetime reaches
 MIN_REPEATERS = 10  # under this, four parameters have nothing to hold on to
 RESAMPLES, DRAWS, SEED = 400, 400, 5  # bootstrap; predictive draws; both seeded
+FEWEST = 30  # customers of a segment in the backtest; of fewer nothing is concluded
 SURVEYED = 5_000  # customers whose intervals a backtest draws, at most
 BIG_FILE, MANY = 20_000_000, 1_000_000  # bytes, rows; above, show progress
 LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
@@ -279,6 +281,7 @@ class TransactionLog:
     item: Ints | None = None  # code into `items`
     items: Sequence[str] = ()
     refused: Mapping[str, Sequence[int]] = field(default_factory=dict)  # reason: lines
+    read: Mapping[str, str] = field(default_factory=dict)  # role: column of the file
 
     @cached_property
     def codes(self) -> dict[str, int]:
@@ -351,28 +354,41 @@ def cells(corner: str, grid: Grid) -> list[list[str]]:
 NAMES = {
     "customer": ("customer", "user", "client", "member", "buyer", "cust"),
     "date": ("date", "timestamp", "time", "day", "created"),
-    "amount": ("amount", "total", "revenue", "spend", "sales", "value", "price"),
+    "amount": ("amount", "total", "revenue", "spend", "sales", "value"),
     "item": ("item", "product", "sku", "stockcode", "article"),
 }
+OTHERS = {"birth", "count", "discount", "items", "no", "tax", "unit"}  # of other things
+WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # InvoiceDate: Invoice, Date
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+
+
+def candidates(header: Sequence[str], words: Sequence[str]) -> list[int]:
+    """Return the columns named by one of the words (or its id), else with one in it."""
+    split = [[word.lower() for word in WORD.findall(name)] for name in header]
+    named = {*words, *(f"{word}id" for word in words)}
+    if same := [i for i, parts in enumerate(split) if "".join(parts) in named]:
+        return same
+    fits = [{*words} & {*parts} and not OTHERS & {*parts} for parts in split]
+    return [i for i, fit in enumerate(fits) if fit]
 
 
 def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
-    """Return where each role stands: as chosen, else by names that look like it."""
+    """Return where each role stands: as chosen, else by the words in the names."""
     if chosen:
         wanted = dict(zip(NAMES, chosen.split(","), strict=False))
         if len(wanted) < 3 or not set(wanted.values()) <= set(header):
             said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
             raise BadInput(f"--columns {chosen}: {said}")
         return {role: header.index(name) for role, name in wanted.items()}
-    plain, found = [re.sub(r"[^a-z]", "", n.lower()) for n in header], dict[str, int]()
-    for role, stems in NAMES.items():
-        same = [plain.index(stem) for stem in stems if stem in plain]
-        like = [i for stem in stems for i, name in enumerate(plain) if stem in name]
-        if free := [i for i in same + like if i not in found.values()]:
+    found = dict[str, int]()
+    for role, words in NAMES.items():
+        free = [i for i in candidates(header, words) if i not in found.values()]
+        if len(free) == 1:
             found[role] = free[0]
-        elif role != "item":
-            said = f"no column looks like a {role} in {', '.join(header)!r}"
-            raise BadInput(f"{said}; name them by --columns CUSTOMER,DATE,AMOUNT")
+        elif free or role != "item":
+            which = " or ".join(header[i] for i in free) or "no column"
+            said = f"{which} could be the {role}, of {', '.join(header)!r}"
+            raise BadInput(f"{said}; say --columns CUSTOMER,DATE,AMOUNT[,ITEM]")
     return found
 
 
@@ -395,8 +411,11 @@ def parsed_row(
     if len(row) <= max(at.values()):
         raise ValueError("too few columns")
     who, day, paid = row[at["customer"]].strip(), parsed_day(row[at["date"]]), math.nan
+    text = row[at["amount"]].strip(" $")
+    if "," in text:  # between thousands, or before the decimals
+        text = text.replace(",", "" if THOUSANDS.fullmatch(text) else ".")
     with suppress(ValueError):
-        paid = float(row[at["amount"]].strip(" $").replace(",", "."))
+        paid = math.nan if "_" in text else float(text)
     if not who or not abs(paid) < LARGEST_AMOUNT:
         raise ValueError("unreadable amount" if who else "no customer")
     if paid < 0:
@@ -452,7 +471,8 @@ def read_log(path: Path, columns: str | None = None) -> TransactionLog:
         except csv.Error as problem:
             raise BadInput(f"{path}, line {rows.line_num + 1}: {problem}") from None
     buyers, days, amounts = map(np.asarray, (who, when, paid))
-    log = TransactionLog(buyers, days, amounts, list(ids), refused=refused)
+    read = {role: names[i] for role, i in at.items()}
+    log = TransactionLog(buyers, days, amounts, list(ids), refused=refused, read=read)
     if not who:
         raise BadInput(f"{path}: no row is usable: {log.refusals()}")
     return replace(log, item=np.asarray(what), items=[*items]) if "item" in at else log
@@ -659,8 +679,10 @@ def tenths(score: Floats) -> list[Ints]:
 
 def interval_of_mean(sample: Floats) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean (of block means, if many)."""
-    if (size := len(sample) // SURVEYED) > 1:
-        sample = sample[: size * SURVEYED].reshape(SURVEYED, size).mean(1)
+    if len(sample) >= 2 * SURVEYED:
+        ends = np.linspace(0, len(sample), SURVEYED + 1, dtype=int)
+        sums = np.add.reduceat(sample, ends[:-1], dtype=np.float64)
+        sample = sums * SURVEYED / len(sample)
     rng, n = np.random.default_rng(SEED), len(sample)
     means = [sample[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975)).tolist()
@@ -877,7 +899,8 @@ class BgNbd:
         """Return the orders expected of someone alive in the next weeks.
 
         Equation 10 after an Euler transform of its hypergeometric function: terms
-        shrink like z^n with z < 1, nothing overflows, and a = 1 is no pole.
+        shrink like z^n with z < 1, nothing overflows, and a = 1 is no pole. Six digits
+        hold while `weeks` are under 1,000 times alpha + age; beyond, terms are missing.
         """
         z, e = weeks / (self.alpha + age + weeks), self.a - 1
         c, slack = self.a + self.b + x - 1, self.a + self.b - 1 - self.r
@@ -988,10 +1011,12 @@ def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
     if len(x) < MIN_REPEATERS:
         said = f"{len(x)} customers paid for repeat orders"
         raise BadInput(f"{said}, {MIN_REPEATERS} needed")
+    unit = float(z.mean())  # else the bounds of `maximum` depend on the currency
+    z = z / unit
     terms = by_logs(lambda p, q, gamma: gamma_gamma_terms(x, z, p, 1.1 + q, gamma))
-    theta, value, _ = maximum(terms, np.log([1, 1, z.mean()]))
+    theta, value, _ = maximum(terms, np.zeros(3))
     p, q, gamma = np.exp(theta).tolist()
-    return GammaGamma(p, 1.1 + q, gamma, value)
+    return GammaGamma(p, 1.1 + q, gamma * unit, value - len(z) * math.log(unit))
 
 
 PUBLISHED = {"r": ".243", "alpha": "4.414", "a": ".793", "b": "2.426"}
@@ -1148,7 +1173,7 @@ class Forecast:
         self.inner_loss, self.inner_rmse = dict[str, float](), dict[str, float]()
         self.weights, self.churn_model, self.value_model = np.zeros(0), BGNBD, GG
         inner_days = min(days, int(t.age.max()) // 2)
-        if learn:
+        if learn and inner_days:
             with suppress(BadInput):  # too few repeat buyers half-way: the defaults
                 self._learn(Forecast(log, as_of - inner_days, inner_days, learn=False))
 
@@ -1273,8 +1298,7 @@ class Backtest:
         self.chance, self.amount = f.churn[f.churn_model], f.value[f.value_model]
         self.orders, self.spent = outcome(log, f.table, days)
         self.gone = self.orders == 0
-        edges = np.unique([self.chance[rows].max() for rows in tenths(self.chance)])
-        self._edges = edges[:-1]  # the last tenth is open above
+        self._edges = dict[str, Floats]()  # of tenths, by model
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -1283,22 +1307,37 @@ class Backtest:
         churn, value = compared(self.gone, f.churn), compared(self.spent, f.value)
         return {"churn": churn, "value": value}
 
-    def seen(self, chance: float) -> Rate:
-        """Return how many did churn among those with a chance in the same tenth."""
-        tenth = np.searchsorted(self._edges, chance)
-        return rate_of(self.gone[np.searchsorted(self._edges, self.chance) == tenth])
+    def alike(self, model: str, scores: Floats, score: float) -> Bools:
+        """Return whose score was in the tenth of a model's that this one falls into."""
+        if model not in self._edges:
+            edges = np.unique([scores[rows].max() for rows in tenths(scores)])
+            self._edges[model] = edges[:-1]  # the last tenth is open above
+        tenth = partial(np.searchsorted, self._edges[model])
+        return np.asarray(tenth(scores) == tenth(score))
+
+    def seen(self, chance: float, model: str) -> Rate | None:
+        """Return how many did churn of whom a model said the like; None of another."""
+        if (said := self.forecast.churn.get(model)) is None:
+            return None
+        return rate_of(self.gone[self.alike(model, said, chance)])
 
     @cached_property
-    def coverage(self) -> tuple[Rate, list[float], float]:
-        """How many spends were in their 80 % interval; the total's 95 %, and the total.
+    def survey(self) -> tuple[Ints, Bools, list[float]]:
+        """SURVEYED rows at most, whose 80 % interval held, and the total's 95 %.
 
-        Of SURVEYED customers at most.
+        The draws, and with them both intervals, take the fitted parameters for known.
         """
         rows = np.arange(0, len(self.gone), -(-len(self.gone) // SURVEYED))
         draws = self.forecast.draws(rows, self.forecast.days, [SEED])
         (low, high), spent = np.quantile(draws, (0.1, 0.9), axis=1), self.spent[rows]
         total = np.quantile(draws.sum(0), (0.025, 0.975)).tolist()
-        return rate_of((low <= spent) & (spent <= high)), total, float(spent.sum())
+        return rows, (low <= spent) & (spent <= high), total
+
+    def held(self, value: float) -> Rate | None:
+        """Return how many intervals held of whom GG said the like; None of nobody."""
+        rows, held, _ = self.survey
+        alike = self.alike(GG, self.forecast.value[GG], value)[rows]
+        return rate_of(held[alike]) if alike.any() else None
 
 
 def reliability(record: Backtest) -> Grid:
@@ -1332,9 +1371,10 @@ def backtest(env: Env) -> None:
     off = {name: row["mae"] for name, row in scores["value"].items()}
     near = 1.4 * off[GG] < min(off[NAIVE], off[PER_DAY])
     check("naive values are over 1.4 times as far off", near)
-    inside, total, spent = record.coverage
-    show("spends in their 80 % interval", f"{inside.rate:.0%} of {inside.n:,}")
-    show("the total's 95 % interval; spent", f"{cell(total)}; {cell(spent)}")
+    surveyed, held, total = record.survey
+    spent = float(record.spent[surveyed].sum())
+    show("spends in their 80 % interval", f"{held.mean():.0%} of {len(held):,}")
+    show("total's 95 %, were the fit exact", f"{cell(total)}; spent {cell(spent)}")
     who, later = env.log.customer.copy(), env.log.day > f.table.as_of
     who[later] = np.random.default_rng(SEED).permutation(who[later])
     other = Backtest(replace(env.log, customer=who), f.table.as_of, f.days)
@@ -1353,9 +1393,10 @@ def backtest(env: Env) -> None:
 class Prediction:
     """An answer, and how far to trust it; None where there is nothing to say.
 
-    `probability`: of churn, of any spend, of an order in the forecast's days. `skill`:
-    share of the constant's error saved in the backtest. `observed`: how often it came
-    true there, in the same tenth (of a lifetime value: how often its interval held).
+    `probability`: of churn or an order in the forecast's days, of any spend in
+    LTV_MONTHS. `skill`: share of the constant's error saved in the backtest.
+    `observed`: how often it came true there, in the model's same tenth; of a lifetime
+    value, how often the interval of the spend in the backtest's days held.
     """
 
     kind: PredictionType
@@ -1394,26 +1435,30 @@ class MLModelManager:
 
     def _skill(self, kind: str, error: str, model: str) -> float | None:
         scores = self.record and self.record.scores[kind]
-        base = scores[CONSTANT][error] if scores else 0
+        base = scores[CONSTANT][error] if scores and model in scores else 0
         return 1 - scores[model][error] / base if scores and base else None
 
     def _predict_churn(self, user: str, row: int) -> Prediction:
         model = self.forecast.churn_model
         chance = float(self.forecast.churn[model][row])
-        seen = self.record.seen(chance) if self.record else None
+        seen = self.record.seen(chance, model) if self.record else None
         low, high = seen[1:3] if seen else (None, None)
         kind, skill = PredictionType.CHURN, self._skill("churn", "brier", model)
         return Prediction(kind, user, chance, model, chance, low, high, skill, seen)
 
     def _predict_ltv(self, user: str, row: int) -> Prediction:
-        f, kind = self.forecast, PredictionType.LIFETIME_VALUE
-        seed = [SEED, int(f.table.customer[row])]  # a user's own: alone or among many
+        f, t, kind = self.forecast, self.forecast.table, PredictionType.LIFETIME_VALUE
+        seed = [SEED, int(t.customer[row])]  # a user's own: alone or among many
         draws = f.draws(np.array([row]), 30.4375 * LTV_MONTHS, seed)
-        low, high = np.quantile(draws, (0.1, 0.9)).tolist()
+        x, mean, age = t.x[[row]], t.mean_spend[[row]], f.weeks[2][[row]]
+        spend = f.bgnbd.expected(x, age, LTV_MONTHS * 365.25 / 84) * f.live[row]
+        value, whole = float(f.ltv[row]), float((spend * f.money.mean(x, mean))[0])
+        share = value / whole if whole else 1.0  # what the discount leaves
+        low, high = (share * np.quantile(draws, (0.1, 0.9))).tolist()
         some, skill = float((draws > 0).mean()), self._skill("value", "rmse", GG)
-        held = self.record.coverage[0] if self.record else None
-        value = float(f.ltv[row])
-        return Prediction(kind, user, value, GG, some, low, high, skill, held)
+        held = self.record.held(float(f.value[GG][row])) if self.record else None
+        by = f"{GG}, {LTV_MONTHS} months"
+        return Prediction(kind, user, value, by, some, low, high, skill, held)
 
     def _predict_next_purchase(self, user: str, row: int) -> Prediction:
         churn, days = self._predict_churn(user, row), list[float | None]()
@@ -1484,24 +1529,40 @@ class Recommendation(NamedTuple):
     reason: str
 
 
+def of_items(log: TransactionLog) -> tuple[TransactionLog, Ints]:
+    """Return the rows that name an item, and their items; BadInput if none can."""
+    if log.item is None:
+        raise BadInput("the log names no items")
+    named = np.array([name != "" for name in log.items])[log.item]
+    return log.where(named), log.item[named]
+
+
+def grouped(by: Ints, n: int, codes: Ints) -> list[Ints]:
+    """Return the different codes that stand beside each of 0 to n - 1."""
+    wide = int(codes.max(initial=0)) + 1
+    pairs = np.unique(by * wide + codes)
+    return np.split(pairs % wide, np.searchsorted(pairs, np.arange(1, n) * wide))
+
+
 class RecommendationEngine:
     """Segment strategies; with items: buy again, item-item, then what is popular."""
 
     def __init__(self, engine: AnalyticsEngine) -> None:
         self.engine, log = engine, engine.log
-        log = log.where(log.day <= engine.table.as_of)
         self.items, self.popular = log.items, list[int]()
         if log.item is None:
             return
+        log, item = of_items(log.where(log.day <= engine.table.as_of))
         order = np.argsort(log.customer, kind="stable")
         cuts = np.searchsorted(log.customer[order], np.arange(1, len(log.ids)))
-        self.bought = np.split(log.item[order], cuts)  # of each customer
-        pairs = np.unique(log.item * len(log.ids) + log.customer)
-        cuts = np.searchsorted(pairs, np.arange(1, len(log.items)) * len(log.ids))
-        self.buyers = np.split(pairs % len(log.ids), cuts)  # of each item, once each
-        self.reach = np.array([max(len(b), 1) for b in self.buyers])
-        self.popular = np.argsort(-self.reach, kind="stable").tolist()
-        self.price = np.bincount(log.item, log.amount, len(log.items)) / self.reach
+        self.bought = np.split(item[order], cuts)  # of each customer
+        self.baskets = grouped(log.customer, len(log.ids), item)  # each item once
+        self.buyers = grouped(item, len(log.items), log.customer)
+        sold = np.array([len(buyers) for buyers in self.buyers])
+        self.reach, best = np.maximum(sold, 1), np.argsort(-sold, kind="stable")
+        self.popular = best[: np.count_nonzero(sold)].tolist()
+        times = np.bincount(item, minlength=len(sold))
+        self.price = np.bincount(item, log.amount, len(sold)) / np.maximum(times, 1)
 
     # region similar
     def similar(self, items: Ints) -> Floats:
@@ -1511,7 +1572,7 @@ class RecommendationEngine:
         """
         score = np.zeros(len(self.reach))
         for item in np.unique(items):
-            baskets = [np.unique(self.bought[c]) for c in self.buyers[item][:500]]
+            baskets = [self.baskets[c] for c in self.buyers[item]]
             both = np.bincount(np.concatenate(baskets), minlength=len(score))
             score += both / np.sqrt(self.reach * self.reach[item])
         return score
@@ -1546,24 +1607,20 @@ def recalls(
     log: TransactionLog, end: int, rank: Callable[[int], Iterable[int]]
 ) -> Floats:
     """Return what share of up to ten later items was ranked, per known customer."""
-    if log.item is None:
-        raise BadInput("the log names no items")
+    log, item = of_items(log)
     known, bought = np.unique(log.customer[log.day <= end]), defaultdict(set)
     later = (log.day > end) & np.isin(log.customer, known)
-    columns = log.customer[later].tolist(), log.item[later].tolist()
-    for customer, item in zip(*columns, strict=True):
-        bought[customer].add(item)
+    for customer, one in zip(log.customer[later], item[later], strict=True):
+        bought[int(customer)].add(int(one))
     hits = [len(mine & {*rank(c)}) / min(len(mine), 10) for c, mine in bought.items()]
     return np.array(hits)
 
 
 def simulate_shop(customers: int, items: int, seed: int) -> TransactionLog:
     """Return a year's orders of customers with favourites and one of eight tastes."""
-    rng, rows = np.random.default_rng(seed), []
+    rng, rows, rank = np.random.default_rng(seed), [], np.arange(items)
     for c in range(customers):
-        appeal = np.where(np.arange(items) % 8 == c % 8, 8, 0.3) / np.arange(
-            1, items + 1
-        )
+        appeal = np.where(rank % 8 == c % 8, 8, 0.3) / (rank + 1)
         some = rng.choice(items, 30, p=appeal / appeal.sum())
         for day in rng.integers(365, size=rng.integers(3, 12)):
             again = rng.random(3) < 0.4  # one of the six favourites, else a find
@@ -1614,17 +1671,20 @@ class InsightsGenerator:
         f, report = self.forecast, dict[str, dict[str, Any]]()
         for code, segment in enumerate(SEGMENTS):
             mine = segment_rule(f.table) == code
-            report[segment.value] = row = {
+            row: dict[str, Any] = {
                 "customers": int(mine.sum()),
                 "share": float(mine.mean()),
                 "spend": float(f.table.spend[mine].sum()),
                 "predicted_churn": average(f.churn[f.churn_model], mine),
                 "predicted_ltv": float(f.ltv[mine].sum()),
             }
+            report[segment.value] = row
             if b := self.record:
                 then = segment_rule(b.forecast.table) == code
                 row["backtest_churn"] = average(b.chance, then)
                 row["observed_churn"] = average(b.gone, then)
+                row["observed_95"] = rate_of(b.gone[then])[1:3] if then.any() else None
+                row["observed_of"] = int(then.sum())
                 share = b.spent[then].sum() / (b.spent.sum() or 1)
                 row["observed_spend_share"] = float(share)
         return report
@@ -1649,9 +1709,12 @@ class InsightsGenerator:
             churn = f"{row['predicted_churn']:.0%} are expected to churn"
             return f"{head}{churn} (untested)."
         share = row["observed_spend_share"]
+        (low, high), n = row["observed_95"], row["observed_of"]
         head += f"in the backtest {1 - seen:.0%} came back (said: {1 - said:.0%}) "
         head += f"with {share:.0%} of all spend: "
-        if abs(seen - said) > 0.1:
+        if n < FEWEST:
+            return f"{head}{n} are too few to tell."
+        if abs(seen - said) > 0.1 and not low <= said <= high:
             return head + "do not act on the model's figure here."
         if seen > 0.5:
             return head + ("win them back." if share > 0.2 else "a reminder is enough.")
@@ -1694,18 +1757,21 @@ def lift(record: Backtest) -> Grid:
 def retention(record: Backtest) -> Grid:
     """Return by month of the first order what share bought k months later.
 
-    Of the last twelve cohorts; what has not been observed yet is missing.
+    Of the last twelve cohorts; a month that is not over is missing.
     """
+    last = record.forecast.table.as_of + record.forecast.days
+    tomorrow = date.fromordinal(max(last, int(record.log.day.max())) + 1)
+    stop = int(np.datetime64(tomorrow, "M").astype(np.int64))
     who, when = order_days(record.log)
     day = (when - date(1970, 1, 1).toordinal()).astype("datetime64[D]")
     month, first = day.astype("datetime64[M]").astype(np.int64), starts(who)
     joined = np.repeat(month[first], np.diff(np.append(first, len(who))))
     grid: dict[str, dict[str, Any]] = {}
     for cohort in np.unique(joined)[-12:].tolist():
-        mine, later = joined == cohort, int(month.max()) - cohort + 1
+        mine, later = joined == cohort, stop - cohort
         pairs = np.unique(who[mine] << BITS | (month[mine] - cohort))
         count = np.bincount(pairs & DAY, minlength=later)
-        shares = (count[1:] / count[0]).tolist()
+        shares = (count[1:later] / count[0]).tolist()
         row = {f"+{k}": share for k, share in enumerate(shares, 1)}
         grid[str(np.datetime64(cohort, "M"))] = row
     return grid
@@ -1859,6 +1925,8 @@ class Study:
                 yield name, str(value)
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
+        if self.log.read:
+            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
         yield "rows refused", self.log.refusals()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"
@@ -1956,7 +2024,9 @@ def scale(env: Env) -> None:
 FEW, ROBOTS = 300, 3  # customers on stand-ins; sign-ups without an address
 BATCH = 32  # messages that share a commit, at most: the threads of a consumer
 MOST_WORKERS = 16  # each takes 4 of the 100 connections that PostgreSQL has
-LIMIT, BASE = 60.0, 0.5  # seconds: without any progress; to the first of five retries
+LIMIT, BASE = 60.0, 0.5  # seconds: without any progress; to the first retry
+TTL = 3600  # seconds that a score lives in the cache
+PATIENCE = 5 + int(TTL / 16 / BASE)  # retries of an order, which take longer than that
 MODEL = "prediction:1"  # of the cache's keys: another model, other keys
 TABLES = """
 CREATE TABLE inbox (queue text, id text, done integer, PRIMARY KEY (queue, id));
@@ -2016,7 +2086,8 @@ class Stores:
         """Delete predictions; ConnectionError if the cache has not heard of it.
 
         The messages then come again: the debt lies in the queue, which no crash ends,
-        and not in this process, which would renew the whole cache to pay it.
+        and not in this process, which would renew the whole cache to pay it. Orders
+        have PATIENCE: when they become dead letters, the score has expired, too.
         """
         with self.lock:
             self.cache.delete(*map(self.key, users))
@@ -2379,6 +2450,9 @@ class Shop:
             there = redis.connect().connection_pool.connection_kwargs
             self.redis_wire = self.network(there["host"], there["port"])
             spec["redis_at"] = {"host": "127.0.0.1", "port": self.redis_wire.port}
+            pool = self.stores.cache.client.connection_pool
+            pool.disconnect()  # what we lend has to go through it, too
+            pool.connection_kwargs |= spec["redis_at"]
         return spec
 
     def network(self, host: str, port: int) -> Any:
@@ -2388,7 +2462,7 @@ class Shop:
     def open(self, workers: int) -> None:
         """Start the workers; with --chaos one dies at a tenth of the orders or so."""
         early = int((self.log.day <= self.cut).sum())
-        self.staff.hire(early // (8 * workers) * self.args.chaos)
+        self.staff.hire(max(1, early // (8 * workers)) * self.args.chaos)
         for _ in range(1, workers):
             self.staff.hire()
         last: Any = "queue", self.rabbit.name([*WORK][-1]), {}
@@ -2486,8 +2560,8 @@ class Shop:
                 made.append(self.sign_up(user, f"{user}@example.org", day))
             about = {"day": day, "cents": round(100 * self.log.amount[row])}
             order = {"id": f"order-{row:07}", "user_id": user, "properties": about}
-            message = self.messaging.AnalyticsMessage(event_type="purchase", **order)
-            made.append((message, "analytics", ""))
+            order |= {"event_type": "purchase", "max_retries": PATIENCE}
+            made.append((self.messaging.AnalyticsMessage(**order), "analytics", ""))
         return made
 
     def stored(self) -> TransactionLog:
@@ -2499,6 +2573,30 @@ class Shop:
         day, cents = map(np.array, columns)
         buyer = np.array([code[user] for user in who])
         return TransactionLog(buyer, day, cents / 100, sorted(users))
+
+    def rows(self) -> Iterator[tuple[list[Any], list[Any]]]:
+        """Yield orders and people, sorted, of file, SQL and MongoDB."""
+
+        def order(name: str, who: str, day: int, cents: float) -> tuple[Any, ...]:
+            return name, int(who), midnight(iso(day)), {"price": cents / 100}
+
+        log, user = self.log, self.sql.User
+        whom = (self.users[code] for code in log.customer.tolist())
+        names = (f"order-{row:07}" for row in range(len(log.day)))
+        cents, age = np.rint(100 * log.amount), customer_table(log, self.end).age
+        bought = map(order, names, whom, log.day.tolist(), cents.tolist())
+        since = (midnight(iso(day)) for day in (self.end - age).tolist())
+        emails = (f"{who}@example.org" for who in self.users)
+        yield [*bought], sorted(zip(self.users, emails, since, strict=True))
+        found = self.ask("SELECT id, customer, day, cents FROM purchases")
+        ask = self.sql.sa.select(user.username, user.email, user.registered_at)
+        with self.engine.connect() as connection:
+            people = sorted(map(tuple, connection.execute(ask)))
+        yield sorted(order(*one) for one in found), people
+        event = itemgetter("_id", "user_id", "timestamp", "metadata")
+        profile = itemgetter("username", "email", "created_at")
+        events, users = (self.db[name].find() for name in ("events", "users"))
+        yield sorted(map(event, events)), sorted(map(profile, users))
 
 
 def scored(f: Forecast, x: Ints, t_last: Ints, age: Ints, mean: Floats) -> Floats:
@@ -2557,7 +2655,7 @@ def feed(shop: Shop) -> None:
 def scorer(shop: Shop, forecast: Forecast) -> Callable[[str], list[float]]:
     """Return a function that scores a customer by what SQL knows, through the cache."""
 
-    @shop.caching.redis_cache(3600, cache=shop.cache, name=MODEL)  # type: ignore[untyped-decorator]
+    @shop.caching.redis_cache(TTL, cache=shop.cache, name=MODEL)  # type: ignore[untyped-decorator]
     def predict(user: str) -> list[float]:
         start = time.time()
         days, cents = zip(*shop.ask(FEATURES, user=user), strict=True)
@@ -2644,9 +2742,11 @@ def reconcile(shop: Shop) -> None:
         ("cents", of_file, cents, round(100 * revenue)),
     ]
     table(("figure", "file", "SQL", "MongoDB"), *figures)
-    people, *rest = (len({*found}) == 1 for _, *found in figures)
-    check("SQL users = MongoDB profiles = customers", people)
-    check("SQL purchases = MongoDB events = the file, to the cent", all(rest))
+    file, *stores = shop.rows()
+    one, two = ([rows[k] == file[k] for rows in stores] for k in (1, 0))
+    check("SQL users = MongoDB profiles = customers, one by one", all(one))
+    two.append(all(len({*found}) == 1 for _, *found in figures))
+    check("SQL purchases = MongoDB events = the file, row by row", all(two))
 
 
 def timeline(shop: Shop) -> None:

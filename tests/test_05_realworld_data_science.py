@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import json
@@ -135,6 +136,16 @@ def test_gamma_gamma_equals_the_papers(record: Any) -> None:
     assert round(float(found), 2) == 0.11
 
 
+@pytest.mark.parametrize("unit", [1e6, 1e-6])
+def test_gamma_gamma_is_the_same_in_any_currency(record: Any, unit: float) -> None:
+    t, own = record.forecast.table, record.forecast.money
+    other = lesson.fit_gamma_gamma(t.x, t.mean_spend * unit)
+    ours = own.p, own.q, own.gamma
+    assert (other.p, other.q, other.gamma / unit) == pytest.approx(ours, rel=1e-6)
+    shift = int((t.x > 0).sum()) * math.log(unit)
+    assert other.log_likelihood + shift == pytest.approx(own.log_likelihood)
+
+
 # --- Derivatives, oracles, edge cases ------------------------------------------------
 
 
@@ -225,6 +236,7 @@ EDGES = [  # parameters, x, t_x, T, horizon, expected orders to 30 digits
     ((0.5, 5, 1, 2), 3, 20, 30, 26, 1.143465268),
     ((0.3, 4, 0.4, 0.6), 0, 0, 10, 20, 0.3340593892),
     ((0.243, 4.414, 0.793, 2.426), 5000, 260, 260.1, 260, 3673.932583),
+    ((0.243, 0.052, 0.793, 2.426), 0, 0, 0, 52, 11.4851908374),
 ]
 
 
@@ -383,10 +395,28 @@ def test_nothing_of_the_holdout_is_read_before_it_is_scored(
     assert not np.array_equal(record.spent, other.spent)
 
 
+@pytest.mark.parametrize("span", range(2, 9))
+def test_a_log_of_a_few_days_is_answered_or_refused(span: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(who, 1 + day, 9.5) for who in range(60) for day in range(span)]
+    log = as_log([row for row in rows if rng.random() < 0.6], 60)
+    assert len(lesson.Forecast(log, int(log.day.max()), 1).churn) >= 3
+    if span > 2:  # the first half of two days is one, and shows no repeat order
+        assert np.isfinite(lesson.Backtest(log, *lesson.halves(log)).chance).all()
+
+
 def test_coverage_is_measured(record: Any) -> None:
-    inside, (low, high), spent = record.coverage
-    assert 0.85 < inside.rate < 0.93
-    assert low < high < spent  # the model knows no season; it is said, not hidden
+    rows, held, (low, high) = record.survey
+    assert 0.85 < held.mean() < 0.93
+    assert (
+        low < high < record.spent[rows].sum()
+    )  # the model knows no season; it is said, not hidden
+
+
+def test_the_interval_of_many_reads_every_row() -> None:
+    sample = np.concatenate((np.zeros(10_000), np.ones(4_999)))
+    low, high = lesson.interval_of_mean(sample)
+    assert low < sample.mean() < high
 
 
 ROWS = st.lists(
@@ -502,6 +532,42 @@ def test_without_a_backtest_nothing_is_claimed(now: Any) -> None:
         lesson.MLModelManager(now, None).predict(KINDS[3], "0003")
 
 
+def test_the_record_of_a_prediction_is_its_own_models(now: Any, record: Any) -> None:
+    chosen = copy.copy(now)
+    chosen.churn_model = lesson.BGNBD
+    p = lesson.MLModelManager(chosen, record).predict(KINDS[0], "0157")
+    chances = record.forecast.churn[lesson.BGNBD]
+    lowest = chances <= chances[lesson.tenths(chances)[0]].max()
+    assert p.value < chances[lowest].max()
+    assert p.observed == lesson.rate_of(record.gone[lowest])
+    other = copy.copy(record)
+    other.forecast = lesson.Forecast(record.log, END, DAYS, learn=False)
+    del other.__dict__["scores"]
+    manager = lesson.MLModelManager(now, other)
+    assert now.churn_model == lesson.STACK  # which the other has not
+    for kind in (KINDS[0], KINDS[2]):
+        p = manager.predict(kind, "0157")
+        assert (p.skill, p.observed) == (None, None)
+
+
+def test_the_interval_of_a_lifetime_value_is_discounted_too(
+    log: Any, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for discount in (0.0, 0.1):
+        monkeypatch.setattr(lesson, "DISCOUNT", discount)
+        forecast = lesson.Forecast(log, END, DAYS, learn=False)
+        manager = lesson.MLModelManager(forecast, record)
+        found.append(manager.predict(KINDS[1], "0157"))
+    plain, less = found
+    share = less.value / plain.value
+    assert 0.9 < share < 0.97
+    both = less.low / plain.low, less.high / plain.high
+    assert both == pytest.approx((share, share))
+    assert less.model == "BG/NBD x GG, 12 months"
+    assert 200 < less.observed.n < 300  # the like of this customer, not everybody
+
+
 def test_lifetime_values_discount_each_month(now: Any) -> None:
     t, fit = now.table, now.bgnbd
     row = int(np.argmax(t.x))
@@ -593,6 +659,31 @@ def test_a_newcomer_without_neighbours_gets_what_is_popular() -> None:
     ]
 
 
+def as_shop(rows: list[tuple[int, int, str, float]], ids: int) -> Any:
+    """Return a log of (customer, day, item, amount)."""
+    who, day, what, paid = zip(*rows, strict=True)
+    items = sorted({*what})
+    code = np.array([items.index(one) for one in what])
+    columns = np.array(who), np.array(day), np.array(paid)
+    return lesson.TransactionLog(*columns, [f"c{k}" for k in range(ids)], code, items)
+
+
+def test_only_what_was_sold_and_has_a_name_is_offered_at_its_price() -> None:
+    rows = [(0, day, "coffee", 3.0) for day in range(1, 21)]
+    rows += [(0, 5, "champagne", 40.0), (1, 6, "", 9.0), (1, 30, "next year's", 1.0)]
+    log = as_shop(rows, 2)
+    advice = lesson.RecommendationEngine(lesson.AnalyticsEngine(log, 25))
+    price = dict(zip(log.items, advice.price, strict=True))
+    assert (price["coffee"], price["champagne"]) == (3, 40)
+    for user in log.ids:
+        offers = advice.get_recommendations(user)
+        assert {offer.item for offer in offers} == {"coffee", "champagne"}
+    rows = [(who, 1, item, 1.0) for who in range(2_000) for item in "ab"]
+    log = as_shop([*rows, (2_000, 1, "a", 1.0)], 2_001)
+    advice = lesson.RecommendationEngine(lesson.AnalyticsEngine(log, 1))
+    assert advice.similar(np.array([0]))[1] == pytest.approx(1, rel=1e-3)
+
+
 def test_each_figure_of_a_sentence_comes_from_the_data(now: Any, record: Any) -> None:
     report = lesson.InsightsGenerator(now, record)
     rows = report.generate_segment_report()
@@ -608,6 +699,24 @@ def test_each_figure_of_a_sentence_comes_from_the_data(now: Any, record: Any) ->
         assert other != said[name]
     assert sum(row["customers"] for row in rows.values()) == 2357
     assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("of", "low", "end"),
+    [
+        (29, 0.1, "29 are too few to tell."),
+        (30, 0.1, "they return unasked."),
+        (3000, 0.28, "do not act on the model's figure here."),
+    ],
+)
+def test_a_sentence_concludes_nothing_from_a_few(
+    now: Any, record: Any, of: int, low: float, end: str
+) -> None:
+    report = lesson.InsightsGenerator(now, record)
+    row = report.generate_segment_report()["active"]
+    row |= {"observed_churn": 0.3, "backtest_churn": 0.15}
+    row |= {"observed_95": (low, 0.5), "observed_of": of}
+    assert report._generate_insights({"active": row})[0].endswith(end)
 
 
 # --- Files ---------------------------------------------------------------------------
@@ -650,6 +759,60 @@ def test_dates_columns_and_packing_give_the_same_figures(tmp_path: Path) -> None
     semicolons = (tmp_path / "a.csv").read_text().replace(",", ";").replace(".", ",")
     (tmp_path / "e.csv").write_text("\ufeff" + semicolons, "utf-8")
     assert parsed(tmp_path / "e.csv") == plain
+
+
+AMOUNTS = {
+    "1,234": 1234,
+    "$1,200": 1200,
+    "1,234.56": 1234.56,
+    "-0": 0,
+    "1,234,567": 1234567,
+    "12,50": 12.5,
+    "0,125": 0.125,
+    "1_000": None,
+    "1.234,56": None,
+    "12,34,567": None,
+}
+
+
+def test_amounts_with_commas_are_understood_or_refused(tmp_path: Path) -> None:
+    rows = [[text, "2020-01-01", text] for text in AMOUNTS]
+    log = lesson.read_log(write(tmp_path / "amounts.csv", rows))
+    found = dict(zip(log.ids, log.amount.tolist(), strict=True))
+    assert found == {k: v for k, v in AMOUNTS.items() if v is not None}
+    assert list(log.refused) == ["unreadable amount"]
+
+
+COLUMNS = {  # header: the columns of customer, date, amount and item, or who compete
+    "customer_id,updated_at,created_at,amount": "customer_id created_at amount",
+    "customer_id,birth_date,order_time,value": "customer_id order_time value",
+    "UserID,OrderDate,discount_amount,order_total": "UserID OrderDate order_total",
+    "user,day,total_items,revenue,StockCode": "user day revenue StockCode",
+    "UserID,OrderDate,UnitPrice,total_price": "UserID OrderDate total_price",
+    "InvoiceDate,UnitPrice,CustomerID": "no column could be the amount",
+    "customer,order_date,ship_date,amount": "order_date or ship_date could be the date",
+    "user,client,day,amount": "user or client could be the customer",
+}
+
+
+@pytest.mark.parametrize("header", COLUMNS)
+def test_columns_are_found_by_whole_words_or_asked_for(
+    header: str, tmp_path: Path
+) -> None:
+    names = header.split(",")
+    if "could be" in COLUMNS[header]:
+        with pytest.raises(lesson.BadInput, match=f"{COLUMNS[header]}.*--columns"):
+            lesson.column_positions(names, None)
+        return
+    found = lesson.column_positions(names, None)
+    assert " ".join(names[i] for i in found.values()) == COLUMNS[header]
+
+
+def test_the_columns_that_were_read_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", orders(), "UserID,OrderDate,order_total")
+    shown = run(SCRIPT, "--transactions", str(path)).stdout
+    said = "customer UserID, date OrderDate, amount order_total"
+    assert re.search(f"columns +{said}\n", shown)
 
 
 def test_rows_that_cannot_be_used_are_counted_with_their_lines(tmp_path: Path) -> None:
@@ -865,6 +1028,11 @@ def test_plots_without_matplotlib_say_what_to_install(
 def test_pictures_as_text_blank_what_is_not_observed(record: Any) -> None:
     grid = lesson.retention(record)
     assert [len(row) for row in grid.values()] == [17, 16, 15]
+    begun = record.log.where(record.log.day <= date(1998, 6, 4).toordinal())
+    cut = lesson.retention(lesson.Backtest(begun, END, DAYS - 26))
+    assert [len(row) for row in cut.values()] == [16, 15, 14]  # June is not over
+    for whole, less in zip(grid.values(), cut.values(), strict=True):
+        assert less.items() <= whole.items()
     tracked = list(lesson.tracking(record).values())
     assert tracked[-1]["expected"] == pytest.approx(tracked[-1]["actual"], rel=0.1)
     assert len(lesson.lift(record)) == 10
