@@ -465,7 +465,8 @@ def refuse_coroutines(fn: Callable[..., Any]) -> None:
     """Raise TypeError for a function whose result can be used only once."""
     if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
         once = "returns a coroutine or generator, which only its first reader can use"
-        raise TypeError(f"{fn.__qualname__} {once}: cache a plain function's result")
+        name = getattr(fn, "__qualname__", repr(fn))
+        raise TypeError(f"{name} {once}: cache a plain function's result")
 
 
 # region forwarder
@@ -1298,29 +1299,43 @@ def default_cache() -> RedisCache:
     return RedisCache(cache_client(setting("REDIS_URL", DEFAULT_URL)))
 
 
+def title_of(fn: Callable[..., Any]) -> str:
+    """Return a function's name in full; TypeError if others have the same."""
+    name = getattr(fn, "__qualname__", "<no name>")
+    bound = not inspect.ismodule(getattr(fn, "__self__", inspect))
+    if bound or "<" in name:
+        kind = "a bound method" if bound else "a local function, lambda or object"
+        raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
+    return f"{fn.__module__}.{name}"
+
+
 def redis_cache(
-    ttl: float = 3600,
+    ttl: float | None = None,
     *,
     cache: RedisCache | None = None,
     name: str | None = None,
     policy: Policy | None = None,
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Cache results in Redis for `ttl` seconds, shared by all processes.
+    """Cache results in Redis, shared by all processes; `ttl` overrides the policy's.
 
-    The key is `name` (put the version of what computes it in) and a hash of the
-    arguments. Arguments and results are plain JSON values, else TypeError. Of a method
-    decorate the bound one: `self.rank = redis_cache(600, cache=cache)(self._rank)`.
+    The key is `name` (put the version of what computes it in), or the module and name
+    of the function, and a hash of the arguments. Arguments and results are plain JSON
+    values, else TypeError. Of a method decorate the bound one, with a name that tells
+    instances apart: `self.rank = redis_cache(600, name="rank-2")(self._rank)`.
     """
-    chosen = replace(policy or Policy(), ttl=ttl)
+    chosen = policy or Policy()
+    if ttl is not None:
+        chosen = replace(chosen, ttl=ttl)
 
     def decorate(fn: Callable[..., Any]) -> Any:
         refuse_coroutines(fn)
+        title = name or title_of(fn)
 
         def key(*args: Any, **kwargs: Any) -> str:
             strict([*args, kwargs] if kwargs else list(args), "argument")
             text = ascii((args, kwargs)).encode()  # tells 1, 1.0 and True apart
             digest = hashlib.blake2b(text, digest_size=16).hexdigest()
-            return f"{name or fn.__qualname__}:{digest}"
+            return f"{title}:{digest}"
 
         def look(key: str, call: Callable[[], Any]) -> Any:
             return (cache or default_cache()).get_or_load(key, call, chosen)
@@ -1792,7 +1807,7 @@ class RecommendationEngine:
         dice, items = random.Random(8), [f"p{number:02}" for number in range(12)]
         weights = range(12, 0, -1)  # 40 users bought up to 5 products each
         self.bought = {n: {*dice.choices(items, weights, k=5)} for n in range(40)}
-        self.recommend = redis_cache(600, cache=cache)(self._recommend)
+        self.recommend = redis_cache(600, cache=cache, name="bought-1")(self._recommend)
 
     def _recommend(self, user: int, limit: int = 3) -> list[str]:
         mine, score = self.bought[user], Counter[str]()

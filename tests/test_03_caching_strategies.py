@@ -865,7 +865,7 @@ def test_a_failed_load_is_retried_by_the_next_call(cache: Any) -> None:
 
 @pytest.mark.parametrize("result", [(1, 2), {1: 2}, object()])
 def test_a_result_that_json_would_change_is_an_error(cache: Any, result: Any) -> None:
-    fn = lesson.redis_cache(cache=cache)(lambda: result)
+    fn = lesson.redis_cache(cache=cache, name="fn")(lambda: result)
     with pytest.raises(TypeError, match=r"result is .* JSON would change; use str"):
         fn()
     assert not cache.client.keys("*value*")
@@ -886,13 +886,56 @@ def test_keys_of_calls(cache: Any) -> None:
     assert [predict(1), predict(1.0), predict(True)] == ["1", "1.0", "True"]
 
 
+def module_of(name: str, answer: str) -> Any:
+    """Return the function get_user of a module of this name."""
+    scope: dict[str, Any] = {"__name__": name}
+    exec(f"def get_user(n):\n    return {answer!r}", scope)
+    return scope["get_user"]
+
+
+def test_functions_of_one_name_in_two_modules_share_nothing(cache: Any) -> None:
+    one, two = (
+        lesson.redis_cache(60, cache=cache)(module_of(name, name))
+        for name in ("shop.users", "blog.users")
+    )
+    assert [one(1), two(1), one(1), two(1)] == ["shop.users", "blog.users"] * 2
+    assert one.key(1).startswith("shop.users.get_user:")
+
+
+def test_what_has_no_name_of_its_own_must_be_given_one(cache: Any) -> None:
+    def local(n: int) -> int:
+        return n
+
+    half: Any = functools.partial(divmod, 7)
+    unnamed: list[Any] = [local, lambda n: n, random.Random(8).choice, [].count, half]
+    for fn in unnamed:
+        with pytest.raises(TypeError, match="give it a name="):
+            lesson.redis_cache(60, cache=cache)(fn)
+    named = lesson.redis_cache(60, cache=cache, name="half")(functools.partial(pow, 2))
+    assert [named(3), named(3), cache.stats.hits] == [8, 8, 1]
+    assert lesson.redis_cache(60, cache=cache)(json.dumps)(1) == "1"
+
+
+def test_a_ttl_overrides_the_policy_only_when_given(cache: Any, clock: Any) -> None:
+    policy = lesson.Policy(ttl=60, beta=0)
+    for ttl, lives in ((None, 60), (600, 600)):
+        fn = lesson.redis_cache(ttl, cache=cache, name=f"{ttl}", policy=policy)(
+            lambda: lesson.uuid.uuid4().hex
+        )
+        first = fn()
+        clock.now += lives - 1
+        assert fn() == first
+        clock.now += 1
+        assert fn() != first
+
+
 def test_the_default_cache_is_that_of_redis_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{services.free_port()}/0")
     lesson.default_cache.cache_clear()
 
-    @lesson.redis_cache(ttl=60)  # type: ignore[untyped-decorator]
+    @lesson.redis_cache(ttl=60, name="fn")  # type: ignore[untyped-decorator]
     def fn(x: int) -> int:
         return x + 1
 

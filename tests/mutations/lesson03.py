@@ -227,8 +227,8 @@ MUTATIONS = (
     Mutation(
         "services",
         "a new name never serves the old model's scores",
-        'f"{name or fn.__qualname__}:{digest}"',
-        'f"{fn.__qualname__}:{digest}"',
+        "title = name or title_of(fn)",
+        'title = f"{fn.__module__}.{fn.__qualname__}"',
     ),
     Mutation(
         "eviction",
