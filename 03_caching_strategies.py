@@ -1028,6 +1028,7 @@ class Job(NamedTuple):
     policy: Policy
     old: Entry | None
     token: bytes  # in the lease while this job may store
+    began: int  # how many changes this process had made by then
 
 
 @dataclass(eq=False)
@@ -1046,7 +1047,7 @@ class RedisCache:
 
     def __post_init__(self) -> None:
         self.flights, self.stats = SingleFlight(), CacheStats()
-        self.lock, self.owed = threading.Lock(), False
+        self.lock, self.owed, self.changes = threading.Lock(), False, 0
         self.kinds = {kind: f"{self.prefix}{kind}:".encode() for kind in KINDS}
         self.generation = self.name("generation")
         self.release = self.client.register_script(self.RELEASE)
@@ -1086,6 +1087,8 @@ class RedisCache:
 
     def change(self, command: Callable[[], T], default: T, *names: bytes) -> T:
         """Return the answer to a command that invalidates these names, or all."""
+        with self.lock:  # first: a load begun by now is not for who asks after this
+            self.changes += 1
         answer = self.ask(command, default, invalidates=True)
         self.changed(*names)
         return answer
@@ -1191,7 +1194,7 @@ class RedisCache:
 
     def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy) -> Any:
         """Return the cached value, else load it once for all threads and processes."""
-        (seen,), _ = self.read([key])
+        began, ((seen,), _) = self.changes, self.read([key])
         now = self.clock()
         hit = seen is not None and now < seen.expires
         self.stats.add("hits" if hit else "misses")
@@ -1200,29 +1203,38 @@ class RedisCache:
                 return seen.value
             self.stats.add("early")
         old = seen if seen and now < seen.expires + policy.grace else None
-        job = Job(key, load, policy, old, uuid.uuid4().hex.encode())
-        while True:
-            limit = 0 if old else policy.wait
-            answer, role = self.flights.run(key, lambda: self.lead(job), limit)
-            if role == "busy":
-                return self.fallback(job)
-            self.stats.add("waits", role == "shared")
-            value, current = answer
-            if role == "led" or current:
-                return value
-            # Deleted while it was loaded: older than this call, so ask again.
+        job = Job(key, load, policy, old, uuid.uuid4().hex.encode(), began)
+        return self.shared(job)
 
-    def fallback(self, job: Job) -> Any:
+    def shared(self, job: Job) -> Any:
+        """Return the value of a flight that began after the last change before us."""
+        limit = 0 if job.old else job.policy.wait
+        while True:
+            answer, role = self.flights.run(job.key, lambda: self.lead(job), limit)
+            if role == "busy" and job.old:
+                return self.fallback(job)[0]
+            if role == "busy":  # too slow: all who are late share one more load
+                late = (job.key, "late")
+                answer, role = self.flights.run(late, lambda: self.fallback(job))
+            self.stats.add("waits", role == "shared")
+            value, began = answer
+            if role == "led" or began >= job.began:
+                return value
+
+    def fallback(self, job: Job) -> tuple[Any, int]:
         """Return the old value if there is one, else load without storing."""
         self.stats.add("stale" if job.old else "loads")
-        return job.old.value if job.old else job.load()
+        began = job.began if job.old else self.changes
+        return job.old.value if job.old else job.load(), began
 
-    def lead(self, job: Job) -> tuple[Any, bool]:
+    def lead(self, job: Job) -> tuple[Any, int]:
         """Claim the lease, or wait for the process that holds it.
 
-        Returns the value and whether it is current for whoever asked meanwhile.
+        Returns the value, and how many changes this process had made when it was read:
+        it is no answer to a call that began after another.
         """
         until, pause, waited = time.monotonic() + job.policy.wait, 0.002, job.token
+        began = self.changes
         while stored := self.ask(partial(self.claim, job), None):
             holder, first, payload, failure = stored
             generation = (first or b"").decode()
@@ -1234,7 +1246,7 @@ class RedisCache:
             if ours:
                 self.finish(job)
             if entry and fresh:
-                return entry.value, True
+                return entry.value, began
             if failed:
                 raise LoaderError(failure[len(waited) :].decode())
             if job.old or time.monotonic() >= until:
@@ -1242,12 +1254,12 @@ class RedisCache:
             waited = holder or waited
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 0.05)
-        return self.fallback(job), True  # Redis is out, or too slow: fail open
+        return self.fallback(job)  # Redis is out, or too slow: fail open
 
-    def load(self, job: Job, generation: str) -> tuple[Any, bool]:
+    def load(self, job: Job, generation: str) -> tuple[Any, int]:
         """Load and store, if the lease is still ours; tell waiters of a failure."""
         self.stats.add("loads")
-        start = time.perf_counter()
+        began, start = self.changes, time.perf_counter()
         try:
             value = job.load()
             ttl, delta = job.policy.lifetime(value), time.perf_counter() - start
@@ -1258,11 +1270,11 @@ class RedisCache:
             if job.old is None or not isinstance(error, Exception):
                 raise
             self.stats.add("stale")
-            return job.old.value, True
+            return job.old.value, job.began
         self.stats.add("load_ms", round(delta * 1000))
         kept = self.finish(job, "value", payload, ttl + job.policy.grace)
         self.stats.add("refused", not kept)
-        return value, kept
+        return value, began if kept else -1
 
     # region lease
     RELEASE = """

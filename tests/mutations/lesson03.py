@@ -184,7 +184,7 @@ MUTATIONS = (
     Mutation(
         "outage",
         "all callers are answered from the origin",
-        "return self.fallback(job), True  # Redis",
+        "return self.fallback(job)  # Redis",
         'raise LoaderError("Redis is out")  #',
         error="LoaderError",
     ),
