@@ -1667,6 +1667,27 @@ class CacheInvalidationManager:
     cache: RedisCache
     dependents: dict[str, set[str]] = field(default_factory=partial(defaultdict, set))
 
+    # region tag
+    # In one step: a retry after a lost answer finds the tag gone, and its keys too.
+    TAKE = """
+    local removed = 0
+    for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+        redis.call('UNLINK', ARGV[2] .. key)
+        removed = removed + redis.call('UNLINK', ARGV[1] .. key)
+    end
+    redis.call('UNLINK', KEYS[1])
+    return removed
+    """
+
+    def invalidate_tag(self, tag: str) -> int:
+        """Delete the keys under the tag."""
+        cache, name = self.cache, self.cache.name("tag", tag)
+        kinds = [cache.kinds["value"], cache.kinds["lease"]]
+        take = cache.client.register_script(self.TAKE)
+        return cache.change(partial(take, [name], kinds), 0)
+
+    # endregion tag
+
     def depend(self, key: str, *parents: str) -> None:
         """Declare that `key` is computed from its parents; cycles are allowed."""
         for parent in parents:
@@ -1684,20 +1705,12 @@ class CacheInvalidationManager:
         """Delete the keys that match a glob; escape() literal parts."""
         return self.cache.clear_pattern(pattern)
 
-    def invalidate_tag(self, tag: str) -> int:
-        """Delete the keys under the tag."""
-        pipe = self.cache.client.pipeline()  # a transaction: no key slips in between
-        pipe.smembers(self.cache.name("tag", tag))
-        pipe.unlink(self.cache.name("tag", tag))
-        keys: list[bytes] = self.cache.ask(pipe.execute, [[]], invalidates=True)[0]
-        return self.cache.delete(*keys)
-
     # region cascade
     def cascade(self, key: str) -> int:
         """Delete the key and all that depends on it, however indirectly, once each."""
         found, queue = {key}, [key]
         while queue:
-            new = self.dependents[queue.pop()] - found
+            new = self.dependents.get(queue.pop(), set()) - found
             found |= new
             queue += new
         return self.cache.delete(*found)

@@ -186,6 +186,54 @@ def test_the_default_client_waits_many_times_longer(server: Server) -> None:
     assert took["default"] > 3 * took["ours"]
 
 
+class Lossy(redis.Connection):
+    """Loses answers to commands with the needle in them, as a slow network does."""
+
+    needle, losses = b"", 0
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
+        if self.losses and self.needle in b"".join(command):
+            type(self).losses -= 1
+            self.read_response()
+            raise redis.TimeoutError("the answer is lost")
+
+
+def lossy_client(server: Server) -> Any:
+    pool = lesson.cache_client(server.url).connection_pool
+    pool.connection_class = Lossy
+    return redis.Redis(connection_pool=pool)
+
+
+def test_a_tag_whose_answer_is_lost_is_invalidated_all_the_same(server: Server) -> None:
+    prefix = f"module8:{uuid.uuid4().hex[:12]}:"
+    cache = lesson.RedisCache(lossy_client(server), prefix)
+    manager = lesson.CacheInvalidationManager(cache)
+    manager.invalidate_tag("any")  # Redis learns the script
+    for key in "abc":
+        cache.set(key, "old")
+    manager.tag("t", *"ab")
+    Lossy.needle, Lossy.losses = b"tag:t", 1
+    assert manager.invalidate_tag("t") == 0  # the client asks again, unseen
+    assert (Lossy.losses, cache.stats.errors) == (0, 0)
+    assert cache.get_many([*"abc"]) == {"c": "old"}
+
+
+def test_a_tag_that_redis_missed_leaves_no_copy_nearby(server: Server) -> None:
+    prefix = f"module8:{uuid.uuid4().hex[:12]}:"
+    with lesson.NearCache(lossy_client(server), prefix) as near:
+        services.wait_for(lambda: near.copies is not None)
+        manager = lesson.CacheInvalidationManager(near)
+        near.set("k", "old")
+        manager.tag("t", "k")
+        services.wait_for(lambda: lesson.commands(near, lambda: near.get("k")) == 0)
+        assert near.get("k") == "old"
+        Lossy.needle, Lossy.losses = b"tag:t", 2
+        assert manager.invalidate_tag("t") == 0
+        assert near.stats.errors == 1
+        assert near.get("k") is None
+
+
 def test_a_full_pool_is_waited_for(server: Server) -> None:
     """100 connections are the end of redis-py's pool; a blocking pool hands them on."""
     client = lesson.cache_client(server.url, 5.0)

@@ -160,8 +160,8 @@ MUTATIONS = (
     Mutation(
         "invalidation",
         "a tag removes its two keys, once",
-        'pipe.unlink(self.cache.name("tag", tag))',
-        'pipe.exists(self.cache.name("tag", tag))',
+        "redis.call('UNLINK', KEYS[1])\n    return removed",
+        "return removed",
     ),
     Mutation(
         "invalidation",
