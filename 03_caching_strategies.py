@@ -337,7 +337,7 @@ class CacheStats:
     stale: int = 0  # old values served while a load failed or was under way
     refused: int = 0  # loaded values not kept: deleted while they were loading
     corrupt: int = 0  # payloads that are no envelope of ours
-    errors: int = 0  # commands that Redis did not answer
+    errors: int = 0  # commands that Redis did not answer, or refused
     skipped: int = 0  # commands not sent, the breaker being open
     trips: int = 0  # commands sent: round trips
     _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -996,6 +996,8 @@ class Policy:
                 raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
         if not (0 <= self.jitter < 1 and self.beta >= 0 and self.grace >= 0):
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
+        if max(self.ttl, self.none_ttl or 0) + self.grace > LONGEST_TTL:
+            raise ValueError("ttl and grace are at most 30 days together")
 
     def lifetime(self, value: object) -> float:
         """Return the seconds to live of a value."""
@@ -1033,7 +1035,10 @@ class Job(NamedTuple):
 
 @dataclass(eq=False)
 class RedisCache:
-    """JSON values in Redis under a prefix, each with a TTL; fails open, never stale.
+    """JSON values in Redis under a prefix, each with a TTL; fails open.
+
+    A process never serves what it has deleted. Others may, if Redis did not hear of it,
+    until this process talks to Redis again: before it ends, it calls settle().
 
     Names are prefix + kind + key: value:..., lease:... (who may store), failure:...
     (for those who waited), tag:..., and one generation, whose change turns all older
@@ -1046,6 +1051,9 @@ class RedisCache:
     clock: Clock = time.time
 
     def __post_init__(self) -> None:
+        if self.client.get_connection_kwargs().get("decode_responses"):
+            raise ValueError("the client decodes: leave out decode_responses=True")
+        self.warned = -math.inf
         self.flights, self.stats = SingleFlight(), CacheStats()
         self.lock, self.owed, self.changes = threading.Lock(), False, 0
         self.kinds = {kind: f"{self.prefix}{kind}:".encode() for kind in KINDS}
@@ -1061,8 +1069,8 @@ class RedisCache:
     def ask(self, command: Callable[[], T], default: T, invalidates: bool = False) -> T:
         """Return the answer, or the default: at once while the breaker is open.
 
-        An invalidation that Redis did not hear is owed: before the next command a new
-        generation makes good for it, at the price of a cold start.
+        An invalidation that Redis did not hear is owed: before the next command of this
+        process a new generation makes good for it, at the price of a cold start.
         """
         if self.breaker.allows():
             try:
@@ -1070,9 +1078,8 @@ class RedisCache:
                     self.renew()
                 self.stats.add("trips")
                 answer = command()
-            except (redis.RedisError, OSError):
-                self.breaker.record(False)
-                self.stats.add("errors")
+            except (redis.RedisError, OSError) as error:
+                self.failed(error)
             else:
                 self.breaker.record(True)
                 return answer
@@ -1085,11 +1092,26 @@ class RedisCache:
 
     # endregion ask
 
-    def change(self, command: Callable[[], T], default: T, *names: bytes) -> T:
+    def failed(self, error: Exception) -> None:
+        """Count an error; a refusal (no memory, no right) is an answer: no outage."""
+        self.breaker.record(isinstance(error, redis.ResponseError))
+        self.stats.add("errors")
+        reason = redact(error).rpartition("caused error: ")[2]  # without the values
+        self.warn(f"the cache does without Redis: {reason}")
+
+    def warn(self, text: str) -> None:
+        """Log what its operator has to know, at most once a minute."""
+        if time.monotonic() >= self.warned + 60:
+            self.warned = time.monotonic()
+            logging.warning("%s", text)
+
+    def change(
+        self, command: Callable[[], T], default: T, *names: bytes, owed: bool = True
+    ) -> T:
         """Return the answer to a command that invalidates these names, or all."""
         with self.lock:  # first: a load begun by now is not for who asks after this
             self.changes += 1
-        answer = self.ask(command, default, invalidates=True)
+        answer = self.ask(command, default, owed)
         self.changed(*names)
         return answer
 
@@ -1097,11 +1119,19 @@ class RedisCache:
         """Note that these names, or all, have changed (for the near cache)."""
 
     def renew(self) -> None:
-        """Start a new generation."""
+        """End the generation: without one, every entry is a miss."""
         with self.lock:
-            self.client.set(self.generation, uuid.uuid4().hex, ex=LONGEST_TTL)
+            self.client.unlink(self.generation)  # Redis does it without memory, too
             self.owed = False
         self.changed()
+
+    def settle(self, timeout: float = 5.0) -> bool:
+        """Pay what is owed, before the process ends; tell whether nothing is left."""
+        until = time.monotonic() + timeout
+        while self.owed and time.monotonic() < until:
+            self.ask(self.client.ping, False)
+            time.sleep(0.02)
+        return not self.owed
 
     def bump(self) -> None:
         """Turn every entry into a miss for all processes: one command, O(1)."""
@@ -1114,11 +1144,22 @@ class RedisCache:
         answer: list[bytes | None] | None = self.ask(command, None)
         return answer
 
+    def begin(self, pipe: Any, *names: bytes) -> list[bytes | None]:
+        """Run the pipe; return the generation, begun if there is none, and the rest."""
+        life = 12 * LONGEST_TTL
+        pipe.set(self.generation, uuid.uuid4().hex, ex=life, nx=True)
+        pipe.mget(self.generation, *names)
+        *_, begun, stored = pipe.execute()
+        if begun:
+            self.changed(self.generation)
+        found: list[bytes | None] = stored
+        return found
+
     def read(self, keys: Sequence[str]) -> tuple[list[Entry | None], str]:
         """Return the entries, expired ones too, and the generation."""
         names = [self.generation, *(self.name("value", key) for key in keys)]
         first, *payloads = self.fetch(names) or [None] * len(names)
-        generation = (first or b"").decode()
+        generation = (first or b"none").decode()  # which no entry is of
         return [self.entry(payload, generation) for payload in payloads], generation
 
     def entry(self, payload: bytes | None, generation: str) -> Entry | None:
@@ -1160,23 +1201,32 @@ class RedisCache:
         return self.get_many([key]).get(key, default)
 
     def set(self, key: str, value: Any, ttl: float = 3600) -> bool:
-        """Store a value, which loads under way can't replace; False: Redis is out."""
+        """Store a value, which loads under way can't replace.
+
+        False if Redis is out or has no room: then the value from before is deleted.
+        """
         px, name = int(Policy(ttl=ttl).ttl * 1000) or 1, self.name("value", key)
-        payload = self.envelope(value, self.read([])[1], ttl, 0.0)
         pipe = self.client.pipeline()
-        pipe.set(name, payload, px=px)
+        absent: list[bytes | None] = [None]
+        (first,) = self.ask(partial(self.begin, self.client.pipeline()), absent)
+        pipe.set(name, self.envelope(value, (first or b"").decode(), ttl, 0.0), px=px)
         pipe.unlink(self.name("lease", key))
-        return self.change(lambda: bool(pipe.execute()), False, name)
+        if first and self.change(lambda: bool(pipe.execute()), False, name, owed=False):
+            return True
+        self.delete(key)
+        return False
 
     def delete(self, *keys: str | bytes) -> int:
         """Delete values, and refuse those being loaded; return how many there were."""
         if not keys:
             return 0
         names = [self.name("value", key) for key in keys]
-        pipe = self.client.pipeline()
-        pipe.unlink(*names)
+        pipe = self.client.pipeline(
+            transaction=False
+        )  # which a full Redis would refuse
         pipe.unlink(*(self.name("lease", key) for key in keys))
-        removed: int = self.change(pipe.execute, [0], *names)[0]
+        pipe.unlink(*names)
+        removed: int = self.change(pipe.execute, [0], *names)[-1]
         return removed
 
     def clear_pattern(self, pattern: str | bytes) -> int:
@@ -1236,8 +1286,8 @@ class RedisCache:
         until, pause, waited = time.monotonic() + job.policy.wait, 0.002, job.token
         began = self.changes
         while stored := self.ask(partial(self.claim, job), None):
-            holder, first, payload, failure = stored
-            generation = (first or b"").decode()
+            first, holder, payload, failure = stored
+            generation = first.decode()
             entry, ours = self.entry(payload, generation), holder == job.token
             fresh = entry and entry != job.old and self.clock() < entry.expires
             failed = failure and failure.startswith(waited)
@@ -1272,6 +1322,8 @@ class RedisCache:
             self.stats.add("stale")
             return job.old.value, job.began
         self.stats.add("load_ms", round(delta * 1000))
+        if delta > job.policy.wait:
+            self.warn(f"{job.key!r:.80} took {delta:.1f} s to load: raise Policy.wait")
         kept = self.finish(job, "value", payload, ttl + job.policy.grace)
         self.stats.add("refused", not kept)
         return value, began if kept else -1
@@ -1289,8 +1341,7 @@ class RedisCache:
         lease, *others = (self.name(k, job.key) for k in ("lease", "value", "failure"))
         pipe = self.client.pipeline()  # a transaction, in one round trip
         pipe.set(lease, job.token, px=int(job.policy.wait * 1000) or 1, nx=True)
-        pipe.mget(lease, self.generation, *others)
-        return pipe.execute()[1]
+        return self.begin(pipe, lease, *others)
 
     def finish(
         self, job: Job, kind: str = "value", text: str | bytes = "", ttl: float = 1
@@ -1540,6 +1591,10 @@ class NearCache(RedisCache):
     """
 
     def __init__(self, client: redis.Redis, prefix: str, maxsize: int = 10_000) -> None:
+        if str(client.get_connection_kwargs().get("protocol")) != "2":
+            raise ValueError(
+                "the client speaks RESP3: take cache_client, or protocol=2"
+            )
         super().__init__(client, prefix)
         self.maxsize, self.near_stats = maxsize, CacheStats()
         self.copies: dict[bytes, object] | None = None  # None: not tracking
@@ -1694,12 +1749,15 @@ class CacheInvalidationManager:
             self.dependents[parent].add(key)
 
     def tag(self, tag: str, *keys: str) -> None:
-        """Put keys under a tag."""
+        """Put keys under a tag; delete them if Redis can't tag them."""
+        if not keys:
+            return
         name = self.cache.name("tag", tag)
         pipe = self.cache.client.pipeline()
         pipe.sadd(name, *keys)
         pipe.expire(name, LONGEST_TTL)
-        self.cache.ask(pipe.execute, [], invalidates=True)
+        if not self.cache.ask(pipe.execute, []):
+            self.cache.delete(*keys)
 
     def invalidate_pattern(self, pattern: str) -> int:
         """Delete the keys that match a glob; escape() literal parts."""

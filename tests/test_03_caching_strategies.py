@@ -675,6 +675,8 @@ def test_deep_nesting_and_other_schemas_are_misses(cache: Any) -> None:
         ({"jitter": 1}, "jitter is in"),
         ({"beta": -1}, "beta and grace"),
         ({"grace": -1}, "beta and grace"),
+        ({"grace": math.inf}, "ttl and grace are at most 30 days together"),
+        ({"none_ttl": 9, "grace": 30 * 86_400 - 3599}, "30 days together"),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(
@@ -1057,6 +1059,79 @@ def test_an_invalidation_that_redis_missed_is_made_good(
     assert other.get("k") is None  # no other process serves it either
     assert cache.set("k", "new")
     assert cache.get("k") == other.get("k") == "new"
+
+
+def test_an_evicted_generation_revives_nothing(cache: Any) -> None:
+    cache.set("k", "old")
+    cache.bump()
+    cache.set("j", "new")
+    cache.client.delete(cache.generation)  # as a full Redis evicts it
+    assert cache.get_many(["k", "j"]) == {}
+    assert cache.get_or_load("k", lambda: "new", lesson.Policy()) == "new"
+    assert cache.get_many(["k", "j"]) == {"k": "new"}
+
+
+def test_a_set_that_could_not_read_the_generation_says_so() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    cache.set("k", "old")
+    asked = cache.ask
+    answers = iter([[None]])
+    cache.ask = lambda *args, **options: next(answers, None) or asked(*args, **options)
+    assert cache.set("k", "new") is False
+    assert cache.get("k") is None
+
+
+def test_a_run_of_errors_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+    for _ in range(5):
+        cache.get("k")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the cache does without Redis: " in caplog.text
+
+
+def test_a_load_that_outlives_its_lease_is_logged(
+    cache: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = lesson.Policy(wait=0.05)
+    cache.get_or_load("report", lambda: time.sleep(0.1), policy)
+    assert "'report' took 0.1 s to load: raise Policy.wait" in caplog.text
+
+
+def test_a_client_that_does_not_fit_is_refused() -> None:
+    for ours in (lesson.RedisCache, lesson.NearCache):
+        decoding = fakeredis.FakeRedis(decode_responses=True, protocol=2)
+        with pytest.raises(ValueError, match="leave out decode_responses"):
+            ours(decoding, "module8:test:")
+    for client in (fakeredis.FakeRedis(), fakeredis.FakeRedis(protocol=3)):
+        with pytest.raises(ValueError, match="RESP3: take cache_client"):
+            lesson.NearCache(client, "module8:test:")
+
+
+def test_a_tag_without_keys_does_nothing(cache: Any) -> None:
+    lesson.CacheInvalidationManager(cache).tag("t")
+    assert (cache.stats.errors, cache.stats.trips) == (0, 0)
+
+
+def test_a_cascade_remembers_no_strangers(cache: Any) -> None:
+    manager = lesson.CacheInvalidationManager(cache)
+    manager.cascade("k")
+    assert manager.dependents == {}
+
+
+def test_settle_tells_whether_the_debt_is_paid(clock: Any) -> None:
+    server = fakeredis.FakeServer()
+    breaker = lesson.CircuitBreaker(clock=clock)
+    client = fakeredis.FakeRedis(server=server)
+    cache = lesson.RedisCache(client, "module8:test:", breaker)
+    server.connected = False
+    cache.delete("k")
+    assert cache.owed
+    assert not cache.settle(0.1)
+    server.connected = True
+    clock.now += 2
+    assert cache.settle(5)
 
 
 def test_single_flight_holds_while_redis_is_out(clock: Any) -> None:
