@@ -42,7 +42,7 @@ import uuid
 import weakref
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -463,7 +463,11 @@ def lru(env: Env) -> None:
 
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
     """Raise TypeError for a function whose result can be used only once."""
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction
+    called = fn, getattr(fn, "__call__", fn)  # noqa: B004 (an object's)
+    if any(
+        is_one(it) for is_one in (*kinds, inspect.isasyncgenfunction) for it in called
+    ):
         once = "returns a coroutine or generator, which only its first reader can use"
         name = getattr(fn, "__qualname__", repr(fn))
         raise TypeError(f"{name} {once}: cache a plain function's result")
@@ -501,6 +505,19 @@ def forwarder(fn: Callable[..., Any], body: str, scope: dict[str, Any]) -> Any:
 # endregion forwarder
 
 
+FORKED: weakref.WeakSet[Any] = weakref.WeakSet()  # what a child has to revive
+
+
+def revive_all() -> None:
+    """Replace the locks and threads that a forked child has of its parent."""
+    for one in [*FORKED]:
+        one.revive()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=revive_all)
+
+
 # region single-flight
 class SingleFlight:
     """Runs one call per key at a time; who asks meanwhile shares how it ends."""
@@ -523,12 +540,18 @@ class SingleFlight:
                 result, error = call(), None
             except BaseException as raised:
                 result, error = None, raised
-            del self.flights[key]  # first: who is told of a failure may call again
+            # First: who is told of a failure may call again. A fork has no flights.
+            self.flights.pop(key, None)
+            if error and not isinstance(error, Exception):  # its thread is told to end
+                flight.set_exception(CancelledError())
+                raise error
             flight.set_result(result) if error is None else flight.set_exception(error)
         elif owner == me:
             raise RecursionError("a cached call asks for itself: same arguments")
         elif not wait([flight], limit).done:
             return None, "busy"
+        elif isinstance(flight.exception(), CancelledError):
+            return self.run(key, call, limit)
         return flight.result(), "led" if flight is mine else "shared"
 
 
@@ -561,8 +584,7 @@ class Reaper:
         self.ttl, self.limit = ttl, 256
         self.queue = deque[tuple[float, weakref.ref[Box]]]()
         self.revive()
-        if hasattr(os, "register_at_fork"):  # a child has no threads of its parent's
-            os.register_at_fork(after_in_child=self.revive)
+        FORKED.add(self)
 
     def revive(self) -> None:
         """Take a new lock, which nobody holds, and a thread if there is work."""
@@ -572,6 +594,7 @@ class Reaper:
 
     def fill(self, box: Box, value: Any) -> None:
         """Put a value into a box, for `ttl` seconds."""
+        _old = getattr(box, "value", None)  # ends with this call, not under the lock
         with self.lock:
             if not self.queue:
                 threading.Thread(target=self.run, name="reaper", daemon=True).start()
@@ -589,11 +612,13 @@ class Reaper:
 
     def reap(self) -> float:
         """Take away what is due; return for how many seconds to sleep, 0 for good."""
+        dead = list[Any]()  # ends after the lock is free: values may have a __del__
         with self.lock:
             now = time.monotonic()
             while self.queue and self.queue[0][0] <= now:
-                box = self.queue[0][1]()
+                dead.append(box := self.queue[0][1]())
                 if box and box.expires <= now and hasattr(box, "value"):
+                    dead.append(box.value)
                     del box.value
                 self.queue.popleft()  # last, too
             if not self.queue:
@@ -633,7 +658,8 @@ class TimedCore:
         self, fn: Callable[..., Any], size: int | None, ttl: float, clock: Clock
     ) -> None:
         self.fn, self.size, self.ttl, self.clock = fn, size, ttl, clock
-        self.lock, self.flights, self.moving = threading.RLock(), SingleFlight(), False
+        self.revive()
+        FORKED.add(self)
         reaped = clock is time.monotonic
         self.reaper = reaper_for(ttl) if reaped and ttl < math.inf else None
         kinds = [p.kind.name for p in inspect.signature(fn).parameters.values()]
@@ -646,12 +672,18 @@ class TimedCore:
         body = HIT.replace("FIND", find).replace("IN_TIME", in_time)
         self.cached = forwarder(fn, body, self.scope)
 
+    def revive(self) -> None:
+        """Take locks that nobody holds; forget the loads of threads that are gone."""
+        self.lock, self.flights, self.moving = threading.RLock(), SingleFlight(), False
+
     def clear(self) -> None:
         """Forget everything; a load under way ends in a core that nobody asks."""
         with self.lock:
+            old = vars(self).get("core")
             self.boxes = weakref.WeakValueDictionary[tuple[Any, ...], Box]()
             self.hits = self.misses = 0  # what the core's own counts lack
             self.renew()
+        del old  # the values end here, without the lock
 
     def renew(self) -> None:
         """Put an empty core in the place of the present one."""
@@ -728,6 +760,16 @@ class PerInstance:
     def __init__(self, fn: Callable[..., Any], make: Callable[..., Any]) -> None:
         self.fn, self.make = fn, make
         self.caches: dict[int, tuple[Any, Any]] = {}
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call through the class, or from a property."""
+        return self.__get__(owner)(*args, **kwargs)
+
+    def cache_clear(self) -> None:
+        """Empty the caches of all instances."""
+        for _, cached in [*self.caches.values()]:
+            cached.cache_clear()
 
     def __get__(self, owner: Any, _: type | None = None) -> Any:
         name = id(owner)
@@ -1053,12 +1095,18 @@ class RedisCache:
     def __post_init__(self) -> None:
         if self.client.get_connection_kwargs().get("decode_responses"):
             raise ValueError("the client decodes: leave out decode_responses=True")
-        self.warned = -math.inf
-        self.flights, self.stats = SingleFlight(), CacheStats()
-        self.lock, self.owed, self.changes = threading.Lock(), False, 0
+        self.warned, self.owed, self.changes = -math.inf, False, 0
+        self.stats = CacheStats()
+        RedisCache.revive(self)
+        FORKED.add(self)
         self.kinds = {kind: f"{self.prefix}{kind}:".encode() for kind in KINDS}
         self.generation = self.name("generation")
         self.release = self.client.register_script(self.RELEASE)
+
+    def revive(self) -> None:
+        """Take locks that nobody holds; forget the loads of threads that are gone."""
+        self.lock, self.flights = threading.Lock(), SingleFlight()
+        self.breaker.lock, self.stats._lock = threading.Lock(), threading.Lock()
 
     def name(self, kind: str, key: str | bytes = "") -> bytes:
         """Return the name in Redis of a key, which may hold any bytes."""
@@ -1243,7 +1291,10 @@ class RedisCache:
         return self.change(lambda: (sweep("lease"), sweep("value"))[1], 0)
 
     def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy) -> Any:
-        """Return the cached value, else load it once for all threads and processes."""
+        """Return the cached value, else load it once for all threads and processes.
+
+        Threads that share a load get the same object: copy a list before editing it.
+        """
         began, ((seen,), _) = self.changes, self.read([key])
         now = self.clock()
         hit = seen is not None and now < seen.expires
@@ -1316,7 +1367,8 @@ class RedisCache:
             payload = self.envelope(value, generation, ttl, delta)
         except BaseException as error:
             text = f"{type(error).__name__}: {error}"[:200].encode(errors="replace")
-            self.finish(job, "failure", job.token + text, job.policy.wait)
+            told = job.token + text if isinstance(error, Exception) else b""
+            self.finish(job, "failure", told, job.policy.wait)
             if job.old is None or not isinstance(error, Exception):
                 raise
             self.stats.add("stale")
@@ -1599,15 +1651,25 @@ class NearCache(RedisCache):
         self.maxsize, self.near_stats = maxsize, CacheStats()
         self.copies: dict[bytes, object] | None = None  # None: not tracking
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread: threading.Thread | None = None
 
     def __enter__(self) -> NearCache:
+        self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
         return self
 
+    def revive(self) -> None:
+        """Drop the copies, which the parent's thread watches, and watch new ones."""
+        super().revive()
+        self.copies, self.near_stats._lock = None, threading.Lock()
+        if self.thread and not self.stopping.is_set():
+            self.stopping = threading.Event()
+            self.__enter__()
+
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        self.thread.join(5)
+        if self.thread:
+            self.thread.join(5)
 
     # region near
     def fetch(self, names: list[bytes]) -> list[bytes | None] | None:

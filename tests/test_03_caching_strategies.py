@@ -20,7 +20,7 @@ import time
 import tracemalloc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,6 +337,94 @@ def test_entries_expire_in_a_forked_child() -> None:
     subprocess.run([sys.executable, "-c", FORK], cwd=place, timeout=60, check=True)
 
 
+LOCKED_FORK = """
+import os, signal, threading
+import fakeredis
+from lessons import load
+lesson = load("03")
+loading, go_on = threading.Event(), threading.Event()
+def slow(key):
+    loading.set()
+    go_on.wait(30)
+    return key
+cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+timed = lesson.timed_lru_cache()(slow)
+far = lesson.redis_cache(cache=cache, name="slow")(slow)
+for call in (timed, far):
+    loading.clear(), go_on.clear()
+    threading.Thread(target=call, args=("k",), daemon=True).start()
+    assert loading.wait(30)
+    with cache.lock, cache.stats._lock, cache.breaker.lock:
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        go_on.set()
+        os._exit(call("k") != "k")
+    go_on.set()
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_during_a_load_loads_for_itself() -> None:
+    place = Path(services.__file__).parent
+    argv = [sys.executable, "-c", LOCKED_FORK]
+    subprocess.run(argv, cwd=place, timeout=90, check=True)
+
+
+@pytest.mark.parametrize("end", ["reaper", "clear"])
+def test_values_end_without_a_lock_of_ours(end: str, clock: Any) -> None:
+    """Another thread may need a cached call to free what the end of a value awaits."""
+    free, ended = threading.Event(), list[bool]()
+
+    class Value:
+        def __del__(self) -> None:
+            ended.append(free.wait(10))
+
+    brought = {} if end == "reaper" else {"clock": clock}
+    cached = lesson.timed_lru_cache(8, 0.3, **brought)
+    fn = cached(lambda key: Value() if key == "value" else key)
+    neighbour = fn if brought else lesson.timed_lru_cache(8, 0.3)(lambda key: key)
+    fn("value")
+    thread = threading.Thread(target=fn.cache_clear if brought else threading.Event)
+    thread.start()
+    time.sleep(0.6)  # the value is about to end
+
+    def set_free() -> None:
+        neighbour("y")
+        free.set()
+
+    other = threading.Thread(target=set_free)
+    other.start()
+    other.join(5)
+    thread.join(20)
+    services.wait_for(lambda: ended)
+    assert ended == [True]
+
+
+def test_who_waits_for_a_thread_that_is_told_to_end_loads_himself() -> None:
+    loading, go_on, loads = threading.Event(), threading.Event(), list[int]()
+
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def fn() -> str:
+        loads.append(1)
+        if len(loads) == 1:
+            loading.set()
+            assert go_on.wait(10)
+            raise SystemExit
+        return "value"
+
+    ending = threading.Thread(target=pytest.raises, args=(SystemExit, fn))
+    ending.start()
+    assert loading.wait(10)
+    with lesson.ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(fn) for _ in range(3)]
+        time.sleep(0.1)
+        go_on.set()
+        assert [call.result(10) for call in waiting] == ["value"] * 3
+    assert len(loads) == 2
+
+
 @relaxed
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=60))
 def test_a_value_is_never_older_than_the_ttl(steps: list[tuple[int, int]]) -> None:
@@ -519,6 +607,30 @@ def test_methods_have_a_cache_per_instance_that_dies_with_it() -> None:
     assert Model.predict.__get__(None, Model) is Model.__dict__["predict"]
 
 
+class Shelf:
+    """Has a cached property, and a method to call through the class."""
+
+    @property
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def books(self) -> object:
+        return object()
+
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def book(self, number: int) -> object:
+        """Return a book."""
+        return object()
+
+
+def test_a_cached_method_works_as_a_property_and_through_its_class() -> None:
+    shelf, other = Shelf(), Shelf()
+    assert shelf.books is shelf.books is not other.books
+    book = Shelf.book(shelf, 1)
+    assert book is shelf.book(1) is not Shelf.book(other, 1)
+    assert (Shelf.book.__name__, Shelf.book.__doc__) == ("book", "Return a book.")
+    Shelf.book.cache_clear()
+    assert shelf.book(1) is not book
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -541,8 +653,15 @@ def test_coroutines_and_generators_are_refused() -> None:
     def rows() -> Iterator[int]:
         yield 1
 
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    class Fetcher:
+        async def __call__(self) -> None: ...
+
+    once: list[Any] = [fetch, rows, stream, Fetcher(), functools.partial(fetch)]
     for decorator in (lesson.timed_lru_cache(), lesson.redis_cache()):
-        for fn in (fetch, rows):
+        for fn in once:
             with pytest.raises(TypeError, match="only its first reader"):
                 decorator(fn)
 
@@ -760,6 +879,57 @@ def test_no_interleaving_of_load_and_invalidation_leaves_a_stale_value(
             assert cache.get(key) in (None, "new"), (number, moment)
         assert reader.get_or_load(key, lambda t=truth: t[0], lesson.Policy()) == "new"
     assert overtaken > 40
+
+
+def test_a_set_beats_a_load_under_way(cache: Any) -> None:
+    def load() -> str:
+        assert cache.set("k", "new")
+        return "old"
+
+    assert cache.get_or_load("k", load, lesson.Policy()) == "old"
+    assert cache.get("k") == "new"
+
+
+def test_clear_pattern_takes_leases_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fakeredis.FakeServer()
+    one, two = (
+        lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+        for _ in range(2)
+    )
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        loading.set()
+        assert go_on.wait(10)
+        return "old"
+
+    call = functools.partial(one.get_or_load, "k", slow, lesson.Policy())
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert loading.wait(10)
+    unlink, sweeps = lesson.unlink_matching, list[object]()
+
+    def then_store(client: Any, pattern: object) -> int:
+        removed: int = unlink(client, pattern)
+        sweeps.append(pattern)
+        go_on.set()
+        thread.join(10)
+        return removed
+
+    monkeypatch.setattr(lesson, "unlink_matching", then_store)
+    two.clear_pattern("*")
+    assert len(sweeps) == 2
+    assert one.get("k") is None
+
+
+def test_a_process_told_to_end_leaves_the_load_to_others(cache: Any) -> None:
+    def ending() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        cache.get_or_load("k", ending, lesson.Policy())
+    assert not cache.client.keys("*failure*")
+    assert not cache.client.keys("*lease*")
 
 
 @pytest.mark.parametrize("out", [False, True])
