@@ -461,13 +461,15 @@ def lru(env: Env) -> None:
 # %% 2. timed_lru_cache: a time to live per entry, at C speed
 
 
+ONCE = [
+    getattr(inspect, f"is{k}function") for k in ("coroutine", "generator", "asyncgen")
+]
+
+
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
     """Raise TypeError for a function whose result can be used only once."""
-    kinds = inspect.iscoroutinefunction, inspect.isgeneratorfunction
     called = fn, getattr(fn, "__call__", fn)  # noqa: B004 (an object's)
-    if any(
-        is_one(it) for is_one in (*kinds, inspect.isasyncgenfunction) for it in called
-    ):
+    if any(is_one(it) for is_one in ONCE for it in called):
         once = "returns a coroutine or generator, which only its first reader can use"
         name = getattr(fn, "__qualname__", repr(fn))
         raise TypeError(f"{name} {once}: cache a plain function's result")
@@ -1192,16 +1194,14 @@ class RedisCache:
         answer: list[bytes | None] | None = self.ask(command, None)
         return answer
 
-    def begin(self, pipe: Any, *names: bytes) -> list[bytes | None]:
+    def begin(self, pipe: Any, *names: bytes) -> Any:
         """Run the pipe; return the generation, begun if there is none, and the rest."""
-        life = 12 * LONGEST_TTL
-        pipe.set(self.generation, uuid.uuid4().hex, ex=life, nx=True)
+        pipe.set(self.generation, uuid.uuid4().hex, ex=12 * LONGEST_TTL, nx=True)
         pipe.mget(self.generation, *names)
         *_, begun, stored = pipe.execute()
         if begun:
             self.changed(self.generation)
-        found: list[bytes | None] = stored
-        return found
+        return stored
 
     def read(self, keys: Sequence[str]) -> tuple[list[Entry | None], str]:
         """Return the entries, expired ones too, and the generation."""
@@ -1255,8 +1255,7 @@ class RedisCache:
         """
         px, name = int(Policy(ttl=ttl).ttl * 1000) or 1, self.name("value", key)
         pipe = self.client.pipeline()
-        absent: list[bytes | None] = [None]
-        (first,) = self.ask(partial(self.begin, self.client.pipeline()), absent)
+        (first,) = self.ask(partial(self.begin, self.client.pipeline()), [None])
         pipe.set(name, self.envelope(value, (first or b"").decode(), ttl, 0.0), px=px)
         pipe.unlink(self.name("lease", key))
         if first and self.change(lambda: bool(pipe.execute()), False, name, owed=False):
@@ -1269,9 +1268,7 @@ class RedisCache:
         if not keys:
             return 0
         names = [self.name("value", key) for key in keys]
-        pipe = self.client.pipeline(
-            transaction=False
-        )  # which a full Redis would refuse
+        pipe = self.client.pipeline(False)  # a full Redis would refuse a transaction
         pipe.unlink(*(self.name("lease", key) for key in keys))
         pipe.unlink(*names)
         removed: int = self.change(pipe.execute, [0], *names)[-1]
@@ -1644,17 +1641,14 @@ class NearCache(RedisCache):
 
     def __init__(self, client: redis.Redis, prefix: str, maxsize: int = 10_000) -> None:
         if str(client.get_connection_kwargs().get("protocol")) != "2":
-            raise ValueError(
-                "the client speaks RESP3: take cache_client, or protocol=2"
-            )
+            raise ValueError("the client speaks RESP3: take cache_client or protocol=2")
         super().__init__(client, prefix)
         self.maxsize, self.near_stats = maxsize, CacheStats()
         self.copies: dict[bytes, object] | None = None  # None: not tracking
         self.stopping = threading.Event()
-        self.thread: threading.Thread | None = None
+        self.thread = threading.Thread(target=self.listen, daemon=True)
 
     def __enter__(self) -> NearCache:
-        self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
         return self
 
@@ -1662,14 +1656,15 @@ class NearCache(RedisCache):
         """Drop the copies, which the parent's thread watches, and watch new ones."""
         super().revive()
         self.copies, self.near_stats._lock = None, threading.Lock()
-        if self.thread and not self.stopping.is_set():
-            self.stopping = threading.Event()
-            self.__enter__()
+        running = self.thread.ident and not self.stopping.is_set()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        if running:
+            self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
-        if self.thread:
-            self.thread.join(5)
+        self.thread.join(5)
 
     # region near
     def fetch(self, names: list[bytes]) -> list[bytes | None] | None:
