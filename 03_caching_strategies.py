@@ -1744,9 +1744,9 @@ def near(env: Env) -> None:
     if not env.live:
         raise Skip("fakeredis has no CLIENT TRACKING: start Redis to see this")
     writer, delays = env.cache("near"), []
+    writer.set("price", 0)  # before anybody listens: no message of it is under way
     with NearCache(env.connect(), f"{env.prefix}near:") as cache:
         wait_until(lambda: cache.copies is not None)
-        writer.set("price", 0)
         forever = functools.lru_cache(cache.get)
         wait_until(lambda: forever("price") == cache.get("price") == 0)
         far = commands(writer, lambda: [writer.get("price") for _ in range(1000)])
