@@ -42,7 +42,7 @@ import uuid
 import weakref
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -337,7 +337,7 @@ class CacheStats:
     stale: int = 0  # old values served while a load failed or was under way
     refused: int = 0  # loaded values not kept: deleted while they were loading
     corrupt: int = 0  # payloads that are no envelope of ours
-    errors: int = 0  # commands that Redis did not answer
+    errors: int = 0  # commands that Redis did not answer, or refused
     skipped: int = 0  # commands not sent, the breaker being open
     trips: int = 0  # commands sent: round trips
     _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -461,11 +461,18 @@ def lru(env: Env) -> None:
 # %% 2. timed_lru_cache: a time to live per entry, at C speed
 
 
+ONCE = [
+    getattr(inspect, f"is{k}function") for k in ("coroutine", "generator", "asyncgen")
+]
+
+
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
     """Raise TypeError for a function whose result can be used only once."""
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+    called = fn, getattr(fn, "__call__", fn)  # noqa: B004 (an object's)
+    if any(is_one(it) for is_one in ONCE for it in called):
         once = "returns a coroutine or generator, which only its first reader can use"
-        raise TypeError(f"{fn.__qualname__} {once}: cache a plain function's result")
+        name = getattr(fn, "__qualname__", repr(fn))
+        raise TypeError(f"{name} {once}: cache a plain function's result")
 
 
 # region forwarder
@@ -500,6 +507,19 @@ def forwarder(fn: Callable[..., Any], body: str, scope: dict[str, Any]) -> Any:
 # endregion forwarder
 
 
+FORKED: weakref.WeakSet[Any] = weakref.WeakSet()  # what a child has to revive
+
+
+def revive_all() -> None:
+    """Replace the locks and threads that a forked child has of its parent."""
+    for one in [*FORKED]:
+        one.revive()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=revive_all)
+
+
 # region single-flight
 class SingleFlight:
     """Runs one call per key at a time; who asks meanwhile shares how it ends."""
@@ -522,12 +542,18 @@ class SingleFlight:
                 result, error = call(), None
             except BaseException as raised:
                 result, error = None, raised
-            del self.flights[key]  # first: who is told of a failure may call again
+            # First: who is told of a failure may call again. A fork has no flights.
+            self.flights.pop(key, None)
+            if error and not isinstance(error, Exception):  # its thread is told to end
+                flight.set_exception(CancelledError())
+                raise error
             flight.set_result(result) if error is None else flight.set_exception(error)
         elif owner == me:
             raise RecursionError("a cached call asks for itself: same arguments")
         elif not wait([flight], limit).done:
             return None, "busy"
+        elif isinstance(flight.exception(), CancelledError):
+            return self.run(key, call, limit)
         return flight.result(), "led" if flight is mine else "shared"
 
 
@@ -560,8 +586,7 @@ class Reaper:
         self.ttl, self.limit = ttl, 256
         self.queue = deque[tuple[float, weakref.ref[Box]]]()
         self.revive()
-        if hasattr(os, "register_at_fork"):  # a child has no threads of its parent's
-            os.register_at_fork(after_in_child=self.revive)
+        FORKED.add(self)
 
     def revive(self) -> None:
         """Take a new lock, which nobody holds, and a thread if there is work."""
@@ -571,6 +596,7 @@ class Reaper:
 
     def fill(self, box: Box, value: Any) -> None:
         """Put a value into a box, for `ttl` seconds."""
+        _old = getattr(box, "value", None)  # ends with this call, not under the lock
         with self.lock:
             if not self.queue:
                 threading.Thread(target=self.run, name="reaper", daemon=True).start()
@@ -588,11 +614,13 @@ class Reaper:
 
     def reap(self) -> float:
         """Take away what is due; return for how many seconds to sleep, 0 for good."""
+        dead = list[Any]()  # ends after the lock is free: values may have a __del__
         with self.lock:
             now = time.monotonic()
             while self.queue and self.queue[0][0] <= now:
-                box = self.queue[0][1]()
+                dead.append(box := self.queue[0][1]())
                 if box and box.expires <= now and hasattr(box, "value"):
+                    dead.append(box.value)
                     del box.value
                 self.queue.popleft()  # last, too
             if not self.queue:
@@ -632,7 +660,8 @@ class TimedCore:
         self, fn: Callable[..., Any], size: int | None, ttl: float, clock: Clock
     ) -> None:
         self.fn, self.size, self.ttl, self.clock = fn, size, ttl, clock
-        self.lock, self.flights, self.moving = threading.RLock(), SingleFlight(), False
+        self.revive()
+        FORKED.add(self)
         reaped = clock is time.monotonic
         self.reaper = reaper_for(ttl) if reaped and ttl < math.inf else None
         kinds = [p.kind.name for p in inspect.signature(fn).parameters.values()]
@@ -645,12 +674,18 @@ class TimedCore:
         body = HIT.replace("FIND", find).replace("IN_TIME", in_time)
         self.cached = forwarder(fn, body, self.scope)
 
+    def revive(self) -> None:
+        """Take locks that nobody holds; forget the loads of threads that are gone."""
+        self.lock, self.flights, self.moving = threading.RLock(), SingleFlight(), False
+
     def clear(self) -> None:
         """Forget everything; a load under way ends in a core that nobody asks."""
         with self.lock:
+            old = vars(self).get("core")
             self.boxes = weakref.WeakValueDictionary[tuple[Any, ...], Box]()
             self.hits = self.misses = 0  # what the core's own counts lack
             self.renew()
+        del old  # the values end here, without the lock
 
     def renew(self) -> None:
         """Put an empty core in the place of the present one."""
@@ -727,6 +762,16 @@ class PerInstance:
     def __init__(self, fn: Callable[..., Any], make: Callable[..., Any]) -> None:
         self.fn, self.make = fn, make
         self.caches: dict[int, tuple[Any, Any]] = {}
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call through the class, or from a property."""
+        return self.__get__(owner)(*args, **kwargs)
+
+    def cache_clear(self) -> None:
+        """Empty the caches of all instances."""
+        for _, cached in [*self.caches.values()]:
+            cached.cache_clear()
 
     def __get__(self, owner: Any, _: type | None = None) -> Any:
         name = id(owner)
@@ -995,6 +1040,8 @@ class Policy:
                 raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
         if not (0 <= self.jitter < 1 and self.beta >= 0 and self.grace >= 0):
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
+        if max(self.ttl, self.none_ttl or 0) + self.grace > LONGEST_TTL:
+            raise ValueError("ttl and grace are at most 30 days together")
 
     def lifetime(self, value: object) -> float:
         """Return the seconds to live of a value."""
@@ -1027,11 +1074,15 @@ class Job(NamedTuple):
     policy: Policy
     old: Entry | None
     token: bytes  # in the lease while this job may store
+    began: int  # how many changes this process had made by then
 
 
 @dataclass(eq=False)
 class RedisCache:
-    """JSON values in Redis under a prefix, each with a TTL; fails open, never stale.
+    """JSON values in Redis under a prefix, each with a TTL; fails open.
+
+    A process never serves what it has deleted. Others may, if Redis did not hear of it,
+    until this process talks to Redis again: before it ends, it calls settle().
 
     Names are prefix + kind + key: value:..., lease:... (who may store), failure:...
     (for those who waited), tag:..., and one generation, whose change turns all older
@@ -1044,11 +1095,20 @@ class RedisCache:
     clock: Clock = time.time
 
     def __post_init__(self) -> None:
-        self.flights, self.stats = SingleFlight(), CacheStats()
-        self.lock, self.owed = threading.Lock(), False
+        if self.client.get_connection_kwargs().get("decode_responses"):
+            raise ValueError("the client decodes: leave out decode_responses=True")
+        self.warned, self.owed, self.changes = -math.inf, False, 0
+        self.stats = CacheStats()
+        RedisCache.revive(self)
+        FORKED.add(self)
         self.kinds = {kind: f"{self.prefix}{kind}:".encode() for kind in KINDS}
         self.generation = self.name("generation")
         self.release = self.client.register_script(self.RELEASE)
+
+    def revive(self) -> None:
+        """Take locks that nobody holds; forget the loads of threads that are gone."""
+        self.lock, self.flights = threading.Lock(), SingleFlight()
+        self.breaker.lock, self.stats._lock = threading.Lock(), threading.Lock()
 
     def name(self, kind: str, key: str | bytes = "") -> bytes:
         """Return the name in Redis of a key, which may hold any bytes."""
@@ -1059,8 +1119,8 @@ class RedisCache:
     def ask(self, command: Callable[[], T], default: T, invalidates: bool = False) -> T:
         """Return the answer, or the default: at once while the breaker is open.
 
-        An invalidation that Redis did not hear is owed: before the next command a new
-        generation makes good for it, at the price of a cold start.
+        An invalidation that Redis did not hear is owed: before the next command of this
+        process a new generation makes good for it, at the price of a cold start.
         """
         if self.breaker.allows():
             try:
@@ -1068,9 +1128,8 @@ class RedisCache:
                     self.renew()
                 self.stats.add("trips")
                 answer = command()
-            except (redis.RedisError, OSError):
-                self.breaker.record(False)
-                self.stats.add("errors")
+            except (redis.RedisError, OSError) as error:
+                self.failed(error)
             else:
                 self.breaker.record(True)
                 return answer
@@ -1083,9 +1142,26 @@ class RedisCache:
 
     # endregion ask
 
-    def change(self, command: Callable[[], T], default: T, *names: bytes) -> T:
+    def failed(self, error: Exception) -> None:
+        """Count an error; a refusal (no memory, no right) is an answer: no outage."""
+        self.breaker.record(isinstance(error, redis.ResponseError))
+        self.stats.add("errors")
+        reason = redact(error).rpartition("caused error: ")[2]  # without the values
+        self.warn(f"the cache does without Redis: {reason}")
+
+    def warn(self, text: str) -> None:
+        """Log what its operator has to know, at most once a minute."""
+        if time.monotonic() >= self.warned + 60:
+            self.warned = time.monotonic()
+            logging.warning("%s", text)
+
+    def change(
+        self, command: Callable[[], T], default: T, *names: bytes, owed: bool = True
+    ) -> T:
         """Return the answer to a command that invalidates these names, or all."""
-        answer = self.ask(command, default, invalidates=True)
+        with self.lock:  # first: a load begun by now is not for who asks after this
+            self.changes += 1
+        answer = self.ask(command, default, owed)
         self.changed(*names)
         return answer
 
@@ -1093,11 +1169,19 @@ class RedisCache:
         """Note that these names, or all, have changed (for the near cache)."""
 
     def renew(self) -> None:
-        """Start a new generation."""
+        """End the generation: without one, every entry is a miss."""
         with self.lock:
-            self.client.set(self.generation, uuid.uuid4().hex, ex=LONGEST_TTL)
+            self.client.unlink(self.generation)  # Redis does it without memory, too
             self.owed = False
         self.changed()
+
+    def settle(self, timeout: float = 5.0) -> bool:
+        """Pay what is owed, before the process ends; tell whether nothing is left."""
+        until = time.monotonic() + timeout
+        while self.owed and time.monotonic() < until:
+            self.ask(self.client.ping, False)
+            time.sleep(0.02)
+        return not self.owed
 
     def bump(self) -> None:
         """Turn every entry into a miss for all processes: one command, O(1)."""
@@ -1110,11 +1194,20 @@ class RedisCache:
         answer: list[bytes | None] | None = self.ask(command, None)
         return answer
 
+    def begin(self, pipe: Any, *names: bytes) -> Any:
+        """Run the pipe; return the generation, begun if there is none, and the rest."""
+        pipe.set(self.generation, uuid.uuid4().hex, ex=12 * LONGEST_TTL, nx=True)
+        pipe.mget(self.generation, *names)
+        *_, begun, stored = pipe.execute()
+        if begun:
+            self.changed(self.generation)
+        return stored
+
     def read(self, keys: Sequence[str]) -> tuple[list[Entry | None], str]:
         """Return the entries, expired ones too, and the generation."""
         names = [self.generation, *(self.name("value", key) for key in keys)]
         first, *payloads = self.fetch(names) or [None] * len(names)
-        generation = (first or b"").decode()
+        generation = (first or b"none").decode()  # which no entry is of
         return [self.entry(payload, generation) for payload in payloads], generation
 
     def entry(self, payload: bytes | None, generation: str) -> Entry | None:
@@ -1156,23 +1249,29 @@ class RedisCache:
         return self.get_many([key]).get(key, default)
 
     def set(self, key: str, value: Any, ttl: float = 3600) -> bool:
-        """Store a value, which loads under way can't replace; False: Redis is out."""
+        """Store a value, which loads under way can't replace.
+
+        False if Redis is out or has no room: then the value from before is deleted.
+        """
         px, name = int(Policy(ttl=ttl).ttl * 1000) or 1, self.name("value", key)
-        payload = self.envelope(value, self.read([])[1], ttl, 0.0)
         pipe = self.client.pipeline()
-        pipe.set(name, payload, px=px)
+        (first,) = self.ask(partial(self.begin, self.client.pipeline()), [None])
+        pipe.set(name, self.envelope(value, (first or b"").decode(), ttl, 0.0), px=px)
         pipe.unlink(self.name("lease", key))
-        return self.change(lambda: bool(pipe.execute()), False, name)
+        if first and self.change(lambda: bool(pipe.execute()), False, name, owed=False):
+            return True
+        self.delete(key)
+        return False
 
     def delete(self, *keys: str | bytes) -> int:
         """Delete values, and refuse those being loaded; return how many there were."""
         if not keys:
             return 0
         names = [self.name("value", key) for key in keys]
-        pipe = self.client.pipeline()
-        pipe.unlink(*names)
+        pipe = self.client.pipeline(False)  # a full Redis would refuse a transaction
         pipe.unlink(*(self.name("lease", key) for key in keys))
-        removed: int = self.change(pipe.execute, [0], *names)[0]
+        pipe.unlink(*names)
+        removed: int = self.change(pipe.execute, [0], *names)[-1]
         return removed
 
     def clear_pattern(self, pattern: str | bytes) -> int:
@@ -1189,8 +1288,11 @@ class RedisCache:
         return self.change(lambda: (sweep("lease"), sweep("value"))[1], 0)
 
     def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy) -> Any:
-        """Return the cached value, else load it once for all threads and processes."""
-        (seen,), _ = self.read([key])
+        """Return the cached value, else load it once for all threads and processes.
+
+        Threads that share a load get the same object: copy a list before editing it.
+        """
+        began, ((seen,), _) = self.changes, self.read([key])
         now = self.clock()
         hit = seen is not None and now < seen.expires
         self.stats.add("hits" if hit else "misses")
@@ -1199,32 +1301,41 @@ class RedisCache:
                 return seen.value
             self.stats.add("early")
         old = seen if seen and now < seen.expires + policy.grace else None
-        job = Job(key, load, policy, old, uuid.uuid4().hex.encode())
-        while True:
-            limit = 0 if old else policy.wait
-            answer, role = self.flights.run(key, lambda: self.lead(job), limit)
-            if role == "busy":
-                return self.fallback(job)
-            self.stats.add("waits", role == "shared")
-            value, current = answer
-            if role == "led" or current:
-                return value
-            # Deleted while it was loaded: older than this call, so ask again.
+        job = Job(key, load, policy, old, uuid.uuid4().hex.encode(), began)
+        return self.shared(job)
 
-    def fallback(self, job: Job) -> Any:
+    def shared(self, job: Job) -> Any:
+        """Return the value of a flight that began after the last change before us."""
+        limit = 0 if job.old else job.policy.wait
+        while True:
+            answer, role = self.flights.run(job.key, lambda: self.lead(job), limit)
+            if role == "busy" and job.old:
+                return self.fallback(job)[0]
+            if role == "busy":  # too slow: all who are late share one more load
+                late = (job.key, "late")
+                answer, role = self.flights.run(late, lambda: self.fallback(job))
+            self.stats.add("waits", role == "shared")
+            value, began = answer
+            if role == "led" or began >= job.began:
+                return value
+
+    def fallback(self, job: Job) -> tuple[Any, int]:
         """Return the old value if there is one, else load without storing."""
         self.stats.add("stale" if job.old else "loads")
-        return job.old.value if job.old else job.load()
+        began = job.began if job.old else self.changes
+        return job.old.value if job.old else job.load(), began
 
-    def lead(self, job: Job) -> tuple[Any, bool]:
+    def lead(self, job: Job) -> tuple[Any, int]:
         """Claim the lease, or wait for the process that holds it.
 
-        Returns the value and whether it is current for whoever asked meanwhile.
+        Returns the value, and how many changes this process had made when it was read:
+        it is no answer to a call that began after another.
         """
         until, pause, waited = time.monotonic() + job.policy.wait, 0.002, job.token
+        began = self.changes
         while stored := self.ask(partial(self.claim, job), None):
-            holder, first, payload, failure = stored
-            generation = (first or b"").decode()
+            first, holder, payload, failure = stored
+            generation = first.decode()
             entry, ours = self.entry(payload, generation), holder == job.token
             fresh = entry and entry != job.old and self.clock() < entry.expires
             failed = failure and failure.startswith(waited)
@@ -1233,7 +1344,7 @@ class RedisCache:
             if ours:
                 self.finish(job)
             if entry and fresh:
-                return entry.value, True
+                return entry.value, began
             if failed:
                 raise LoaderError(failure[len(waited) :].decode())
             if job.old or time.monotonic() >= until:
@@ -1241,27 +1352,30 @@ class RedisCache:
             waited = holder or waited
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 0.05)
-        return self.fallback(job), True  # Redis is out, or too slow: fail open
+        return self.fallback(job)  # Redis is out, or too slow: fail open
 
-    def load(self, job: Job, generation: str) -> tuple[Any, bool]:
+    def load(self, job: Job, generation: str) -> tuple[Any, int]:
         """Load and store, if the lease is still ours; tell waiters of a failure."""
         self.stats.add("loads")
-        start = time.perf_counter()
+        began, start = self.changes, time.perf_counter()
         try:
             value = job.load()
             ttl, delta = job.policy.lifetime(value), time.perf_counter() - start
             payload = self.envelope(value, generation, ttl, delta)
         except BaseException as error:
             text = f"{type(error).__name__}: {error}"[:200].encode(errors="replace")
-            self.finish(job, "failure", job.token + text, job.policy.wait)
+            told = job.token + text if isinstance(error, Exception) else b""
+            self.finish(job, "failure", told, job.policy.wait)
             if job.old is None or not isinstance(error, Exception):
                 raise
             self.stats.add("stale")
-            return job.old.value, True
+            return job.old.value, job.began
         self.stats.add("load_ms", round(delta * 1000))
+        if delta > job.policy.wait:
+            self.warn(f"{job.key!r:.80} took {delta:.1f} s to load: raise Policy.wait")
         kept = self.finish(job, "value", payload, ttl + job.policy.grace)
         self.stats.add("refused", not kept)
-        return value, kept
+        return value, began if kept else -1
 
     # region lease
     RELEASE = """
@@ -1276,8 +1390,7 @@ class RedisCache:
         lease, *others = (self.name(k, job.key) for k in ("lease", "value", "failure"))
         pipe = self.client.pipeline()  # a transaction, in one round trip
         pipe.set(lease, job.token, px=int(job.policy.wait * 1000) or 1, nx=True)
-        pipe.mget(lease, self.generation, *others)
-        return pipe.execute()[1]
+        return self.begin(pipe, lease, *others)
 
     def finish(
         self, job: Job, kind: str = "value", text: str | bytes = "", ttl: float = 1
@@ -1298,29 +1411,43 @@ def default_cache() -> RedisCache:
     return RedisCache(cache_client(setting("REDIS_URL", DEFAULT_URL)))
 
 
+def title_of(fn: Callable[..., Any]) -> str:
+    """Return a function's name in full; TypeError if others have the same."""
+    name = getattr(fn, "__qualname__", "<no name>")
+    bound = not inspect.ismodule(getattr(fn, "__self__", inspect))
+    if bound or "<" in name:
+        kind = "a bound method" if bound else "a local function, lambda or object"
+        raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
+    return f"{fn.__module__}.{name}"
+
+
 def redis_cache(
-    ttl: float = 3600,
+    ttl: float | None = None,
     *,
     cache: RedisCache | None = None,
     name: str | None = None,
     policy: Policy | None = None,
 ) -> Callable[[Callable[..., Any]], Any]:
-    """Cache results in Redis for `ttl` seconds, shared by all processes.
+    """Cache results in Redis, shared by all processes; `ttl` overrides the policy's.
 
-    The key is `name` (put the version of what computes it in) and a hash of the
-    arguments. Arguments and results are plain JSON values, else TypeError. Of a method
-    decorate the bound one: `self.rank = redis_cache(600, cache=cache)(self._rank)`.
+    The key is `name` (put the version of what computes it in), or the module and name
+    of the function, and a hash of the arguments. Arguments and results are plain JSON
+    values, else TypeError. Of a method decorate the bound one, with a name that tells
+    instances apart: `self.rank = redis_cache(600, name="rank-2")(self._rank)`.
     """
-    chosen = replace(policy or Policy(), ttl=ttl)
+    chosen = policy or Policy()
+    if ttl is not None:
+        chosen = replace(chosen, ttl=ttl)
 
     def decorate(fn: Callable[..., Any]) -> Any:
         refuse_coroutines(fn)
+        title = name or title_of(fn)
 
         def key(*args: Any, **kwargs: Any) -> str:
             strict([*args, kwargs] if kwargs else list(args), "argument")
             text = ascii((args, kwargs)).encode()  # tells 1, 1.0 and True apart
             digest = hashlib.blake2b(text, digest_size=16).hexdigest()
-            return f"{name or fn.__qualname__}:{digest}"
+            return f"{title}:{digest}"
 
         def look(key: str, call: Callable[[], Any]) -> Any:
             return (cache or default_cache()).get_or_load(key, call, chosen)
@@ -1513,6 +1640,8 @@ class NearCache(RedisCache):
     """
 
     def __init__(self, client: redis.Redis, prefix: str, maxsize: int = 10_000) -> None:
+        if str(client.get_connection_kwargs().get("protocol")) != "2":
+            raise ValueError("the client speaks RESP3: take cache_client or protocol=2")
         super().__init__(client, prefix)
         self.maxsize, self.near_stats = maxsize, CacheStats()
         self.copies: dict[bytes, object] | None = None  # None: not tracking
@@ -1522,6 +1651,16 @@ class NearCache(RedisCache):
     def __enter__(self) -> NearCache:
         self.thread.start()
         return self
+
+    def revive(self) -> None:
+        """Drop the copies, which the parent's thread watches, and watch new ones."""
+        super().revive()
+        self.copies, self.near_stats._lock = None, threading.Lock()
+        running = self.thread.ident and not self.stopping.is_set()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        if running:
+            self.thread.start()
 
     def __exit__(self, *_: object) -> None:
         self.stopping.set()
@@ -1605,9 +1744,9 @@ def near(env: Env) -> None:
     if not env.live:
         raise Skip("fakeredis has no CLIENT TRACKING: start Redis to see this")
     writer, delays = env.cache("near"), []
+    writer.set("price", 0)  # before anybody listens: no message of it is under way
     with NearCache(env.connect(), f"{env.prefix}near:") as cache:
         wait_until(lambda: cache.copies is not None)
-        writer.set("price", 0)
         forever = functools.lru_cache(cache.get)
         wait_until(lambda: forever("price") == cache.get("price") == 0)
         far = commands(writer, lambda: [writer.get("price") for _ in range(1000)])
@@ -1640,37 +1779,53 @@ class CacheInvalidationManager:
     cache: RedisCache
     dependents: dict[str, set[str]] = field(default_factory=partial(defaultdict, set))
 
+    # region tag
+    # In one step: a retry after a lost answer finds the tag gone, and its keys too.
+    TAKE = """
+    local removed = 0
+    for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+        redis.call('UNLINK', ARGV[2] .. key)
+        removed = removed + redis.call('UNLINK', ARGV[1] .. key)
+    end
+    redis.call('UNLINK', KEYS[1])
+    return removed
+    """
+
+    def invalidate_tag(self, tag: str) -> int:
+        """Delete the keys under the tag."""
+        cache, name = self.cache, self.cache.name("tag", tag)
+        kinds = [cache.kinds["value"], cache.kinds["lease"]]
+        take = cache.client.register_script(self.TAKE)
+        return cache.change(partial(take, [name], kinds), 0)
+
+    # endregion tag
+
     def depend(self, key: str, *parents: str) -> None:
         """Declare that `key` is computed from its parents; cycles are allowed."""
         for parent in parents:
             self.dependents[parent].add(key)
 
     def tag(self, tag: str, *keys: str) -> None:
-        """Put keys under a tag."""
+        """Put keys under a tag; delete them if Redis can't tag them."""
+        if not keys:
+            return
         name = self.cache.name("tag", tag)
         pipe = self.cache.client.pipeline()
         pipe.sadd(name, *keys)
         pipe.expire(name, LONGEST_TTL)
-        self.cache.ask(pipe.execute, [], invalidates=True)
+        if not self.cache.ask(pipe.execute, []):
+            self.cache.delete(*keys)
 
     def invalidate_pattern(self, pattern: str) -> int:
         """Delete the keys that match a glob; escape() literal parts."""
         return self.cache.clear_pattern(pattern)
-
-    def invalidate_tag(self, tag: str) -> int:
-        """Delete the keys under the tag."""
-        pipe = self.cache.client.pipeline()  # a transaction: no key slips in between
-        pipe.smembers(self.cache.name("tag", tag))
-        pipe.unlink(self.cache.name("tag", tag))
-        keys: list[bytes] = self.cache.ask(pipe.execute, [[]], invalidates=True)[0]
-        return self.cache.delete(*keys)
 
     # region cascade
     def cascade(self, key: str) -> int:
         """Delete the key and all that depends on it, however indirectly, once each."""
         found, queue = {key}, [key]
         while queue:
-            new = self.dependents[queue.pop()] - found
+            new = self.dependents.get(queue.pop(), set()) - found
             found |= new
             queue += new
         return self.cache.delete(*found)
@@ -1792,7 +1947,7 @@ class RecommendationEngine:
         dice, items = random.Random(8), [f"p{number:02}" for number in range(12)]
         weights = range(12, 0, -1)  # 40 users bought up to 5 products each
         self.bought = {n: {*dice.choices(items, weights, k=5)} for n in range(40)}
-        self.recommend = redis_cache(600, cache=cache)(self._recommend)
+        self.recommend = redis_cache(600, cache=cache, name="bought-1")(self._recommend)
 
     def _recommend(self, user: int, limit: int = 3) -> list[str]:
         mine, score = self.bought[user], Counter[str]()

@@ -155,7 +155,7 @@ def redis_costs(server: Server) -> None:
     client = lesson.cache_client(server.url, 5.0)
     raw = lesson.cache_client(server.url, 5.0)
     cache = lesson.RedisCache(client, "bench:")
-    fetch = lesson.redis_cache(3600, cache=cache)(lambda user, limit=3: ROW)
+    fetch = lesson.redis_cache(3600, cache=cache, name="row")(lambda user, limit=3: ROW)
     region = dogpile.cache.make_region().configure(
         "dogpile.cache.redis",
         expiration_time=3600,
@@ -171,7 +171,9 @@ def redis_costs(server: Server) -> None:
         raw.set(f"raw:{key}", json.dumps(ROW), ex=3600)
     with lesson.NearCache(lesson.cache_client(server.url, 5.0), "bench:") as near:
         services.wait_for(lambda: near.copies is not None)
-        nearby = lesson.redis_cache(3600, cache=near)(lambda user, limit=3: ROW)
+        nearby = lesson.redis_cache(3600, cache=near, name="row")(
+            lambda user, limit=3: ROW
+        )
         nearby(7), dogpiled(7)
         single: dict[str, Callable[[], object]] = {
             "redis-py: GET + json.loads": lambda: json.loads(raw.get("raw")),

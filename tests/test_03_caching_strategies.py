@@ -16,10 +16,11 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,6 +337,94 @@ def test_entries_expire_in_a_forked_child() -> None:
     subprocess.run([sys.executable, "-c", FORK], cwd=place, timeout=60, check=True)
 
 
+LOCKED_FORK = """
+import os, signal, threading
+import fakeredis
+from lessons import load
+lesson = load("03")
+loading, go_on = threading.Event(), threading.Event()
+def slow(key):
+    loading.set()
+    go_on.wait(30)
+    return key
+cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+timed = lesson.timed_lru_cache()(slow)
+far = lesson.redis_cache(cache=cache, name="slow")(slow)
+for call in (timed, far):
+    loading.clear(), go_on.clear()
+    threading.Thread(target=call, args=("k",), daemon=True).start()
+    assert loading.wait(30)
+    with cache.lock, cache.stats._lock, cache.breaker.lock:
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        go_on.set()
+        os._exit(call("k") != "k")
+    go_on.set()
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_during_a_load_loads_for_itself() -> None:
+    place = Path(services.__file__).parent
+    argv = [sys.executable, "-c", LOCKED_FORK]
+    subprocess.run(argv, cwd=place, timeout=90, check=True)
+
+
+@pytest.mark.parametrize("end", ["reaper", "clear"])
+def test_values_end_without_a_lock_of_ours(end: str, clock: Any) -> None:
+    """Another thread may need a cached call to free what the end of a value awaits."""
+    free, ended = threading.Event(), list[bool]()
+
+    class Value:
+        def __del__(self) -> None:
+            ended.append(free.wait(10))
+
+    brought = {} if end == "reaper" else {"clock": clock}
+    cached = lesson.timed_lru_cache(8, 0.3, **brought)
+    fn = cached(lambda key: Value() if key == "value" else key)
+    neighbour = fn if brought else lesson.timed_lru_cache(8, 0.3)(lambda key: key)
+    fn("value")
+    thread = threading.Thread(target=fn.cache_clear if brought else threading.Event)
+    thread.start()
+    time.sleep(0.6)  # the value is about to end
+
+    def set_free() -> None:
+        neighbour("y")
+        free.set()
+
+    other = threading.Thread(target=set_free)
+    other.start()
+    other.join(5)
+    thread.join(20)
+    services.wait_for(lambda: ended)
+    assert ended == [True]
+
+
+def test_who_waits_for_a_thread_that_is_told_to_end_loads_himself() -> None:
+    loading, go_on, loads = threading.Event(), threading.Event(), list[int]()
+
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def fn() -> str:
+        loads.append(1)
+        if len(loads) == 1:
+            loading.set()
+            assert go_on.wait(10)
+            raise SystemExit
+        return "value"
+
+    ending = threading.Thread(target=pytest.raises, args=(SystemExit, fn))
+    ending.start()
+    assert loading.wait(10)
+    with lesson.ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(fn) for _ in range(3)]
+        time.sleep(0.1)
+        go_on.set()
+        assert [call.result(10) for call in waiting] == ["value"] * 3
+    assert len(loads) == 2
+
+
 @relaxed
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40)), max_size=60))
 def test_a_value_is_never_older_than_the_ttl(steps: list[tuple[int, int]]) -> None:
@@ -518,6 +607,30 @@ def test_methods_have_a_cache_per_instance_that_dies_with_it() -> None:
     assert Model.predict.__get__(None, Model) is Model.__dict__["predict"]
 
 
+class Shelf:
+    """Has a cached property, and a method to call through the class."""
+
+    @property
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def books(self) -> object:
+        return object()
+
+    @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
+    def book(self, number: int) -> object:
+        """Return a book."""
+        return object()
+
+
+def test_a_cached_method_works_as_a_property_and_through_its_class() -> None:
+    shelf, other = Shelf(), Shelf()
+    assert shelf.books is shelf.books is not other.books
+    book = Shelf.book(shelf, 1)
+    assert book is shelf.book(1) is not Shelf.book(other, 1)
+    assert (Shelf.book.__name__, Shelf.book.__doc__) == ("book", "Return a book.")
+    Shelf.book.cache_clear()
+    assert shelf.book(1) is not book
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -540,8 +653,15 @@ def test_coroutines_and_generators_are_refused() -> None:
     def rows() -> Iterator[int]:
         yield 1
 
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    class Fetcher:
+        async def __call__(self) -> None: ...
+
+    once: list[Any] = [fetch, rows, stream, Fetcher(), functools.partial(fetch)]
     for decorator in (lesson.timed_lru_cache(), lesson.redis_cache()):
-        for fn in (fetch, rows):
+        for fn in once:
             with pytest.raises(TypeError, match="only its first reader"):
                 decorator(fn)
 
@@ -674,6 +794,8 @@ def test_deep_nesting_and_other_schemas_are_misses(cache: Any) -> None:
         ({"jitter": 1}, "jitter is in"),
         ({"beta": -1}, "beta and grace"),
         ({"grace": -1}, "beta and grace"),
+        ({"grace": math.inf}, "ttl and grace are at most 30 days together"),
+        ({"none_ttl": 9, "grace": 30 * 86_400 - 3599}, "30 days together"),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(
@@ -759,8 +881,64 @@ def test_no_interleaving_of_load_and_invalidation_leaves_a_stale_value(
     assert overtaken > 40
 
 
-def test_who_asks_after_a_delete_does_not_get_the_load_from_before_it() -> None:
-    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+def test_a_set_beats_a_load_under_way(cache: Any) -> None:
+    def load() -> str:
+        assert cache.set("k", "new")
+        return "old"
+
+    assert cache.get_or_load("k", load, lesson.Policy()) == "old"
+    assert cache.get("k") == "new"
+
+
+def test_clear_pattern_takes_leases_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = fakeredis.FakeServer()
+    one, two = (
+        lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+        for _ in range(2)
+    )
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        loading.set()
+        assert go_on.wait(10)
+        return "old"
+
+    call = functools.partial(one.get_or_load, "k", slow, lesson.Policy())
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert loading.wait(10)
+    unlink, sweeps = lesson.unlink_matching, list[object]()
+
+    def then_store(client: Any, pattern: object) -> int:
+        removed: int = unlink(client, pattern)
+        sweeps.append(pattern)
+        go_on.set()
+        thread.join(10)
+        return removed
+
+    monkeypatch.setattr(lesson, "unlink_matching", then_store)
+    two.clear_pattern("*")
+    assert len(sweeps) == 2
+    assert one.get("k") is None
+
+
+def test_a_process_told_to_end_leaves_the_load_to_others(cache: Any) -> None:
+    def ending() -> None:
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        cache.get_or_load("k", ending, lesson.Policy())
+    assert not cache.client.keys("*failure*")
+    assert not cache.client.keys("*lease*")
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_who_asks_after_a_delete_does_not_get_the_load_from_before_it(
+    out: bool,
+) -> None:
+    server = fakeredis.FakeServer()
+    server.connected = not out
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
     loading, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -780,12 +958,21 @@ def test_who_asks_after_a_delete_does_not_get_the_load_from_before_it() -> None:
     )
     late.start()
     services.wait_for(lambda: cache.stats.misses == 2)
+    time.sleep(0.05)  # it has joined the load from before the delete
     go_on.set()
     early.join(10)
     late.join(10)
     assert sorted(got) == ["new", "old"]
-    assert cache.get("k") == "new"
-    assert cache.stats.refused == 1
+    assert cache.get("k") == (None if out else "new")
+    assert cache.stats.refused == (not out)
+
+
+def test_who_waits_for_a_slow_load_in_vain_shares_one_more() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    source, policy = lesson.Source("value", 0.5), lesson.Policy(wait=0.2)
+    call = functools.partial(cache.get_or_load, "k", source, policy)
+    assert lesson.crowd([call] * 30, source) == ["value"] * 30
+    assert source.loads == 2
 
 
 def test_a_lease_outlived_by_its_load_lets_another_process_load() -> None:
@@ -865,7 +1052,7 @@ def test_a_failed_load_is_retried_by_the_next_call(cache: Any) -> None:
 
 @pytest.mark.parametrize("result", [(1, 2), {1: 2}, object()])
 def test_a_result_that_json_would_change_is_an_error(cache: Any, result: Any) -> None:
-    fn = lesson.redis_cache(cache=cache)(lambda: result)
+    fn = lesson.redis_cache(cache=cache, name="fn")(lambda: result)
     with pytest.raises(TypeError, match=r"result is .* JSON would change; use str"):
         fn()
     assert not cache.client.keys("*value*")
@@ -886,13 +1073,56 @@ def test_keys_of_calls(cache: Any) -> None:
     assert [predict(1), predict(1.0), predict(True)] == ["1", "1.0", "True"]
 
 
+def module_of(name: str, answer: str) -> Any:
+    """Return the function get_user of a module of this name."""
+    scope: dict[str, Any] = {"__name__": name}
+    exec(f"def get_user(n):\n    return {answer!r}", scope)
+    return scope["get_user"]
+
+
+def test_functions_of_one_name_in_two_modules_share_nothing(cache: Any) -> None:
+    one, two = (
+        lesson.redis_cache(60, cache=cache)(module_of(name, name))
+        for name in ("shop.users", "blog.users")
+    )
+    assert [one(1), two(1), one(1), two(1)] == ["shop.users", "blog.users"] * 2
+    assert one.key(1).startswith("shop.users.get_user:")
+
+
+def test_what_has_no_name_of_its_own_must_be_given_one(cache: Any) -> None:
+    def local(n: int) -> int:
+        return n
+
+    half: Any = functools.partial(divmod, 7)
+    unnamed: list[Any] = [local, lambda n: n, random.Random(8).choice, [].count, half]
+    for fn in unnamed:
+        with pytest.raises(TypeError, match="give it a name="):
+            lesson.redis_cache(60, cache=cache)(fn)
+    named = lesson.redis_cache(60, cache=cache, name="half")(functools.partial(pow, 2))
+    assert [named(3), named(3), cache.stats.hits] == [8, 8, 1]
+    assert lesson.redis_cache(60, cache=cache)(json.dumps)(1) == "1"
+
+
+def test_a_ttl_overrides_the_policy_only_when_given(cache: Any, clock: Any) -> None:
+    policy = lesson.Policy(ttl=60, beta=0)
+    for ttl, lives in ((None, 60), (600, 600)):
+        fn = lesson.redis_cache(ttl, cache=cache, name=f"{ttl}", policy=policy)(
+            lambda: lesson.uuid.uuid4().hex
+        )
+        first = fn()
+        clock.now += lives - 1
+        assert fn() == first
+        clock.now += 1
+        assert fn() != first
+
+
 def test_the_default_cache_is_that_of_redis_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{services.free_port()}/0")
     lesson.default_cache.cache_clear()
 
-    @lesson.redis_cache(ttl=60)  # type: ignore[untyped-decorator]
+    @lesson.redis_cache(ttl=60, name="fn")  # type: ignore[untyped-decorator]
     def fn(x: int) -> int:
         return x + 1
 
@@ -999,6 +1229,79 @@ def test_an_invalidation_that_redis_missed_is_made_good(
     assert other.get("k") is None  # no other process serves it either
     assert cache.set("k", "new")
     assert cache.get("k") == other.get("k") == "new"
+
+
+def test_an_evicted_generation_revives_nothing(cache: Any) -> None:
+    cache.set("k", "old")
+    cache.bump()
+    cache.set("j", "new")
+    cache.client.delete(cache.generation)  # as a full Redis evicts it
+    assert cache.get_many(["k", "j"]) == {}
+    assert cache.get_or_load("k", lambda: "new", lesson.Policy()) == "new"
+    assert cache.get_many(["k", "j"]) == {"k": "new"}
+
+
+def test_a_set_that_could_not_read_the_generation_says_so() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    cache.set("k", "old")
+    asked = cache.ask
+    answers = iter([[None]])
+    cache.ask = lambda *args, **options: next(answers, None) or asked(*args, **options)
+    assert cache.set("k", "new") is False
+    assert cache.get("k") is None
+
+
+def test_a_run_of_errors_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+    for _ in range(5):
+        cache.get("k")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the cache does without Redis: " in caplog.text
+
+
+def test_a_load_that_outlives_its_lease_is_logged(
+    cache: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = lesson.Policy(wait=0.05)
+    cache.get_or_load("report", lambda: time.sleep(0.1), policy)
+    assert "'report' took 0.1 s to load: raise Policy.wait" in caplog.text
+
+
+def test_a_client_that_does_not_fit_is_refused() -> None:
+    for ours in (lesson.RedisCache, lesson.NearCache):
+        decoding = fakeredis.FakeRedis(decode_responses=True, protocol=2)
+        with pytest.raises(ValueError, match="leave out decode_responses"):
+            ours(decoding, "module8:test:")
+    for client in (fakeredis.FakeRedis(), fakeredis.FakeRedis(protocol=3)):
+        with pytest.raises(ValueError, match="RESP3: take cache_client"):
+            lesson.NearCache(client, "module8:test:")
+
+
+def test_a_tag_without_keys_does_nothing(cache: Any) -> None:
+    lesson.CacheInvalidationManager(cache).tag("t")
+    assert (cache.stats.errors, cache.stats.trips) == (0, 0)
+
+
+def test_a_cascade_remembers_no_strangers(cache: Any) -> None:
+    manager = lesson.CacheInvalidationManager(cache)
+    manager.cascade("k")
+    assert manager.dependents == {}
+
+
+def test_settle_tells_whether_the_debt_is_paid(clock: Any) -> None:
+    server = fakeredis.FakeServer()
+    breaker = lesson.CircuitBreaker(clock=clock)
+    client = fakeredis.FakeRedis(server=server)
+    cache = lesson.RedisCache(client, "module8:test:", breaker)
+    server.connected = False
+    cache.delete("k")
+    assert cache.owed
+    assert not cache.settle(0.1)
+    server.connected = True
+    clock.now += 2
+    assert cache.settle(5)
 
 
 def test_single_flight_holds_while_redis_is_out(clock: Any) -> None:

@@ -160,8 +160,8 @@ MUTATIONS = (
     Mutation(
         "invalidation",
         "a tag removes its two keys, once",
-        'pipe.unlink(self.cache.name("tag", tag))',
-        'pipe.exists(self.cache.name("tag", tag))',
+        "redis.call('UNLINK', KEYS[1])\n    return removed",
+        "return removed",
     ),
     Mutation(
         "invalidation",
@@ -184,7 +184,7 @@ MUTATIONS = (
     Mutation(
         "outage",
         "all callers are answered from the origin",
-        "return self.fallback(job), True  # Redis",
+        "return self.fallback(job)  # Redis",
         'raise LoaderError("Redis is out")  #',
         error="LoaderError",
     ),
@@ -227,8 +227,8 @@ MUTATIONS = (
     Mutation(
         "services",
         "a new name never serves the old model's scores",
-        'f"{name or fn.__qualname__}:{digest}"',
-        'f"{fn.__qualname__}:{digest}"',
+        "title = name or title_of(fn)",
+        'title = f"{fn.__module__}.{fn.__qualname__}"',
     ),
     Mutation(
         "eviction",
