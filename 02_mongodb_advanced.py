@@ -1046,7 +1046,10 @@ class UserManager:
         report, kept = LoadReport(), dict[Any, Document]()
         for start in range(0, len(users), batch):
             chunk = users[start : start + batch]
-            errors = self._insert(chunk)
+            if not (errors := self._insert(chunk)):
+                report.inserted += len(chunk)
+                kept.update((user["_id"], user) for user in chunk)
+                continue
             repeated = self._repeated(chunk, errors)
             why = {e["index"]: reason(e) for e in errors if e["index"] not in repeated}
             for index, user in enumerate(chunk):
