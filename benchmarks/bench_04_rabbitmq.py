@@ -40,7 +40,7 @@ lesson: Any = load("04")
 # Half typed: their names are neither exported nor annotated.
 amqpstorm: Any = import_module("amqpstorm")
 kombu: Any = import_module("kombu")
-REPEATS = 7
+REPEATS = 11
 LIMIT = 60.0  # seconds that anything may take
 EACH, MANY = 200, 5000  # publishes: where each waits for its confirm, where not
 READ, READ_SLOWLY = 5000, 800  # messages to consume: prefetch 300, prefetch 1
