@@ -356,7 +356,6 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
         wait_for(lambda: "confirmed" in outcome, LIMIT)
         node.freeze()
         try:
-            enough.set()
             producer.deadline, start = 1.0, time.monotonic()
             with pytest.raises(lesson.PublishFailed, match="within 1 s"):
                 producer.publish(*lesson.addressed(message, "", queue))
@@ -366,6 +365,7 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
             assert naive.is_alive()
             assert len(outcome) == seen  # it waits on
         finally:
+            enough.set()
             node.thaw()
         producer.deadline = LIMIT
         producer.publish(*lesson.addressed(message, "", queue))
