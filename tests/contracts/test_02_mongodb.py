@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -390,10 +391,17 @@ def test_a_run_that_is_ended_takes_its_database_along(mongo_url: str) -> None:
         before = set(client.list_database_names())
         with running(str(SCRIPT), "--only", "bulk", "--url", mongo_url) as process:
             assert process.stdout and "backend: " in process.stdout.readline()
-            wait_for(lambda: set(client.list_database_names()) - before)
+            wait_for(lambda: stored(client, before))  # it inserts 10,000
             process.send_signal(signal.SIGTERM)
         assert process.returncode == 143
+        time.sleep(1)  # in which an insert that was cut off would bring it back
         assert set(client.list_database_names()) <= before
+
+
+def stored(client: pymongo.MongoClient[Any], before: set[str]) -> int:
+    """Count the users in the databases that were not there before."""
+    new = set(client.list_database_names()) - before
+    return sum(client[name]["users"].count_documents({}) for name in new)
 
 
 @contextmanager
