@@ -362,15 +362,24 @@ def waited_for(engine: Any, pid: int) -> bool:
         return bool(connection.scalars(sa.text(waiting), {"pid": pid}).all())
 
 
-def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
-    engine = both[1].engine
+@contextmanager
+def expanded(engine: Any) -> Iterator[None]:
+    """Have three members with a new column that is not filled yet."""
     lesson.BEFORE.create(engine)
     try:
         with engine.begin() as connection:
             rows = [{"full_name": f"name {i}"} for i in range(3)]
             connection.execute(lesson.BEFORE.insert(), rows)
         lesson.migrate(engine, lesson.expand)
-        edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+        yield
+    finally:
+        lesson.BEFORE.drop(engine)
+
+
+def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
+    engine = both[1].engine
+    edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
+    with expanded(engine):
         with ThreadPoolExecutor(1) as threads:
             with engine.begin() as connection:
                 connection.exec_driver_sql(edit)
@@ -380,9 +389,7 @@ def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
         with engine.connect() as connection:
             in_order = "SELECT display_name FROM members ORDER BY id"
             filled = connection.scalars(sa.text(in_order)).all()
-        assert filled == ["edited", "name 1", "name 2"]
-    finally:
-        lesson.BEFORE.drop(engine)
+    assert filled == ["edited", "name 1", "name 2"]
 
 
 @pytest.mark.parametrize("on_delete", ["", " ON DELETE CASCADE"], ids=repr)
@@ -424,21 +431,6 @@ def test_a_step_that_orphans_rows_is_undone_on_both(both: Both) -> None:
                 assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
 
 
-@contextmanager
-def expanded(engine: Any) -> Iterator[None]:
-    """Have members whose new column is filled."""
-    lesson.BEFORE.create(engine)
-    try:
-        with engine.begin() as connection:
-            rows = [{"full_name": f"name {i}"} for i in range(3)]
-            connection.execute(lesson.BEFORE.insert(), rows)
-        lesson.migrate(engine, lesson.expand)
-        lesson.backfill(engine)
-        yield
-    finally:
-        lesson.BEFORE.drop(engine)
-
-
 def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
     """Its one look at all rows stops no writer, and SET NOT NULL needs no second."""
     env = both[1]
@@ -459,6 +451,7 @@ def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
     sa.event.listen(engine, "after_cursor_execute", write)
     sa.event.listen(engine, "connect", listen)
     with expanded(env.engine):
+        lesson.backfill(env.engine)
         lesson.contract(engine)
         assert written == [1]
         assert any("sufficient to prove" in notice for notice in notices)
@@ -472,6 +465,7 @@ def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
 def test_nobody_waits_long_behind_a_migration_that_waits(both: Both) -> None:
     engine = both[1].engine
     with expanded(engine), ThreadPoolExecutor(1) as threads:
+        lesson.backfill(engine)
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM members").all()
             pid = connection.scalar(lesson.PID)
