@@ -508,27 +508,21 @@ def sends(method: Any) -> Any:
     return call
 
 
-HANDLERS = Mocked.aggregate._PIPELINE_HANDLERS
-
-
-def group(
-    rows: list[Document], db: Any, stage: Document, by_order: Any = HANDLERS["$group"]
-) -> list[Document]:
+def group(rows: list[Document], db: Any, stage: Document) -> list[Document]:
     """Do $group by a dict, where mongomock sorts all documents by their keys."""
-    evaluate = Mocked.aggregate._parse_expression
-    total = Mocked.aggregate._accumulate_group
-    groups = defaultdict[Any, list[Document]](list)
+    stages, groups = Mocked.aggregate, defaultdict[Any, list[Document]](list)
     for row in rows:
         key = None  # as which a server counts what is missing
         with suppress(KeyError):
-            key = evaluate(stage["_id"], row, ignore_missing_keys=True)
+            key = stages._parse_expression(stage["_id"], row, ignore_missing_keys=True)
         if isinstance(key, (dict, list)):
-            return cast(list[Document], by_order(rows, db, stage))
+            return cast(list[Document], stages._handle_group_stage(rows, db, stage))
         groups[key].append(row)
+    total = stages._accumulate_group
     return [total(stage, those) | {"_id": key} for key, those in groups.items()]
 
 
-HANDLERS["$group"] = group
+Mocked.aggregate._PIPELINE_HANDLERS["$group"] = group
 
 
 class StandIn(Mocked.Collection):  # type: ignore[misc]
