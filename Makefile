@@ -7,7 +7,7 @@ PY := .venv/bin/python
 ARGS ?= -n 2 --dist loadscope
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
-CODE := $(wildcard 0*.py) tools benchmarks tests
+CODE := $(wildcard 0*.py) course tools benchmarks tests
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -24,8 +24,8 @@ newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root an
 	  { said=$$(debootstrap --variant=minbase --include=rabbitmq-server forky "$$root" \
 	      http://deb.debian.org/debian sid) || { echo "$$said"; exit 1; }; } && \
 	  cp /etc/hosts "$$root/etc" && RABBITMQ_ROOT=$$root REQUIRE_LIVE=1 \
-	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/*/test_04* \
-	    tests/test_04_rabbitmq_messaging.py::test_a_live_run_is_the_golden_run_and_leaves_nothing
+	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04 \
+	    tests/lesson_04/test_units.py::test_a_live_run_is_the_golden_run_and_leaves_nothing
 
 up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
 	docker compose up -d --wait

@@ -41,6 +41,11 @@ def path_of(number: str) -> Path:
     return next(path for path in SCRIPTS if path.name.startswith(number))
 
 
+def folder_of(number: str) -> Path:
+    """Return the folder of a lesson's tests."""
+    return Path(__file__).parent / f"lesson_{number}"
+
+
 def load(number: str, source: str | None = None) -> Any:
     """Import a lesson by its number, or a mutated text of it, as a fresh module."""
     path = path_of(number)

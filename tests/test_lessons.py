@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessons import ROOT, SCRIPTS, Mutation, load, path_of, run
+from lessons import ROOT, SCRIPTS, Mutation, folder_of, load, path_of, run
 
 HARNESS = re.compile(r"# region harness\n.*?# endregion harness\n", re.DOTALL)
-GOLDEN = Path(__file__).with_name("golden")
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
 def mutations_of(number: str) -> tuple[Mutation, ...]:
-    """Return the list in tests/mutations/lessonNN.py."""
-    path = Path(__file__).parent / "mutations" / f"lesson{number}.py"
+    """Return the list in tests/lesson_NN/mutations.py."""
+    path = folder_of(number) / "mutations.py"
     spec = importlib.util.spec_from_file_location(f"mutations{number}", path)
     assert spec and spec.loader
     module: Any = importlib.util.module_from_spec(spec)
@@ -92,7 +91,7 @@ def test_it_runs_alone_and_prints_the_golden_output(
     home = tmp_path / "tmp"
     home.mkdir()
     done = run(script, "--offline", cwd=home, env={"TMPDIR": str(home)})
-    assert done.stdout == (GOLDEN / f"{script.stem}.txt").read_text("utf-8")
+    assert done.stdout == (folder_of(script.name[:2]) / "golden.txt").read_text("utf-8")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout.isascii()  # a Windows console shows it as it is
@@ -172,7 +171,7 @@ def test_a_service_that_does_not_answer_is_named_without_its_password(
 
 @every_script
 def test_every_claim_has_a_mutation(script: Path) -> None:
-    golden = (GOLDEN / f"{script.stem}.txt").read_text("utf-8")
+    golden = (folder_of(script.name[:2]) / "golden.txt").read_text("utf-8")
     claims = set(re.findall(r"^  \[ok\] (.*)$", golden, re.MULTILINE))
     listed = {mutation.claim for mutation in mutations_of(script.name[:2])}
     assert claims - listed == set()

@@ -22,8 +22,8 @@ from pymongo.errors import OperationFailure
 from services import program, wait_for
 
 SCRIPT = path_of("02")
-GOLDEN = Path(__file__).parents[1] / "golden" / f"{SCRIPT.stem}.txt"
-MUTATIONS = Path(__file__).parents[1].joinpath("mutations/lesson02.py").read_text()
+GOLDEN = Path(__file__).with_name("golden.txt")
+MUTATIONS = Path(__file__).with_name("mutations.py").read_text()
 ESR = "ordered equality, sort, range, it spares a sort"  # said on MongoDB only
 lesson = load("02")
 

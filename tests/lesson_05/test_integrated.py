@@ -24,7 +24,7 @@ from lessons import ROOT, SCRIPTS, load, path_of, run
 from services import wait_for
 
 SCRIPT = path_of("05")
-GOLDEN = Path(__file__).with_name("golden") / "05_integrated.txt"
+GOLDEN = Path(__file__).with_name("golden_integrated.txt")
 NOBODY = {  # nothing listens on port 1
     "DATABASE_URL": "postgresql://user:s3cr3t@127.0.0.1:1/name",
     "MONGODB_URI": "mongodb://user:s3cr3t@127.0.0.1:1/",
