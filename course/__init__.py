@@ -1,0 +1,1 @@
+"""What the five lessons stand on; nobody needs to read it to follow a lesson."""

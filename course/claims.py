@@ -1,0 +1,107 @@
+"""What a claim expects: a value, a condition, or either by name; and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST = 120  # characters of a value in a failure
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a value has to be, other than equal; `text` completes "which is not ..."."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def more_than(limit: Any) -> Condition:
+    """Return the condition of being above a limit."""
+    return Condition(f"more than {limit!r}", lambda seen: bool(seen > limit))
+
+
+def less_than(limit: Any) -> Condition:
+    """Return the condition of being below a limit."""
+    return Condition(f"less than {limit!r}", lambda seen: bool(seen < limit))
+
+
+def at_least(limit: Any) -> Condition:
+    """Return the condition of being a limit or above."""
+    return Condition(f"at least {limit!r}", lambda seen: bool(seen >= limit))
+
+
+def at_most(limit: Any) -> Condition:
+    """Return the condition of being a limit or below."""
+    return Condition(f"at most {limit!r}", lambda seen: bool(seen <= limit))
+
+
+def between(low: Any, high: Any) -> Condition:
+    """Return the condition of being within two limits, both included."""
+    return Condition(
+        f"between {low!r} and {high!r}", lambda seen: bool(low <= seen <= high)
+    )
+
+
+def near(value: float, within: float) -> Condition:
+    """Return the condition of being as close to a number as `within`."""
+    return Condition(
+        f"{value!r} to within {within!r}",
+        lambda seen: bool(abs(seen - value) <= within),
+    )
+
+
+def other_than(value: Any) -> Condition:
+    """Return the condition of being anything but a value."""
+    return Condition(f"anything but {clipped(value)}", lambda seen: bool(seen != value))
+
+
+def one_of(*values: Any) -> Condition:
+    """Return the condition of being among some values."""
+    return Condition(
+        "one of " + ", ".join(map(repr, values)), lambda seen: seen in values
+    )
+
+
+def is_a(*kinds: type) -> Condition:
+    """Return the condition of being an instance of a class."""
+    names = " or ".join(kind.__name__ for kind in kinds)
+    return Condition(f"a {names}", lambda seen: isinstance(seen, kinds))
+
+
+def clipped(value: object) -> str:
+    """Return the repr of a value, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
+
+
+def difference(observed: Any, expected: Any) -> str:
+    """Return what was observed that is not as expected, or nothing if all is.
+
+    Dicts are compared by name, so that a failure shows just the facts that differ.
+    """
+    if isinstance(expected, Condition):
+        return (
+            "" if expected.holds(observed) else f"{clipped(observed)}, not {expected}"
+        )
+    if isinstance(expected, Mapping) and isinstance(observed, Mapping):
+        return difference_by_name(observed, expected)
+    if bool(observed == expected):
+        return ""
+    return f"{clipped(observed)}, not {clipped(expected)}"
+
+
+def difference_by_name(observed: Mapping[Any, Any], expected: Mapping[Any, Any]) -> str:
+    """Return the entries of two mappings that differ, as one line."""
+    found = []
+    for name, wanted in expected.items():
+        if name not in observed:
+            found.append(f"{name} is missing")
+        elif differs := difference(observed[name], wanted):
+            found.append(f"{name} {differs}")
+    found += [f"{name} was not expected" for name in observed if name not in expected]
+    return "; ".join(found)

@@ -1,0 +1,19 @@
+"""What the course raises for itself, and what each of these leads to."""
+
+from __future__ import annotations
+
+
+class Skip(Exception):
+    """Raised by a demo whose point this back end cannot show; says why."""
+
+
+class BadInput(Exception):
+    """Raised for what the user has to mend: one line on stderr, exit code 2."""
+
+
+class NoService(Exception):
+    """Raised where nothing answers at an address; says why. A stand-in takes over."""
+
+
+class ClaimFailed(AssertionError):
+    """Raised by a claim that does not hold; says what was seen and what expected."""

@@ -1,0 +1,130 @@
+"""A network that is slow, cut or frozen, for every protocol; and its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+CALL_LIMIT = 10.0  # seconds that a call to the loop may take
+Result = TypeVar("Result")
+
+
+class LoopbackServer:
+    """A server on a free loopback port, with an event loop in a thread of its own.
+
+    Use it in a `with` block; `port` is known inside. Subclasses define `serve`.
+    """
+
+    port: int
+
+    def __enter__(self) -> Self:
+        self.clients: dict[Any, StreamWriter] = {}  # by the tasks that serve them
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.server = self.call(asyncio.start_server, self._welcome, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.call(self._shut_down)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(CALL_LIMIT)
+        self.loop.close()
+
+    def call(
+        self, work: Callable[..., Coroutine[Any, Any, Result]], *args: Any
+    ) -> Result:
+        """Run a coroutine function on the loop and return its result."""
+        done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
+        return done.result(CALL_LIMIT)
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Talk to one client until it goes, or until the task is cancelled."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """End every connection without a goodbye; new ones are welcome."""
+        self.call(self._cut)
+
+    async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        self.clients[task] = writer
+        with suppress(OSError, asyncio.CancelledError):
+            await self.serve(reader, writer)
+        writer.transport.abort()
+        del self.clients[task]
+
+    async def _shut_down(self) -> None:
+        self.server.close()
+        await asyncio.sleep(0)  # a client that was just let in is known from here on
+        await self._cut()
+
+    async def _cut(self) -> None:
+        for task in self.clients:
+            task.cancel()
+        if self.clients:
+            await asyncio.wait(list(self.clients))
+
+
+class FaultyNetwork(LoopbackServer):
+    """A network between a client and a server that can be slow, frozen, or cut.
+
+    The client connects to 127.0.0.1 at `port`, and talks to the server at `target`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = (host, port)
+        self.delay = 0.0  # seconds that each chunk takes, either way
+        self.round_trips = 0  # a chunk up, and then one down
+        self._last_way = ""
+        self._gates = {"up": asyncio.Event(), "down": asyncio.Event()}
+        for gate in self._gates.values():
+            gate.set()
+
+    def freeze(self, *ways: str) -> None:
+        """Let nothing through any more: either way, or only "up" or only "down"."""
+        self.call(self._hold, ways or tuple(self._gates))
+
+    def thaw(self) -> None:
+        """Let everything through again, what was held back first."""
+        self.call(self._hold, ())
+
+    def cut(self) -> None:
+        """End every connection; what was held back is lost, the network works again."""
+        super().cut()
+        self.thaw()
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Pass on what the client and the server say, until both are gone."""
+        far_reader, far_writer = await asyncio.open_connection(*self.target)
+        up = self._pass_on(reader, far_writer, "up")
+        down = self._pass_on(far_reader, writer, "down")
+        try:
+            await asyncio.gather(up, down)
+        finally:
+            far_writer.transport.abort()
+
+    async def _pass_on(
+        self, reader: StreamReader, writer: StreamWriter, way: str
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await asyncio.sleep(self.delay)
+                await self._gates[way].wait()
+                if way == "down" and self._last_way == "up":
+                    self.round_trips += 1
+                self._last_way = way
+                writer.write(data)
+        writer.close()  # the other end hears that this one went
+
+    async def _hold(self, ways: tuple[str, ...]) -> None:
+        for way, gate in self._gates.items():
+            if way in ways:
+                gate.clear()
+            else:
+                gate.set()

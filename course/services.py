@@ -1,0 +1,92 @@
+"""Where a service is, what may be said about it, and how a run ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from dotenv import dotenv_values
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent if HERE.name == "course" else HERE  # where the lessons are
+
+PASSWORD_IN_URL = re.compile(r"(://[^:/\s]*:)\S*@")
+SECRET_OPTION = re.compile(r"([^&?;\s]*(?:pass|secret|token)[^&?;=\s]*=)[^&\s]+", re.I)
+
+
+def redact(text: object) -> str:
+    """Hide the password of every URL in the text."""
+    hidden = PASSWORD_IN_URL.sub(r"\1***@", str(text))
+    return SECRET_OPTION.sub(r"\1***", hidden)
+
+
+def setting(name: str, default: str = "") -> str:
+    """Return a variable of the environment, else of the .env beside the lessons."""
+    if name in environ:
+        return environ[name] or default
+    return dotenv_values(PROJECT / ".env").get(name) or default
+
+
+@dataclass(frozen=True)
+class Address:
+    """The URL of a service, and who named it: an option, a variable, or nobody."""
+
+    url: str
+    source: str  # "--url" or the variable's name: what a complaint points to
+    named: bool  # False for the default
+
+
+def address_of(args: Namespace, variable: str, default: str = "") -> Address:
+    """Return where to look for a service: by --url, the variable, or the default."""
+    if args.url:
+        return Address(args.url, "--url", named=True)
+    if url := setting(variable):
+        return Address(url, variable, named=True)
+    return Address(default, variable, named=False)
+
+
+def accepts_connections(host: str, port: int, limit: float = 0.5) -> bool:
+    """Tell whether something listens on a port."""
+    try:
+        socket.create_connection((host, port), limit).close()
+    except OSError:
+        return False
+    return True
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised in the main thread by SIGTERM or SIGHUP, so that `finally` blocks run."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+@contextmanager
+def ending_well() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a block as Ctrl-C does: with its cleaning up."""
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {number: signal.signal(number, _terminate) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
