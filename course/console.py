@@ -229,7 +229,8 @@ class Lesson(Generic[Env]):
     def run_demo(self, name: str, env: Env) -> None:
         """Run one demo; a false claim or a broken demo is counted, not raised."""
         number = list(self.demos).index(name) + 1
-        write(f"\n{number}. {self.title_of(name)}", "bold")
+        write()
+        write(f"{number}. {self.title_of(name)}", "bold")
         run_claims(lambda: self.demos[name](env))
 
     def teach(self, args: argparse.Namespace) -> int:
@@ -327,5 +328,6 @@ def run_claims(run: Callable[[], None]) -> None:
 def print_tally() -> int:
     """Print the last line of a run; return its exit code."""
     counts = [f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed")]
-    write("\n" + ", ".join(counts))
+    write()
+    write(", ".join(counts))
     return 1 if TALLY["failed"] else 0

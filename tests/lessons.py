@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,12 +24,13 @@ RUN_LIMIT = 120.0  # seconds; a lesson takes five, a busy machine more
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change of the script's text that must make the claim fail.
+    """A change of the code that must make the claim fail.
 
     `claim` is the text behind `[ok]`, as the golden file has it; `old` stands exactly
-    `times` in the script. `live` mutations run on the real service (the claim is made
-    only there), the others offline. Where the loss shows as an error before the claim
-    is reached, `error` is its name.
+    `times` in the lesson's script, or in `file`, a path from the project's root such as
+    "course/amqp/connection.py". `live` mutations run on the real service (the claim is
+    made only there), the others offline. Where the loss shows as an error before the
+    claim is reached, `error` is its name.
     """
 
     demo: str
@@ -34,6 +40,7 @@ class Mutation:
     times: int = 1
     live: bool = False
     error: str = ""
+    file: str = ""
 
 
 def path_of(number: str) -> Path:
@@ -58,6 +65,73 @@ def load(number: str, source: str | None = None) -> Any:
     text = path.read_text("utf-8") if source is None else source
     exec(compile(text, str(path), "exec"), module.__dict__)
     return module
+
+
+class ChangedText(SourceFileLoader):
+    """Loads a module from a text instead of its file."""
+
+    def __init__(self, name: str, path: str, text: str) -> None:
+        super().__init__(name, path)
+        self.text = text
+
+    def get_code(self, fullname: str) -> CodeType:
+        code: CodeType = compile(self.text, self.path, "exec")
+        return code
+
+
+class ChangedModule(MetaPathFinder):
+    """Finds one module of `course/` with a changed text."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.path = str(ROOT / file)
+        self.name = file.removesuffix(".py").replace("/", ".")
+        self.text = text
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname != self.name:
+            return None
+        loader = ChangedText(fullname, self.path, self.text)
+        return importlib.util.spec_from_file_location(
+            fullname, self.path, loader=loader
+        )
+
+
+def of_course() -> list[str]:
+    """Return the names of the modules of `course/` that are imported."""
+    return [name for name in sys.modules if re.match(r"course(\.|$)", name)]
+
+
+@contextmanager
+def mutated(number: str, mutation: Mutation) -> Iterator[Any]:
+    """Yield the lesson with the change in it, in its script or in what it imports."""
+    path = ROOT / mutation.file if mutation.file else path_of(number)
+    text = path.read_text("utf-8")
+    assert text.count(mutation.old) == mutation.times, path.name
+    text = text.replace(mutation.old, mutation.new)
+    if not mutation.file:
+        yield load(number, text)
+        return
+    # All of course/ is imported again: others hold what they took from the changed one.
+    before = {name: sys.modules.pop(name) for name in of_course()}
+    finder = ChangedModule(mutation.file, text)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield load(number, path_of(number).read_text("utf-8"))
+    finally:
+        sys.meta_path.remove(finder)
+        for name in of_course():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def unbroken(printed: str) -> str:
+    """Return what a run printed with its broken lines made whole."""
+    return re.sub(r"\n {4,}(?=\S)", " ", printed)
 
 
 def run(

@@ -14,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessons import ROOT, SCRIPTS, Mutation, folder_of, load, path_of, run
+from lessons import (
+    ROOT,
+    SCRIPTS,
+    Mutation,
+    folder_of,
+    load,
+    mutated,
+    path_of,
+    run,
+    unbroken,
+)
 
-HARNESS = re.compile(r"# region harness\n.*?# endregion harness\n", re.DOTALL)
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -38,14 +47,9 @@ MUTATIONS = [
 ]
 
 
-def test_the_harness_is_the_same_in_all_scripts() -> None:
-    regions = {HARNESS.findall(script.read_text("utf-8"))[0] for script in SCRIPTS}
-    assert len(regions) == 1
-
-
 @every_script
 def test_scripts_import_nothing_of_each_other(script: Path) -> None:
-    ours = {path.stem for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    ours = {path.stem for path in SCRIPTS}
     for node in ast.walk(ast.parse(script.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             assert not ours & {name.name.split(".")[0] for name in node.names}
@@ -54,10 +58,12 @@ def test_scripts_import_nothing_of_each_other(script: Path) -> None:
 
 
 @every_script
-def test_sections_are_cells_with_numbers_in_order(script: Path) -> None:
-    cells = re.findall(r"^# %% (\d+)\. \S", script.read_text("utf-8"), re.MULTILINE)
-    assert [int(number) for number in cells] == list(range(1, len(cells) + 1))
-    assert cells
+def test_sections_are_cells_with_numbers_in_order_and_a_demo_each(script: Path) -> None:
+    text = script.read_text("utf-8")
+    headings = re.findall(r"^# %% \[markdown\]\n# ## (\d+)\. \S", text, re.MULTILINE)
+    assert [int(number) for number in headings] == list(range(1, len(headings) + 1))
+    assert len(load(script.name[:2]).lesson.demos) == len(headings)
+    assert 6 <= len(headings) <= 10
 
 
 @every_script
@@ -101,8 +107,9 @@ def test_it_runs_alone_and_prints_the_golden_output(
 @every_script
 def test_list_names_every_demo_and_only_runs_one(script: Path) -> None:
     listed = run(script, "--list")
-    demos = list(load(script.name[:2]).DEMOS)
-    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == demos
+    demos = list(load(script.name[:2]).lesson.demos)
+    rows = [line.split() for line in unbroken(listed.stdout).splitlines()[1:]]
+    assert [row[0] for row in rows] == demos
     done = run(script, "--offline", "--only", demos[-1])
     assert done.returncode == 0
     assert re.findall(r"^(\d+)\. ", done.stdout, re.MULTILINE) == [str(len(demos))]
@@ -138,11 +145,11 @@ def test_bad_options_get_one_line(script: Path, arguments: list[str]) -> None:
 def test_a_false_claim_exits_1(
     script: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lesson = load(script.name[:2])
-    lesson.DEMOS.clear()
-    lesson.demo(lambda env: lesson.check("two is three", False))
-    assert lesson.main(["--offline"]) == 1
-    assert "[FAIL] two is three" in capsys.readouterr().out
+    module = load(script.name[:2])
+    module.lesson.demos.clear()
+    module.lesson.demo(lambda env: module.check("two is three", 2, 3))
+    assert module.main(["--offline"]) == 1
+    assert "[FAIL] two is three: 2, not 3" in capsys.readouterr().out
 
 
 NOBODY = {  # nothing listens on port 1
@@ -158,7 +165,7 @@ def test_a_service_that_does_not_answer_is_named_without_its_password(
     number: str,
 ) -> None:
     script, (variable, url) = path_of(number), NOBODY[number]
-    demo = next(iter(load(number).DEMOS))
+    demo = next(iter(load(number).lesson.demos))
     for option, code in ([], 0), (["--require-live"], 3):
         arguments = [*option, "--verbose", "--only", demo]
         done = run(script, *arguments, env={variable: url})
@@ -182,27 +189,23 @@ def test_a_mutation_makes_its_claim_fail(
     number: str,
     mutation: Mutation,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = path_of(number).read_text("utf-8")
-    assert source.count(mutation.old) == mutation.times
-    lesson = load(number, source.replace(mutation.old, mutation.new))
     arguments = ["--offline", "--only", mutation.demo]
     if mutation.live:
         service = {"01": "postgres", "02": "mongo", "03": "redis", "04": "rabbitmq"}
         url = request.getfixturevalue(f"{service[number]}_url")
         arguments = ["--require-live", "--url", url, "--only", mutation.demo]
-    assert lesson.main(arguments) == 1
-    printed = capsys.readouterr().out
-    failed = f"{mutation.error}: " if mutation.error else f"{mutation.claim}\n"
-    assert f"  [FAIL] {failed}" in printed
+    with mutated(number, mutation) as lesson:
+        assert lesson.main(arguments) == 1
+    printed = unbroken(capsys.readouterr().out)
+    assert f"  [FAIL] {mutation.error or mutation.claim}" in printed
 
 
 @every_script
 def test_coloured_on_a_terminal(script: Path) -> None:
     pty = pytest.importorskip("pty")
-    demo = next(iter(load(script.name[:2]).DEMOS))
+    demo = next(iter(load(script.name[:2]).lesson.demos))
     command = [sys.executable, str(script), "--offline", "--only", demo]
     screen, terminal = pty.openpty()
     env = os.environ | {"TERM": "xterm-256color"}
