@@ -2,7 +2,7 @@
 
 A block between these markers is generated; everything else is written by hand:
 
-    <!-- snippet: 03_caching_strategies.py#single-flight -->   a region of a script
+    <!-- snippet: 03_caching_strategies.py#single-flight -->   a region of a file
     <!-- output: 03_caching_strategies.py --only stampede -->  what a run prints
 
 Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: guide and README)
@@ -14,6 +14,7 @@ nothing is written: a difference is printed and the exit code is 1.
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import os
 import re
@@ -37,20 +38,67 @@ class GuideError(Exception):
     """A marker names a file, region or command that is not there, or that fails."""
 
 
+Block = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def around(tree: ast.Module, start: int, first: int) -> list[Block]:
+    """Return the classes and functions that a region begins in, outermost first.
+
+    `start` is the line of the region's marker, `first` that of its first code.
+    """
+    blocks = []
+    for node in ast.walk(tree):
+        if not isinstance(node, Block):
+            continue
+        if node.lineno < start and first <= (node.end_lineno or 0):
+            blocks.append(node)
+    return sorted(blocks, key=lambda block: block.lineno)
+
+
+def class_lines(owners: list[ast.ClassDef], start: int) -> str:
+    """Return the heads of classes, and an ellipsis for what the listing leaves out."""
+    lines = []
+    for depth, owner in enumerate(owners):
+        arguments = [*owner.bases, *owner.keywords]
+        written = ", ".join(map(ast.unparse, arguments))
+        bases = f"({written})" if written else ""
+        indent = "    " * depth
+        lines.append(f"{indent}class {owner.name}{bases}:\n")
+        if owner.body[0].lineno < start:
+            lines.append(f"{indent}    ...\n\n")
+    return "".join(lines)
+
+
+def listing(source: str, start: int, text: str) -> str:
+    """Return a region as it can be read, and parsed, alone.
+
+    `text` follows the marker in line `start`. Of methods, the line of their class is
+    shown too; what stands at the left, or inside a function, loses its indentation.
+    """
+    blank_lines = len(re.findall(r"\A\n*", text)[0])
+    blocks = around(ast.parse(source), start, start + 1 + blank_lines)
+    owners = [block for block in blocks if isinstance(block, ast.ClassDef)]
+    if not owners or len(owners) < len(blocks):
+        return textwrap.dedent(text).strip()
+    return class_lines(owners, start) + text.strip("\n").rstrip()
+
+
 def region(what: str) -> str:
-    """Return the text of `script.py#name`, fenced and without its indentation."""
+    """Return the text of `file.py#name`, fenced, as it can be read alone."""
     name, _, wanted = what.partition("#")
     path = ROOT / name
     if not path.is_file():
         raise GuideError(f"snippet: no file {name}")
-    found = re.findall(
+    source = path.read_text("utf-8")
+    marked = re.compile(
         rf"^ *# region {re.escape(wanted)}\n(.*?)^ *# endregion {re.escape(wanted)}$",
-        path.read_text("utf-8"),
         re.DOTALL | re.MULTILINE,
     )
+    found = list(marked.finditer(source))
     if len(found) != 1:
         raise GuideError(f"snippet: {len(found)} regions {wanted!r} in {name}, not 1")
-    return f"```python\n{textwrap.dedent(found[0]).strip()}\n```"
+    start = source.count("\n", 0, found[0].start()) + 1
+    return f"```python\n{listing(source, start, found[0][1])}\n```"
 
 
 def output(what: str) -> str:
