@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest up down lint types coverage audit guide bench clean
+.PHONY: help demo test newest up down lint types coverage audit golden guide bench clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -10,7 +10,7 @@ DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
 CODE := $(wildcard 0*.py) course tools benchmarks tests
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/demo ## run all lessons on their embedded back ends, no service needed
 	@$(PY) tools/run_lessons.py
@@ -52,6 +52,9 @@ coverage: .venv/dev ## measure which lines of the lessons the tests and demos ru
 # test.py in the working directory is imported as `test`. Nothing here imports it.
 audit: .venv/dev ## look for known vulnerabilities in what is installed
 	$(PY) -m pip_audit --local --strict --ignore-vuln CVE-2025-50817
+
+golden: .venv/dev ## write what each lesson prints to its golden file, and show what changed
+	@$(PY) tools/make_golden.py
 
 guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 	$(PY) tools/draw_figures.py
