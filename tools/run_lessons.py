@@ -2,7 +2,7 @@
 
 Run:  python tools/run_lessons.py [--quiet]    (`make demo` makes the environment first)
 
-With --quiet only the last lines are printed: one per lesson and one for all.
+With --quiet only the tallies are printed: one line per lesson and one for all.
 
 Exit code 0 if no claim failed, else 1.
 """
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+GUIDE = "COMPREHENSIVE_GUIDE.md"
 TALLY = re.compile(r"(\d+) ok, (\d+) skipped, (\d+) failed")
 
 
@@ -34,6 +35,24 @@ def lesson(script: Path, quiet: bool) -> tuple[str, int]:
     return last, running.returncode
 
 
+def from_here(path: Path) -> str:
+    """Return a path as one types it here: relative, if it is below this folder."""
+    inside = path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd()) if inside else path)
+
+
+def what_next(script: Path) -> str:
+    """Return three lines: how to run a lesson, where the guide is, how to practise."""
+    python = from_here(Path(sys.executable))
+    lines = (
+        f"run a lesson:   {python} {from_here(script)}   (--help shows its options)",
+        f"read about it:  {from_here(ROOT / GUIDE)}, a chapter for each lesson",
+        "practise:       change a line of a lesson, and see which [ok] becomes [FAIL]; "
+        "more in chapter 16",
+    )
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run all lessons that are there; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -42,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     lines = [] if args.quiet else [""]
     total = [0, 0, 0]
     failed = False
-    for script in sorted(ROOT.glob("0[1-5]_*.py")):
+    scripts = sorted(ROOT.glob("0[1-5]_*.py"))
+    for script in scripts:
         start = time.monotonic()
         last, code = lesson(script, args.quiet)
         took = time.monotonic() - start
@@ -55,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{script.name} took {took:.1f} s", file=sys.stderr)
     print("\n".join(lines))
     print(f"{'all lessons':<30} {total[0]} ok, {total[1]} skipped, {total[2]} failed")
+    if not args.quiet:
+        print(f"\n{what_next(scripts[0])}")
     return int(failed)
 
 
