@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest up down lint types coverage audit golden guide bench clean
+.PHONY: help demo test newest up down lint types coverage audit golden guide bench soak clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -17,6 +17,9 @@ demo: .venv/demo ## run all lessons on their embedded back ends, no service need
 
 test: .venv/dev ## run all tests; with REQUIRE_LIVE=1 a missing service is a failure
 	@$(PY) -m pytest $(ARGS)
+
+soak: .venv/dev ## run what sweeps long: all interpreters, all seeds, all moments
+	@$(PY) -m pytest $(ARGS) -m soak
 
 # From the release that Debian prepares, in a folder of its own: chroot needs root.
 newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root and debootstrap)

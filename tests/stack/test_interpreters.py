@@ -1,0 +1,75 @@
+"""`make demo` from nothing, on every Python that the course is for: a soak test."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from lessons import ROOT, VARIABLES
+
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+INSTALL_AND_RUN = 1800.0  # seconds
+NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".env", "dist", ".*cache")
+
+
+def is_python(path: str, version: str) -> bool:
+    """Tell whether a program is a Python of that version: pyenv's shims may not be."""
+    say = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([path, "-c", say], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return done.stdout.decode().strip() == version
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of that version: pyenv's, uv's or one on the PATH."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    uv = Path.home() / ".local" / "share" / "uv" / "python"
+    found = [str(path) for path in pyenv.glob(f"versions/{version}*/bin/python")]
+    found += [str(path) for path in uv.glob(f"cpython-{version}.*/bin/python3")]
+    on_path = shutil.which(f"python{version}")
+    if on_path:
+        found.append(on_path)
+    return next((path for path in found if is_python(path, version)), None)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("version", VERSIONS)
+def test_make_demo_passes_from_nothing(version: str, tmp_path: Path) -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here: pyenv install {version}")
+    copy = tmp_path / "course"
+    shutil.copytree(ROOT, copy, ignore=NOT_OF_THE_PROJECT)
+    done = subprocess.run(
+        ["make", "demo", f"PYTHON={python}"],
+        cwd=copy,
+        env=os.environ | dict.fromkeys(VARIABLES, ""),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=INSTALL_AND_RUN,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    total = re.search(
+        r"^all lessons +\d+ ok, \d+ skipped, 0 failed$", done.stdout, re.M
+    )
+    assert total, done.stdout
+    assert is_python(str(copy / ".venv" / "bin" / "python"), version)
+
+
+def test_soak_tests_run_only_when_asked_for() -> None:
+    settings = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert "-m 'not soak'" in settings
+    recipe = re.search(r"^soak: .*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert recipe
+    assert "-m soak" in recipe[1]
