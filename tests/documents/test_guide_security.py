@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -18,6 +17,7 @@ import pytest
 import services
 from lessons import ROOT, path_of, run
 
+pwd = pytest.importorskip("pwd", reason="Windows has no accounts of this kind")
 GUIDE = (ROOT / "COMPREHENSIVE_GUIDE.md").read_text("utf-8")
 BLOCKS = dict(
     re.findall(r"^<!-- config: (\S+) -->\n```\w+\n(.*?)^```$", GUIDE, re.M | re.S)
