@@ -166,7 +166,7 @@ def test_every_method_that_the_guide_names_exists() -> None:
 
 @every_document
 def test_every_path_that_is_named_exists(path: Path) -> None:
-    folders = "benchmarks|data|docs|tests|tools"
+    folders = "benchmarks|course|data|docs|tests|tools"
     for name in re.findall(rf"`((?:{folders})/[\w./*-]*)`", path.read_text("utf-8")):
         assert list(ROOT.glob(name.replace("0N", "0?").rstrip("/"))), name
 
