@@ -25,10 +25,14 @@ def test_the_claim_of_the_worked_example_has_all_its_parts() -> None:
     folder = folder_of(number)
     golden = (folder / "golden.txt").read_text("utf-8")
     guide = (ROOT / "COMPREHENSIVE_GUIDE.md").read_text("utf-8")
-    assert f'"{words}"' in path_of(number).read_text("utf-8")
+    script = path_of(number).read_text("utf-8")
+    assert f'"{words}"' in script
     assert f'"{words}"' in (folder / "mutations.py").read_text("utf-8")
     assert f"  [ok] {words}\n" in golden
     assert f"  [ok] {words}\n" in guide
+    for name in ("countries_lazy", "countries_selectin", "loading"):
+        assert f"`{name}`" in TEXT
+        assert f"def {name}(" in script
 
 
 def test_every_part_of_ci_has_its_minutes_and_they_sum_up_to_less_than_25() -> None:

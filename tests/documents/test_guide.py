@@ -37,7 +37,7 @@ def anchors(path: Path) -> set[str]:
 @functools.cache
 def demos(lesson: str) -> frozenset[str]:
     """Return the names of a lesson's demos."""
-    return frozenset(load(lesson).DEMOS)
+    return frozenset(load(lesson).lesson.demos)
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_every_demo_that_the_guide_names_exists() -> None:
 
 
 def test_every_method_that_the_guide_names_exists() -> None:
-    there = set().union(*map(defined, SCRIPTS))
+    there = set().union(*map(defined, [*SCRIPTS, *ROOT.glob("course/**/*.py")]))
     named = re.findall(r"`([A-Z][a-z]\w+\.[a-z_]\w*)`", GUIDE.read_text("utf-8"))
     assert set(named) <= there
 
