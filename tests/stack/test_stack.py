@@ -121,9 +121,13 @@ def test_the_urls_fit_the_stack(
 
 
 def code() -> str:
-    """Return the text of the lessons and of what they stand on."""
-    files = [*SCRIPTS, *sorted(ROOT.glob("course/**/*.py"))]
-    return "\n".join(path.read_text("utf-8") for path in files)
+    """Return the text of the lessons and of what they stand on, ports filled in."""
+    texts = []
+    for path in [*SCRIPTS, *sorted(ROOT.glob("course/**/*.py"))]:
+        text = path.read_text("utf-8")
+        port = re.search(r"^PORT = (\d+)$", text, re.MULTILINE)
+        texts.append(text.replace("{PORT}", port[1]) if port else text)
+    return "\n".join(texts)
 
 
 def test_the_default_urls_of_the_lessons_fit_the_ports(example: dict[str, str]) -> None:
