@@ -36,9 +36,10 @@ up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they a
 down: ## end the services; their data stays (docker compose down -v removes it)
 	docker compose down
 
-lint: .venv/dev ## check style and formatting
+lint: .venv/dev ## check style, formatting, and that a lesson comes to its first demo soon
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tools/legibility.py --check 0*.py
 
 types: .venv/dev ## check the type hints
 	$(PY) -m mypy $(CODE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from lessons import ROOT
+from lessons import ROOT, SCRIPTS
 
 from tools.legibility import FULL, broken_limits, figures_of, main
 
@@ -147,6 +148,16 @@ def test_the_two_hard_limits(
     assert main([str(path)]) == 0  # without --check it only shows
     listed = [complaint] if complaint else []
     assert broken_limits(name, figures_of(text)) == listed
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_no_lesson_breaks_them(script: Path) -> None:
+    assert broken_limits(script.name, figures_of(script.read_text("utf-8"))) == []
+
+
+def test_make_lint_checks_them() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert re.search(r"^lint:.*\n(\t.*\n)*\t.*legibility.py --check", makefile, re.M)
 
 
 def test_the_table_has_a_line_for_each_file_of_the_course() -> None:
