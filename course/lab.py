@@ -113,6 +113,7 @@ def start_together(
 def in_background(work: Callable[[], object]) -> Future[Any]:
     """Run something in a daemon thread; the future ends, or fails, as it does."""
     done: Future[Any] = Future()
+    done.set_running_or_notify_cancel()  # a thread cannot be called back
 
     def run() -> None:
         try:

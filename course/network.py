@@ -31,9 +31,11 @@ class LoopbackServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._shut_down)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(CALL_LIMIT)
+        try:
+            self.call(self._shut_down)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(CALL_LIMIT)
         self.loop.close()
 
     def call(
@@ -54,10 +56,12 @@ class LoopbackServer:
     async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
         self.clients[task] = writer
-        with suppress(OSError, asyncio.CancelledError):
-            await self.serve(reader, writer)
-        writer.transport.abort()
-        del self.clients[task]
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await self.serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            del self.clients[task]
 
     async def _shut_down(self) -> None:
         self.server.close()
@@ -120,6 +124,8 @@ class FaultyNetwork(LoopbackServer):
                     self.round_trips += 1
                 self._last_way = way
                 writer.write(data)
+                await writer.drain()  # who does not read stops the one who writes
+        await self._gates[way].wait()  # a goodbye does not get through either
         writer.close()  # the other end hears that this one went
 
     async def _hold(self, ways: tuple[str, ...]) -> None:
