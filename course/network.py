@@ -43,7 +43,11 @@ class LoopbackServer:
     ) -> Result:
         """Run a coroutine function on the loop and return its result."""
         done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
-        return done.result(CALL_LIMIT)
+        try:
+            return done.result(CALL_LIMIT)
+        except TimeoutError:
+            done.cancel()
+            raise
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Talk to one client until it goes, or until the task is cancelled."""
