@@ -1,6 +1,6 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest up down lint types coverage audit guide bench clean
+.PHONY: help demo test newest up down lint types coverage audit guide bench standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -60,8 +60,11 @@ guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
 	$(PY) tools/sync_guide.py benchmarks/README.md
 
-clean: ## remove the virtual environment and all caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+standalone: .venv/demo ## write each lesson with what it uses as a single file, to dist/
+	$(PY) tools/standalone.py
+
+clean: ## remove the virtual environment, dist/ and all caches
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

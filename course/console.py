@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from rich.console import Console
-from rich.text import Text
+import rich.console
+import rich.text
 
 from course.claims import difference
 from course.errors import BadInput, ClaimFailed, Skip
@@ -33,7 +33,8 @@ def write(text: str = "", style: str = "", indent: int = 4) -> None:
     """Print a text: in colour on a terminal, broken between words where too long."""
     for line in wrapped(text, indent):
         if sys.stdout.isatty():
-            Console(highlight=False).print(Text(line, style), soft_wrap=True)
+            terminal = rich.console.Console(highlight=False)
+            terminal.print(rich.text.Text(line, style), soft_wrap=True)
         else:
             print(line)
 
@@ -71,24 +72,24 @@ def is_number(cell: object) -> bool:
     return isinstance(cell, int | float)
 
 
-def longest(texts: Iterable[str]) -> int:
+def longest_of(texts: Iterable[str]) -> int:
     """Return the length of the longest text."""
     return max(map(len, texts), default=0)
 
 
-class Column:
+class TableColumn:
     """A column of a table: how wide it is, and how narrow it may become."""
 
     def __init__(self, heading: str, cells: Sequence[object]) -> None:
         texts = [str(cell) for cell in cells]
         words = [word for text in texts for word in text.split()]
         figures = [word for word in words if re.search(r"\d", word)]
-        heading_word = longest(heading.split())
+        heading_word = longest_of(heading.split())
         self.numeric = all(map(is_number, cells))
-        self.full = max(len(heading), longest(texts), 1)
-        self.heading_broken = max(heading_word, longest(texts))
-        self.texts_broken = max(heading_word, longest(words))
-        self.words_broken = max(heading_word, longest(figures), MIN_TEXT)
+        self.full = max(len(heading), longest_of(texts), 1)
+        self.heading_broken = max(heading_word, longest_of(texts))
+        self.texts_broken = max(heading_word, longest_of(words))
+        self.words_broken = max(heading_word, longest_of(figures), MIN_TEXT)
 
 
 def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
@@ -103,7 +104,7 @@ def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
     return widths
 
 
-def column_widths(columns: Sequence[Column]) -> list[int]:
+def column_widths(columns: Sequence[TableColumn]) -> list[int]:
     """Return how wide each column is printed; figures are never broken.
 
     Where a table is too wide, headings are broken between words, then texts are, and
@@ -121,7 +122,7 @@ def table(header: Sequence[str], *rows: Sequence[object]) -> None:
     """Print rows under their header; columns of numbers stand to the right."""
     columns = []
     for heading, *cells in zip(header, *rows, strict=True):
-        columns.append(Column(str(heading), cells))
+        columns.append(TableColumn(str(heading), cells))
     widths = column_widths(columns)
     write_row(header, columns, widths, is_header=True)
     for row in rows:
@@ -130,7 +131,7 @@ def table(header: Sequence[str], *rows: Sequence[object]) -> None:
 
 def write_row(
     row: Sequence[object],
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     widths: Sequence[int],
     is_header: bool = False,
 ) -> None:
@@ -215,8 +216,8 @@ class BackEnd(Protocol):
         """Tell whether a real service answers."""
 
 
-Env = TypeVar("Env", bound=BackEnd)
-Demo = Callable[[Env], None]
+AnyEnv = TypeVar("AnyEnv", bound=BackEnd)
+Demo = Callable[[AnyEnv], None]
 
 
 def in_notebook() -> bool:
@@ -225,7 +226,7 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-class Lesson(Generic[Env]):
+class Lesson(Generic[AnyEnv]):
     """A lesson: its demos, and what they run on.
 
     `open_env` opens the service that the options name, or its stand-in, for the length
@@ -235,15 +236,15 @@ class Lesson(Generic[Env]):
     def __init__(
         self,
         title: str,
-        open_env: Callable[[argparse.Namespace], AbstractContextManager[Env]],
+        open_env: Callable[[argparse.Namespace], AbstractContextManager[AnyEnv]],
     ) -> None:
         self.title = title
         self.open_env = open_env
-        self.demos: dict[str, Demo[Env]] = {}
+        self.demos: dict[str, Demo[AnyEnv]] = {}
         self.opened = ExitStack()  # of a notebook, from its first demo to the last cell
-        self.env: Env | None = None
+        self.env: AnyEnv | None = None
 
-    def demo(self, run: Demo[Env]) -> Demo[Env]:
+    def demo(self, run: Demo[AnyEnv]) -> Demo[AnyEnv]:
         """Register a demo; its docstring's first line is the printed title.
 
         In a notebook it runs at once, so that it prints under its own cell.
@@ -261,7 +262,7 @@ class Lesson(Generic[Env]):
         """Return a parser of the options that all lessons share."""
         return Parser(self.title, [*self.demos])
 
-    def run_demo(self, name: str, env: Env) -> None:
+    def run_demo(self, name: str, env: AnyEnv) -> None:
         """Run one demo; a false claim or a broken demo is counted, not raised."""
         number = list(self.demos).index(name) + 1
         write()
@@ -332,7 +333,7 @@ class Lesson(Generic[Env]):
         else:
             sys.exit((main or self.main)())
 
-    def notebook_env(self) -> Env:
+    def notebook_env(self) -> AnyEnv:
         """Return what the demos of a notebook share; the last cell closes it."""
         if self.env is None:
             TALLY.clear()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 CALL_LIMIT = 10.0  # seconds that a call to the loop may take
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class LoopbackServer:
@@ -39,8 +39,8 @@ class LoopbackServer:
         self.loop.close()
 
     def call(
-        self, work: Callable[..., Coroutine[Any, Any, Result]], *args: Any
-    ) -> Result:
+        self, work: Callable[..., Coroutine[Any, Any, Returned]], *args: Any
+    ) -> Returned:
         """Run a coroutine function on the loop and return its result."""
         done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
         try:
