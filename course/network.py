@@ -23,6 +23,7 @@ class LoopbackServer:
 
     def __enter__(self) -> Self:
         self.clients: dict[Any, StreamWriter] = {}  # by the tasks that serve them
+        self.closing = False
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
@@ -58,6 +59,9 @@ class LoopbackServer:
         self.call(self._cut)
 
     async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self.closing:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         self.clients[task] = writer
         try:
@@ -68,9 +72,13 @@ class LoopbackServer:
             del self.clients[task]
 
     async def _shut_down(self) -> None:
-        self.server.close()
-        await asyncio.sleep(0)  # a client that was just let in is known from here on
+        self.closing = True
         await self._cut()
+        # Trap: a client that was just let in is a task of asyncio's before it is ours;
+        # with the server closed too early, that task would lose an open socket.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
+        self.server.close()
 
     async def _cut(self) -> None:
         for task in self.clients:

@@ -208,3 +208,9 @@ def test_a_call_to_the_loop_is_bounded(
 
     with pytest.raises(TimeoutError):
         server.call(wait_for_ever)
+
+
+def test_a_client_that_was_just_let_in_is_not_forgotten() -> None:
+    for _ in range(50):  # a socket left open is a ResourceWarning, which is an error
+        with EchoServer() as server:
+            connected(server).close()
