@@ -251,7 +251,7 @@ class Lesson(Generic[AnyEnv]):
         """
         self.demos[run.__name__] = run
         if run.__module__ == "__main__" and in_notebook():
-            self.run_demo(run.__name__, self.notebook_env())
+            self.run_in_notebook(run.__name__)
         return run
 
     def title_of(self, name: str) -> str:
@@ -332,6 +332,13 @@ class Lesson(Generic[AnyEnv]):
             print_tally()
         else:
             sys.exit((main or self.main)())
+
+    def run_in_notebook(self, name: str) -> None:
+        """Run one demo on what all of them share."""
+        try:
+            self.run_demo(name, self.notebook_env())
+        except BadInput as problem:  # the notebook prints it, and keeps it
+            raise BadInput(redact(problem)) from None
 
     def notebook_env(self) -> AnyEnv:
         """Return what the demos of a notebook share; the last cell closes it."""
