@@ -23,7 +23,7 @@ from course.errors import BadInput, ClaimFailed, Skip
 from course.services import Terminated, ending_well, redact
 
 WIDTH = 100  # columns; no line of a run is wider
-TABLE_WIDTH = 80  # columns; a wider table breaks its headings
+TABLE_WIDTH = 80  # columns; a wider table breaks its headings, then its texts
 MIN_TEXT = 12  # columns that a broken text keeps
 NAME_WIDTH = 34  # columns of a fact's name
 TALLY: Counter[str] = Counter()  # of the run under way
@@ -107,15 +107,16 @@ def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
 def column_widths(columns: Sequence[TableColumn]) -> list[int]:
     """Return how wide each column is printed; figures are never broken.
 
-    Where a table is too wide, headings are broken between words, then texts are, and
-    words at last.
+    Where a table is too wide, headings are broken between words, then texts are. Words
+    are broken where it would still be wider than a line.
     """
-    available = WIDTH - 2 * len(columns)
-    for_headings = TABLE_WIDTH - 2 * len(columns)
+    margins = 2 * len(columns)
+    fits = TABLE_WIDTH - margins
     widths = [column.full for column in columns]
-    widths = shrunk(widths, [column.heading_broken for column in columns], for_headings)
-    widths = shrunk(widths, [column.texts_broken for column in columns], available)
-    return shrunk(widths, [column.words_broken for column in columns], available)
+    widths = shrunk(widths, [column.heading_broken for column in columns], fits)
+    widths = shrunk(widths, [column.texts_broken for column in columns], fits)
+    least = [column.words_broken for column in columns]
+    return shrunk(widths, least, WIDTH - margins)
 
 
 def table(header: Sequence[str], *rows: Sequence[object]) -> None:
