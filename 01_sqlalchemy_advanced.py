@@ -24,201 +24,41 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 1.
 from __future__ import annotations
 
 import argparse
-import io
 import itertools
-import logging
 import math
-import os
 import random
-import re
-import socket
 import sqlite3
 import string
-import struct
-import sys
-import tempfile
 import threading
 import time
-import traceback
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from functools import cached_property, partial
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
-from uuid import uuid4
+from typing import Annotated, Any, TypeVar
 
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from dotenv import dotenv_values
 from rich.console import Console
 from rich.progress import track
-from rich.text import Text
 from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationship
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+from course.console import Lesson, check, fact, note, table, write
+from course.errors import Skip
+from course.lab import raises
+from course.sql.backends import PID, end_backend
+from course.sql.changes import drift, offline_sql
+from course.sql.database import Database, Openers, open_database
+from course.sql.measure import peak_bytes, plan_of
+from course.sql.seed import COUNTRIES, LATE_EVENING, NEW_YEAR, USERS, population
 
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
-
-
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
-
-
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
-
-
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
-
-
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
-
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
-
-DEFAULT_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
-PATIENCE = 1.0  # seconds for a server to answer before SQLite takes over
 LIMIT = 10  # seconds for a lock, a statement or a thread: no wait is endless
 ROWS = 5_000  # of the bulk section; at 50,000 it takes half a minute
 CHUNK = 1_000  # rows per round trip: more saves little and holds more memory
@@ -348,54 +188,16 @@ class Reading(Base):
     value: Mapped[int]
 
 
-CARELESS = sa.Table(  # users as a tutorial has them: the control of what User refuses
-    "careless",
-    Base.metadata,
-    sa.Column("username", sa.String(80)),
-    sa.Column("email", sa.String(80)),
-    sa.Column("registered_at", sa.DateTime(timezone=True)),
-    sa.Column("address_id", sa.ForeignKey("addresses.id")),
+NAIVE_USERS = (
+    sa.Table(  # users as a tutorial has them: the control of what User refuses
+        "naive_users",
+        Base.metadata,
+        sa.Column("username", sa.String(80)),
+        sa.Column("email", sa.String(80)),
+        sa.Column("registered_at", sa.DateTime(timezone=True)),
+        sa.Column("address_id", sa.ForeignKey("addresses.id")),
+    )
 )
-
-# World Bank, World Development Indicators, for 2023 as revised until August 2026:
-# population is SP.POP.TOTL, GDP per capita NY.GDP.MKTP.CD (current US$) divided by it.
-COUNTRIES = {
-    "Ukraine": (37_732_836, 4_803, ("Kyiv", "Lviv", "Odesa", "Kharkiv")),
-    "Germany": (83_287_273, 54_777, ("Berlin", "Hamburg", "Munich", "Cologne")),
-    "Poland": (36_687_353, 22_145, ("Warsaw", "Krakow", "Gdansk", "Wroclaw")),
-    "Japan": (124_516_650, 35_215, ("Tokyo", "Osaka", "Nagoya", "Sapporo")),
-    "Canada": (40_049_088, 54_848, ("Toronto", "Montreal", "Calgary", "Halifax")),
-}
-SEED = {"olena": "Kyiv", "taras_s": "Kyiv", "iryna": "Lviv"}  # all users in Ukraine
-USERS = 600
-NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
-LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=timezone(-timedelta(hours=5)))
-
-
-def population() -> list[Country]:
-    """Return 5 countries, 20 cities, 100 addresses, 600 users, the same every time.
-
-    Among the users there are ties, NULLs and one foreign offset.
-    """
-    rng, countries, cities = random.Random(8), [], dict[str, City]()
-    for name, (people, gdp, towns) in COUNTRIES.items():
-        countries.append(Country(name=name, population=people, gdp_per_capita=gdp))
-        for town in towns:
-            homes = [Address(street=f"Main Street {n}") for n in range(1, 6)]
-            cities[town] = City(name=town, country=countries[-1], addresses=homes)
-    elsewhere = [a for town in [*cities][4:] for a in cities[town].addresses]
-    lives = {username: cities[town].addresses[0] for username, town in SEED.items()}
-    lives |= {f"user{n:03}": elsewhere[n % 80] for n in range(len(SEED), USERS)}
-    for username, home in lives.items():
-        user = User(username=username, email=f"{username}@example.org", address=home)
-        user.registered_at = NEW_YEAR + timedelta(days=rng.randrange(365))
-        if username == "user100":
-            user.registered_at = LATE_EVENING  # already February in UTC
-        visit = user.registered_at + timedelta(hours=rng.randrange(24 * 200))
-        user.last_seen_at = rng.choice([visit] * 9 + [None])
-        user.spent_cents = rng.choice([rng.randrange(1, 90_000)] * 4 + [None])
-        user.logins = rng.randrange(40)
-    return countries
 
 
 # region engines
@@ -438,139 +240,31 @@ def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
     # endregion engines
 
 
-@dataclass
-class Env:
-    """What every demo receives."""
-
-    backend: str
-    folder: Path
-    make: Callable[..., sa.Engine]
-    closing: ExitStack
-
-    def __post_init__(self) -> None:
-        self.engine = self.connect()
-        self.live = self.engine.dialect.name == "postgresql"
-        self.sessions = orm.sessionmaker(self.engine)
-
-    def connect(self, **options: Any) -> sa.Engine:
-        """Open one more engine on the same data, with other options, until the end."""
-        engine = self.make(**options)
-        self.closing.callback(engine.dispose)
-        return engine
-
-    @cached_property
-    def careless(self) -> sa.Engine:
-        """SQLite as a plain create_engine leaves it: the control of claims."""
-        path = str(self.folder / "careless.db")
-        engine = sa.create_engine(sa.URL.create("sqlite", database=path))
-        self.closing.callback(engine.dispose)
-        Base.metadata.create_all(engine)
-        return engine
+def naive_engine(path: Path) -> sa.Engine:
+    """Return an engine on a file as create_engine leaves it: the control of claims."""
+    return sa.create_engine(sa.URL.create("sqlite", database=str(path)))
 
 
-def database_url(address: str) -> sa.URL:
-    """Return the URL with driver, host and port spelled out.
-
-    Raises BadInput, without the text of the URL: what is malformed may be a password.
-    """
-    example = "postgresql://user:password@host:5432/database, a password's @ as %40"
-    # Trap: postgres:// is what many hosts hand out, and SQLAlchemy knows no such name.
-    try:
-        url = sa.make_url(re.sub("^postgres(ql)?:", "postgresql+psycopg:", address))
-        sound = 0 < (url.port or 5432) < 65536 and not {"host", "port"} & {*url.query}
-    except (exc.ArgumentError, ValueError):
-        sound = False
-    if not sound or "@" in f"{url.host}{url.database}":
-        raise BadInput(f"DATABASE_URL is malformed: {example}")
-    if url.drivername != "postgresql+psycopg":
-        wrong = f"DATABASE_URL: {url.drivername} is not for this lesson"
-        raise BadInput(f"{wrong}: {example}")
-    return url.set(host=url.host or "127.0.0.1", port=url.port or 5432)
+def fill(engine: sa.Engine) -> None:
+    """Create the tables and their 600 users."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add_all(population(Country, City, Address, User))
+        session.flush()
+        session.execute(text("ANALYZE users"))  # the planner knows the sizes
 
 
-def reason_for_silence(url: sa.URL) -> str:
-    """Return why PostgreSQL does not answer, or nothing if it does.
-
-    Sends the eight bytes of an SSLRequest, which is answered before any login by S or
-    N: https://www.postgresql.org/docs/current/protocol-flow.html
-    """
-    try:
-        with socket.create_connection((url.host, url.port), PATIENCE) as line:
-            line.sendall(struct.pack("!ii", 8, 80877103))
-            answer = line.recv(1)
-    except OSError as error:
-        return f"no PostgreSQL at {url.host}:{url.port}: {error.strerror or error}"
-    if not answer:
-        return f"no PostgreSQL at {url.host}:{url.port}: it hangs up"
-    if answer not in (b"S", b"N"):
-        raise BadInput(f"DATABASE_URL: no PostgreSQL listens at {url.host}:{url.port}")
-    return ""
+def open_env(args: argparse.Namespace) -> AbstractContextManager[Database]:
+    """Open PostgreSQL if one is named and answers, else SQLite; clean up at the end."""
+    openers = Openers(sqlite_engine, postgres_engine, naive_engine, fill)
+    return open_database(args, openers)
 
 
-def postgres_env(url: sa.URL, folder: Path, stack: ExitStack) -> Env:
-    """Open a new schema of our own, that the stack drops in the end."""
-    schema, place = f"module8_{uuid4().hex[:12]}", f"{url.host}:{url.port}"
-    try:
-        env = Env("", folder, partial(postgres_engine, url, schema), stack)
-        with env.engine.begin() as connection:
-            version = connection.dialect.server_version_info or ()
-            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    except ModuleNotFoundError as error:
-        raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
-    except exc.DBAPIError as error:
-        # The driver's text ends with the server's own words, which quote no password.
-        why = " ".join(str(error.orig).rpartition("FATAL:")[2].split())
-        raise BadInput(f"DATABASE_URL: PostgreSQL at {place}: {why}") from None
-
-    @stack.callback
-    def drop() -> None:
-        try:
-            with env.connect().begin() as connection:
-                connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        except exc.OperationalError:
-            aside(f"PostgreSQL at {place} is gone: schema {schema} stays behind")
-
-    env.backend = f"PostgreSQL {'.'.join(map(str, version))} at {place}"
-    return env
+lesson = Lesson("SQL without surprises", open_env)
 
 
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Open PostgreSQL if one is named and answers, else SQLite; fill it; clean up."""
-    address = args.url or setting("DATABASE_URL", DEFAULT_URL * args.require_live)
-    url = database_url(address) if address and not args.offline else None
-    silence = reason_for_silence(url) if url else ""
-    with ExitStack() as stack:
-        try:
-            temporary = tempfile.TemporaryDirectory(prefix="module8-")
-        except OSError as error:
-            raise BadInput(f"name a folder to write in, as TMPDIR: {error}") from None
-        folder = Path(stack.enter_context(temporary))
-        if url and not silence:
-            env = postgres_env(url, folder, stack)
-        else:
-            why = silence and f" ({silence}; docker compose up -d postgres starts one)"
-            make = partial(sqlite_engine, folder / "lesson.db")
-            env = Env(f"sqlite, in a temporary file{why}", folder, make, stack)
-        Base.metadata.create_all(env.engine)
-        with env.sessions.begin() as session:
-            session.add_all(population())
-            session.flush()
-            session.execute(text("ANALYZE users"))  # the planner knows the sizes
-        yield env
-
-
-def refused(kind: type[Exception], work: Callable[[], object]) -> bool:
-    """Tell whether the work fails in just this way."""
-    try:
-        work()
-    except kind:
-        return True
-    return False
-
-
-@demo
-def model(env: Env) -> None:
+@lesson.demo
+def model(env: Database) -> None:
     """Model: constraints and instants that hold on both databases"""
 
     def store(engine: sa.Engine, table: Any, row: dict[str, Any]) -> None:
@@ -585,23 +279,24 @@ def model(env: Env) -> None:
         | {"registered_at": datetime(2025, 1, 1)},
         "a name of 81 letters": sound | {"username": "x" * 81},
     }
-    stores = partial(store, env.careless, CARELESS), partial(store, env.engine, User)
+    Base.metadata.create_all(env.naive)
+    stores = partial(store, env.naive, NAIVE_USERS), partial(store, env.engine, User)
     ends = {
-        what: [refused(exc.StatementError, partial(into, user)) for into in stores]
+        what: [raises(exc.StatementError, partial(into, user)) for into in stores]
         for what, user in users.items()
     }
     header = ("is refused", "by sqlite3's defaults", "by this model")
     table(header, *((what, *end) for what, end in ends.items()))
     usual = ends.pop("a sound user") == [False, False]
     for what, end in ends.items():
-        check(f"refused: {what}", usual and end == [False, True])
+        check(f"refused: {what}", usual and end == [False, True], True)
     plain = select(sa.literal(LATE_EVENING, sa.DateTime(timezone=True)))
-    with env.careless.connect() as careless, env.engine.connect() as connection:
-        moved = careless.scalar(plain)
+    with env.naive.connect() as naive, env.engine.connect() as connection:
+        moved = naive.scalar(plain)
         kept = connection.scalar(select(sa.literal(LATE_EVENING, Utc())))
-    show("22:30 at -05:00 in a plain column", moved)
-    show("22:30 at -05:00 in a Utc column", kept)
-    check("an instant comes back as that instant", moved != LATE_EVENING == kept)
+    fact("22:30 at -05:00 in a plain column", moved)
+    fact("22:30 at -05:00 in a Utc column", kept)
+    check("an instant comes back as that instant", moved != LATE_EVENING == kept, True)
 
 
 # %% 2. Queries: what a stranger types stays a value
@@ -692,8 +387,8 @@ class UserRepository:
         return [(place, user) for place, user in self.session.execute(users)]
 
 
-@demo
-def queries(env: Env) -> None:
+@lesson.demo
+def queries(env: Database) -> None:
     """Queries: what a stranger types stays a value"""
     attack = "Kyiv' OR '1'='1"
     join = "users JOIN addresses a ON a.id = address_id JOIN cities c ON c.id = city_id"
@@ -706,12 +401,12 @@ def queries(env: Env) -> None:
         pasted = len(session.execute(naive).all())
         wild = session.scalars(select(User).where(User.username.ilike("%_s%"))).all()
         literal = [user.username for user in users.find_users_by_name_part("_S")]
-    show("users in Ukraine, in Kyiv", f"{ukraine}, {kyiv}")
-    show(f"users in {attack}", f"{pasted} pasted, {bound} bound")
-    show("user names with _s", f"{len(wild)} as a pattern, {len(literal)} escaped")
-    check("3 users live in Ukraine, 2 of them in Kyiv", (ukraine, kyiv) == (3, 2))
-    check("SQL as a city's name finds nobody", (pasted, bound) == (USERS, 0))
-    check("an underscore is a letter", literal == ["taras_s"] and len(wild) > 1)
+    fact("users in Ukraine, in Kyiv", f"{ukraine}, {kyiv}")
+    fact(f"users in {attack}", f"{pasted} pasted, {bound} bound")
+    fact("user names with _s", f"{len(wild)} as a pattern, {len(literal)} escaped")
+    check("3 users live in Ukraine, 2 of them in Kyiv", (ukraine, kyiv) == (3, 2), True)
+    check("SQL as a city's name finds nobody", (pasted, bound) == (USERS, 0), True)
+    check("an underscore is a letter", literal == ["taras_s"] and len(wild) > 1, True)
 
 
 # %% 3. Loading: one query instead of 126
@@ -723,15 +418,15 @@ def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
     """Collect an engine's statements, of all threads; AssertionError above `limit`."""
     sent: list[str] = []
 
-    def note(_c: object, _u: object, statement: str, *_: object) -> None:
+    def collect(_c: object, _u: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):  # the driver's own, but for our SQLite
             sent.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", collect)
     try:
         yield sent
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", collect)
     if len(sent) > limit:
         raise AssertionError(f"{len(sent)} statements, {limit} allowed: {sent[-1]}")
     # endregion budget
@@ -751,7 +446,7 @@ LOADS = {
 # endregion loading
 
 
-def walked(env: Env, way: str, budget: float = math.inf) -> tuple[int, list[str]]:
+def walked(env: Database, way: str, budget: float = math.inf) -> tuple[int, list[str]]:
     """Walk down all four levels; return the number of queries and the users' names."""
     with env.sessions() as session, max_queries(budget, env.engine) as sent:
         # Trap: a joined collection repeats its parent; only unique() folds the rows.
@@ -762,24 +457,24 @@ def walked(env: Env, way: str, budget: float = math.inf) -> tuple[int, list[str]
     return len(sent), sorted(names)
 
 
-@demo
-def loading(env: Env) -> None:
+@lesson.demo
+def loading(env: Database) -> None:
     """Loading: 126 queries, or 4, or 1, for the same 600 users"""
     queries, names = zip(*(walked(env, way) for way in LOADS), strict=True)
     table(("loading", "queries"), *zip(LOADS, queries, strict=True))
     with env.engine.connect() as connection:
         rows = connection.execute(LOADS["joined"]).all()
-    show("rows of the joined query", f"{len(rows)}, each repeats its country")
-    check("126 queries lazy, 4 selectin, 1 joined", queries == (126, 4, 1))
+    fact("rows of the joined query", f"{len(rows)}, each repeats its country")
+    check("126 queries lazy, 4 selectin, 1 joined", queries == (126, 4, 1), True)
     same = len(names[0]) == USERS and names == names[:1] * 3
-    check("all three find the same 600 users", same)
+    check("all three find the same 600 users", same, True)
     walked(env, "selectin", budget=4)
-    over = refused(AssertionError, lambda: walked(env, "lazy", budget=4))
-    check("a budget of 4 queries stops the lazy loop", over)
+    over = raises(AssertionError, lambda: walked(env, "lazy", budget=4))
+    check("a budget of 4 queries stops the lazy loop", over, True)
     with env.sessions() as session:
         user = UserRepository(session).get_users_with_addresses()[0]
-        lazily = refused(exc.InvalidRequestError, lambda: user.address.users)
-    check("a repository's user raises instead of loading on the sly", lazily)
+        lazily = raises(exc.InvalidRequestError, lambda: user.address.users)
+    check("a repository's user raises instead of loading on the sly", lazily, True)
 
 
 # %% 4. Statistics: equal to plain Python, to the cent
@@ -814,8 +509,8 @@ class CountryRepository:
         # endregion country-repository
 
 
-@demo
-def statistics(env: Env) -> None:
+@lesson.demo
+def statistics(env: Database) -> None:
     """Statistics: one query, equal to plain Python on the same rows"""
     with env.sessions() as session:
         users = UserRepository(session).get_users_with_addresses()
@@ -824,20 +519,20 @@ def statistics(env: Env) -> None:
         joined = select(func.count(City.id)).join(City.addresses).join(Address.users)
         naive = session.scalars(joined).one()
     for name, value in figures.items():
-        show(name, value)
+        fact(name, value)
     table(("country", "cities", "users", "cents spent"), *countries)
-    show("cities, if the join counts them", naive)
+    fact("cities, if the join counts them", naive)
     logins = [user.logins for user in users]
     spent = sorted(user.spent_cents for user in users if user.spent_cents is not None)
     expected: list[float] = [USERS, sum(n >= ACTIVE for n in logins), len(spent)]
     expected += [round(sum(logins) / USERS, 2), min(logins), max(logins), sum(spent)]
     expected += [spent[math.ceil(len(spent) * p) - 1] for p in (0.5, 0.9)]
-    check("user statistics equal plain Python", [*figures.values()] == expected)
+    check("user statistics equal plain Python", [*figures.values()] == expected, True)
     plain = []
     for name, (*_, towns) in sorted(COUNTRIES.items()):
         cents = [u.spent_cents or 0 for u in users if u.address.city.name in towns]
         plain.append((name, len(towns), len(cents), sum(cents)))
-    check("country statistics equal plain Python", countries == plain)
+    check("country statistics equal plain Python", countries == plain, True)
 
 
 # %% 5. Ranking and cohorts: window functions, NULLs and months
@@ -888,8 +583,8 @@ class DataScienceAnalytics:
         # endregion analytics
 
 
-@demo
-def ranking(env: Env) -> None:
+@lesson.demo
+def ranking(env: Database) -> None:
     """Ranking and cohorts: ties, NULLs and months as plain Python has them"""
     # What desc() alone does on PostgreSQL, said aloud so that SQLite does it too.
     naive = select(User.spent_cents).order_by(User.spent_cents.desc().nulls_first())
@@ -905,10 +600,14 @@ def ranking(env: Env) -> None:
     table(("rank", "user", "logins"), *first)
     logins = [user.logins for user in users]
     places = [1 + sum(n > user.logins for n in logins) for _, user in ranked]
-    check("users with as many logins share a rank", [r for r, _ in ranked] == places)
-    show("non-buyers in PostgreSQL's top tenth", f"{nulls} of {len(top)}")
+    check(
+        "users with as many logins share a rank", [r for r, _ in ranked] == places, True
+    )
+    fact("non-buyers in PostgreSQL's top tenth", f"{nulls} of {len(top)}")
     rich = sorted(users, key=lambda user: (-(user.spent_cents or 0), user.id))
-    check("the top tenth are those who spent most", nulls > 0 and top == rich[:60])
+    check(
+        "the top tenth are those who spent most", nulls > 0 and top == rich[:60], True
+    )
     expected: dict[int, Counter[int | None]] = {}
     for user in users:
         start, end = user.registered_at, user.last_seen_at
@@ -916,12 +615,12 @@ def ranking(env: Env) -> None:
         expected.setdefault(start.year * 12 + start.month - 1, Counter())[lag] += 1
     for month, seen in list(cohorts.items())[:3]:
         later = [sum(n for k, n in seen.items() if k and k >= age) for age in (1, 3, 6)]
-        show(f"{month // 12}-{month % 12 + 1:02}: seen 1, 3, 6 months on", later)
-    check("cohorts equal plain Python, in months of UTC", cohorts == expected)
+        fact(f"{month // 12}-{month % 12 + 1:02}: seen 1, 3, 6 months on", later)
+    check("cohorts equal plain Python, in months of UTC", cohorts == expected, True)
     lived = Counter(user.address.city.country.name for user in users)
     plain = [(name, n, round(100 * n / USERS, 2)) for name, n in lived.items()]
     plain.sort(key=lambda share: (-share[1], share[0]))
-    check("the shares equal plain Python, in percent", shares == plain)
+    check("the shares equal plain Python, in percent", shares == plain, True)
 
 
 # %% 6. Transactions: what is not committed was never there
@@ -962,7 +661,9 @@ def register(users: UserRepository | FakeUsers, username: str, email: str) -> No
     # endregion unit-of-work
 
 
-def new_users(env: Env, *units: Sequence[tuple[str, str]], commit: bool = True) -> int:
+def new_users(
+    env: Database, *units: Sequence[tuple[str, str]], commit: bool = True
+) -> int:
     """Register the people of each unit of work; return (and delete) how many stay."""
     with suppress(exc.IntegrityError):
         for people in units:
@@ -988,8 +689,8 @@ def left_after_rollback(engine: sa.Engine) -> list[int]:
     return [int(inner is not None), int(sa.inspect(engine).has_table("leftover"))]
 
 
-@demo
-def transactions(env: Env) -> None:
+@lesson.demo
+def transactions(env: Database) -> None:
     """Transactions: what is not committed was never there"""
     good, bad = ("anna", "anna@example.org"), ("olena", "new@example.org")  # name taken
     left = {
@@ -999,22 +700,22 @@ def transactions(env: Env) -> None:
         "committed": new_users(env, [good]),
     }
     table(("new users", "left"), *left.items())
-    check("only what is committed stays", [*left.values()] == [1, 0, 0, 1])
+    check("only what is committed stays", [*left.values()] == [1, 0, 0, 1], True)
 
-    def twice_refused(users: UserRepository | FakeUsers) -> bool:
+    def twice_raises(users: UserRepository | FakeUsers) -> bool:
         register(users, *good)
-        return refused(ValueError, lambda: register(users, "x", good[1].upper()))
+        return raises(ValueError, lambda: register(users, "x", good[1].upper()))
 
     with UnitOfWork(env.engine) as uow:
-        real = twice_refused(uow.users)
+        real = twice_raises(uow.users)
     with max_queries(0, env.engine):
-        fake = twice_refused(FakeUsers())
-    check("the rule is the same on a fake, without a query", real and fake)
-    lax, strict = left_after_rollback(env.careless), left_after_rollback(env.engine)
+        fake = twice_raises(FakeUsers())
+    check("the rule is the same on a fake, without a query", real and fake, True)
+    lax, strict = left_after_rollback(env.naive), left_after_rollback(env.engine)
     header = ("left after rollback", "SAVEPOINT", "DDL")
     table(header, ("sqlite3's defaults", *lax), ("this engine", *strict))
     gone = lax == [1, 1] and strict == [0, 0]
-    check("a rollback takes SAVEPOINTs and tables along", gone)
+    check("a rollback takes SAVEPOINTs and tables along", gone, True)
 
 
 # %% 7. Concurrency: lost updates, write skew, deadlocks
@@ -1139,7 +840,7 @@ def clicks_after(engine: sa.Engine, increment: Callable[..., None], pause: Work)
         return session.scalars(CLICKS).one()
 
 
-def show_increments(env: Env) -> None:
+def show_increments(env: Database) -> None:
     """Count what is left of 100 increments."""
     # `strict` refuses at once what could go wrong.
     isolation = {"isolation_level": "SERIALIZABLE"} if env.live else {"timeout": 0.001}
@@ -1148,7 +849,7 @@ def show_increments(env: Env) -> None:
     think = partial(time.sleep, 0.001)  # where a lock keeps the others from meeting
     lossy = {
         "naive": clicks_after(env.engine, increment_naive, meet),
-        "in one, sqlite3's defaults": clicks_after(env.careless, in_one, meet),
+        "in one, sqlite3's defaults": clicks_after(env.naive, in_one, meet),
     }
     safe = {
         "atomic": clicks_after(env.engine, increment_atomic, think),
@@ -1159,17 +860,17 @@ def show_increments(env: Env) -> None:
     bare = [clicks_after(env.engine, increment_naive, think)]
     bare += [clicks_after(strict, in_one, think)]
     table(("increment", "of 100"), *lossy.items(), *safe.items())
-    show("unprotected, the same load", "fewer" if max(bare) < 100 else bare)
-    check("read, think, write loses updates", max(lossy.values()) < 100)
+    fact("unprotected, the same load", "fewer" if max(bare) < 100 else bare)
+    check("read, think, write loses updates", max(lossy.values()) < 100, True)
     for name, n in safe.items():
-        check(f"{name}: 100 of 100", n == 100 > max(bare))
+        check(f"{name}: 100 of 100", n == 100 > max(bare), True)
 
 
 DUTY = ("Ann on call", "Bob on call")
 ON_CALL = select(func.sum(Tally.n)).where(Tally.name.in_(DUTY))
 
 
-def doctors_left(env: Env, level: str) -> tuple[int, int]:
+def doctors_left(env: Database, level: str) -> tuple[int, int]:
     """Let each doctor go home if another stays; return who stays, and Ann's attempts.
 
     Bob's whole transaction runs between Ann's decision and her own write.
@@ -1193,7 +894,7 @@ def doctors_left(env: Env, level: str) -> tuple[int, int]:
         return session.scalars(ON_CALL).one(), attempts.count(ann)
 
 
-def deadlock(env: Env, attempts: int) -> Counter[str]:
+def deadlock(env: Database, attempts: int) -> Counter[str]:
     """Let two transactions lock two rows in opposite order; count the outcomes."""
     each_holds_one = threading.Barrier(2)
 
@@ -1211,26 +912,26 @@ def deadlock(env: Env, attempts: int) -> Counter[str]:
     return race([partial(transfer, DUTY), partial(transfer, DUTY[::-1])])
 
 
-@demo
-def concurrency(env: Env) -> None:
+@lesson.demo
+def concurrency(env: Database) -> None:
     """Concurrency: 100 increments are 100, and a conflict is retried as a whole"""
     show_increments(env)
     mistake = insert(City).values(name="Atlantis", country_id=999)
     run = partial(run_transaction, env.sessions, lambda s: s.execute(mistake))
     with max_queries(math.inf, env.engine) as sent:
-        failed = refused(exc.IntegrityError, run)
-    check("a mistake is not retried", failed and len(sent) == 1)
+        failed = raises(exc.IntegrityError, run)
+    check("a mistake is not retried", failed and len(sent) == 1, True)
     if not env.live:
         raise Skip("write skew and deadlock: SQLite runs one writer at a time")
     levels = "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"
     left = {level: doctors_left(env, level) for level in levels}
     table(("level", "on call", "attempts"), *((k, *v) for k, v in left.items()))
     stays = [*left.values()] == [(0, 1), (0, 1), (1, 2)]
-    check("a doctor stays on call, at SERIALIZABLE only", stays)
+    check("a doctor stays on call, at SERIALIZABLE only", stays, True)
     once, again = deadlock(env, attempts=1), deadlock(env, attempts=20)
-    show("a deadlock, without a retry", dict(sorted(once.items())))
+    fact("a deadlock, without a retry", dict(sorted(once.items())))
     well = once == {"ok": 1, "40P01": 1} and again == {"ok": 2}
-    check("retried, a deadlock ends well", well)
+    check("retried, a deadlock ends well", well, True)
 
 
 # %% 8. Pool: few connections, no endless wait, recovery
@@ -1240,10 +941,9 @@ def concurrency(env: Env) -> None:
 # processes together, and the error mostly means a session that nobody closed.
 # The ping costs a round trip per checkout.
 POOL = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.1, "pool_pre_ping": True}
+
+
 # endregion pool
-PID = text("SELECT pg_backend_pid()")
-
-
 def use(engine: sa.Engine) -> str:
     """Use a connection for a query; return how that ends."""
     try:
@@ -1256,41 +956,35 @@ def use(engine: sa.Engine) -> str:
     return "ok"
 
 
-def end_backend(env: Env, pid: int) -> None:
-    """End a connection's server process, as a failover or an administrator does."""
-    with env.engine.connect() as admin:  # waits until it is gone
-        admin.execute(select(func.pg_terminate_backend(pid, 1000 * LIMIT)))
-
-
-def show_killed_backends(env: Env) -> None:
+def show_killed_backends(env: Database) -> None:
     """Kill the server processes of idle and of busy connections."""
     uses = []
     for pre_ping in (False, True):
         engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
         with engine.connect() as connection:
             pid = connection.scalars(PID).one()
-        end_backend(env, pid)
+        end_backend(env.engine, pid)
         uses.append((use(engine), use(engine)))
     header = ("back end killed while idle", "next use", "then")
     table(header, ("pool_pre_ping=False", *uses[0]), ("pool_pre_ping=True", *uses[1]))
     unseen = uses == [("lost", "ok"), ("ok", "ok")]
-    check("pre_ping replaces a dead connection unseen", unseen)
+    check("pre_ping replaces a dead connection unseen", unseen, True)
 
     def half() -> None:
         with engine.begin() as connection:
             connection.execute(insert(Tally).values(name="first half"))
-            end_backend(env, connection.scalars(PID).one())
+            end_backend(env.engine, connection.scalars(PID).one())
             connection.execute(insert(Tally).values(name="other half"))
 
-    error = refused(exc.OperationalError, half)
+    error = raises(exc.OperationalError, half)
     with env.sessions() as session:
         left = session.scalars(select(Tally).where(Tally.name.endswith(" half"))).all()
     whole = (error, len(left), use(engine)) == (True, 0, "ok")
-    check("a transaction dies as a whole, the next one lives", whole)
+    check("a transaction dies as a whole, the next one lives", whole, True)
 
 
-@demo
-def pool(env: Env) -> None:
+@lesson.demo
+def pool(env: Database) -> None:
     """Pool: few connections, an error instead of an endless wait, recovery"""
     rows, unpooled = [], {"poolclass": sa.NullPool}
     for name, options in (("no pool", unpooled), ("POOL", dict[str, Any](POOL))):
@@ -1302,9 +996,9 @@ def pool(env: Env) -> None:
         with engine.connect(), engine.connect(), engine.connect():
             rows.append((name, used, use(engine)))
     table(("", "connections for 20 uses", "the fourth of three at once"), *rows)
-    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1])
+    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1], True)
     ends = [end for *_, end in rows]
-    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"])
+    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"], True)
     if not env.live:
         raise Skip("killed back ends: SQLite runs in this process")
     show_killed_backends(env)
@@ -1355,7 +1049,7 @@ LADDER: dict[str, Load] = {
 # endregion ladder
 
 
-def loaded(env: Env, way: str) -> tuple[int, int, float]:
+def loaded(env: Database, way: str) -> tuple[int, int, float]:
     """Load ROWS (committed each: a 50th) into the emptied table.
 
     Returns the rows that are there, the statements sent and the seconds.
@@ -1374,7 +1068,7 @@ def loaded(env: Env, way: str) -> tuple[int, int, float]:
     return there, len(sent), seconds
 
 
-def show_ladder(env: Env) -> None:
+def show_ladder(env: Database) -> None:
     """Load the same rows in every way, and count the statements."""
     chunks, ways = math.ceil(ROWS / CHUNK), [*LADDER][: 7 if env.live else 6]
     progress = track(ways, "loading", console=Console(stderr=True), transient=True)
@@ -1383,27 +1077,16 @@ def show_ladder(env: Env) -> None:
     core = ROWS / loads["Core"][2]
     for way, (rows, _, seconds) in loads.items():
         rate = rows / seconds
-        aside(f"{way:<19} {rate:>9,.0f} rows per second, {rate / core:.3f} x Core")
+        note(f"{way:<19} {rate:>9,.0f} rows per second, {rate / core:.3f} x Core")
     # SQLite returns the ids of objects one by one, PostgreSQL a chunk at a time.
     sent = [ROWS // 50, chunks if env.live else ROWS, chunks, chunks, 1, 1, 0]
     there = [ROWS // 50] + [ROWS] * 6
     expected = [*zip(there, sent, strict=True)][: len(ways)]
     counts = [(rows, statements) for rows, statements, _ in loads.values()]
-    check("a statement per row, per chunk, or for all", counts == expected)
+    check("a statement per row, per chunk, or for all", counts == expected, True)
 
 
-def peak_bytes(read: Work) -> int:
-    """Return the peak of what Python allocates while it reads."""
-    read()  # once before: what gets compiled and cached is not this reading's
-    tracemalloc.start()
-    try:
-        read()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def show_streaming(env: Env) -> None:
+def show_streaming(env: Database) -> None:
     """Read all entities at once and in a stream; compare the peaks of memory."""
 
     def total(**options: int) -> int:
@@ -1413,9 +1096,9 @@ def show_streaming(env: Env) -> None:
 
     stream = partial(total, yield_per=ROWS // 50)
     peaks = peak_bytes(total), peak_bytes(stream)
-    aside(f"peaks: all() {peaks[0] / 1e6:.1f} MB, yield_per {peaks[1] / 1e6:.2f} MB")
+    note(f"peaks: all() {peaks[0] / 1e6:.1f} MB, yield_per {peaks[1] / 1e6:.2f} MB")
     tenth = total() == stream() and peaks[1] * 10 <= peaks[0]
-    check("a stream takes at most a tenth of the memory of all()", tenth)
+    check("a stream takes at most a tenth of the memory of all()", tenth, True)
 
 
 # region upsert
@@ -1433,7 +1116,7 @@ def count_hit(session: Session, name: str) -> Tally:
     # endregion upsert
 
 
-def show_upsert(env: Env) -> None:
+def show_upsert(env: Database) -> None:
     """Let eight threads count the first hits of a page."""
 
     def insert_hit(session: Session, name: str) -> None:
@@ -1446,8 +1129,8 @@ def show_upsert(env: Env) -> None:
     with env.sessions() as session:
         hits = session.get_one(Tally, count_hit.__name__).n
     plain, upserts = (end["ok"] for end in ends)
-    show("8 hits at once, by INSERT", f"{plain} ok, {8 - plain} duplicates")
-    check("8 racing upserts count 8 hits", (plain, upserts, hits) == (1, 8, 8))
+    fact("8 hits at once, by INSERT", f"{plain} ok, {8 - plain} duplicates")
+    check("8 racing upserts count 8 hits", (plain, upserts, hits) == (1, 8, 8), True)
 
 
 # region paging
@@ -1479,30 +1162,27 @@ def visits(session: Session, by_key: bool) -> list[int]:
     return [key for _, key in seen]
 
 
-def plan(session: Session, statement: sa.Select[Any, Any]) -> str:
-    """Return how the database would run a statement."""
-    sql = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
-    explain = "EXPLAIN QUERY PLAN" if sql.dialect.name == "sqlite" else "EXPLAIN"
-    rows = session.connection().exec_driver_sql(f"{explain} {sql}")
-    return " ".join(str(row[-1]) for row in rows)
-
-
-def show_paging(env: Env) -> None:
+def show_paging(env: Database) -> None:
     """Page by OFFSET and by key, and ask the database how it finds a page."""
     with env.sessions() as session:
         pages = {"OFFSET": visits(session, False), "key": visits(session, True)}
         by_logins = page_by_offset(1).order_by(None).order_by(User.logins)
-        plans = plan(session, by_logins), plan(session, page_by_key((NEW_YEAR, 0)))
+        plans = (
+            plan_of(session, by_logins),
+            plan_of(session, page_by_key((NEW_YEAR, 0))),
+        )
     rows = [(by, len(ids), len(set(ids))) for by, ids in pages.items()]
     table(("600 users paged by", "visits", "users"), *rows)
     slipped = [visited - there for _, visited, there in rows]
-    check("pages by key slip for nobody", slipped == [1, 0] and rows[1][2] == USERS)
+    check(
+        "pages by key slip for nobody", slipped == [1, 0] and rows[1][2] == USERS, True
+    )
     indexed = ["ix_users_registered_at_id" in plan for plan in plans]
-    check("an index finds the page by key", indexed == [False, True])
+    check("an index finds the page by key", indexed == [False, True], True)
 
 
-@demo
-def bulk(env: Env) -> None:
+@lesson.demo
+def bulk(env: Database) -> None:
     """Bulk: fewer statements in, less memory out, pages that do not slip"""
     show_ladder(env)
     show_streaming(env)
@@ -1512,8 +1192,8 @@ def bulk(env: Env) -> None:
         raise Skip("COPY: SQLite is in this process, there is no wire to save")
     turns = [(loaded(env, "Core")[2], loaded(env, "COPY")[2]) for _ in range(9)]
     core, copy = map(min, zip(*turns, strict=True))
-    aside(f"COPY is {core / copy:.1f} x as fast as Core's executemany")
-    check("COPY is at least 4 x as fast as executemany", core >= 4 * copy)
+    note(f"COPY is {core / copy:.1f} x as fast as Core's executemany")
+    check("COPY is at least 4 x as fast as executemany", core >= 4 * copy, True)
 
 
 # %% 10. Migration: expand, backfill, contract
@@ -1626,27 +1306,11 @@ def downgrade(op: Operations) -> None:
     op.execute("UPDATE members SET full_name = display_name")
     settle(op, required=OLD, gone=NEW)
 
-
-def drift(engine: sa.Engine, wanted: sa.Table) -> int:
-    """Count the differences between the database's `members` and the model's."""
-    ours = {"include_name": lambda name, kind, _: kind != "table" or name == "members"}
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts=ours)
-        return len(compare_metadata(context, wanted.metadata))
-
-
-def script_of(*steps: Callable[[Operations], None]) -> str:
-    """Return the SQL of steps for PostgreSQL, to be reviewed and run by others."""
-    options = {"as_sql": True, "output_buffer": (script := io.StringIO())}
-    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
-    for step in steps:
-        step(Operations(context))
-    return script.getvalue()
     # endregion migration
 
 
-@demo
-def migration(env: Env) -> None:
+@lesson.demo
+def migration(env: Database) -> None:
     """Migration: old and new code run side by side, and there is a way back"""
     engine, names = env.engine, [f"Ada Lovelace {number}" for number in range(250)]
 
@@ -1664,32 +1328,36 @@ def migration(env: Env) -> None:
     old_code_writes(names[:150])
     migrate(engine, expand)
     old_code_writes(names[150:200])
-    check("after expand the old code reads and writes", old_code_reads() == names[:200])
+    check(
+        "after expand the old code reads and writes",
+        old_code_reads() == names[:200],
+        True,
+    )
     expanded = drift(engine, AFTER)
-    early = refused(exc.IntegrityError, lambda: contract(engine))
+    early = raises(exc.IntegrityError, lambda: contract(engine))
     old_code_writes(names[200:])
     undone = old_code_reads() == names and drift(engine, AFTER) == expanded
-    check("contract before backfill is refused and undone", early and undone)
+    check("contract before backfill is refused and undone", early and undone, True)
     batches = backfill(engine), backfill(engine)
-    show("transactions of the backfill, again", batches)
-    check("no backfill locks more than 100 rows", batches == (3, 0))
+    fact("transactions of the backfill, again", batches)
+    check("no backfill locks more than 100 rows", batches == (3, 0), True)
     contract(engine)
     contracted = drift(engine, AFTER)
-    show("drift after expand, contract", [expanded, contracted])
-    check("after contract the database is the model", expanded > 0 == contracted)
+    fact("drift after expand, contract", [expanded, contracted])
+    check("after contract the database is the model", expanded > 0 == contracted, True)
     migrate(engine, downgrade)
     back = drift(engine, BEFORE) == 0 and old_code_reads() == names
-    check("downgrade brings table and names back", back)
+    check("downgrade brings table and names back", back, True)
     with max_queries(0, engine):
-        script = [line for line in script_of(expand, *CONTRACT).splitlines() if line]
-    say("\n".join(f"    {line}" for line in script))
-    check("the SQL to review needs no database", len(script) == 6)
+        script = [line for line in offline_sql(expand, *CONTRACT).splitlines() if line]
+    for line in script:
+        write(f"    {line}")
+    check("the SQL to review needs no database", len(script) == 6, True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Teach, with the options of the command line; return the exit code."""
-    return command(Parser(), argv, teach)
+    return lesson.main(argv)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+lesson.finish(__name__, main)
