@@ -33,14 +33,14 @@ def plain_user_statistics(users: Users, active: int) -> dict[str, float]:
 
 
 def plain_country_statistics(
-    users: Users, cities: Mapping[str, int]
+    countries: Sequence[Any], users: Users
 ) -> list[tuple[str, int, int, int]]:
-    """Return (name, cities, users, cents spent) by name."""
+    """Return (name, cities, users, cents spent) of each country, with its cities."""
     rows = []
-    for name in sorted(cities):
-        at_home = [user for user in users if user.address.city.country.name == name]
+    for country in countries:
+        at_home = [user for user in users if user.address.city.country is country]
         cents = sum(user.spent_cents or 0 for user in at_home)
-        rows.append((name, cities[name], len(at_home), cents))
+        rows.append((country.name, len(country.cities), len(at_home), cents))
     return rows
 
 
@@ -75,3 +75,12 @@ def plain_shares(users: Users) -> list[tuple[str, int, float]]:
     lived = Counter(user.address.city.country.name for user in users)
     shares = [(name, n, round(100 * n / len(users), 2)) for name, n in lived.items()]
     return sorted(shares, key=lambda share: (-share[1], share[0]))
+
+
+def seen_after(months: int, cohort: Mapping[int | None, int]) -> int:
+    """Return how many users of a cohort were seen so many months later, or more."""
+    seen = 0
+    for lag, users in cohort.items():
+        if lag is not None and lag >= months:
+            seen += users
+    return seen

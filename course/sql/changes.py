@@ -52,11 +52,11 @@ def drift(engine: sa.Engine, wanted: sa.Table) -> int:
         return len(compare_metadata(context, wanted.metadata))
 
 
-def offline_sql(*steps: Step) -> str:
-    """Return the SQL of steps for PostgreSQL, to be reviewed and run by others."""
+def offline_sql(*steps: Step) -> list[str]:
+    """Return the statements of steps on PostgreSQL, to be reviewed and run by hand."""
     script = io.StringIO()
     options = {"as_sql": True, "output_buffer": script}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)
     for step in steps:
         step(Operations(context))
-    return script.getvalue()
+    return [line for line in script.getvalue().splitlines() if line]

@@ -59,3 +59,8 @@ def population(country: Make, city: Make, address: Make, user: Make) -> list[Any
     for number in range(len(SEED), USERS):
         made_user(user, f"user{number:03}", abroad[number % ABROAD], rng)
     return countries
+
+
+def readings(count: int) -> list[dict[str, Any]]:
+    """Return rows of measurements by a hundred sensors."""
+    return [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(count)]
