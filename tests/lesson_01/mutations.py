@@ -207,12 +207,6 @@ MUTATIONS = (
     # 8. Pool
     Mutation(
         "pool",
-        "20 uses share one connection",
-        "env.connect(**options)",
-        "env.connect(**NO_POOL)",
-    ),
-    Mutation(
-        "pool",
         "a pool that is used up says so at once",
         '"max_overflow": 1',
         '"max_overflow": -1',
