@@ -1041,10 +1041,10 @@ def run_transaction(
 
 # region increments
 Pause = Callable[[], object]  # what happens between reading and writing
-CLICKS = select(Tally.n).where(Tally.name == "clicks")
-WRITE = update(Tally).where(Tally.name == "clicks")
+ARE_CLICKS = Tally.name == "clicks"
+CLICKS = select(Tally.n).where(ARE_CLICKS)
 # Trap: an UPDATE that leaves the version alone. A versioned writer does not see it.
-WRITE = WRITE.values(version=Tally.version + 1)
+WRITE = update(Tally).where(ARE_CLICKS).values(version=Tally.version + 1)
 
 
 def increment_naive(sessions: Sessions, pause: Pause) -> None:
@@ -1463,8 +1463,8 @@ def show_upsert(env: Database) -> None:
 
 
 # region paging
-IN_ORDER = select(User.registered_at, User.id)
-IN_ORDER = IN_ORDER.order_by(User.registered_at, User.id)
+PAGE_KEY = (User.registered_at, User.id)
+IN_ORDER = select(User.registered_at, User.id).order_by(*PAGE_KEY)
 
 
 def page_by_offset(number: int) -> sa.Select[datetime, int]:
@@ -1476,7 +1476,7 @@ def page_by_key(last: tuple[datetime, int]) -> sa.Select[datetime, int]:
     """Unlike offset: go on behind the last row seen, straight from the index."""
     # Trap: without the id, users of the same instant get lost between two pages.
     # (registered_at, id) > (:at, :id), which both databases look up in the index.
-    behind = sa.tuple_(User.registered_at, User.id) > last
+    behind = sa.tuple_(*PAGE_KEY) > last
     return IN_ORDER.where(behind).limit(PAGE)
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from measure import markdown, median, seconds
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load
 
 from course.services import setting

@@ -240,7 +240,7 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "pages by key slip for nobody",
-        "sa.tuple_(User.registered_at, User.id) > last",
+        "sa.tuple_(*PAGE_KEY) > last",
         "User.registered_at > last[0]",
     ),
     Mutation(
