@@ -24,199 +24,46 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 from __future__ import annotations
 
 import argparse
-import asyncio
 import copy
-import heapq
 import itertools
 import json
 import logging
-import os
 import random
 import re
-import signal
 import sqlite3
-import ssl
-import struct
 import sys
 import threading
 import time
-import traceback
 import uuid
 from abc import ABC, abstractmethod
-from asyncio import StreamReader, StreamWriter
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache, partial
 from math import floor, inf, log2
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar, NoReturn, Self, TypeVar
+from typing import Any, ClassVar, NoReturn, Self
 
 import pika
-from dotenv import dotenv_values
-from pika import exceptions, frame, spec
+from pika import exceptions, spec
 from pika.adapters.select_connection import IOLoop
-from rich.console import Console
-from rich.progress import track
-from rich.text import Text
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
-
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
-
-
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
-
-
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
-
-
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
-
-
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
-
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.faults import block
+from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
+from course.amqp.internals import SteadyConnection, batch, hang_up, refused
+from course.amqp.processes import Parts, add_process_options, mode_of, run_process
+from course.amqp.topology import Topology
+from course.console import Lesson, check, fact, note, table
+from course.errors import BadInput, NoService
+from course.lab import in_background, outcome_of, raises
+from course.network import FaultyNetwork
+from course.standins.amqp import Broker
 
 # Knobs
 VERSION = 1  # of the envelope; a consumer refuses one that it does not know
@@ -224,13 +71,10 @@ MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness les
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 DELIVERY_LIMIT = 20  # redeliveries until a quorum queue buries a message itself
-DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 PERSISTENT = 2
-T = TypeVar("T")
 Flags = dict[str, Any]  # the options and arguments of a queue or exchange
 Fields = tuple[Any, ...]  # of a method of AMQP
-Planned = tuple[str, str, Flags]  # "queue" or "exchange", its name
 
 # %% Vocabulary: what goes wrong, and whether it is worth another try
 
@@ -241,14 +85,6 @@ class PermanentError(Exception):
 
 class BadMessage(PermanentError):
     """The body or a header is not what the version promises."""
-
-
-class PublishFailed(Exception):
-    """Not confirmed: the message may or may not have arrived; send the id again."""
-
-
-class Unroutable(PublishFailed):
-    """The exchange had no queue for it: the broker gave it back."""
 
 
 # %% Messages: validated where they are made and where they are read
@@ -391,584 +227,6 @@ class AnalyticsMessage(Message):
 TYPES = (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
 MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in TYPES}
 
-# %% The stand-in: AMQP 0-9-1 on pika's own codec, and a network that can fail
-
-
-class Background:
-    """A server on a free loopback port, its event loop in a thread of its own."""
-
-    def __enter__(self) -> Self:
-        self.clients: dict[Any, StreamWriter] = {}  # by their tasks
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-        self.server = self.call(asyncio.start_server, self._welcome, "127.0.0.1", 0)
-        self.port: int = self.server.sockets[0].getsockname()[1]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.call(self._shut)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(DEADLINE)
-        self.loop.close()
-
-    def call(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
-        """Run a coroutine function on the loop and return its result."""
-        done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
-        return done.result(DEADLINE)
-
-    async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
-        task = asyncio.current_task()
-        self.clients[task] = writer
-        with suppress(OSError, asyncio.CancelledError):
-            await self.serve(reader, writer)
-        writer.transport.abort()
-        del self.clients[task]
-
-    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Talk to one client until it goes, or until the task is cancelled."""
-        raise NotImplementedError
-
-    async def _shut(self) -> None:
-        self.server.close()
-        await asyncio.sleep(0)  # who has just been let in begins, and is known
-        await self._cut()
-
-    async def _cut(self) -> None:
-        for task in self.clients:
-            task.cancel()
-        if self.clients:
-            await asyncio.wait(list(self.clients))
-
-    def cut(self) -> None:
-        """End every connection without a goodbye; new ones are welcome."""
-        self.call(self._cut)
-
-
-class _Refused(Exception):
-    """A channel error: its code, and RabbitMQ's words for it."""
-
-
-def _require_same(kind: str, name: str, new: Flags, old: Flags) -> None:
-    for arg in sorted(new | old):
-        if new.get(arg) != old.get(arg):
-            what = f"inequivalent arg '{arg}' for {kind} '{name}' in vhost '/'"
-            how = f"received {new.get(arg)!r} but current is {old.get(arg)!r}"
-            raise _Refused(406, f"PRECONDITION_FAILED - {what}: {how}")
-
-
-def topic_match(pattern: Sequence[str], words: Sequence[str]) -> bool:
-    """Tell whether a topic pattern accepts the words: * is one, # zero or more."""
-    if not pattern:
-        return not words
-    rest = bool(words) and topic_match(pattern[pattern[0] != "#" :], words[1:])
-    if pattern[0] == "#":
-        return rest or topic_match(pattern[1:], words)
-    return rest and pattern[0] in ("*", words[0])
-
-
-@dataclass(eq=False)
-class _Stored:
-    place: tuple[int, int]  # minus the priority, then age; kept when requeued
-    exchange: str
-    key: str
-    props: Any
-    body: bytes
-    due: float  # when it expires, on the broker's clock
-    redelivered: bool = False
-
-    def __lt__(self, other: _Stored) -> bool:
-        return self.place < other.place
-
-
-@dataclass(eq=False)
-class _Sub:
-    channel: _Channel
-    tag: str
-    limit: float
-    auto_ack: bool
-    holds: int = 0
-
-
-@dataclass(eq=False)
-class _Queue:
-    name: str
-    flags: Flags
-    owner: _Session | None
-    ready: list[_Stored] = field(default_factory=list)
-    unacked: int = 0
-    subs: deque[_Sub] = field(default_factory=deque)
-
-    def due(self) -> float:
-        return self.ready[0].due if self.ready else inf  # only the head can expire
-
-    def forget(self, channel: _Channel, tag: str | None = None) -> None:
-        gone = [s for s in self.subs if s.channel is channel and tag in (None, s.tag)]
-        self.subs = deque(sub for sub in self.subs if sub not in gone)
-
-
-class Broker(Background):
-    """The stand-in: RabbitMQ's contract on a loopback port, without its durability."""
-
-    version = "3.10"
-
-    def __init__(self) -> None:
-        self.queues: dict[str, _Queue] = {}
-        self.exchanges: dict[str, tuple[Flags, set[tuple[str, str]]]] = {}
-        self.exchanges[""] = ({"type": "direct"}, set())
-        self.clock = 0.0  # seconds; only step() moves it
-        self.started, self.count = datetime.now(UTC), itertools.count()
-
-    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Answer one client until it goes."""
-        session = _Session(self, writer)
-        try:
-            while data := await reader.read(65536):
-                session.receive(data)
-        finally:
-            session.end()
-
-    def step(self) -> None:
-        """Jump to the next expiry if nobody is at work, else let them work."""
-
-        async def jump() -> bool:
-            queues = list(self.queues.values())
-            due = min((queue.due() for queue in queues), default=inf)
-            if due == inf or any(q.unacked or (q.ready and q.subs) for q in queues):
-                return False
-            self.clock = max(self.clock, due)
-            for queue in queues:
-                self.dispatch(queue)
-            return True
-
-        if not self.call(jump):
-            time.sleep(0.001)
-
-    def exchange(self, name: str) -> tuple[Flags, set[tuple[str, str]]]:
-        """Return an exchange's flags, and what is bound to it: (queue, key)."""
-        if name not in self.exchanges:
-            raise _Refused(404, f"NOT_FOUND - no exchange '{name}' in vhost '/'")
-        return self.exchanges[name]
-
-    def route(self, exchange: str, key: str, props: Any, body: bytes) -> int:
-        """Put a copy into each queue that the key reaches; return how many."""
-        flags, bindings = self.exchange(exchange)
-        words = key.split(".") if key else []
-        reached = {key} & set(self.queues) if exchange == "" else set()
-        for queue, pattern in bindings:
-            parts = pattern.split(".") if pattern else []
-            topic = flags["type"] == "topic" and topic_match(parts, words)
-            if flags["type"] == "fanout" or pattern == key or topic:
-                reached.add(queue)
-        for target in [self.queues[name] for name in reached]:
-            lives = (props.expiration, target.flags.get("x-message-ttl"))
-            life = min((int(ms) for ms in lives if ms is not None), default=inf)
-            rank = min(props.priority or 0, target.flags.get("x-max-priority", 0))
-            what = (exchange, key, props, body, self.clock + life / 1000)
-            heapq.heappush(target.ready, _Stored((-rank, next(self.count)), *what))
-            self.dispatch(target)
-        return len(reached)
-
-    def dispatch(self, queue: _Queue) -> None:
-        """Bury heads whose time has come; deliver to consumers in turn, with room."""
-        idle = 0
-        while queue.ready:
-            if queue.due() <= self.clock:
-                self.bury(queue, heapq.heappop(queue.ready), "expired")
-            elif idle == len(queue.subs):
-                break
-            else:
-                queue.subs.rotate(-1)
-                sub, idle = queue.subs[-1], idle + 1
-                if sub.holds < sub.limit:
-                    idle = 0
-                    sub.channel.deliver(queue, sub.auto_ack, sub)
-
-    def requeue(self, queue: _Queue, stored: _Stored) -> None:
-        """Put a delivered message back in its place, unless it came back too often."""
-        stored.redelivered = True
-        if queue.flags.get("x-queue-type") == "quorum":
-            stored.props, headers = _with_headers(stored.props)
-            headers["x-delivery-count"] = headers.get("x-delivery-count", 0) + 1
-            if headers["x-delivery-count"] > queue.flags.get("x-delivery-limit", inf):
-                return self.bury(queue, stored, "delivery_limit")
-        heapq.heappush(queue.ready, stored)
-        return self.dispatch(queue)
-
-    def bury(self, queue: _Queue, stored: _Stored, reason: str) -> None:
-        """Dead-letter a message with RabbitMQ's x-death, or drop it without a DLX."""
-        exchange = queue.flags.get("x-dead-letter-exchange")
-        if exchange not in self.exchanges:
-            return
-        props, headers = _with_headers(stored.props)
-        headers.pop("x-delivery-count", None)
-        first = {"reason": reason, "queue": queue.name, "exchange": stored.exchange}
-        when = self.started + timedelta(seconds=int(self.clock))
-        death: Flags = {"count": 0, "time": when, "routing-keys": [stored.key]} | first
-        if props.expiration is not None:
-            death["original-expiration"] = props.expiration
-            props.expiration = None  # or it would expire in the next queue as well
-        others = []
-        for old in headers.get("x-death", []):
-            if (old["queue"], old["reason"]) == (queue.name, reason):
-                death = dict(old)
-            else:
-                others.append(old)
-        death["count"] += 1
-        headers["x-death"] = [death, *others]
-        for name, value in first.items():
-            headers.setdefault(f"x-first-death-{name}", value)
-        key = queue.flags.get("x-dead-letter-routing-key", stored.key)
-        self.route(exchange, key, props, stored.body)
-
-    def delete(self, queue: _Queue) -> None:
-        """Remove a queue with its bindings, and tell its consumers."""
-        del self.queues[queue.name]
-        for sub in queue.subs:
-            sub.channel.send(spec.Basic.Cancel(sub.tag, nowait=True))
-        for _, bindings in self.exchanges.values():
-            bindings -= {bound for bound in bindings if bound[0] == queue.name}
-
-
-def _with_headers(props: Any) -> tuple[Any, Flags]:
-    """Return a copy of properties, and its headers, which may be changed."""
-    props = copy.copy(props)
-    props.headers = dict(props.headers or {})
-    return props, props.headers
-
-
-class _Session:
-    """A client of the stand-in: AMQP frames in, replies out."""
-
-    def __init__(self, broker: Broker, writer: StreamWriter) -> None:
-        self.broker, self.transport = broker, writer.transport
-        self.received, self.to_send = bytearray(), list[bytes]()
-        self.channels: dict[int, _Channel] = {}
-        self.last_seen = time.monotonic()
-
-    def end(self) -> None:
-        """Put back what is unacknowledged, delete what was exclusive."""
-        for channel in list(self.channels.values()):
-            channel.channel_close()
-        for queue in [q for q in self.broker.queues.values() if q.owner is self]:
-            self.broker.delete(queue)
-
-    def receive(self, data: bytes) -> None:
-        """Handle the frames that have arrived whole, then confirm in one go."""
-        self.last_seen = time.monotonic()
-        self.received += data
-        done = 0
-        if self.received.startswith(b"AMQP"):
-            done = 8
-            able = ("publisher_confirms", "basic.nack", "consumer_cancel_notify")
-            about: Flags = {"product": "stand-in", "version": self.broker.version}
-            about |= {"capabilities": dict.fromkeys(able, True)}
-            self.send(0, spec.Connection.Start(server_properties=about))
-        while len(self.received) >= done + 8:
-            end = done + 8 + int.from_bytes(self.received[done + 3 : done + 7], "big")
-            if end > len(self.received):
-                break
-            self.take(bytes(self.received[done:end]))
-            done = end
-        del self.received[:done]
-        for channel in self.channels.values():
-            if owed := channel.owed:
-                channel.owed = 0
-                channel.send(spec.Basic.Ack(channel.published, multiple=owed > 1))
-
-    def take(self, data: bytes) -> None:
-        """Handle one frame; an error closes the channel, a worse one all of them."""
-        try:
-            _, one = frame.decode_frame(data)
-            number, method = one.channel_number, getattr(one, "method", None)
-            if isinstance(method, spec.Channel.Open):
-                self.channels[number] = _Channel(self, number)
-            to: Any = self.channels.get(number) if number else self
-            if to and method:
-                family, verb = method.NAME.split(".")
-                fields = getattr(to, f"{family}_{verb}".lower())(method)
-                if fields is not None and not getattr(method, "nowait", False):
-                    reply = getattr(getattr(spec, family), verb + "Ok")
-                    self.send(number, reply(*fields))
-            elif to and number:
-                to.take_content(one)
-        except _Refused as refusal:
-            if not number:
-                return self.fail(*refusal.args)
-            asked: Any = method or spec.Basic.Publish
-            index = divmod(asked.INDEX, 1 << 16)
-            self.send(number, spec.Channel.Close(*refusal.args, *index))
-            self.channels[number].channel_close()
-        except Exception as error:  # whatever a client sends, the broker lives on
-            self.fail(541, f"INTERNAL_ERROR - {type(error).__name__}")
-
-    def send(
-        self, number: int, method: Any, props: Any = None, body: bytes = b""
-    ) -> None:
-        """Queue a method, and a message if it carries one; all leave in one go."""
-        if not self.to_send:
-            self.broker.loop.call_soon(self.flush)
-        parts = [frame.Method(number, method)]
-        if props is not None:
-            parts.append(frame.Header(number, len(body), props))
-            for at in range(0, len(body), 100_000):  # of 131,072 that a frame may have
-                parts.append(frame.Body(number, body[at : at + 100_000]))
-        self.to_send += [part.marshal() for part in parts]
-
-    def flush(self) -> None:
-        """Write what has been queued."""
-        self.transport.write(b"".join(self.to_send))
-        self.to_send.clear()
-
-    def fail(self, code: int, text: str) -> None:
-        """Close the connection with an error."""
-        self.send(0, spec.Connection.Close(code, text, 0, 0))
-
-    def beat(self, interval: float) -> None:
-        """Send heartbeats; hang up on a client that misses two of its own."""
-        if time.monotonic() - self.last_seen > 2 * interval:
-            self.transport.abort()
-        elif not self.transport.is_closing():
-            self.transport.write(frame.Heartbeat().marshal())
-            self.broker.loop.call_later(interval / 2, self.beat, interval)
-
-    # From here on, a handler for each method that a client may send: what concerns
-    # the connection here, the rest in _Channel. It returns the fields of the reply.
-
-    def connection_startok(self, ask: Any) -> None:
-        if ask.response not in ("\0guest\0guest", b"\0guest\0guest"):
-            raise _Refused(403, "ACCESS_REFUSED - Login was refused")
-        self.send(0, spec.Connection.Tune(2047, 131072, 60))
-
-    def connection_tuneok(self, ask: Any) -> None:
-        if ask.heartbeat:
-            self.beat(ask.heartbeat)
-
-    def connection_open(self, ask: Any) -> Fields:
-        if ask.virtual_host != "/":
-            raise _Refused(530, f"NOT_ALLOWED - vhost {ask.virtual_host} not found")
-        return ()
-
-    def connection_close(self, ask: Any) -> None:
-        self.send(0, spec.Connection.CloseOk())
-        self.connection_closeok(ask)
-
-    def connection_closeok(self, _: Any) -> None:
-        self.flush()
-        self.transport.close()
-
-
-class _Channel:
-    """A channel of a client; handlers as above."""
-
-    def __init__(self, session: _Session, number: int) -> None:
-        self.session, self.broker = session, session.broker
-        self.send = partial(session.send, number)
-        self.number, self.prefetch, self.confirms = number, 0, False
-        self.tag = self.published = self.owed = 0  # confirms owed; one settles them all
-        self.content: list[Any] = []  # a publish, its header, its body's parts
-        self.unacked: dict[int, tuple[_Queue, _Stored, _Sub | None]] = {}
-
-    def channel_open(self, _: Any) -> Fields:
-        return ()
-
-    def channel_close(self, _: Any = None) -> Fields:
-        del self.session.channels[self.number]
-        for queue in self.broker.queues.values():
-            queue.forget(self)
-        for queue, stored, _sub in self.unacked.values():
-            queue.unacked -= 1
-            self.broker.requeue(queue, stored)
-        return ()
-
-    def exchange_declare(self, ask: Any) -> Fields:
-        flags = {"type": ask.type, "durable": ask.durable}
-        flags |= {"auto_delete": ask.auto_delete} | (ask.arguments or {})
-        if not ask.passive:
-            self.broker.exchanges.setdefault(ask.exchange, (flags, set()))
-        known, _ = self.broker.exchange(ask.exchange)
-        if not ask.passive:
-            _require_same("exchange", ask.exchange, flags, known)
-        return ()
-
-    def exchange_delete(self, ask: Any) -> Fields:
-        self.broker.exchanges.pop(ask.exchange, None)
-        return ()
-
-    def find(self, name: str) -> _Queue:
-        """Return a queue that exists."""
-        if not (queue := self.broker.queues.get(name)):
-            raise _Refused(404, f"NOT_FOUND - no queue '{name}' in vhost '/'")
-        return queue
-
-    def queue_declare(self, ask: Any) -> Fields:
-        name = ask.queue or f"amq.gen-{uuid.uuid4().hex}"
-        flags = {"durable": ask.durable, "auto_delete": ask.auto_delete}
-        flags |= ask.arguments or {}
-        if not ask.passive:
-            new = _Queue(name, flags, self.session if ask.exclusive else None)
-            self.broker.queues.setdefault(name, new)
-        queue = self.find(name)
-        if not ask.passive:
-            _require_same("queue", name, flags, queue.flags)
-        return (name, len(queue.ready), len(queue.subs))
-
-    def queue_bind(self, ask: Any) -> Fields:
-        self.find(ask.queue)
-        _, bindings = self.broker.exchange(ask.exchange)
-        bindings.add((ask.queue, ask.routing_key))
-        return ()
-
-    def queue_delete(self, ask: Any) -> Fields:
-        if ask.queue not in self.broker.queues:
-            return (0,)
-        self.broker.delete(queue := self.find(ask.queue))
-        return (len(queue.ready),)
-
-    def basic_qos(self, ask: Any) -> Fields:
-        if ask.global_qos:
-            raise _Refused(540, "NOT_IMPLEMENTED - a global prefetch")
-        self.prefetch = ask.prefetch_count
-        return ()
-
-    def basic_consume(self, ask: Any) -> None:
-        queue = self.find(ask.queue)
-        limit = inf if ask.no_ack else self.prefetch or inf
-        queue.subs.append(_Sub(self, ask.consumer_tag, limit, ask.no_ack))
-        self.send(spec.Basic.ConsumeOk(ask.consumer_tag))
-        self.broker.dispatch(queue)
-
-    def basic_cancel(self, ask: Any) -> Fields:
-        for queue in self.broker.queues.values():
-            queue.forget(self, ask.consumer_tag)
-        return (ask.consumer_tag,)
-
-    def basic_get(self, ask: Any) -> None:
-        self.broker.dispatch(queue := self.find(ask.queue))
-        if queue.ready:
-            self.deliver(queue, ask.no_ack)
-        else:
-            self.send(spec.Basic.GetEmpty())
-
-    def deliver(self, queue: _Queue, auto_ack: bool, sub: _Sub | None = None) -> None:
-        """Send the head of a queue to a consumer, or as the answer to a get."""
-        stored, self.tag = heapq.heappop(queue.ready), self.tag + 1
-        came = (self.tag, stored.redelivered, stored.exchange, stored.key)
-        if not auto_ack:
-            self.unacked[self.tag] = (queue, stored, sub)
-            queue.unacked += 1
-            if sub:
-                sub.holds += 1
-        method: Any = spec.Basic.GetOk(*came, len(queue.ready))
-        if sub:
-            method = spec.Basic.Deliver(sub.tag, *came)
-        self.send(method, stored.props, stored.body)
-
-    def settled(self, ask: Any) -> list[tuple[_Queue, _Stored]]:
-        """Return what an ack, nack or reject is about, no longer in hand."""
-        tag = ask.delivery_tag
-        tags = [tag]
-        if getattr(ask, "multiple", False):
-            tags = [one for one in self.unacked if one <= tag or tag == 0]
-        elif tag not in self.unacked:
-            raise _Refused(406, f"PRECONDITION_FAILED - unknown delivery tag {tag}")
-        found = [self.unacked.pop(one) for one in tags]
-        for queue, _, sub in found:
-            queue.unacked -= 1
-            if sub:
-                sub.holds -= 1
-        return [(queue, stored) for queue, stored, _ in found]
-
-    def basic_ack(self, ask: Any) -> None:
-        for queue in {queue for queue, _ in self.settled(ask)}:
-            self.broker.dispatch(queue)
-
-    def basic_nack(self, ask: Any) -> None:
-        for queue, stored in self.settled(ask):
-            if ask.requeue:
-                self.broker.requeue(queue, stored)
-            else:
-                self.broker.bury(queue, stored, "rejected")
-                self.broker.dispatch(queue)
-
-    basic_reject = basic_nack
-
-    def confirm_select(self, _: Any) -> Fields:
-        self.confirms = True
-        return ()
-
-    def basic_publish(self, ask: Any) -> None:
-        self.content = [ask]
-
-    def take_content(self, one: Any) -> None:
-        """Route a message once its header and its body have all arrived."""
-        self.content.append(one)
-        ask, header, *parts = self.content
-        if sum(len(part.fragment) for part in parts) < header.body_size:
-            return
-        props, body = header.properties, b"".join(part.fragment for part in parts)
-        routed = self.broker.route(ask.exchange, ask.routing_key, props, body)
-        if ask.mandatory and not routed:
-            where = (ask.exchange, ask.routing_key)
-            self.send(spec.Basic.Return(312, "NO_ROUTE", *where), props, body)
-        self.published += self.confirms
-        self.owed += self.confirms
-
-
-class Wire(Background):
-    """A network between client and broker that can be slow, still, or cut."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.target = (host, port)
-        self.delay = 0.0  # seconds that each chunk takes, either way
-        self.trips, self._last = 0, ""  # round trips: a chunk up, and then one down
-        self.gates = {"up": asyncio.Event(), "down": asyncio.Event()}
-        for gate in self.gates.values():
-            gate.set()
-
-    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Pass on what a client and the broker say, until both are gone."""
-        far_reader, far_writer = await asyncio.open_connection(*self.target)
-        up = self._pump(reader, far_writer, "up")
-        try:
-            await asyncio.gather(up, self._pump(far_reader, writer, "down"))
-        finally:
-            far_writer.transport.abort()
-
-    async def _pump(self, reader: StreamReader, writer: StreamWriter, way: str) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                await asyncio.sleep(self.delay)
-                await self.gates[way].wait()
-                self.trips += (self._last, way) == ("up", "down")
-                self._last = way
-                writer.write(data)
-        writer.close()  # the other end hears that this one went
-
-    async def _hold(self, *ways: str) -> None:
-        for way, gate in self.gates.items():
-            (gate.clear if way in ways else gate.set)()
-
-    def freeze(self, *ways: str) -> None:
-        """Let nothing through any more, either way or only "up" or only "down"."""
-        self.call(self._hold, *(ways or self.gates))
-
-    def cut(self) -> None:
-        """End every connection; what was held back is lost, the network works again."""
-        super().cut()
-        self.call(self._hold)
-
-    def block(self, reason: str) -> None:
-        """Say what a broker short of memory says, and take nothing more."""
-
-        async def say_so() -> None:
-            for writer in self.clients.values():
-                writer.write(frame.Method(0, spec.Connection.Blocked(reason)).marshal())
-
-        self.freeze("up")
-        self.call(say_so)
-
-
 # %% Connection and topology
 
 EXCHANGES = {
@@ -990,46 +248,7 @@ WORK = {  # queue: exchange, keys
 }
 
 
-class SteadyConnection(pika.SelectConnection):  # type: ignore[misc]
-    """pika's connection, which one header can't end and a batch leaves at once."""
-
-    def _read_frame(self) -> tuple[int, Any]:
-        """Read on past headers that pika cannot decode: a consumer buries those."""
-        try:
-            return super()._read_frame()  # type: ignore[no-any-return]
-        except exceptions.AMQPError:
-            raise
-        except Exception:
-            kind, channel, size = struct.unpack_from(">BHL", self._frame_buffer)
-            if kind != spec.FRAME_HEADER:
-                raise
-            (body,) = struct.unpack_from(">Q", self._frame_buffer, 11)
-            about = pika.BasicProperties(headers={"x-retry-count": "undecodable"})
-            return size + 8, frame.Header(channel, body, about)
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        """Hold back what is sent inside, for a single write; pika writes each frame."""
-        parts: list[bytes] = []
-        self._adapter_emit_data = parts.append
-        try:
-            yield
-        finally:
-            del self._adapter_emit_data
-            if parts:
-                self._adapter_emit_data(b"".join(parts))
-
-
-FATAL = (exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError)
-
-
-def refused(error: Exception) -> bool:
-    """Tell whether the broker said no; pika guesses it of any connection lost early."""
-    no = re.search(r"ByBroker: \((403|530)\)", str(error))
-    return isinstance(error, FATAL) and no is not None
-
-
-class RabbitMQConnection:
+class RabbitMQConnection(Topology):
     """Where the broker is, and what stands on it under our prefix.
 
     Everything is durable (4.3 refuses the rest). Work queues are quorum queues with a
@@ -1045,22 +264,16 @@ class RabbitMQConnection:
         base: float = 1.0,
         expires: float = 0.0,
     ) -> None:
-        self.parameters, self.prefix = parameters, prefix
-        self.base, self.expires = base, expires
-        self.plan: list[Planned] = []
-        self.bindings: list[tuple[str, str, str]] = []
+        super().__init__(parameters, prefix, expires)
+        self.base = base
         for exchange, kind in EXCHANGES.items():
-            self._add("exchange", self.name(exchange), exchange_type=kind)
+            self.plan_exchange(self.name(exchange), kind)
         for queue, (exchange, *keys) in WORK.items():
             self.add_queue(queue, priorities=5 if queue == "notifications" else 0)
             for key in keys:
                 self.bindings.append((self.name(queue), self.name(exchange), key))
         for attempt in range(MAX_RETRIES):
             self._add_wait(self.wait_queue(attempt), self.delay_ms(attempt))
-
-    def name(self, suffix: str) -> str:
-        """Return our full name of a queue or exchange."""
-        return f"{self.prefix}.{suffix}"
 
     def delay_ms(self, attempt: int) -> int:
         """Return how long attempt n waits, in milliseconds: base * 2**n."""
@@ -1070,13 +283,6 @@ class RabbitMQConnection:
         """Return where attempt n waits. A queue's TTL is fixed: the name carries it."""
         return self.name(f"retry.{self.delay_ms(attempt)}ms")
 
-    def _add(self, kind: str, name: str, **options: Any) -> None:
-        if self.expires and kind == "queue":
-            options["arguments"] |= {"x-expires": round(1000 * self.expires)}
-        elif self.expires:
-            options["auto_delete"] = True  # it goes with the last queue bound to it
-        self.plan.append((kind, name, options))
-
     # region queues
     def add_queue(self, queue: str, priorities: int = 0) -> str:
         """Plan a work queue and its dead letters; return its full name."""
@@ -1085,17 +291,17 @@ class RabbitMQConnection:
         if not priorities:
             extra = SAFE | {"x-delivery-limit": DELIVERY_LIMIT}
         extra |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
-        self._add("queue", work, arguments=extra)
+        self.plan_queue(work, extra)
         # Trap: from 4.0 on the default is 20, and from here nothing leads further.
         keep = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
-        self._add("queue", dead, arguments=keep)
+        self.plan_queue(dead, keep)
         return work
 
     def _add_wait(self, name: str, ttl: int) -> None:
         # A fanout in front keeps the routing key, which is the way back.
-        self._add("exchange", name, exchange_type="fanout")
+        self.plan_exchange(name, "fanout")
         back = {"x-message-ttl": ttl, "x-dead-letter-exchange": ""}
-        self._add("queue", name, arguments=SAFE | back)
+        self.plan_queue(name, SAFE | back)
         self.bindings.append((name, name, ""))
 
     # endregion queues
@@ -1103,16 +309,6 @@ class RabbitMQConnection:
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
         return pika.BlockingConnection(self.parameters, SteadyConnection)
-
-    @contextmanager
-    def channel(self) -> Iterator[Any]:
-        """Yield a channel on a connection of its own, lost or not when it ends."""
-        connection = self.connect()
-        try:
-            yield connection.channel()
-        finally:
-            with suppress(Exception):
-                connection.close()
 
     def setup_infrastructure(self) -> None:
         """Declare everything; doing it again changes nothing.
@@ -1122,40 +318,8 @@ class RabbitMQConnection:
                 declared first, so that a refusal finds nothing created.
         """
         with self.connect() as connection:
-            there = [item for item in self.plan if self.look(connection, item)]
-            self.declare(connection.channel(), there)
+            self.declare(connection.channel(), self.standing(connection))
             self.declare(connection.channel(), self.plan)
-
-    def declare(self, channel: Any, plan: list[Planned]) -> None:
-        """Declare queues and exchanges, and all bindings between them."""
-        names = {name for _, name, _ in plan}
-        try:
-            for kind, name, options in plan:
-                getattr(channel, f"{kind}_declare")(name, durable=True, **options)
-        except exceptions.ChannelClosedByBroker as refusal:
-            hint = "; delete it or take another --prefix" * (refusal.reply_code == 406)
-            raise BadInput(refusal.reply_text + hint) from None
-        for queue, exchange, key in self.bindings:
-            if {queue, exchange} <= names:
-                channel.queue_bind(queue, exchange, key)
-
-    def look(self, connection: Any, item: Planned) -> Any:
-        """Return what the broker says of a queue or exchange, or None."""
-        with suppress(exceptions.ChannelClosedByBroker), connection.channel() as one:
-            return getattr(one, f"{item[0]}_declare")(item[1], passive=True).method
-
-    def teardown(self) -> None:
-        """Delete everything of ours that stands, with what is in it."""
-        with self.channel() as channel:
-            there = [i for i in self.plan if self.look(channel.connection, i)]
-            for kind, name, _ in there:
-                getattr(channel, f"{kind}_delete")(name)
-
-    def ready(self, *queues: str) -> int:
-        """Return how many messages wait in queues, given by their full names."""
-        with self.channel() as channel:
-            ask = partial(channel.queue_declare, passive=True)
-            return sum(int(ask(queue).method.message_count) for queue in queues)
 
 
 def backoff(attempt: int) -> float:
@@ -1414,10 +578,7 @@ class Producer:
         self._loop.call_later(1.0, self._hang_up)
 
     def _hang_up(self) -> None:
-        # A frozen broker answers no goodbye, and pika has no public way to hang up.
-        if self._connection._transport:  # else it has not even connected
-            self._connection._terminate_stream(ConnectionError("closed"))
-        else:
+        if not hang_up(self._connection):
             self._loop.stop()
 
 
@@ -1640,7 +801,7 @@ class Consumer(ABC):
 
     def _flush(self) -> None:
         self._flushing = False  # first: what is added from here on asks again
-        with self.connection._impl.batch():
+        with batch(self.connection):
             while self._settled:
                 delivery = self._settled.popleft()
                 if delivery.channel.is_open:
@@ -1844,15 +1005,15 @@ class Env:
                 yield queue, producer, ledger
         finally:
             with self.rabbit.channel() as channel:
-                for _, own, _ in self.rabbit.plan[known:]:
-                    channel.queue_delete(own)
+                for own in self.rabbit.plan[known:]:
+                    channel.queue_delete(own.name)
             del self.rabbit.plan[known:]
 
     @contextmanager
-    def wire(self) -> Iterator[tuple[Wire, RabbitMQConnection]]:
+    def wire(self) -> Iterator[tuple[FaultyNetwork, RabbitMQConnection]]:
         """Yield a network that can fail, and the connection that goes over it."""
         far = copy.copy(self.rabbit)
-        with Wire(far.parameters.host, far.parameters.port) as wire:
+        with FaultyNetwork(far.parameters.host, far.parameters.port) as wire:
             far.parameters = copy.copy(far.parameters)
             far.parameters.host, far.parameters.port = "127.0.0.1", wire.port
             yield wire, far
@@ -1861,6 +1022,32 @@ class Env:
         """Consume until so many messages are acknowledged."""
         with running(consumer):
             self.until(lambda: consumer.counts["acked"] == count)
+
+
+@contextmanager
+def open_env(args: argparse.Namespace) -> Iterator[Env]:
+    """Find the broker, else start the stand-in; leave nothing on either."""
+    prefix = f"module8.{uuid.uuid4().hex[:8]}"
+    with ExitStack() as stack:
+        try:
+            if args.offline:
+                raise NoService("--offline")
+            parameters, about = broker_of(args)
+            version, live = str(about["version"]), None
+            where = f"{parameters.host}:{parameters.port}"
+            backend = f"{about['product']} {version} at {where}"
+        except NoService as absent:
+            live = stack.enter_context(Broker())
+            parameters, version = parameters_of(DEFAULT_URL), live.version
+            parameters.port = live.port
+            backend = f"stand-in in this process, nothing in it is durable ({absent})"
+        rabbit = RabbitMQConnection(parameters, prefix, 1.0 if live else 0.1, EXPIRES)
+        stack.callback(rabbit.teardown)
+        rabbit.setup_infrastructure()
+        yield Env(backend, live is None, rabbit, live, version)
+
+
+lesson = Lesson("RabbitMQ without losing a message", open_env)
 
 
 class FunctionConsumer(Consumer):
@@ -1875,25 +1062,10 @@ class FunctionConsumer(Consumer):
         return str(self.work(message))
 
 
-def background(work: Callable[[], object]) -> Future[None]:
-    """Run something in a thread of its own; the future ends, or fails, as it does."""
-    done: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-            done.set_result(None)
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return done
-
-
 @contextmanager
 def running(consumer: Consumer) -> Iterator[Consumer]:
     """Consume in a thread for the length of a block."""
-    done = background(consumer.start_consuming)
+    done = in_background(consumer.start_consuming)
     try:
         consumer.ready.wait(DEADLINE)
         yield consumer
@@ -1981,15 +1153,6 @@ def emptied(rabbit: RabbitMQConnection, queue: str) -> list[tuple[Any, bytes]]:
         return [(about, body) for _, about, body in taken(channel, queue)]
 
 
-def raises(kind: type[Exception], work: Callable[[], object]) -> bool:
-    """Tell whether a call raises an exception of a kind."""
-    try:
-        work()
-    except kind:
-        return True
-    return False
-
-
 # %% 1. Messages: nothing that arrives stops a consumer
 BROKEN = {
     "not JSON": b"{",
@@ -2005,7 +1168,7 @@ BROKEN = {
 }
 
 
-@demo
+@lesson.demo
 def messages(env: Env) -> None:
     """Messages: a bad body costs itself, not the consumer"""
     good, naive = users(3), list[str]()
@@ -2019,14 +1182,14 @@ def messages(env: Env) -> None:
         dead = emptied(env.rabbit, queue + ".dead")
     why = {body: about.headers["x-error"] for about, body in dead}
     table(("body", "why it is dead"), *((k, why.get(v)) for k, v in BROKEN.items()))
-    show("good ones read, naive and ours", (len(naive), ours))
+    fact("good ones read, naive and ours", (len(naive), ours))
     dead_well = all(why.get(body, "")[:10] == "BadMessage" for body in BROKEN.values())
     done = dead_well and (len(naive), ours) == (0, 3)
-    check("each bad body is dead with its reason, each good one done", done)
+    check("each bad body is dead with its reason, each good one done", done, True)
     back = [Message.from_json(one.to_json()) for one in good]
-    check("a good one comes back equal from JSON", back == good)
+    check("a good one comes back equal from JSON", back == good, True)
     pair = Message(payload={"pair": (1, 2)})
-    check("what JSON would change is refused", raises(BadMessage, pair.to_json))
+    check("what JSON would change is refused", raises(BadMessage, pair.to_json), True)
 
 
 # %% 2. Routing: who gets what, and what happens to the rest
@@ -2056,7 +1219,7 @@ def truth_table(env: Env, patterns: list[str], keys: list[str]) -> set[tuple[str
     return through
 
 
-@demo
+@lesson.demo
 def routing(env: Env) -> None:
     """Routing: the broker follows the truth table, and what fits nowhere is an error"""
     sizes = range(1, 4)
@@ -2069,28 +1232,32 @@ def routing(env: Env) -> None:
         sum(brute_force(*pair, some) != (pair in through) for pair in pairs)
         for some in "+*"
     ]
-    show("pairs of pattern and key", len(pairs))
-    show("broker differs, if # is 1+, 0+", wrong)
-    check("# is zero or more words, * is one", wrong[0] > 0 and wrong[1] == 0)
+    fact("pairs of pattern and key", len(pairs))
+    fact("broker differs, if # is 1+, 0+", wrong)
+    check("# is zero or more words, * is one", wrong[0] > 0 and wrong[1] == 0, True)
     with env.rabbit.channel() as channel, Producer(env.rabbit) as producer:
         channel.confirm_delivery()
         # Trap: a broker confirms what it drops; only the mandatory flag tells.
         channel.basic_publish(env.rabbit.name("notifications"), "notification.fax", b"")
-        show("to nobody, confirmed", "no error, and no message")
+        fact("to nobody, confirmed", "no error, and no message")
         fax = partial(producer.publish_notification, "+380", "hello", "text", "fax")
-        check("mandatory: what no queue takes is an error", raises(Unroutable, fax))
+        check(
+            "mandatory: what no queue takes is an error", raises(Unroutable, fax), True
+        )
         producer.publish_notification("+380", "hello", "text", "sms.urgent")
         producer.publish_analytics_event("visit", "u1", {"page": "/"})
         producer.publish_user_data_event("ada", "ada@example.org", "2026-01-05")
     got = {queue: len(emptied(env.rabbit, env.rabbit.name(queue))) for queue in WORK}
-    show("direct, topic, fanout", got)
-    check("each queue has what is bound to it", list(got.values()) == [1, 1, 1, 1])
+    fact("direct, topic, fanout", got)
+    check(
+        "each queue has what is bound to it", list(got.values()) == [1, 1, 1, 1], True
+    )
 
 
 # %% 3. Publishing: what a lost connection loses, and what a confirm costs
 
 
-@demo
+@lesson.demo
 def publishing(env: Env) -> None:
     """Publishing: without a confirm, no error means nothing"""
     arrived = {}
@@ -2116,11 +1283,15 @@ def publishing(env: Env) -> None:
             arrived[f"confirms; {lost} cut off"] = (len(got), len(set(got)))
     table(("200 publishes", "arrived", "ids"), *((k, *v) for k, v in arrived.items()))
     none, up, down = arrived.values()
-    check("unconfirmed is sent again: 200, not 0", (none, up) == ((0, 0), (200, 200)))
-    check("a lost confirm duplicates, with the same ids", down == (400, 200))
+    check(
+        "unconfirmed is sent again: 200, not 0",
+        (none, up) == ((0, 0), (200, 200)),
+        True,
+    )
+    check("a lost confirm duplicates, with the same ids", down == (400, 200), True)
 
 
-@demo
+@lesson.demo
 def windows(env: Env) -> None:
     """Publishing: a confirm costs a round trip, a window of them hardly more"""
     lot, trips = users(10), []
@@ -2132,14 +1303,16 @@ def windows(env: Env) -> None:
         publish(producer, queue, users(1))
         wire.delay = 0.005  # seconds, each way
         for batches in ([[one] for one in lot], [lot]):
-            before, start = wire.trips, time.perf_counter()
+            before, start = wire.round_trips, time.perf_counter()
             for batch in batches:
                 publish(producer, queue, batch)
             took = time.perf_counter() - start
-            trips.append(wire.trips - before)
-            aside(f"10 messages, 10 ms away, {len(batches)} waits: {took:.2f} s")
-    show("round trips one by one", trips[0])
-    check("a window takes under a third of the round trips", trips[0] > 3 * trips[1])
+            trips.append(wire.round_trips - before)
+            note(f"10 messages, 10 ms away, {len(batches)} waits: {took:.2f} s")
+    fact("round trips one by one", trips[0])
+    check(
+        "a window takes under a third of the round trips", trips[0] > 3 * trips[1], True
+    )
 
 
 def publish_naively(rabbit: RabbitMQConnection, queue: str) -> None:
@@ -2150,7 +1323,7 @@ def publish_naively(rabbit: RabbitMQConnection, queue: str) -> None:
             channel.basic_publish("", queue, b"")
 
 
-@demo
+@lesson.demo
 def deadlines(env: Env) -> None:
     """Publishing: a deadline ends the wait for a broker that takes nothing"""
     reason, (message,) = "", users(1)
@@ -2159,26 +1332,26 @@ def deadlines(env: Env) -> None:
         env.wire() as (wire, far),
         Producer(far) as ours,
     ):
-        naive = background(partial(publish_naively, far, queue))
+        naive = in_background(partial(publish_naively, far, queue))
         publish(ours, queue, users(1))
         env.until(lambda: env.rabbit.ready(queue) > 1)
-        wire.block("low on memory")
+        block(wire, "low on memory")
         env.until(lambda: ours.blocked)
         ours.deadline = 0.1
         try:
             publish(ours, queue, [message])
         except PublishFailed as error:
             reason = str(error)
-        show("blocked: pika", "gave up" if naive.done() else "waits on")
-        show("blocked: ours", reason)
+        fact("blocked: pika", "gave up" if naive.done() else "waits on")
+        fact("blocked: ours", reason)
         saw = not naive.done() and "low on memory" in reason
-        check("the deadline ends the wait and says why", saw)
+        check("the deadline ends the wait and says why", saw, True)
         wire.cut()
         naive.result(DEADLINE)
         ours.deadline = DEADLINE
         publish(ours, queue, [message])
         ids = [about.message_id for about, _ in emptied(env.rabbit, queue)]
-        check("sent again with the same id, it is there", message.id in ids)
+        check("sent again with the same id, it is there", message.id in ids, True)
 
 
 # %% 4. Consuming: the thread that talks to the broker does nothing else
@@ -2190,7 +1363,7 @@ def beat(connection: Any, beats: list[float]) -> None:
     connection.call_later(0.01, partial(beat, connection, beats))
 
 
-@demo
+@lesson.demo
 def consuming(env: Env) -> None:
     """Consuming: work keeps no heartbeat waiting, prefetch no round trip"""
     beats, served, trips = list[float](), list[bool](), {}
@@ -2214,23 +1387,27 @@ def consuming(env: Env) -> None:
             ours.on_io(lambda: beat(ours.connection, beats))
             publish(producer, queue, users(1))
             env.until(lambda: ours.counts["acked"])
-        show("heard meanwhile, inline and ours", served)
-        check("on a pool, heartbeats are answered meanwhile", served == [False, True])
+        fact("heard meanwhile, inline and ours", served)
+        check(
+            "on a pool, heartbeats are answered meanwhile",
+            served == [False, True],
+            True,
+        )
         for prefetch in (1, 300):
             fast = FunctionConsumer(str, far, queue, producer, prefetch=prefetch)
             with running(fast):
-                wire.delay, before = 0.005, wire.trips
+                wire.delay, before = 0.005, wire.round_trips
                 start = time.perf_counter()
                 publish(producer, queue, users(15))
                 env.until(lambda: fast.counts["acked"] == 15)  # noqa: B023
                 took = time.perf_counter() - start
-                trips[prefetch] = wire.trips - before
+                trips[prefetch] = wire.round_trips - before
                 wire.delay = 0
-            aside(f"15 messages, 10 ms away, prefetch {prefetch}: {took:.2f} s")
-        check("prefetch 1 waits for each round trip", trips[1] > 3 * trips[300])
+            note(f"15 messages, 10 ms away, prefetch {prefetch}: {took:.2f} s")
+        check("prefetch 1 waits for each round trip", trips[1] > 3 * trips[300], True)
 
 
-@demo
+@lesson.demo
 def threads(env: Env) -> None:
     """Consuming: a channel belongs to one thread, our producer to all"""
     start = threading.Barrier(8)
@@ -2243,7 +1420,7 @@ def threads(env: Env) -> None:
 
         usual = sys.getswitchinterval()
         sys.setswitchinterval(1e-6)  # seconds; so that the threads do meet
-        futures.wait([background(run) for _ in range(8)], limit)
+        futures.wait([in_background(run) for _ in range(8)], limit)
         sys.setswitchinterval(usual)
 
     with env.stage("threads") as (queue, producer, _):
@@ -2255,12 +1432,12 @@ def threads(env: Env) -> None:
             shared, tries = len(emptied(env.rabbit, queue)), tries + 1
         rush(lambda message: publish(producer, queue, [message]))
         ours = len(emptied(env.rabbit, queue))
-    show("one channel, 8 threads x 50", "fewer than 400" if shared < 400 else shared)
-    show("our producer", ours)
-    check("only the producer delivers all 400", shared < 400 and ours == 400)
+    fact("one channel, 8 threads x 50", "fewer than 400" if shared < 400 else shared)
+    fact("our producer", ours)
+    check("only the producer delivers all 400", shared < 400 and ours == 400, True)
 
 
-@demo
+@lesson.demo
 def surviving(env: Env) -> None:
     """Surviving: five lost connections and a deleted queue"""
     five = {f"user{n}" for n in (3, 6, 9, 12, 15)}
@@ -2278,9 +1455,9 @@ def surviving(env: Env) -> None:
             env.until(lambda: len({*done}) == 20)
             env.until(lambda: not env.rabbit.ready(queue))
             back = ours.counts["reconnects"]
-            show("cut at 5 of 20: the naive loop", f"dead after {len(naive)}")
-            show("cut at 5 of 20: ours", f"all done, reconnected {back} times")
-            check("ours comes back each time", (len(naive), back) == (4, 5))
+            fact("cut at 5 of 20: the naive loop", f"dead after {len(naive)}")
+            fact("cut at 5 of 20: ours", f"all done, reconnected {back} times")
+            check("ours comes back each time", (len(naive), back) == (4, 5), True)
             with env.rabbit.channel() as channel:
                 channel.queue_delete(queue)
             with suppress(TimeoutError):
@@ -2288,10 +1465,10 @@ def surviving(env: Env) -> None:
                 env.until(ours.ready.is_set, limit=15)
             again = partial(publish, producer, queue, users(1))
             alive = ours.ready.is_set() and not raises(PublishFailed, again)
-            check("a cancelled consumer declares its queue again", alive)
+            check("a cancelled consumer declares its queue again", alive, True)
 
 
-@demo
+@lesson.demo
 def stopping(env: Env) -> None:
     """Surviving: a stop in the middle finishes what has begun"""
     rounds = []
@@ -2316,10 +1493,10 @@ def stopping(env: Env) -> None:
                 env.until(lambda: not env.rabbit.ready(queue))
         rounds.append((begun < 20, len(done) - 20))
     (cut, naive), (drained, ours) = rounds
-    show("done twice, stopped at once", f"{naive} of 20")
-    show("done twice, after draining", f"{ours} of 20")
+    fact("done twice, stopped at once", f"{naive} of 20")
+    fact("done twice, after draining", f"{ours} of 20")
     halves = cut and drained  # both were stopped in the middle
-    check("drained, nothing is done twice", halves and naive > 0 and ours == 0)
+    check("drained, nothing is done twice", halves and naive > 0 and ours == 0, True)
 
 
 # %% 5. Retrying: exponential backoff in the broker, not in a sleeping worker
@@ -2354,7 +1531,7 @@ def doubling(waits: Iterable[float]) -> list[int]:
     return [2 ** floor(log2(wait * 1.1)) for wait in waits]
 
 
-@demo
+@lesson.demo
 def waiting(env: Env) -> None:
     """Retrying: one wait queue per delay, or all wait for the longest"""
     with env.stage("waiting") as (queue, producer, _), env.rabbit.channel() as channel:
@@ -2385,12 +1562,14 @@ def waiting(env: Env) -> None:
         ("in one queue per delay", doubling(ours)),
     )
     late = lateness(env, ours)
-    aside(f"with a queue per delay, late by at most {1000 * late:.0f} ms")
+    note(f"with a queue per delay, late by at most {1000 * late:.0f} ms")
     right = late <= 0.1 < lateness(env, naive)
-    check("a queue per delay is within 100 ms, one queue waits for its head", right)
+    check(
+        "a queue per delay is within 100 ms, one queue waits for its head", right, True
+    )
 
 
-@demo
+@lesson.demo
 def retrying(env: Env) -> None:
     """Retrying: five more attempts, then the dead letters, with the reason"""
     tried: dict[str, list[float]] = {f"user{n}": [] for n in range(4)}
@@ -2411,25 +1590,29 @@ def retrying(env: Env) -> None:
         attempts = {name: len(times) for name, times in tried.items()}
         gaps = [b - a for a, b in itertools.pairwise(tried["user1"])]
         waits = doubling(gap / env.rabbit.base for gap in gaps)
-        show("attempts", attempts)
-        show("user1 waited, x base", waits)
-        check("attempts back off exponentially", waits == [1, 2, 4, 8, 16])
+        fact("attempts", attempts)
+        fact("user1 waited, x base", waits)
+        check("attempts back off exponentially", waits == [1, 2, 4, 8, 16], True)
         once = list(attempts.values()) == [1, 6, 3, 1]
-        check("a passing error is retried, a permanent one not", once)
+        check("a passing error is retried, a permanent one not", once, True)
         with env.rabbit.channel() as channel:
             found = taken(channel, queue + ".dead", auto_ack=False)
             headers = [properties.headers for _, properties, _ in found]
         dead = sorted((h["x-error"], h["x-retry-count"]) for h in headers)
         table(("error of a dead letter", "retries"), *dead)
-        check("dead letters say why and how often", [n for _, n in dead] == [5, 0])
+        check(
+            "dead letters say why and how often", [n for _, n in dead] == [5, 0], True
+        )
         moved = redrive(env.rabbit, queue, producer)
-        check("redrive puts both back", (moved, env.rabbit.ready(queue)) == (2, 2))
+        check(
+            "redrive puts both back", (moved, env.rabbit.ready(queue)) == (2, 2), True
+        )
 
 
 class Freezing(Producer):
     """Stops the consumer's network as soon as its copy is confirmed."""
 
-    wire: Wire
+    wire: FaultyNetwork
 
     def publish(self, *args: Any) -> None:
         """Publish, wait for the confirm, freeze."""
@@ -2437,7 +1620,7 @@ class Freezing(Producer):
         self.wire.freeze()
 
 
-@demo
+@lesson.demo
 def crashing(env: Env) -> None:
     """Retrying: the copy is confirmed before the original is acknowledged"""
     wait = env.rabbit.wait_queue(0)
@@ -2464,14 +1647,14 @@ def crashing(env: Env) -> None:
             env.until(lambda: env.rabbit.ready(queue, wait) == 2, limit=15)
         ours = env.rabbit.ready(queue, wait)
         emptied(env.rabbit, wait)
-    show("crash after ack, crash after copy", (naive, ours))
-    check("the one order loses, ours keeps both", (naive, ours) == (0, 2))
+    fact("crash after ack, crash after copy", (naive, ours))
+    check("the one order loses, ours keeps both", (naive, ours) == (0, 2), True)
 
 
 # %% 6. Idempotency: delivered three times, done once
 
 
-@demo
+@lesson.demo
 def idempotency(env: Env) -> None:
     """Idempotency: delivered three times, done once"""
     with env.stage("idempotency") as (queue, producer, ledger):
@@ -2481,9 +1664,9 @@ def idempotency(env: Env) -> None:
             publish(producer, queue, users(20) * 3)
             env.consume(consumer, 60)
         effects = (naive.counts["processed"], len(ledger.effects(queue)))
-    show("60 deliveries, without an inbox", f"{effects[0]} effects")
-    show("with one", f"{effects[1]} effects")
-    check("the inbox makes it 20, not 60", effects == (60, 20))
+    fact("60 deliveries, without an inbox", f"{effects[0]} effects")
+    fact("with one", f"{effects[1]} effects")
+    check("the inbox makes it 20, not 60", effects == (60, 20), True)
 
 
 class Crash(Exception):
@@ -2506,7 +1689,7 @@ class CrashingLedger(Ledger):
         raise Crash
 
 
-@demo
+@lesson.demo
 def outbox(env: Env) -> None:
     """Idempotency: a row and its message, both or none, through 200 crashes"""
     queue, wrong = env.rabbit.name("user_data"), {}
@@ -2532,7 +1715,7 @@ def outbox(env: Env) -> None:
         with Producer(env.rabbit) as producer, CrashingLedger() as ledger:
             line = UserDataPipeline(producer, ledger)
             for n in range(200):  # half of them between commit and publish
-                raises(Crash, partial(sign_up, line, f"user{n}"))
+                outcome_of(partial(sign_up, line, f"user{n}"))
             crashes = ledger.crashes
             for _ in range(2):  # the relay crashes too, before it forgets and after
                 raises(Crash, line.relay)
@@ -2542,7 +1725,9 @@ def outbox(env: Env) -> None:
         wrong[sign_up.__name__] = (crashes, len(stored - told), len(told - stored))
     table(("way", "crashes", "lost", "phantoms"), *((k, *v) for k, v in wrong.items()))
     expected = [(200, 100, 0), (200, 0, 100), (200, 0, 0)]
-    check("an outbox loses none and invents none", list(wrong.values()) == expected)
+    check(
+        "an outbox loses none and invents none", list(wrong.values()) == expected, True
+    )
     for other in WORK:
         emptied(env.rabbit, env.rabbit.name(other))
 
@@ -2569,7 +1754,7 @@ def overtaken(
     return order.index("user10")
 
 
-@demo
+@lesson.demo
 def priorities(env: Env) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
     queue = env.queue("priorities", priorities=5)
@@ -2577,7 +1762,11 @@ def priorities(env: Env) -> None:
     with Producer(env.rabbit) as producer:
         rows = [(*run, overtaken(env, queue, producer, *run)) for run in runs]
     table(("priority", "prefetch", "come before it"), *rows)
-    check("it overtakes what is not fetched yet", [n for *_, n in rows] == [10, 1, 10])
+    check(
+        "it overtakes what is not fetched yet",
+        [n for *_, n in rows] == [10, 1, 10],
+        True,
+    )
 
 
 # %% 8. The pipeline: signups and purchases that add up
@@ -2625,7 +1814,7 @@ def feed(line: UserDataPipeline) -> int:
     return 20 * (1 + 1 + 2) + 20 * (1 + 2)  # an event goes to two queues
 
 
-@demo
+@lesson.demo
 def pipeline(env: Env) -> None:
     """Pipeline: published = acknowledged + dead + in flight, at every checkpoint"""
     rabbit, user_data = env.rabbit, env.rabbit.name("user_data")
@@ -2650,11 +1839,11 @@ def pipeline(env: Env) -> None:
         naive = sum("email" in payload for payload in emails)
     rows.append(("naive: acknowledged on arrival", len(batch), naive))
     table(("checkpoint", "published", "accounted for"), *rows)
-    show("acknowledged, dead, in flight", end)
-    show("analytics", dict(sorted(totals.items())))
+    fact("acknowledged, dead, in flight", end)
+    fact("analytics", dict(sorted(totals.items())))
     adds_up = [wanted == found for _, wanted, found in rows]
-    check("it adds up at every checkpoint", adds_up == [True, True, True, False])
-    check("the four bad addresses are dead letters", end == (136, 4, 0))
+    check("it adds up at every checkpoint", adds_up == [True, True, True, False], True)
+    check("the four bad addresses are dead letters", end == (136, 4, 0), True)
 
 
 # %% 9. The broker: which rules apply, what it refuses, how it buries
@@ -2687,7 +1876,7 @@ def answer(rabbit: RabbitMQConnection, queue: str, options: Flags) -> tuple[int,
     return 200, "declared again: nothing changes"
 
 
-@demo
+@lesson.demo
 def refusing(env: Env) -> None:
     """Broker: what it refuses, and what a dead letter tells"""
     here = version_of(env.version)
@@ -2697,12 +1886,16 @@ def refusing(env: Env) -> None:
     table(("what changed", "in", f"here, {here[0]}.{here[1]}"), *rules)
     archive = env.rabbit.name("archive")
     # Trap: a declaration never changes a queue; other arguments need another name.
-    same = next(options for _, name, options in env.rabbit.plan if name == archive)
+    same = next(item.options for item in env.rabbit.plan if item.name == archive)
     asks: Any = ((archive, same), (archive, {}), (archive + ".no", {"passive": True}))
     answers = [answer(env.rabbit, *ask) for ask in asks]
     table(("code", "answer"), *answers)
     codes = [code for code, _ in answers] == [200, 406, 404]
-    check("a different declaration is refused by name", codes and "x-" in answers[1][1])
+    check(
+        "a different declaration is refused by name",
+        codes and "x-" in answers[1][1],
+        True,
+    )
     with env.stage("burying") as (queue, producer, _), env.rabbit.channel() as channel:
         producer.publish(env.rabbit.wait_queue(0), queue, b"", pika.BasicProperties())
         env.until(lambda: env.rabbit.ready(queue))
@@ -2711,207 +1904,38 @@ def refusing(env: Env) -> None:
         ((about, _),) = emptied(env.rabbit, queue + ".dead")
     deaths = [(d["reason"], d["count"]) for d in about.headers["x-death"]]
     table(("x-death", "count"), *deaths)
-    check("the last death comes first", deaths == [("rejected", 1), ("expired", 1)])
+    check(
+        "the last death comes first", deaths == [("rejected", 1), ("expired", 1)], True
+    )
 
 
 # %% The command line
+PARTS = Parts(
+    RabbitMQConnection,
+    Producer,
+    Ledger,
+    {
+        "user_data": UserDataConsumer,
+        "notifications": NotificationConsumer,
+        "analytics": AnalyticsConsumer,
+        "archive": AnalyticsConsumer,
+    },
+    user,
+    addressed,
+    redrive,
+)
 
 
-def parameters_of(url: str) -> Any:
-    """Return pika's parameters for a URL; raise BadInput for what is none."""
-    shown = redact(url).partition("?")[0]  # the options may hold a key's password
-    try:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("scheme")
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, KeyError, SyntaxError):
-        raise BadInput(f"{shown} is no URL like {redact(DEFAULT_URL)}") from None
-    except OSError:
-        raise BadInput(f"{shown}: a file of ssl_options can't be read") from None
-    parameters.socket_timeout = parameters.stack_timeout = 10.0
-    parameters.connection_attempts = 1
-    parameters.blocked_connection_timeout = 60
-    return parameters
-
-
-class NoBroker(Exception):
-    """Nothing answers there."""
-
-
-def probe(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """Return the parameters of a broker that answers, and what it says of itself."""
-    url = args.url or setting("RABBITMQ_URL", DEFAULT_URL)
-    parameters = parameters_of(url)
-    parameters.socket_timeout = parameters.stack_timeout = 1.0
-    shown = redact(url).partition("?")[0]
-    try:
-        with pika.BlockingConnection(parameters) as connection:
-            about = dict(connection._impl.server_properties)
-    except ssl.SSLError as error:  # never on without: that would be a downgrade
-        why = getattr(error, "verify_message", error.reason)
-        hint = "SSL_CERT_FILE names an authority of your own"
-        raise BadInput(f"{shown}: no TLS: {why}; {hint}") from None
-    except exceptions.AMQPError as error:
-        if refused(error):
-            login = isinstance(error, exceptions.ProbableAuthenticationError)
-            vhost = f"access to {parameters.virtual_host!r}"
-            what = "user or password" if login else vhost
-            raise BadInput(f"{shown}: {what} refused") from None
-        where = f"{parameters.host}:{parameters.port}"
-        hint = "docker compose up -d rabbitmq starts one"
-        raise NoBroker(f"no RabbitMQ at {where}; {hint}") from None
-    parameters.socket_timeout = parameters.stack_timeout = 10.0
-    return parameters, about
-
-
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Find the broker, else start the stand-in; leave nothing on either."""
-    prefix = f"module8.{uuid.uuid4().hex[:8]}"
-    with ExitStack() as stack:
-        try:
-            if args.offline:
-                raise NoBroker("--offline")
-            parameters, about = probe(args)
-            version, live = str(about["version"]), None
-            where = f"{parameters.host}:{parameters.port}"
-            backend = f"{about['product']} {version} at {where}"
-        except NoBroker as absent:
-            live = stack.enter_context(Broker())
-            parameters, version = parameters_of(DEFAULT_URL), live.version
-            parameters.port = live.port
-            backend = f"stand-in in this process, nothing in it is durable ({absent})"
-        rabbit = RabbitMQConnection(parameters, prefix, 1.0 if live else 0.1, EXPIRES)
-        stack.callback(rabbit.teardown)
-        rabbit.setup_infrastructure()
-        yield Env(backend, live is None, rabbit, live, version)
-
-
-def worker(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
-    """Consume a queue until SIGTERM or Ctrl-C; finish what has begun."""
-    stops: list[object] = []
-    kinds = {"user_data": UserDataConsumer, "notifications": NotificationConsumer}
-    kind: Any = kinds.get(args.worker, AnalyticsConsumer)
-    queue = rabbit.name(args.worker)
-    options = {"concurrency": args.concurrency, "drain": args.drain}
-    with Ledger(args.ledger) as ledger, Producer(rabbit) as producer:
-        rabbit.setup_infrastructure()
-        consumer = kind(rabbit, queue, producer, ledger, **options)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Only a note: a handler may interrupt whoever holds a lock.
-            signal.signal(number, lambda *why: stops.append(why))
-        done = background(consumer.start_consuming)
-        done.add_done_callback(stops.append)
-        print(f"consuming {queue}", flush=True)
-        while not stops:
-            time.sleep(0.05)  # a wait without end can miss the signal just before it
-        consumer.stop()
-        with suppress(TimeoutError):  # a frozen broker answers no goodbye
-            done.result(args.drain + DEADLINE)
-    for name, number in sorted(consumer.counts.items()):
-        show(name, number)
-    show("deliveries by age, in digits of s", dict(sorted(consumer.ages.items())))
-
-
-def publish_many(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
-    """Publish N user data messages, R a second, all confirmed."""
-    rabbit.setup_infrastructure()
-    with Producer(rabbit) as producer:
-        start, pending = time.monotonic(), deque[Pending]()
-        for n in track(range(args.publish), "publishing", console=Console(stderr=True)):
-            where = (rabbit.name("data_processing"), "user_data")
-            pending.append(producer.send(*addressed(user(n), *where)))
-            old = time.monotonic() - producer.deadline
-            while pending and (pending[0].confirmed.done() or pending[0].since < old):
-                producer.wait(pending.popleft())
-            if args.rate:
-                time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
-        producer.wait(*pending)
-        show("confirmed", producer.counts["confirmed"])
-
-
-def stats(rabbit: RabbitMQConnection, _: argparse.Namespace) -> None:
-    """Print what waits where."""
-    queues = [item for item in rabbit.plan if item[0] == "queue"]
-    with rabbit.connect() as connection:
-        found = [one for item in queues if (one := rabbit.look(connection, item))]
-    rows = [(one.queue, one.message_count, one.consumer_count) for one in found]
-    table(("queue", "ready", "consumers"), *rows)
-
-
-def put_back(rabbit: RabbitMQConnection, args: argparse.Namespace) -> None:
-    """Move the dead letters of a queue back to it."""
-    with Producer(rabbit) as producer:
-        show("moved back", redrive(rabbit, rabbit.name(args.redrive), producer))
-
-
-MODES: dict[str, Callable[[RabbitMQConnection, argparse.Namespace], None]] = {
-    "worker": worker,
-    "publish": publish_many,
-    "stats": stats,
-    "redrive": put_back,
-    "teardown": lambda rabbit, _: rabbit.teardown(),
-}
-
-
-def serve(args: argparse.Namespace) -> int:
-    """Run the mode that the options ask for, else the demos; return the exit code."""
-    mode = next((name for name in MODES if getattr(args, name)), None)
-    if mode is None:
-        return teach(args)
-    if args.offline:
-        raise BadInput(f"--{mode} needs a broker that others share, not --offline")
-    queue = args.worker or args.redrive
-    if queue and queue not in WORK:
-        raise BadInput(f"--{mode}: no queue {queue!r}; there are {', '.join(WORK)}")
-    if not re.fullmatch(r"[\w.-]{1,100}", args.prefix):
-        raise BadInput(f"--prefix: {args.prefix!r} is not of letters, digits, . _ -")
-    try:
-        rabbit = RabbitMQConnection(probe(args)[0], args.prefix)
-        MODES[mode](rabbit, args)
-    except NoBroker as absent:
-        print(f"{Path(__file__).name}: {absent}", file=sys.stderr)
-        return 3
-    except exceptions.ChannelClosedByBroker as refusal:
-        raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
-    except sqlite3.Error as error:
-        raise BadInput(f"--ledger {args.ledger}: {error}") from None
-    except (PublishFailed, exceptions.AMQPError) as error:
-        print(f"{Path(__file__).name}: {error or type(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def above_zero(text: str) -> float:
-    """Return a number; raise ValueError unless it is above zero."""
-    if not 0 < float(text) < inf:
-        raise ValueError(text)
-    return float(text)
-
-
-def count(text: str) -> int:
-    """Return a whole number; raise ValueError unless it is above zero."""
-    above_zero(text)
-    return int(text)
+def run(args: argparse.Namespace) -> int:
+    """Teach or work, as the options say; return the exit code."""
+    return run_process(args, PARTS) if mode_of(args) else lesson.teach(args)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Teach or work, as the command line says; return the exit code."""
-    parser = Parser()
-    parser.add_argument("--worker", metavar="QUEUE", help=f"consume {', '.join(WORK)}")
-    parser.add_argument("--concurrency", type=count, default=4, help="its threads (4)")
-    parser.add_argument(
-        "--drain", type=above_zero, default=DEADLINE, help="its last seconds"
-    )
-    parser.add_argument("--ledger", default=":memory:", help="its SQLite file")
-    parser.add_argument("--publish", type=count, metavar="N", help="publish N messages")
-    parser.add_argument("--rate", type=above_zero, metavar="R", help="R a second")
-    parser.add_argument("--stats", action="store_true", help="what waits where")
-    parser.add_argument("--redrive", metavar="QUEUE", help="revive its dead letters")
-    parser.add_argument("--teardown", action="store_true", help="delete our queues")
-    parser.add_argument("--prefix", default="module8", help="of our names (module8)")
-    return command(parser, argv, serve)
+    parser = lesson.parser()
+    add_process_options(parser, ", ".join(WORK))
+    return lesson.main(argv, parser, run)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+lesson.finish(__name__, main)
