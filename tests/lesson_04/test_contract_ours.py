@@ -75,7 +75,7 @@ def test_poisoned_headers_cost_themselves(env: Any) -> None:
     }
 
 
-class Undecodable(pika.BasicProperties):  # type: ignore[name-defined, misc]
+class Undecodable(pika.BasicProperties):  # type: ignore[misc]
     """A header that RabbitMQ takes and pika cannot read: a time in the far future."""
 
     def encode(self) -> list[bytes]:

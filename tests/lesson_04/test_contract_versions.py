@@ -1,4 +1,4 @@
-"""What differs between RabbitMQ's versions: each rule is put to the one that answers."""
+"""What differs between RabbitMQ's versions: each rule is put to who answers."""
 
 from __future__ import annotations
 
