@@ -45,7 +45,7 @@ def setting(name: str, default: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Address:
+class ServiceAddress:
     """The URL of a service, and who named it: an option, a variable, or nobody."""
 
     url: str
@@ -53,13 +53,13 @@ class Address:
     named: bool  # False for the default
 
 
-def address_of(args: Namespace, variable: str, default: str = "") -> Address:
+def address_of(args: Namespace, variable: str, default: str = "") -> ServiceAddress:
     """Return where to look for a service: by --url, the variable, or the default."""
     if args.url:
-        return Address(args.url, "--url", named=True)
+        return ServiceAddress(args.url, "--url", named=True)
     if url := setting(variable):
-        return Address(url, variable, named=True)
-    return Address(default, variable, named=False)
+        return ServiceAddress(url, variable, named=True)
+    return ServiceAddress(default, variable, named=False)
 
 
 def accepts_connections(host: str, port: int, limit: float = 0.5) -> bool:

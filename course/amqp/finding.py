@@ -11,7 +11,7 @@ from pika import exceptions
 
 from course.amqp.internals import refused, server_properties
 from course.errors import BadInput, NoService
-from course.services import Address, address_of, redact
+from course.services import ServiceAddress, address_of, redact
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 PROBE_LIMIT = 1.0  # seconds until nobody is there
@@ -69,7 +69,7 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return parameters, about
 
 
-def refusal(address: Address, parameters: Any, error: Exception) -> str:
+def refusal(address: ServiceAddress, parameters: Any, error: Exception) -> str:
     """Return which part of a URL the broker refused."""
     what = f"access to {parameters.virtual_host!r}"
     if isinstance(error, exceptions.ProbableAuthenticationError):

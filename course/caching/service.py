@@ -16,7 +16,7 @@ import redis
 
 from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
 from course.errors import BadInput
-from course.services import Address, address_of, redact
+from course.services import ServiceAddress, address_of, redact
 
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
@@ -40,7 +40,7 @@ def stand_in(reason: str) -> Service:
     return Service(f"fakeredis, in this process ({reason})", False, connect)
 
 
-def probe(address: Address) -> Service:
+def probe(address: ServiceAddress) -> Service:
     """Return the Redis that answers at the URL within a second, else the stand-in.
 
     No message of the library is repeated: it may hold a part of the password.

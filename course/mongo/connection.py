@@ -16,7 +16,7 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Database, Document
-from course.services import Address
+from course.services import ServiceAddress
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
@@ -125,7 +125,7 @@ def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
 
 
 def opened(
-    url: str, listener: monitoring.CommandListener, address: Address
+    url: str, listener: monitoring.CommandListener, address: ServiceAddress
 ) -> tuple[Any, Server]:
     """Return a client and the server that it talks to; close it where that fails."""
     client = connect(url, listener, address.source)

@@ -15,7 +15,7 @@ from course.mongo.connection import VARIABLE, dropped_at_the_end, opened
 from course.mongo.counting import CommandCounter
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
-from course.services import Address, accepts_connections, address_of, redact
+from course.services import ServiceAddress, accepts_connections, address_of, redact
 from course.standins.mongodb import StandInDatabase
 
 PORT = 27017
@@ -71,7 +71,7 @@ class Env:
 class Opening:
     """Opens what a run works on; the stack closes it."""
 
-    def __init__(self, address: Address, deploy: Any, stack: ExitStack) -> None:
+    def __init__(self, address: ServiceAddress, deploy: Any, stack: ExitStack) -> None:
         self.address = address
         self.deploy = deploy
         self.stack = stack

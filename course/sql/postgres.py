@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.errors import BadInput, NoService
-from course.services import Address
+from course.services import ServiceAddress
 
 PROBE_LIMIT = 1.0  # seconds for a server to answer before SQLite takes over
 POSTGRES_PORT = 5432
@@ -81,7 +81,7 @@ def parsed(url: str) -> sa.URL | None:
     return found.set(host=found.host or "127.0.0.1", port=port)
 
 
-def postgres_server(address: Address) -> PostgresServer:
+def postgres_server(address: ServiceAddress) -> PostgresServer:
     """Return the server that an address names.
 
     Raises BadInput, without the text of the URL: what is malformed may be a password.

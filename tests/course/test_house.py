@@ -79,6 +79,16 @@ def strangers(paths: set[Path]) -> set[str]:
     return {name for name in names if not name.startswith(("course.", "__future__"))}
 
 
+def strangers_with_submodules(paths: set[Path]) -> set[str]:
+    """Return these, and what may be a module of them: `orm` of `sqlalchemy`."""
+    found = set(strangers(paths))
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in found:
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
 def is_allowed(name: str, homes: set[str]) -> bool:
     """Tell whether a module is of the core, or of one of the parts."""
     if name in CORE:
@@ -181,7 +191,10 @@ import atexit, gc, importlib, os, signal, sys, threading
 
 name, *others = sys.argv[1:]
 for other in others:
-    importlib.import_module(other)
+    try:
+        importlib.import_module(other)
+    except ImportError:
+        pass  # the name of a function
 
 def contents():
     "Return what the modules of others, and their classes and tables, consist of."
@@ -197,7 +210,7 @@ def contents():
             if isinstance(value, type) and value.__module__ == of:
                 for inner, held in [*vars(value).items()]:
                     found[of, key, inner] = held
-            elif isinstance(value, dict) and not key.startswith("__"):
+            elif type(value) is dict and not key.startswith("__"):
                 for inner, held in [*value.items()]:
                     found[of, key, str(inner)] = held
     return found
@@ -261,7 +274,9 @@ def effects_of(
     name: str, folder: Path, root: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Import a module in a fresh process, behind those of others; it prints effects."""
-    others = sorted(strangers(behind(root / MODULES[name].relative_to(ROOT))))
+    others = sorted(
+        strangers_with_submodules(behind(root / MODULES[name].relative_to(ROOT)))
+    )
     code = f"import sys; sys.path.insert(0, {str(root)!r})\n{PROBE}"
     return subprocess.run(
         [sys.executable, "-B", "-W", "error", "-c", code, name, *others],

@@ -18,7 +18,7 @@ from course.errors import BadInput
 from course.lab import in_background
 from course.network import LoopbackServer
 from course.services import (
-    Address,
+    ServiceAddress,
     accepts_connections,
     address_of,
     ending_well,
@@ -86,15 +86,15 @@ def test_an_address_knows_who_named_it(
 ) -> None:
     args = Namespace(url=None)
     found = address_of(args, "SMALL_URL", "small://default")
-    assert found == Address("small://default", "SMALL_URL", named=False)
+    assert found == ServiceAddress("small://default", "SMALL_URL", named=False)
     (project / ".env").write_text("SMALL_URL=small://file\n")
     found = address_of(args, "SMALL_URL", "small://default")
-    assert found == Address("small://file", "SMALL_URL", named=True)
+    assert found == ServiceAddress("small://file", "SMALL_URL", named=True)
     monkeypatch.setenv("SMALL_URL", "small://variable")
     found = address_of(args, "SMALL_URL", "small://default")
-    assert found == Address("small://variable", "SMALL_URL", named=True)
+    assert found == ServiceAddress("small://variable", "SMALL_URL", named=True)
     found = address_of(Namespace(url="small://option"), "SMALL_URL")
-    assert found == Address("small://option", "--url", named=True)
+    assert found == ServiceAddress("small://option", "--url", named=True)
 
 
 def test_a_port_accepts_connections_while_something_listens() -> None:

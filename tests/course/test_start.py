@@ -18,7 +18,7 @@ from lessons import ROOT, SCRIPTS
 from course.start import from_here, lack_of, numbers_of, requirements_of
 
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-OLDER = ("3.8", "3.9", "3.10")
+OLDER = ("3.9", "3.10")
 
 
 @pytest.fixture(scope="module")
