@@ -145,8 +145,8 @@ MUTATIONS = (
     Mutation(
         "figures",
         "the shares equal plain Python, in percent",
-        "        users = func.count(User.id)\n        everybody",
-        "        users = func.count(Address.id.distinct())\n        everybody",
+        "        users = func.count(User.id)\n        # A window",
+        "        users = func.count(Address.id.distinct())\n        # A window",
     ),
     Mutation(
         "figures",
