@@ -53,7 +53,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """The engine that most demos use; the tables come with its first use."""
-        # Not earlier: in a notebook the tables are defined after the first demo has run.
+        # Not earlier: a notebook defines the tables after its first demo has run.
         engine = self.connect()
         self.openers.fill(engine)
         return engine
