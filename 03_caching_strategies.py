@@ -71,11 +71,10 @@ from course.caching.experiments import (
     start_and_hold,
 )
 from course.caching.functions import (
-    digest_of,
+    CallKey,
     full_name,
     refuse_coroutines,
     refuse_limits,
-    signature_of,
 )
 from course.caching.jobs import Answer, Claim, Job, LoaderError, failure_text
 from course.caching.locks import ForkSafeLock
@@ -789,14 +788,19 @@ class LeasedCache(JsonCache):
         (seen,) = self.read([key])
         fresh = seen is not None and self.clock() < seen.expires
         self.stats.add("hits" if fresh else "misses")
-        job = Job(key, load, policy, began, seen)
-        if seen and self.serves(seen, fresh, job):
+        if seen and fresh and not self.is_due(seen, policy):
             return seen.value
-        return self.load_once(job)
+        return self.load_once(self.job(key, load, policy, began, seen))
 
-    def serves(self, seen: Envelope, fresh: bool, job: Job) -> bool:
-        """Tell whether what was read will do."""
-        return fresh
+    def is_due(self, seen: Envelope, policy: Policy) -> bool:
+        """Tell whether to load although what was read is fresh."""
+        return False
+
+    def job(
+        self, key: str, load: Call, policy: Policy, began: int, seen: Envelope | None
+    ) -> Job:
+        """Return what there is to do after a read that did not serve."""
+        return Job(key, load, policy, began, seen)
 
     def load_once(self, job: Job) -> Any:
         """Return the value of a load that began after the last change before us."""
@@ -931,10 +935,10 @@ def redis_cache(
     def decorate(fn: Function) -> Any:
         refuse_coroutines(fn)
         title = name or full_name(fn)
-        signature = signature_of(fn)
+        call_key = CallKey(fn)
 
         def key(*args: Any, **kwargs: Any) -> str:
-            return f"{title}:{digest_of(signature, args, kwargs)}"
+            return f"{title}:{call_key.digest(args, kwargs)}"
 
         def cached(*args: Any, **kwargs: Any) -> Any:
             # Late: whoever imports a decorated function has not connected yet.
@@ -1019,7 +1023,7 @@ def lease(env: CacheEnv) -> None:
 
 # %%
 # region xfetch
-def is_due(entry: Envelope, now: float, beta: float, draw: float) -> bool:
+def loads_early(entry: Envelope, now: float, beta: float, draw: float) -> bool:
     """Tell whether to load again: before expiry with P = e^(-gap / (beta * delta)).
 
     XFetch (Vattani, Chierichetti, Lowenstein, VLDB 2015): the slower the load, the
@@ -1035,16 +1039,21 @@ def is_due(entry: Envelope, now: float, beta: float, draw: float) -> bool:
 class RefreshingCache(LeasedCache):
     """Unlike LeasedCache it loads before expiry, and serves an old value meanwhile."""
 
-    def serves(self, seen: Envelope, fresh: bool, job: Job) -> bool:
-        """Tell whether what was read will do: by chance not, before it expires."""
-        now = self.clock()
-        if fresh and not is_due(seen, now, job.policy.beta, random.random()):
-            return True
-        if fresh:
-            self.stats.add("early")
-        if now < seen.expires + job.policy.grace:
+    def is_due(self, seen: Envelope, policy: Policy) -> bool:
+        """Tell whether to load although what was read is fresh: by chance."""
+        if not loads_early(seen, self.clock(), policy.beta, random.random()):
+            return False
+        self.stats.add("early")
+        return True
+
+    def job(
+        self, key: str, load: Call, policy: Policy, began: int, seen: Envelope | None
+    ) -> Job:
+        """Return what there is to do; nobody waits where an old value can serve."""
+        job = super().job(key, load, policy, began, seen)
+        if seen and self.clock() < seen.expires + policy.grace:
             job.serve_meanwhile(seen)
-        return False
+        return job
 
     def load(self, job: Job, generation: bytes | None) -> Answer:
         """Load and store; the old value, if there is one, covers a failure."""
@@ -1086,7 +1095,7 @@ def early(env: CacheEnv) -> None:
     exact = {}
     for gap in (0.5, 1.0, 2.0, 4.0):  # in units of beta * delta
         entry = Envelope("value", 0.0, gap, delta=1.0)
-        begun = sum(is_due(entry, 0.0, 1.0, dice.random()) for _ in range(draws))
+        begun = sum(loads_early(entry, 0.0, 1.0, dice.random()) for _ in range(draws))
         measured[gap] = begun / draws
         exact[gap] = math.exp(-gap)
         misprint = 1 - exact[gap]
@@ -1293,20 +1302,23 @@ class CircuitBreaker:
 
     def allows(self) -> bool:
         """Tell whether to call; while open, True for one caller per cooldown."""
+        if self.failures < self.threshold:
+            return True
         with self.lock:
             now = self.clock()
-            if self.failures >= self.threshold and now < self.retry_at:
+            if now < self.retry_at:
                 return False
-            self.retry_at = now + self.cooldown
+            self.retry_at = now + self.cooldown  # this caller is the probe
             return True
 
     def record(self, success: bool) -> None:
         """Close after a success; count a failure."""
+        if success:
+            self.failures = 0
+            return
         with self.lock:
-            if success:
-                self.failures = 0
-            else:
-                self.failures += 1
+            self.failures += 1
+            self.retry_at = self.clock() + self.cooldown
 
 
 UNHEARD = object()  # stands for the answer that Redis did not give

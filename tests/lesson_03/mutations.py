@@ -150,14 +150,15 @@ MUTATIONS = (
     Mutation(
         "outage",
         "three failures, then nothing is sent",
-        "if self.failures >= self.threshold and now < self.retry_at:",
+        "if now < self.retry_at:",
         "if False:",
     ),
     Mutation(
         "outage",
         "half-open: of 100 reads after the cooldown one is sent",
-        "self.retry_at = now + self.cooldown",
-        "self.retry_at = self.retry_at or now + self.cooldown",
+        " + self.cooldown",
+        "",
+        times=2,
     ),
     Mutation(
         "outage",
@@ -168,8 +169,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "one good probe closes the breaker",
-        "            if success:\n                self.failures = 0\n            else:",
-        "            if not success:",
+        "            self.failures = 0\n            return",
+        "            return",
     ),
     Mutation(
         "outage",
