@@ -11,7 +11,7 @@ Service: RabbitMQ 3.10 to 4.x at $RABBITMQ_URL (amqp:// or amqps://, verified),
 Without: a loopback broker in this process, spoken to by the same pika code. It
          models no disk (nothing survives a restart), no cluster, no permissions,
          no memory alarm, and its clock moves only when it is told to.
-Runtime: 4 s without RabbitMQ, 30 s with it.
+Runtime: 4 s without RabbitMQ, 20 s with it.
 Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 """
 
@@ -395,7 +395,7 @@ class RabbitMQConnection(Topology):
 
 
 def fits(pattern: str, key: str, hash_words: str = "*") -> bool:
-    """Match a key by a regular expression; a # is so many words: any, "+" 1 or more."""
+    """Match a key by a regular expression: * is a word, # as many as `hash_words`."""
     rule = ""
     for part in pattern.split("."):
         if part == "#":
@@ -408,7 +408,9 @@ def fits(pattern: str, key: str, hash_words: str = "*") -> bool:
     return re.fullmatch(rule, words) is not None
 
 
-fits_as_guessed = partial(fits, hash_words="+")  # what most people expect
+def fits_as_guessed(pattern: str, key: str) -> bool:
+    """Match a key as most people expect: a # is one word or more."""
+    return fits(pattern, key, hash_words="+")
 
 
 def check_bindings(env: BrokerEnv) -> None:
