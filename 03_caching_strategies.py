@@ -28,7 +28,6 @@ import course.start  # noqa: F401  (first: it says in one line what is missing)
 # isort: split
 
 import argparse
-import asyncio
 import functools
 import hashlib
 import json
@@ -92,6 +91,7 @@ from course.lab import (
     SlowSource,
     outcome_of,
     raises,
+    run_async,
     start_together,
     wait_until,
 )
@@ -500,8 +500,8 @@ def timed(env: CacheEnv) -> None:
         return 1
 
     shared = functools.lru_cache(fetch)
-    asyncio.run(shared())
-    fact("lru_cache, second await", outcome_of(lambda: asyncio.run(shared())))
+    run_async(shared)
+    fact("lru_cache, second await", outcome_of(lambda: run_async(shared)))
     check(
         "a coroutine function is refused at once",
         observed=raises(TypeError, lambda: timed_lru_cache()(fetch)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -13,6 +14,7 @@ from course.lab import (
     in_background,
     outcome_of,
     raises,
+    run_async,
     start_together,
     wait_until,
 )
@@ -102,3 +104,23 @@ def test_work_in_the_background_tells_how_it_ended() -> None:
         in_background(fail).result(20)
     with pytest.raises(SystemExit):
         in_background(exit).result(20)
+
+
+def test_a_coroutine_runs_even_where_a_loop_runs_already() -> None:
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    async def broken() -> int:
+        raise LookupError("nothing there")
+
+    async def as_in_a_notebook() -> None:
+        usual = answer()
+        with pytest.raises(RuntimeError, match="running event loop"):
+            asyncio.run(usual)
+        usual.close()
+        assert run_async(answer) == 42
+        with pytest.raises(LookupError):
+            run_async(broken)
+
+    asyncio.run(as_in_a_notebook())
