@@ -482,7 +482,6 @@ class UserManager(VersionedUsers):
         return done.upserted_count + done.modified_count
 
     # endregion bulk
-    # region subscribe
     def add_subscription(self, user_id: int, plan: str, since: datetime) -> bool:
         """Add a plan unless the user has it; raise LookupError for no such user."""
         # Condition and change are one command, so nobody comes in between.
@@ -492,8 +491,6 @@ class UserManager(VersionedUsers):
         if not done and not self.users.find_one({"_id": {"$eq": user_id}}):
             raise LookupError(f"no user {user_id}")
         return done
-
-    # endregion subscribe
 
 
 def insert_singly(collection: Collection, rows: list[Document]) -> None:
