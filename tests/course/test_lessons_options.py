@@ -1,4 +1,4 @@
-"""What all lessons have of the console: widths, addresses and whom a complaint names."""
+"""What all lessons have of the console: widths, addresses, whom a complaint names."""
 
 from __future__ import annotations
 
