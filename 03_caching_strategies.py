@@ -32,281 +32,53 @@ import math
 import os
 import pickle
 import random
-import re
 import socket
-import sys
 import threading
 import time
-import traceback
 import uuid
 import weakref
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple, TypeVar
 
 import fakeredis
 import redis
-from dotenv import dotenv_values
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
-from rich.console import Console
-from rich.text import Text
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
+from course.caching.codec import strict
+from course.caching.service import Service, open_service
+from course.console import Lesson, check, fact, note, table
+from course.errors import Skip
+from course.services import redact, setting
 
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
-
-
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
-
-
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
-
-
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
-
-
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
-
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
-
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
-OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
-TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
-SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
 LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
 SCHEMA = 1  # of the envelope; an entry of another version is a miss
-PLAIN = {type(None), bool, int, str}  # what JSON always gives back as it was
 KINDS = ("value", "generation", "lease", "failure", "tag")  # of names in Redis
 Clock = Callable[[], float]
 T = TypeVar("T")
 
 
-# region client
-def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
-    """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
-
-    redis-py's defaults (5 s, 11 tries) suit a database. RESP2 works from Redis 6 to 8.
-    """
-    limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
-    limits |= {"socket_connect_timeout": timeout, "max_connections": 64}
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
-    pool = redis.BlockingConnectionPool.from_url(url, protocol=2, retry=retry, **limits)
-    return redis.Redis(connection_pool=pool)
-
-
-# endregion client
-
-
-@dataclass
-class Env:
+class CacheEnv(Service):
     """What every demo receives: a way to connect, and a prefix of our own."""
-
-    backend: str
-    live: bool
-    connect: Callable[[], Any]
-    prefix: str = field(default_factory=lambda: f"module8:{uuid.uuid4().hex[:12]}:")
 
     def cache(self, name: str) -> RedisCache:
         """Return a cache with connections of its own, as a process has."""
         return RedisCache(self.connect(), f"{self.prefix}{name}:")
 
 
-def stand_in(reason: str) -> Env:
-    """Return fakeredis in this process, and why."""
-    connect = partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
-    return Env(f"fakeredis, in this process ({reason})", False, connect)
-
-
-def probe(url: str) -> Env:
-    """Return the Redis that answers at the URL within a second, else the stand-in.
-
-    No message of the library is repeated: it may hold a part of the password.
-    """
-    place = urlsplit(url).netloc.rpartition("@")[2] or "that address"
-    limits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
-    try:
-        with redis.Redis.from_url(url, protocol=2, **limits) as client:
-            version = str(client.info("server")["redis_version"])
-    except ValueError:
-        form = "redis://host:port/database, or rediss:// for TLS"
-        problem = f"{redact(url)!r} is no Redis URL; write {form}"
-    except redis.AuthenticationError:
-        form = "before the host write user:password@, or :password@ alone"
-        problem = f"Redis at {place} refuses the password; {form}"
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            why = "connection refused" if "refused" in str(error) else "no answer"
-            start = "docker compose up -d redis starts one"
-            return stand_in(f"no Redis at {place}: {why}; {start}")
-        form = "name its authority with ?ssl_ca_certs=FILE"
-        problem = f"{place}: its certificate is not trusted; {form}"
-    except redis.RedisError as error:
-        form = f"({type(error).__name__}): look at the database number and the rights"
-        problem = f"Redis at {place} refuses INFO {form}"
-    else:
-        if tuple(map(int, version.split(".")[:2])) >= OLDEST:
-            # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
-            connect = partial(cache_client, url, 2.0)
-            return Env(f"redis {version} at {place}", True, connect)
-        problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
-    raise BadInput(problem)
-
-
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
+def open_env(args: argparse.Namespace) -> AbstractContextManager[CacheEnv]:
     """Open Redis or the stand-in; delete every key of ours at the end."""
-    url = args.url or setting("REDIS_URL", DEFAULT_URL)
-    env = stand_in("as --offline asks") if args.offline else probe(url)
-    try:
-        yield env
-    finally:
-        with suppress(redis.RedisError):  # gone: the keys expire by themselves
-            unlink_matching(env.connect(), escape(env.prefix) + "*")
+    return open_service(args, CacheEnv)
+
+
+lesson = Lesson("Three tiers of caching", open_env)
 
 
 class PerformanceTimer:
@@ -321,7 +93,7 @@ class PerformanceTimer:
 
     def __exit__(self, *_: object) -> None:
         self.seconds += time.perf_counter()
-        aside(f"{self.label}: {self.seconds * 1000:.2f} ms")
+        note(f"{self.label}: {self.seconds * 1000:.2f} ms")
 
 
 @dataclass
@@ -419,7 +191,10 @@ def wait_until(state: Callable[[], object], limit: float = 5.0) -> None:
         time.sleep(0.0002)
 
 
-# %% 1. lru_cache: what a memory saves
+# %% [markdown]
+# ## 1. lru_cache: what a memory saves
+
+# %%
 
 
 class FibonacciCalculator:
@@ -440,8 +215,8 @@ class FibonacciCalculator:
         return n if n < 2 else self.cached(n - 1) + self.cached(n - 2)
 
 
-@demo
-def lru(env: Env) -> None:
+@lesson.demo
+def lru(env: CacheEnv) -> None:
     """lru_cache: 242,785 calls become 26"""
     rows: list[tuple[object, ...]] = []
     for n in (25, 30, 35):
@@ -455,10 +230,13 @@ def lru(env: Env) -> None:
         rows.append((n, value, slow.calls or "not run", known, fast.calls))
     table(("n", "F(n)", "calls", "by formula", "with lru_cache"), *rows)
     counts = rows[0][2:] == (242_785, 242_785, 26)
-    check("F(25) takes 242,785 calls, or 26 with a memory", counts)
+    check("F(25) takes 242,785 calls, or 26 with a memory", counts, True)
 
 
-# %% 2. timed_lru_cache: a time to live per entry, at C speed
+# %% [markdown]
+# ## 2. timed_lru_cache: a time to live per entry, at C speed
+
+# %%
 
 
 ONCE = [
@@ -865,40 +643,45 @@ def lifetimes(cached: Callable[[], object], clock: Ticker) -> list[int]:
     return lives
 
 
-@demo
-def timed(env: Env) -> None:
+@lesson.demo
+def timed(env: CacheEnv) -> None:
     """timed_lru_cache: a time to live per entry, and none of lru_cache's traps"""
     clock, own = Ticker(), timed_lru_cache(ttl_seconds=60, copy=deepcopy)
     plain, ours = habits(functools.lru_cache), habits(own)
     asked = ("loads of 4 spellings", "of 1, 1.0, True", "self kept", "edits leak")
     table(("decorator", *asked), ("lru_cache", *plain), ("timed_lru_cache", *ours))
     spellings, types, kept, leaks = zip(plain, ours, strict=True)
-    check("four spellings of a call are one entry", spellings == (4, 1))
-    check("1, 1.0 and True are three entries", types == (2, 3))
-    check("an instance dies in spite of its cache", kept == (True, False))
-    check("copy=deepcopy: no caller edits another's result", leaks == (True, False))
+    check("four spellings of a call are one entry", spellings == (4, 1), True)
+    check("1, 1.0 and True are three entries", types == (2, 3), True)
+    check("an instance dies in spite of its cache", kept == (True, False), True)
+    check(
+        "copy=deepcopy: no caller edits another's result", leaks == (True, False), True
+    )
 
     # Trap: the number of the time slot as one more argument, as many recipes have it.
     slotted = functools.lru_cache(lambda slot: object())
     entry = lifetimes(timed_lru_cache(ttl_seconds=60, clock=clock)(object), clock)
-    show(
+    fact(
         "a time slot's entries live, s",
         lifetimes(lambda: slotted(clock() // 60), clock),
     )
-    show("timed_lru_cache's entries live, s", entry)
-    check("every entry lives 60 s, not what is left of a slot", {*entry} == {60})
+    fact("timed_lru_cache's entries live, s", entry)
+    check("every entry lives 60 s, not what is left of a slot", {*entry} == {60}, True)
 
     async def fetch() -> int:
         return 1
 
     shared = functools.lru_cache(fetch)
     asyncio.run(shared())
-    show("lru_cache, second await", outcome(lambda: asyncio.run(shared())))
+    fact("lru_cache, second await", outcome(lambda: asyncio.run(shared())))
     early = outcome(lambda: own(fetch))
-    check("a coroutine function is refused at once", isinstance(early, TypeError))
+    check("a coroutine function is refused at once", isinstance(early, TypeError), True)
 
 
-# %% 3. Single flight: one load per key, shared by every thread
+# %% [markdown]
+# ## 3. Single flight: one load per key, shared by every thread
+
+# %%
 
 
 def taking_turns(
@@ -922,8 +705,8 @@ def overlapping(decorator: Callable[..., Any]) -> bool:
     return not any(isinstance(answer, Exception) for answer in answers)
 
 
-@demo
-def flight(env: Env) -> None:
+@lesson.demo
+def flight(env: CacheEnv) -> None:
     """Single flight: a hundred threads miss, one loads"""
     rows: list[tuple[Any, ...]] = []
     decorators: dict[str, Callable[..., Any]] = {
@@ -941,38 +724,23 @@ def flight(env: Env) -> None:
     asked = ("loads, 100 threads", "loads, 5 failing", "keys in parallel")
     table(("decorator", *asked), *rows)
     _, many, failing, parallel = zip(*rows, strict=True)
-    check("one load serves a hundred threads", many[0] > 1 and many[1:] == (1, 1, 1))
+    check(
+        "one load serves a hundred threads", many[0] > 1 and many[1:] == (1, 1, 1), True
+    )
     # Trap: locks without single flight make waiters repeat a failure, one by one.
     shared = failing[1:] == (5, 5, 1) and same == 5
-    check("waiters share one exception", shared)
+    check("waiters share one exception", shared, True)
     check(
-        "different keys do not wait for each other", parallel[1:] == (False, True, True)
+        "different keys do not wait for each other",
+        parallel[1:] == (False, True, True),
+        True,
     )
 
 
-# %% 4. RedisCache: what comes out is what went in
+# %% [markdown]
+# ## 4. RedisCache: what comes out is what went in
 
-
-# region strict
-def strict(value: Any, where: str = "result") -> None:
-    """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a datetime."""
-    kind = type(value)
-    if kind in PLAIN or (kind is float and math.isfinite(value)):
-        return
-    if kind is list:
-        items: Iterable[tuple[Any, Any]] = enumerate(value)
-    elif kind is dict and all(type(key) is str for key in value):
-        items = value.items()
-    else:
-        use = "str, int, finite float, bool, None, list or dict with str keys"
-        found = f"{where} is {value!r:.40} ({kind.__name__})"
-        raise TypeError(f"{found}, which JSON would change; use {use}")
-    for key, item in items:
-        if type(item) not in PLAIN:
-            strict(item, f"{where}[{key!r}]")
-
-
-# endregion strict
+# %%
 
 
 class Entry(NamedTuple):
@@ -982,18 +750,6 @@ class Entry(NamedTuple):
     created: float
     expires: float
     delta: float  # seconds that the load took
-
-
-def escape(literal: str) -> str:
-    """Return a glob pattern that matches the text itself and nothing else."""
-    return re.sub(r"([*?\[\]^\\-])", r"\\\1", literal)
-
-
-def unlink_matching(client: Any, pattern: bytes | str) -> int:
-    """Delete the keys that match, without blocking others; return how many."""
-    names = client.scan_iter(pattern, SCAN_COUNT)
-    batches = iter(lambda: list(islice(names, 500)), [])
-    return sum(client.unlink(*batch) for batch in batches)
 
 
 @dataclass
@@ -1477,8 +1233,8 @@ class Exploit:
         return setattr, (Exploit, "ran", True)
 
 
-@demo
-def tier(env: Env) -> None:
+@lesson.demo
+def tier(env: CacheEnv) -> None:
     """RedisCache: a value comes back equal, or is refused by name"""
     cache, rows = env.cache("tier"), []
     moment = datetime(2026, 1, 31, tzinfo=UTC)
@@ -1491,28 +1247,31 @@ def tier(env: Env) -> None:
     kept = {"n": 1, "x": 0.1, "none": None, "deep": [[True, -0.0, 2**70], "\u017c"]}
     cache.set("kept", kept, ttl=60)
     refused = {refusal for *_, refusal in rows} == {"TypeError"}
-    check("what JSON would change is refused, not changed", refused)
-    check("what is stored comes back equal", cache.get("kept") == kept)
+    check("what JSON would change is refused, not changed", refused, True)
+    check("what is stored comes back equal", cache.get("kept") == kept, True)
 
     payload = pickle.dumps(Exploit())
     pickle.loads(payload)  # noqa: S301 (the point)
-    show("pickle.loads ran the payload's code", Exploit.ran)
+    fact("pickle.loads ran the payload's code", Exploit.ran)
     Exploit.ran = False
     cache.client.set(cache.name("value", "key"), payload, ex=60)
     missed = cache.get("key", "a miss") == "a miss" and cache.stats.corrupt == 1
-    check("a pickle is a miss and runs nothing", missed and not Exploit.ran)
+    check("a pickle is a miss and runs nothing", missed and not Exploit.ran, True)
 
     keys = [f"user:{number}" for number in range(100)]
     for key in keys:
         cache.set(key, key, ttl=60)
     single = commands(cache, lambda: [cache.get(key) for key in keys])
     together = commands(cache, lambda: cache.get_many(keys))
-    show("round trips for 100 keys", f"{single} one by one, {together} by get_many")
+    fact("round trips for 100 keys", f"{single} one by one, {together} by get_many")
     same = cache.get_many(keys) == dict(zip(keys, keys, strict=True))
-    check("get_many takes one", same and (single, together) == (100, 1))
+    check("get_many takes one", same and (single, together) == (100, 1), True)
 
 
-# %% 5. Stampedes and stale sets: a lease across threads and processes
+# %% [markdown]
+# ## 5. Stampedes and stale sets: a lease across threads and processes
+
+# %%
 
 
 def cache_aside(
@@ -1538,7 +1297,7 @@ def cache_aside(
     return load()
 
 
-def stampede(env: Env, name: str, answer: object) -> tuple[int, int, int]:
+def stampede(env: CacheEnv, name: str, answer: object) -> tuple[int, int, int]:
     """Return loads by the tutorial's way and by ours, and failures, of 4 x 25 calls."""
     naive, leased, policy = Source(answer, 0), Source(answer), Policy(ttl=60, wait=30)
     clients, caches = [env.connect() for _ in "1234"], [env.cache(name) for _ in "1234"]
@@ -1560,15 +1319,15 @@ def overtaken(forget: Callable[[], object]) -> Callable[[], str]:
     return load
 
 
-@demo
-def lease(env: Env) -> None:
+@lesson.demo
+def lease(env: CacheEnv) -> None:
     """Stampede: four processes' worth of callers, one load; nothing stale is stored"""
     kinds = {"None": None, "an exception": LookupError("no such row")}
     rows = [(kind, *stampede(env, kind, kinds[kind])) for kind in kinds]
     table(("100 callers, 4 clients; loaded:", "tutorial", "lease", "failed"), *rows)
     once = [row[1:] for row in rows] == [(100, 1, 0), (100, 1, 100)]
     # Trap: a lock whose waiters look for a value waits in vain for None or a failure.
-    check("one load for all, also of None or an exception", once)
+    check("one load for all, also of None or an exception", once, True)
 
     cache, client, rounds = env.cache("fence"), env.connect(), 100
     stale = {"tutorial": 0, "lease": 0}
@@ -1578,16 +1337,19 @@ def lease(env: Env) -> None:
         stale["tutorial"] += client.get(key) == b'"old"'
         cache.get_or_load(key, overtaken(partial(cache.delete, key)), Policy(ttl=60))
         stale["lease"] += cache.get(key) == "old"
-    show(f"stale after {rounds} overtaken loads", stale)
+    fact(f"stale after {rounds} overtaken loads", stale)
     fenced = stale == {"tutorial": rounds, "lease": 0}
-    check("a delete during a load leaves nothing stale", fenced)
+    check("a delete during a load leaves nothing stale", fenced, True)
 
 
-# %% 6. Early, late and never at the same time
+# %% [markdown]
+# ## 6. Early, late and never at the same time
+
+# %%
 
 
-@demo
-def early(env: Env) -> None:
+@lesson.demo
+def early(env: CacheEnv) -> None:
     """Refresh: before expiry by chance, spread out, and an old value if a load fails"""
     dice, draws, rows = random.Random(8), 50_000, []
     for gap in (0.5, 1.0, 2.0, 4.0):  # in units of beta * delta
@@ -1597,16 +1359,16 @@ def early(env: Env) -> None:
     rounded = [(gap, *(f"{share:.2f}" for share in shares)) for gap, *shares in rows]
     table(("gap / (beta delta)", "measured", "e^-gap", "as once published"), *rounded)
     right = all(abs(p - is_) < 0.01 < abs(p - not_) for _, p, is_, not_ in rows)
-    check("XFetch loads early with P = e^(-gap / (beta delta))", right)
+    check("XFetch loads early with P = e^(-gap / (beta delta))", right, True)
 
     crowded = []
     for jitter in (0.0, 0.2):
         lives = [Policy(ttl=100, jitter=jitter).lifetime("value") for _ in range(1000)]
         crowded.append(max(Counter(map(int, lives)).values()))
     # Trap: what was loaded together and has one TTL expires together.
-    show("of 1000 keys expire in one second", f"{crowded[0]} without jitter")
+    fact("of 1000 keys expire in one second", f"{crowded[0]} without jitter")
     apart = crowded[0] == 1000 and crowded[1] < 150
-    check("with a jitter of 0.2 fewer than 150 do", apart)
+    check("with a jitter of 0.2 fewer than 150 do", apart, True)
 
     clock, down, got = Ticker(), Source(ConnectionError("origin is down"), 0), []
     cache = RedisCache(env.connect(), f"{env.prefix}late:", clock=clock)
@@ -1621,15 +1383,18 @@ def early(env: Env) -> None:
         ("grace 600 s", got[1]),
     )
     served = got == ["origin is down", "the old value"]
-    check("within the grace a failing load gives the old value", served)
+    check("within the grace a failing load gives the old value", served, True)
     cache.get_or_load("nobody", lambda: None, policy)
     cache.get_or_load("somebody", lambda: "old", policy)
     clock.now += 6
     now = [cache.get_or_load(k, lambda: "new", policy) for k in ("nobody", "somebody")]
-    check("None is kept, for a shorter time than a value", now == ["new", "old"])
+    check("None is kept, for a shorter time than a value", now == ["new", "old"], True)
 
 
-# %% 7. Near cache: a copy in the process, emptied by push
+# %% [markdown]
+# ## 7. Near cache: a copy in the process, emptied by push
+
+# %%
 
 
 class NearCache(RedisCache):
@@ -1738,8 +1503,8 @@ class NearCache(RedisCache):
                 asked = True
 
 
-@demo
-def near(env: Env) -> None:
+@lesson.demo
+def near(env: CacheEnv) -> None:
     """Near cache: no round trip to read, and another client's write is seen"""
     if not env.live:
         raise Skip("fakeredis has no CLIENT TRACKING: start Redis to see this")
@@ -1751,25 +1516,30 @@ def near(env: Env) -> None:
         wait_until(lambda: forever("price") == cache.get("price") == 0)
         far = commands(writer, lambda: [writer.get("price") for _ in range(1000)])
         trips = commands(cache, lambda: [cache.get("price") for _ in range(1000)])
-        show("round trips for 1000 reads", f"{far} by RedisCache, {trips} by NearCache")
-        check("a read of a copy takes no round trip", (far, trips) == (1000, 0))
+        fact("round trips for 1000 reads", f"{far} by RedisCache, {trips} by NearCache")
+        check("a read of a copy takes no round trip", (far, trips) == (1000, 0), True)
         for price in range(1, 51):
             writer.set("price", price)
             start = time.perf_counter()
             wait_until(partial(lambda p: cache.get("price") == p, price))
             delays.append(time.perf_counter() - start)
-        aside(f"median until a write was seen: {sorted(delays)[25] * 1000:.2f} ms")
+        note(f"median until a write was seen: {sorted(delays)[25] * 1000:.2f} ms")
         # Trap: a copy that nobody is told to drop serves the first price for ever.
-        show("lru_cache over the same reads", f"{forever('price')}; the price is 50")
+        fact("lru_cache over the same reads", f"{forever('price')}; the price is 50")
         seen = cache.get("price") == 50 and forever("price") == 0
-        check("50 writes by another client were all seen", seen)
+        check("50 writes by another client were all seen", seen, True)
         writer.client.client_kill_filter(_id=cache.connection_id)
         wait_until(lambda: cache.copies is None)
         writer.set("price", 51)  # nobody is told
-        check("a lost connection empties the near cache", cache.get("price") == 51)
+        check(
+            "a lost connection empties the near cache", cache.get("price") == 51, True
+        )
 
 
-# %% 8. Invalidation: by pattern, by tag, by dependency
+# %% [markdown]
+# ## 8. Invalidation: by pattern, by tag, by dependency
+
+# %%
 
 
 @dataclass
@@ -1833,8 +1603,8 @@ class CacheInvalidationManager:
     # endregion cascade
 
 
-@demo
-def invalidation(env: Env) -> None:
+@lesson.demo
+def invalidation(env: CacheEnv) -> None:
     """Invalidation: exactly what a change makes wrong, counted"""
     cache = env.cache("inv")
     manager = CacheInvalidationManager(cache)
@@ -1867,18 +1637,23 @@ def invalidation(env: Env) -> None:
     table(("invalidated by", "returns", "gone"), *((k, *v) for k, v in found.items()))
     raw, exact, tag, again, naive, cascade, all_gone = found.values()
     exactly = (raw, exact) == ((1, "u:a1"), (1, "u:a[1]"))
-    check("an escaped pattern removes the key it names", exactly)
+    check("an escaped pattern removes the key it names", exactly, True)
     check(
-        "a tag removes its two keys, once", (tag, again) == ((2, "u:a1 u:b"), (0, ""))
+        "a tag removes its two keys, once",
+        (tag, again) == ((2, "u:a1 u:b"), (0, "")),
+        True,
     )
     four = cascade == (4, "feed page profile user") and naive[0] == "RecursionError"
-    check("a cascade over a cycle removes each of four keys once", four)
+    check("a cascade over a cycle removes each of four keys once", four, True)
     cache.get_or_load("page", overtaken(cache.bump), Policy())
     none_left = all_gone == (1, " ".join(keys)) and not cache.get_many(keys)
-    check("a bump: one command, all entries are misses", none_left)
+    check("a bump: one command, all entries are misses", none_left, True)
 
 
-# %% 9. Outage: no caller notices
+# %% [markdown]
+# ## 9. Outage: no caller notices
+
+# %%
 
 
 def patience(client: Any) -> str:
@@ -1894,13 +1669,15 @@ def reads(cache: RedisCache, number: int) -> tuple[int, int]:
     return answers.count("new"), cache.stats.errors - before
 
 
-@demo
-def outage(env: Env) -> None:
+@lesson.demo
+def outage(env: CacheEnv) -> None:
     """Outage: callers get answers, Redis one probe per second, nothing stale after"""
     default, ours = patience(redis.Redis()), patience(cache_client(DEFAULT_URL))
-    show("a frozen Redis costs redis.Redis()", default)
-    show("and the cache's client", ours)
-    check("the client gives up after two tries of 0.2 s", ours == "2 tries of 0.2 s")
+    fact("a frozen Redis costs redis.Redis()", default)
+    fact("and the cache's client", ours)
+    check(
+        "the client gives up after two tries of 0.2 s", ours == "2 tries of 0.2 s", True
+    )
 
     with socket.socket() as closed:  # bound, not listening: connections are refused
         closed.bind(("127.0.0.1", 0))
@@ -1914,8 +1691,8 @@ def outage(env: Env) -> None:
     table(("10 reads, Redis stopped", "answered", "commands sent in vain"), *rows)
     _, answered, in_vain = zip(*rows, strict=True)
     # Trap: without a breaker every caller waits for the same dead server, each time.
-    check("all callers are answered from the origin", answered == (10, 10))
-    check("three failures, then nothing is sent", in_vain == (20, 3))
+    check("all callers are answered from the origin", answered == (10, 10), True)
+    check("three failures, then nothing is sent", in_vain == (20, 3), True)
 
     # A server to switch off at will; the one we talk to may be somebody else's.
     clock, server = Ticker(), fakeredis.FakeServer()
@@ -1927,17 +1704,24 @@ def outage(env: Env) -> None:
     cache.delete("k")  # Redis does not hear it
     clock.now += 2
     probes = reads(cache, 100)[1]
-    check("half-open: of 100 reads after the cooldown one is sent", probes == 1)
+    check("half-open: of 100 reads after the cooldown one is sent", probes == 1, True)
     server.connected = True
     clock.now += 2
     kept = json.loads(client.get(cache.name("value", "k")))["value"]
-    show("Redis comes back and still holds", kept)
+    fact("Redis comes back and still holds", kept)
     after = reads(cache, 2)
-    check("a delete lost in the outage is made good", kept == "old" and after[0] == 2)
-    check("one good probe closes the breaker", cache.stats.hits == 1)
+    check(
+        "a delete lost in the outage is made good",
+        kept == "old" and after[0] == 2,
+        True,
+    )
+    check("one good probe closes the breaker", cache.stats.hits == 1, True)
 
 
-# %% 10. Services: three tiers at work
+# %% [markdown]
+# ## 10. Services: three tiers at work
+
+# %%
 
 
 class RecommendationEngine:
@@ -1988,8 +1772,8 @@ class MLPredictionService:
         return tuple((byte - 127.5) / norm for byte in raw)
 
 
-@demo
-def services(env: Env) -> None:
+@lesson.demo
+def services(env: CacheEnv) -> None:
     """Services: three tiers under eight threads, and every lookup is accounted for"""
     cache, unlocked = env.cache("shop"), {"hits": 0}
     engine = RecommendationEngine(cache)
@@ -2010,11 +1794,11 @@ def services(env: Env) -> None:
         "redis_cache": cache.stats.hits + cache.stats.misses,
     }
     table(("400 lookups in tier", "hits + misses"), *sums.items())
-    show("counted without a lock", "fewer" if unlocked["hits"] < 400 else "all")
+    fact("counted without a lock", "fewer" if unlocked["hits"] < 400 else "all")
     exact = {*sums.values()} == {400} and unlocked["hits"] < 400
-    check("hits + misses = calls in every tier", exact)
-    check("ten users' recommendations take ten loads", cache.stats.loads == 10)
-    show("metrics, as JSON", ", ".join(json.loads(cache.stats.as_json())))
+    check("hits + misses = calls in every tier", exact, True)
+    check("ten users' recommendations take ten loads", cache.stats.loads == 10, True)
+    fact("metrics, as JSON", ", ".join(json.loads(cache.stats.as_json())))
 
     rows = []
     for title, name, weight in (
@@ -2028,10 +1812,13 @@ def services(env: Env) -> None:
     table(("churn after 40 days", "cached", "computed"), *rows)
     fresh = [cached == computed for _, cached, computed in rows]
     renamed = fresh == [True, False, True]
-    check("a new name never serves the old model's scores", renamed)
+    check("a new name never serves the old model's scores", renamed, True)
 
 
-# %% 11. Eviction: what a policy is worth
+# %% [markdown]
+# ## 11. Eviction: what a policy is worth
+
+# %%
 
 
 # region eviction
@@ -2072,8 +1859,8 @@ def hit_rate(trace: Sequence[int], size: int, policy: str) -> float:
 # endregion eviction
 
 
-@demo
-def eviction(env: Env) -> None:
+@lesson.demo
+def eviction(env: CacheEnv) -> None:
     """Eviction: LRU, LFU and TinyLFU beside the best that is possible"""
     dice = random.Random(8)
     zipf = dice.choices(range(1000), [1 / (rank + 1) for rank in range(1000)], k=8000)
@@ -2083,15 +1870,18 @@ def eviction(env: Env) -> None:
     header = ("hit rate, %", "Zipf", "Zipf, new favourites half-way")
     table(header, *((name, *rates[name]) for name in names))
     lru, lfu, tiny, optimum = rates.values()
-    check("TinyLFU beats LRU on a steady trace", lru[0] < tiny[0] <= optimum[0])
+    check("TinyLFU beats LRU on a steady trace", lru[0] < tiny[0] <= optimum[0], True)
     # Trap: LFU without ageing keeps yesterday's favourites for ever.
-    check("and LFU when favourites change", max(lru[1], lfu[1]) < tiny[1] <= optimum[1])
+    check(
+        "and LFU when favourites change",
+        max(lru[1], lfu[1]) < tiny[1] <= optimum[1],
+        True,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Teach, with the options of the command line; return the exit code."""
-    return command(Parser(), argv, teach)
+    return lesson.main(argv)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+lesson.finish(__name__, main)

@@ -156,6 +156,7 @@ MUTATIONS = (
         "an escaped pattern removes the key it names",
         're.sub(r"([*?\\[\\]^\\\\-])", r"\\\\\\1", literal)',
         "literal",
+        file="course/caching/client.py",
     ),
     Mutation(
         "invalidation",
@@ -180,6 +181,7 @@ MUTATIONS = (
         "the client gives up after two tries of 0.2 s",
         "retries=1)",
         "retries=10)",
+        file="course/caching/client.py",
     ),
     Mutation(
         "outage",
