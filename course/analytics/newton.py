@@ -1,0 +1,70 @@
+"""Maximum likelihood by damped Newton steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from course.analytics.arrays import Bools, Floats
+from course.analytics.scores import log_losses
+
+Terms = tuple[float, Floats, Floats]  # a log-likelihood, its gradient and Hessian
+
+
+def maximum(
+    objective: Callable[[Floats], Terms], start: Floats
+) -> tuple[Floats, float, Floats]:
+    """Climb by damped Newton steps; return place, value, and second derivatives.
+
+    Eigenvalues are made positive and floored, so that a saddle or a ridge gives a
+    step uphill and no jump. The place stays inside +-12: e^12 is as good as infinite.
+    """
+    theta = start
+    value, slope, curve = objective(theta)
+    for _ in range(100):
+        size, axes = np.linalg.eigh(-curve)
+        size = np.abs(size).clip(1e-9 * np.abs(size).max() + 1e-300)
+        step = axes @ (axes.T @ slope / size)
+        step *= min(1.0, 2 / max(np.abs(step).max(), 1e-300))
+        for _ in range(30):
+            place = (theta + step).clip(-12, 12)
+            found, moved = objective(place), np.abs(place - theta).max()
+            if found[0] >= value - 1e-12 * abs(value):
+                break
+            step = step / 2
+        theta, (value, slope, curve) = place, found
+        if moved < 1e-7:
+            break
+    return theta, value, curve
+
+
+def by_logs(terms: Callable[..., Terms]) -> Callable[[Floats], Terms]:
+    """Return the objective, and its derivatives, by its arguments' logarithms."""
+
+    def objective(theta: Floats) -> Terms:
+        scale = np.exp(theta)
+        value, slope, curve = terms(*scale)
+        slope = slope * scale
+        return value, slope, curve * np.outer(scale, scale) + np.diag(slope)
+
+    return objective
+
+
+def logistic(inputs: Floats, weights: Floats) -> Floats:
+    """Return chances."""
+    chance: Floats = 1 / (1 + np.exp(-(inputs @ weights).clip(-30, 30)))
+    return chance
+
+
+def fit_logistic(inputs: Floats, happened: Bools) -> Floats:
+    """Return the weights of a logistic regression with a whiff of ridge."""
+
+    def objective(theta: Floats) -> Terms:
+        chance = logistic(inputs, theta)
+        value = -log_losses(happened, chance).sum() - theta @ theta / 200
+        slope = inputs.T @ (happened - chance) - theta / 100
+        curve = -(inputs * (chance * (1 - chance))[:, None]).T @ inputs
+        return float(value), slope, curve - np.eye(len(theta)) / 100
+
+    return maximum(objective, np.zeros(inputs.shape[1]))[0]
