@@ -12,6 +12,8 @@ from typing import Any
 
 from pika import exceptions
 
+from course.amqp.finding import DEFAULT_URL, parameters_of
+from course.amqp.trials import emptied, running
 from course.integrated.cache import TTL
 from course.integrated.spans import Span, span_since
 from course.integrated.task import Place, Task, date_of
@@ -97,21 +99,16 @@ class Broker:
         with self.channel() as channel:
             return sum(waiting_in(channel, name) for name in full_names)
 
-    def taken_ids(self, queue: str) -> set[str]:
+    def take_ids(self, queue: str) -> set[str]:
         """Take all messages out of a queue; return their ids."""
-        ids: set[str] = set()
-        with self.channel() as channel:
-            while True:
-                found, about, _ = channel.basic_get(self.queue(queue), auto_ack=True)
-                if found is None:
-                    return ids
-                ids.add(about.message_id)
+        taken = emptied(self.rabbit, self.queue(queue))
+        return {properties.message_id for properties, _ in taken}
 
     def consuming(self, queue: str, kind: str, **options: Any) -> Any:
         """Return a context in which a consumer of a kind reads a queue."""
         consumer_class = getattr(self.lesson, kind)
         consumer = consumer_class(self.rabbit, self.queue(queue), **options)
-        return self.lesson.running(consumer)
+        return running(consumer)
 
     def addressed(self, letter: Letter) -> Any:
         """Return what lesson 04's producer sends; without an exchange, to a queue."""
@@ -182,20 +179,19 @@ def _note_confirm(spans: list[Span], started: float, _: object) -> None:
 
 def broker_of(lesson: Any, back_end: Any) -> Broker:
     """Return the broker that the lesson has found, with names of our own on it."""
-    there = back_end.rabbit
-    return Broker(lesson, there.parameters, f"{there.prefix}.shop")
+    return Broker(lesson, back_end.parameters, f"{back_end.rabbit.prefix}.shop")
 
 
-def rabbit_url(lesson: Any, back_end: Any) -> str:
+def rabbit_url(back_end: Any) -> str:
     """Return the URL by which lesson 04 finds the broker, or reaches its stand-in."""
     if back_end.live:
-        return setting("RABBITMQ_URL", lesson.DEFAULT_URL)
-    return str(lesson.DEFAULT_URL)
+        return setting("RABBITMQ_URL", DEFAULT_URL)
+    return DEFAULT_URL
 
 
 def open_broker(lesson: Any, task: Task) -> Broker:
     """Return the broker that a task names."""
-    parameters = lesson.parameters_of(task.rabbit_url)
+    parameters = parameters_of(task.rabbit_url)
     parameters.host = task.rabbit_place.host
     parameters.port = task.rabbit_place.port
     return Broker(lesson, parameters, task.rabbit_prefix)

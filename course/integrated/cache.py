@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from course.caching.client import DEFAULT_URL, cache_client
 from course.integrated.task import Place, Task
 from course.services import setting
 
@@ -73,9 +74,9 @@ def cache_of(lesson: Any, back_end: Any) -> ScoreCache:
     return ScoreCache(lesson, lesson.RedisCache(client, cache_prefix(back_end)))
 
 
-def redis_url(lesson: Any) -> str:
+def redis_url() -> str:
     """Return the URL by which lesson 03 finds Redis."""
-    return setting("REDIS_URL", lesson.DEFAULT_URL)
+    return setting("REDIS_URL", DEFAULT_URL)
 
 
 def redis_place(back_end: Any) -> Place:
@@ -91,7 +92,7 @@ def stand_in_server(back_end: Any) -> Any:
 
 def open_cache(lesson: Any, task: Task) -> ScoreCache:
     """Return the cache that a task names."""
-    client = lesson.cache_client(task.redis_url, CLIENT_TIMEOUT)
+    client = cache_client(task.redis_url, CLIENT_TIMEOUT)
     cache = ScoreCache(lesson, lesson.RedisCache(client, task.redis_prefix))
     if task.redis_place:
         cache.move(task.redis_place)

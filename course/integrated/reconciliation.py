@@ -83,7 +83,7 @@ def compare_queues(shop: Shop) -> None:
     rows = []
     accounted = {}
     for queue in DESKS:
-        dead = len(shop.broker.taken_ids(f"{queue}.dead"))
+        dead = len(shop.broker.take_ids(f"{queue}.dead"))
         done = applied.get(queue, 0)
         rows.append((queue, shop.published[queue], done, dead))
         accounted[queue] = done + dead
