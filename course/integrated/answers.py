@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from course.console import fact, write
+from course.integrated.letters import Letter
 from course.integrated.shop import Shop
 
 SALES = "sales@example.org"
@@ -13,16 +14,20 @@ def answer(shop: Shop) -> None:
     log = shop.stored()
     forecast = shop.analytics.forecast(log, shop.end, shop.days)
     sentences = shop.analytics.insights(forecast)
-    letters = []
-    for sentence in sentences:
-        letters.append(shop.broker.notification(SALES, "report", sentence))
-    email_of = {person.username: person.email for person in shop.documents.people()}
-    users = list(shop.scores)
-    offers = shop.analytics.offers(log, shop.end, users)
-    for user, offer in zip(users, offers, strict=True):
-        gone, spend = shop.scores[user]
-        text = f"{offer} (churn {gone:.2f}, spend {spend:.2f})"
-        letters.append(shop.broker.notification(email_of[user], "for you", text))
+    letters = [shop.writer.mail(SALES, "report", text) for text in sentences]
+    letters += offers(shop, log)
     shop.deliver("notifications", letters)
     write(f"  - {sentences[0]}")
     fact("notifications", len(letters))
+
+
+def offers(shop: Shop, log: object) -> list[Letter]:
+    """Return a mail to each customer, at the address that MongoDB knows."""
+    letters = []
+    offer_of = shop.analytics.offers(log, shop.end)
+    for person in shop.documents.people():
+        offer = offer_of[person.username]
+        gone, spend = shop.scores[person.username]
+        text = f"{offer} (churn {gone:.2f}, spend {spend:.2f})"
+        letters.append(shop.writer.mail(person.email, "for you", text))
+    return letters

@@ -13,8 +13,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from course.integrated.spans import AGAIN, span_since
-from course.integrated.sql import Database, Person
+from course.integrated.sql import Database, Person, Row
 from course.integrated.task import date_of, midnight
+
+Messages = list[Any]  # of lesson 04, each of the kind that its queue carries
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Books:
     inbox; what else a queue's messages change, the classes below say.
     """
 
-    store = ""  # other than SQL
+    store = ""  # other than SQL, which follow() writes to
 
     def __init__(
         self, database: Database, stores: Any, queue: str, dies_after: int = 0
@@ -43,7 +45,8 @@ class Books:
         self.queue = queue
         self.dies_after = dies_after
         self.waiting: SimpleQueue[Entry] = SimpleQueue()
-        threading.Thread(target=self.write, daemon=True).start()
+        writer = threading.Thread(target=self.write, daemon=True)
+        writer.start()
 
     # region batch
     def once(self, queue: str, message: Any, what: str) -> bool:
@@ -76,7 +79,7 @@ class Books:
 
     # endregion batch
     # region once
-    def apply(self, batch: list[Any]) -> set[str]:
+    def apply(self, batch: Messages) -> set[str]:
         """Apply messages; return the ids of the new. A crash at any point is mended.
 
         SQL takes effects and marks together. What lies in another store follows and may
@@ -91,32 +94,34 @@ class Books:
             new_ids = self.database.mark(session, self.queue, ids)
             fresh = self.not_applied(batch, new_ids)
             self.record(session, fresh)
-        in_sql = span_since(f"{self.queue} to SQL", started, len(fresh))
+        spans = [span_since(f"{self.queue} to SQL", started, len(fresh))]
+        repeats = len(batch) - len(fresh)
+        spans.append(span_since(AGAIN, started, repeats))
         self.committed(len(fresh))
-        followed = time.time()
-        self.follow(list(by_id.values()))
-        spans = [in_sql, span_since(AGAIN, started, len(batch) - len(fresh))]
         if self.store:
+            started = time.time()
+            self.follow(list(by_id.values()))
             hop = f"{self.queue} to {self.store}"
-            spans.append(span_since(hop, followed, len(by_id)))
+            spans.append(span_since(hop, started, len(by_id)))
         with self.database.sessions.begin() as session:
-            self.database.mark_done(session, self.queue, ids, spans)
+            self.database.mark_done(session, self.queue, ids)
+            self.database.add_spans(session, spans)
         return new_ids
 
     # endregion once
 
-    def not_applied(self, batch: list[Any], new_ids: set[str]) -> list[Any]:
+    def not_applied(self, batch: Messages, new_ids: set[str]) -> Messages:
         """Return each message once that no transaction has applied before."""
         by_id = {message.id: message for message in batch}
         return [by_id[one] for one in sorted(new_ids)]
 
-    def record(self, session: Any, messages: list[Any]) -> None:
+    def record(self, session: Any, messages: Messages) -> None:
         """Put the effects of new messages into the transaction."""
 
     def committed(self, new: int) -> None:
         """Do nothing after a commit; what --chaos kills, dies here."""
 
-    def follow(self, messages: list[Any]) -> None:
+    def follow(self, messages: Messages) -> None:
         """Bring messages into the other store, of which some may be there."""
 
 
@@ -125,17 +130,15 @@ class Users(Books):
 
     store = "MongoDB"
 
-    def record(self, session: Any, messages: list[Any]) -> None:
+    def record(self, session: Any, messages: Messages) -> None:
         """Add users."""
-        people = []
-        for message in messages:
-            since = midnight(message.registration_date)
-            people.append(Person(message.username, message.email, since))
+        people = [person_of(message) for message in messages]
         self.database.add_people(session, people)
 
-    def follow(self, messages: list[Any]) -> None:
+    def follow(self, messages: Messages) -> None:
         """Insert profiles."""
-        self.stores.insert("users", [profile_of(message) for message in messages])
+        profiles = [profile_of(message) for message in messages]
+        self.stores.insert("users", profiles)
 
 
 class Purchases(Books):
@@ -144,12 +147,9 @@ class Purchases(Books):
     store = "Redis"
     orders = 0  # that this process has applied
 
-    def record(self, session: Any, messages: list[Any]) -> None:
+    def record(self, session: Any, messages: Messages) -> None:
         """Add orders."""
-        rows = []
-        for message in messages:
-            about = {"id": message.id, "customer": message.user_id}
-            rows.append(about | message.properties)
+        rows = [purchase_of(message) for message in messages]
         self.database.add_purchases(session, rows)
 
     def committed(self, new: int) -> None:
@@ -158,7 +158,7 @@ class Purchases(Books):
         if self.dies_after and self.orders > self.dies_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def follow(self, messages: list[Any]) -> None:
+    def follow(self, messages: Messages) -> None:
         """Forget what was predicted without these orders."""
         self.stores.forget([message.user_id for message in messages])
 
@@ -166,7 +166,7 @@ class Purchases(Books):
 class PurchasesWithoutInbox(Purchases):
     """The naive variant: it takes every delivery for a new order."""
 
-    def not_applied(self, batch: list[Any], new_ids: set[str]) -> list[Any]:
+    def not_applied(self, batch: Messages, new_ids: set[str]) -> Messages:
         """Return all messages, without a look at the marks."""
         return batch
 
@@ -176,12 +176,32 @@ class Events(Books):
 
     store = "MongoDB"
 
-    def follow(self, messages: list[Any]) -> None:
+    def follow(self, messages: Messages) -> None:
         """Insert events."""
-        self.stores.insert("events", [event_of(message) for message in messages])
+        events = [event_of(message) for message in messages]
+        self.stores.insert("events", events)
 
 
-def profile_of(message: Any) -> dict[str, Any]:
+def person_of(message: Any) -> Person:
+    """Return who signs up."""
+    return Person(
+        username=message.username,
+        email=message.email,
+        since=midnight(message.registration_date),
+    )
+
+
+def purchase_of(message: Any) -> Row:
+    """Return SQL's row of an order."""
+    return {
+        "id": message.id,
+        "customer": message.user_id,
+        "day": message.properties["day"],
+        "cents": message.properties["cents"],
+    }
+
+
+def profile_of(message: Any) -> Row:
     """Return the profile of a sign-up."""
     return {
         "_id": int(message.username),
@@ -193,7 +213,7 @@ def profile_of(message: Any) -> dict[str, Any]:
     }
 
 
-def event_of(message: Any) -> dict[str, Any]:
+def event_of(message: Any) -> Row:
     """Return the event of an order."""
     return {
         "_id": message.id,

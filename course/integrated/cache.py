@@ -21,22 +21,24 @@ Predict = Callable[[str], Score]
 class ScoreCache:
     """The scores of customers in Redis."""
 
-    def __init__(self, lesson: Any, cache: Any) -> None:
-        self.lesson = lesson
-        self.cache = cache
+    def __init__(self, lesson: Any, client: Any, prefix: str) -> None:
+        self.client = client
+        self.cache = lesson.RedisCache(client, prefix)
+        self.cached = lesson.redis_cache(TTL, cache=self.cache, name=MODEL)
         self.lock = threading.Lock()
-        self.key_of = self.cached(lambda user: []).key
 
-    def cached(self, predict: Predict) -> Any:
-        """Return a function that looks into the cache before it predicts."""
-        decorate = self.lesson.redis_cache(TTL, cache=self.cache, name=MODEL)
-        return decorate(predict)
+        @self.cached  # type: ignore[untyped-decorator]
+        def score(user: str) -> Score:
+            raise NotImplementedError(user)
+
+        # Keys depend on the name of the model and the arguments, not on the function.
+        self.key_of = score.key
 
     def held(self, users: Iterable[str]) -> dict[str, Score]:
-        """Return the scores that the cache holds now."""
+        """Return the scores that the cache holds now, by customer."""
         user_of = {self.key_of(user): user for user in users}
         found = self.cache.get_many(list(user_of))
-        return {user_of[key]: score for key, score in found.items()}
+        return {user_of[key]: found[key] for key in found}
 
     # region forget
     def forget(self, users: list[str]) -> None:
@@ -57,7 +59,7 @@ class ScoreCache:
 
     def move(self, place: Place) -> None:
         """Reach the same Redis through another address from here on."""
-        pool = self.cache.client.connection_pool
+        pool = self.client.connection_pool
         pool.disconnect()
         pool.connection_kwargs["host"] = place.host
         pool.connection_kwargs["port"] = place.port
@@ -70,8 +72,7 @@ def cache_prefix(back_end: Any) -> str:
 
 def cache_of(lesson: Any, back_end: Any) -> ScoreCache:
     """Return the cache of this run, with connections of its own."""
-    client = back_end.connect()
-    return ScoreCache(lesson, lesson.RedisCache(client, cache_prefix(back_end)))
+    return ScoreCache(lesson, back_end.connect(), cache_prefix(back_end))
 
 
 def redis_url() -> str:
@@ -81,19 +82,21 @@ def redis_url() -> str:
 
 def redis_place(back_end: Any) -> Place:
     """Return where a live Redis listens."""
-    known = back_end.connect().connection_pool.connection_kwargs
+    pool = back_end.connect().connection_pool
+    known = pool.connection_kwargs
     return Place(known["host"], known["port"])
 
 
 def stand_in_server(back_end: Any) -> Any:
     """Return what all clients of the stand-in share; its `connected` is a switch."""
-    return back_end.connect().connection_pool.connection_kwargs["server"]
+    pool = back_end.connect().connection_pool
+    return pool.connection_kwargs["server"]
 
 
 def open_cache(lesson: Any, task: Task) -> ScoreCache:
     """Return the cache that a task names."""
     client = cache_client(task.redis_url, CLIENT_TIMEOUT)
-    cache = ScoreCache(lesson, lesson.RedisCache(client, task.redis_prefix))
+    cache = ScoreCache(lesson, client, task.redis_prefix)
     if task.redis_place:
         cache.move(task.redis_place)
     return cache

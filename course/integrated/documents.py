@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from course.integrated.sql import Person
+from course.integrated.sql import Person, Row
 from course.integrated.task import Task
 
 
@@ -18,36 +19,46 @@ class Documents:
 
     def create_collections(self) -> None:
         """Create lesson 02's collections, with their validators and indexes."""
-        self.lesson.MongoDBManager(self.db).create_collections_with_schema()
+        manager = self.lesson.MongoDBManager(self.db)
+        manager.create_collections_with_schema()
 
-    def insert(self, collection: str, rows: list[dict[str, Any]]) -> None:
+    def insert(self, collection: str, rows: Sequence[Row]) -> None:
         """Insert documents, all in one command; an _id that is there counts as done."""
-        loader = self.lesson.UserManager({"users": self.db[collection]})
-        rejected = loader.bulk_insert_users(rows).rejected
-        if rejected:
-            reason = rejected[0][1]
+        # Lesson 02's loader for users does the same for any documents with an _id.
+        target = {"users": self.db[collection]}
+        loader = self.lesson.UserManager(target)
+        report = loader.bulk_insert_users(rows)
+        if report.rejected:
+            _, reason = report.rejected[0]
             raise ValueError(f"MongoDB refuses some of {collection}: {reason}")
 
     def count(self, collection: str) -> int:
         """Return how many documents a collection holds."""
         return int(self.db[collection].count_documents({}))
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Row]:
         """Return all events."""
         return list(self.db["events"].find())
 
     def people(self) -> list[Person]:
         """Return whom the profiles describe."""
-        found = []
+        people = []
         for profile in self.db["users"].find():
-            name = profile["username"]
-            found.append(Person(name, profile["email"], profile["created_at"]))
-        return found
+            person = Person(
+                username=profile["username"],
+                email=profile["email"],
+                since=profile["created_at"],
+            )
+            people.append(person)
+        return people
 
     def revenue_in_cents(self) -> int:
         """Return what all purchases together brought, by lesson 02's aggregation."""
-        report = self.lesson.EventTracker(self.db).get_purchase_analytics()
-        revenue: float = sum(row["revenue"] for row in report["by_category"])
+        tracker = self.lesson.EventTracker(self.db)
+        report = tracker.get_purchase_analytics()
+        revenue = 0.0
+        for category in report["by_category"]:
+            revenue += category["revenue"]
         return round(100 * revenue)
 
 

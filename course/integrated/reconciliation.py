@@ -8,14 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from course.console import check, table
-from course.integrated.broker import order_id
 from course.integrated.desks import DESKS
-from course.integrated.shop import Shop, address_of
+from course.integrated.letters import address_of, order_id
+from course.integrated.shop import Shop
 from course.integrated.sql import Person
 from course.integrated.task import date_of, midnight
+
+PURCHASES = "SELECT id, customer, day, cents FROM purchases"
+FIGURES_IN_SQL = {
+    "customers": "SELECT count(*) FROM users",
+    "orders": "SELECT count(*) FROM purchases",
+    "cents": "SELECT sum(cents) FROM purchases",
+}
+Figures = dict[str, int]  # by name
 
 
 @dataclass(frozen=True)
@@ -30,21 +36,29 @@ class Order:
 
 def orders_of_file(shop: Shop) -> list[Order]:
     """Return the purchases of the file."""
-    log = shop.log
     orders = []
-    for row, code in enumerate(log.customer.tolist()):
-        moment = midnight(date_of(int(log.day[row])))
-        cents = round(100 * log.amount[row])
-        orders.append(Order(order_id(row), int(shop.users[code]), moment, cents / 100))
+    for purchase in shop.purchases:
+        order = Order(
+            id=order_id(purchase),
+            customer=int(purchase.user),
+            moment=midnight(date_of(purchase.day)),
+            price=purchase.cents / 100,
+        )
+        orders.append(order)
     return orders
 
 
 def orders_in_sql(shop: Shop) -> list[Order]:
     """Return the purchases that SQL has."""
     orders = []
-    for row in shop.database.rows("SELECT id, customer, day, cents FROM purchases"):
-        moment = midnight(date_of(row.day))
-        orders.append(Order(row.id, int(row.customer), moment, row.cents / 100))
+    for row in shop.database.rows(PURCHASES):
+        order = Order(
+            id=row.id,
+            customer=int(row.customer),
+            moment=midnight(date_of(row.day)),
+            price=row.cents / 100,
+        )
+        orders.append(order)
     return orders
 
 
@@ -52,17 +66,21 @@ def orders_in_mongodb(shop: Shop) -> list[Order]:
     """Return the purchases that MongoDB has."""
     orders = []
     for event in shop.documents.events():
-        price = event["metadata"]["price"]
-        order = Order(event["_id"], event["user_id"], event["timestamp"], price)
+        order = Order(
+            id=event["_id"],
+            customer=event["user_id"],
+            moment=event["timestamp"],
+            price=event["metadata"]["price"],
+        )
         orders.append(order)
     return orders
 
 
 def people_of_file(shop: Shop) -> list[Person]:
     """Return the customers of the file, since the days of their first orders."""
-    ages = shop.analytics.features(shop.log, shop.end).age.tolist()
     people = []
-    for user, age in zip(shop.users, ages, strict=True):
+    features = shop.analytics.features(shop.log, shop.end)
+    for user, age in zip(shop.users, features.age.tolist(), strict=True):
         since = midnight(date_of(shop.end - age))
         people.append(Person(user, address_of(user), since))
     return people
@@ -81,37 +99,36 @@ def compare_queues(shop: Shop) -> None:
     """Claim that every copy that was published is applied, or a dead letter."""
     applied = shop.database.applied()
     rows = []
+    published = {}
     accounted = {}
     for queue in DESKS:
         dead = len(shop.broker.take_ids(f"{queue}.dead"))
         done = applied.get(queue, 0)
-        rows.append((queue, shop.published[queue], done, dead))
+        published[queue] = shop.published[queue]
         accounted[queue] = done + dead
+        rows.append((queue, published[queue], done, dead))
     table(("queue", "published", "applied", "dead"), *rows)
-    published = {queue: shop.published[queue] for queue in DESKS}
     check("published = applied + dead, in every queue", accounted, published)
 
 
-def figures_of_file(shop: Shop) -> dict[str, int]:
+def figures_of_file(shop: Shop) -> Figures:
     """Return the sums that every store has to have."""
     return {
         "customers": len(shop.users),
-        "orders": len(shop.log.day),
-        "cents": round(100 * float(np.sum(shop.log.amount))),
+        "orders": len(shop.purchases),
+        "cents": sum(purchase.cents for purchase in shop.purchases),
     }
 
 
-def figures_in_sql(shop: Shop) -> dict[str, int]:
+def figures_in_sql(shop: Shop) -> Figures:
     """Return the sums that SQL has."""
-    cents = shop.database.rows("SELECT sum(cents) FROM purchases")[0][0]
-    return {
-        "customers": shop.database.count("users"),
-        "orders": shop.database.count("purchases"),
-        "cents": int(cents),
-    }
+    figures = {}
+    for name, statement in FIGURES_IN_SQL.items():
+        figures[name] = int(shop.database.value(statement))
+    return figures
 
 
-def figures_in_mongodb(shop: Shop) -> dict[str, int]:
+def figures_in_mongodb(shop: Shop) -> Figures:
     """Return the sums that MongoDB has."""
     return {
         "customers": shop.documents.count("users"),
@@ -125,33 +142,34 @@ def compare_stores(shop: Shop) -> None:
     file = figures_of_file(shop)
     sql = figures_in_sql(shop)
     mongodb = figures_in_mongodb(shop)
-    rows = [(name, file[name], sql[name], mongodb[name]) for name in file]
+    rows = []
+    for name in file:
+        rows.append((name, file[name], sql[name], mongodb[name]))
     table(("figure", "file", "SQL", "MongoDB"), *rows)
     people = people_of_file(shop)
-    check(
-        "SQL users = MongoDB profiles = customers, one by one",
-        {
-            "wrong in SQL": differing(shop.database.people(), people),
-            "wrong in MongoDB": differing(shop.documents.people(), people),
-        },
-        {"wrong in SQL": 0, "wrong in MongoDB": 0},
-    )
+    found: dict[str, Any] = {
+        "users wrong in SQL": differing(shop.database.people(), people),
+        "profiles wrong in MongoDB": differing(shop.documents.people(), people),
+    }
+    expected: dict[str, Any] = {
+        "users wrong in SQL": 0,
+        "profiles wrong in MongoDB": 0,
+    }
+    check("SQL users = MongoDB profiles = customers, one by one", found, expected)
     orders = orders_of_file(shop)
-    check(
-        "SQL purchases = MongoDB events = the file, row by row",
-        {
-            "wrong in SQL": differing(orders_in_sql(shop), orders),
-            "wrong in MongoDB": differing(orders_in_mongodb(shop), orders),
-            "SQL's sums": sql,
-            "MongoDB's sums": mongodb,
-        },
-        {
-            "wrong in SQL": 0,
-            "wrong in MongoDB": 0,
-            "SQL's sums": file,
-            "MongoDB's sums": file,
-        },
-    )
+    found = {
+        "purchases wrong in SQL": differing(orders_in_sql(shop), orders),
+        "events wrong in MongoDB": differing(orders_in_mongodb(shop), orders),
+        "sums in SQL": sql,
+        "sums in MongoDB": mongodb,
+    }
+    expected = {
+        "purchases wrong in SQL": 0,
+        "events wrong in MongoDB": 0,
+        "sums in SQL": file,
+        "sums in MongoDB": file,
+    }
+    check("SQL purchases = MongoDB events = the file, row by row", found, expected)
 
 
 def reconcile(shop: Shop) -> None:

@@ -24,29 +24,31 @@ CREATE INDEX by_customer ON purchases (customer);
 CREATE TABLE spans
     (hop text, started double precision, seconds double precision, messages integer)
 """
-BUY = "INSERT INTO purchases VALUES (:id, :customer, :day, :cents)"
-TOOK = "INSERT INTO spans VALUES (:hop, :started, :seconds, :messages)"
-DONE = "UPDATE inbox SET done = 1 WHERE queue = :queue AND id IN :ids"
+INBOX = sa.table(
+    "inbox",
+    sa.column("queue"),
+    sa.column("id"),
+    sa.column("done"),
+)
+INSERT = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+DONE = sa.text("UPDATE inbox SET done = 1 WHERE queue = :queue AND id IN :ids")
+BUY = sa.text("INSERT INTO purchases VALUES (:id, :customer, :day, :cents)")
+TOOK = sa.text("INSERT INTO spans VALUES (:hop, :started, :seconds, :messages)")
+ADDRESS = sa.text("SELECT min(id) FROM addresses")  # CDNOW knows none: all share one
 APPLIED = """SELECT queue, count(*) AS messages FROM inbox
              WHERE done = 1 GROUP BY queue"""
-INBOX = sa.table("inbox", sa.column("queue"), sa.column("id"), sa.column("done"))
+
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Person:
     """A customer, as every store should know them."""
 
     username: str
     email: str
     since: datetime
-
-
-@dataclass(frozen=True)
-class SqlAddress:
-    """How another process reaches the same tables."""
-
-    url: str  # with its password
-    schema: str
 
 
 class Database:
@@ -56,6 +58,7 @@ class Database:
         self.lesson = lesson
         self.engine = engine
         self.sessions = orm.sessionmaker(engine)
+        self.dialect = engine.dialect.name
 
     def create_tables(self) -> None:
         """Take lesson 01's own users away, and create our tables."""
@@ -64,22 +67,26 @@ class Database:
             for statement in TABLES.split(";"):
                 connection.exec_driver_sql(statement)
 
-    def address(self) -> SqlAddress:
-        """Return how a worker reaches this database."""
-        url = self.engine.url.render_as_string(hide_password=False)
-        schema = ""
-        if self.engine.dialect.name == "postgresql":
-            schema = self.rows("SELECT current_schema()")[0][0]
-        return SqlAddress(url, schema)
+    def url(self) -> str:
+        """Return how a worker reaches this database: with its password."""
+        return self.engine.url.render_as_string(hide_password=False)
+
+    def schema(self) -> str:
+        """Return where our tables are; empty on SQLite, which has no schemas."""
+        if self.dialect == "sqlite":
+            return ""
+        return str(self.value("SELECT current_schema()"))
 
     def rows(self, statement: str, **values: Any) -> list[Any]:
         """Return the rows of a query."""
+        query = sa.text(statement)
         with self.engine.connect() as connection:
-            return list(connection.execute(sa.text(statement), values))
+            return list(connection.execute(query, values))
 
-    def count(self, table: str) -> int:
-        """Return how many rows a table has."""
-        return int(self.rows(f"SELECT count(*) FROM {table}")[0][0])  # noqa: S608
+    def value(self, statement: str, **values: Any) -> Any:
+        """Return what a query finds, if that is one value."""
+        (row,) = self.rows(statement, **values)
+        return row[0]
 
     def empty(self, *tables: str) -> None:
         """Delete all rows of some tables."""
@@ -89,52 +96,56 @@ class Database:
 
     def mark(self, session: orm.Session, queue: str, ids: Sequence[str]) -> set[str]:
         """Mark messages as applied by this transaction; return those that were not."""
-        if self.engine.dialect.name == "postgresql":
-            insert: Any = postgresql.insert(INBOX)
-        else:
-            insert = sqlite.insert(INBOX)
-        new_ids = insert.on_conflict_do_nothing().returning(INBOX.c.id)
         marks = [{"queue": queue, "id": one, "done": 0} for one in ids]
-        return set(session.scalars(new_ids, marks))
+        insert: Any = INSERT[self.dialect](INBOX)
+        insert_new = insert.on_conflict_do_nothing()
+        new_ids = session.scalars(insert_new.returning(INBOX.c.id), marks)
+        return set(new_ids)
 
-    def mark_done(
-        self, session: orm.Session, queue: str, ids: Sequence[str], spans: list[Span]
-    ) -> None:
-        """Mark messages as done in every store, and note how long they took."""
-        done = sa.text(DONE).bindparams(sa.bindparam("ids", expanding=True))
-        session.execute(done, {"queue": queue, "ids": ids})
-        session.execute(sa.text(TOOK), [asdict(span) for span in spans])
+    def mark_done(self, session: orm.Session, queue: str, ids: Sequence[str]) -> None:
+        """Mark messages as done in every store."""
+        update = DONE.bindparams(IDS)
+        session.execute(update, {"queue": queue, "ids": ids})
+
+    def add_spans(self, session: orm.Session, spans: Iterable[Span]) -> None:
+        """Note how long messages took."""
+        rows = [asdict(span) for span in spans]
+        session.execute(TOOK, rows)
 
     def add_people(self, session: orm.Session, people: Iterable[Person]) -> None:
-        """Add lesson 01's users. CDNOW knows no addresses: all share one."""
-        address = session.scalars(sa.text("SELECT min(id) FROM addresses")).one()
+        """Add lesson 01's users."""
+        address = session.scalars(ADDRESS).one()
         repository = self.lesson.UserRepository(session)
         for person in people:
-            user = self.lesson.User(username=person.username, email=person.email)
+            user = self.lesson.User(username=person.username)
+            user.email = person.email
             user.registered_at = person.since
             user.address_id = address
             repository.add(user)
 
-    def add_purchases(self, session: orm.Session, rows: list[dict[str, Any]]) -> None:
+    def add_purchases(self, session: orm.Session, rows: Sequence[Row]) -> None:
         """Add orders. No foreign key: one may overtake its customer's sign-up."""
         if rows:
-            session.execute(sa.text(BUY), rows)
+            session.execute(BUY, rows)
 
     def people(self) -> list[Person]:
         """Return the users."""
         user = self.lesson.User
-        ask = sa.select(user.username, user.email, user.registered_at)
+        query = sa.select(user.username, user.email, user.registered_at)
         with self.engine.connect() as connection:
-            return [Person(*row) for row in connection.execute(ask)]
+            rows = connection.execute(query)
+            return [Person(*row) for row in rows]
 
     def applied(self) -> dict[str, int]:
         """Return how many messages of each queue have had their effect, everywhere."""
-        return {row.queue: row.messages for row in self.rows(APPLIED)}
+        rows = self.rows(APPLIED)
+        return {row.queue: row.messages for row in rows}
 
     @contextmanager
     def watching_queries(self) -> Iterator[list[str]]:
         """Collect the statements that this process sends."""
-        with self.lesson.max_queries(math.inf, self.engine) as sent:
+        no_limit = math.inf
+        with self.lesson.max_queries(no_limit, self.engine) as sent:
             yield sent
 
 
@@ -142,5 +153,8 @@ def open_database(lesson: Any, task: Task) -> Database:
     """Return the database that a task names, with an engine of its own."""
     url = sa.make_url(task.sql_url)
     if task.sql_schema:
-        return Database(lesson, lesson.postgres_engine(url, task.sql_schema))
-    return Database(lesson, lesson.sqlite_engine(Path(str(url.database))))
+        engine = lesson.postgres_engine(url, task.sql_schema)
+    else:
+        path = Path(str(url.database))
+        engine = lesson.sqlite_engine(path)
+    return Database(lesson, engine)

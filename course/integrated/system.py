@@ -42,7 +42,9 @@ def run_system(lessons: Lessons, args: Namespace) -> int:
         # Stand-ins live in one process anyway: a second worker would wait for it.
         workers = 2 if all_live else 1
         some = first_customers(log, args.customers or customers)
-        shop = Shop(lessons, back_ends, some, stack, chaos=args.chaos)
+        shop = Shop(lessons, back_ends, some, stack)
+        if args.chaos:
+            shop.make_trouble()
         shop.open(args.workers or workers)
         run_parts(shop)
     return print_tally()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 
 LIMIT = 60.0  # seconds that a run goes on without any progress
+BASE = 0.5  # seconds to the first retry; each waits twice as long as the one before
 BATCH = 32  # messages that share a commit, at most: the threads of a consumer
 
 

@@ -8,16 +8,20 @@ from course.console import note, table
 from course.integrated.shop import Shop
 from course.integrated.spans import AGAIN, Span, pace_of
 
+ALL_SPANS = "SELECT hop, started, seconds, messages FROM spans"
+Hops = dict[str, list[Span]]
 
-def spans_by_hop(shop: Shop) -> dict[str, list[Span]]:
+
+def spans_by_hop(shop: Shop) -> Hops:
     """Return how long messages took, of all processes, by hop."""
-    ask = "SELECT hop, started, seconds, messages FROM spans"
-    of_workers = [Span(*row) for row in shop.database.rows(ask)]
-    by_hop: dict[str, list[Span]] = defaultdict(list)
-    for span in shop.spans + of_workers:
-        by_hop[span.hop].append(span)
-    by_hop.pop(AGAIN, None)
-    return by_hop
+    spans = [Span(*row) for row in shop.database.rows(ALL_SPANS)]
+    spans += shop.publisher.spans
+    spans += shop.spans
+    hops: Hops = defaultdict(list)
+    for span in spans:
+        if span.hop != AGAIN:
+            hops[span.hop].append(span)
+    return hops
 
 
 def timeline(shop: Shop) -> None:
@@ -26,14 +30,16 @@ def timeline(shop: Shop) -> None:
     live = shop.back_ends.live
     speed = {}
     rows = []
-    for hop, spans in sorted(spans_by_hop(shop).items()):
-        pace = pace_of(spans)
+    hops = spans_by_hop(shop)
+    for hop in sorted(hops):
+        pace = pace_of(hops[hop])
         speed[hop] = pace.speed
         note(f"{hop}: {pace}")
-        queue = hop.split()[0]
-        store = hop.split()[-1]
+        source, *_, store = hop.split()
         where = "live" if live[store] else "stand-in"
-        rows.append((hop, where, applied.get(queue, len(spans))))
+        # A redelivery makes a second span, not a second message.
+        messages = applied.get(source, len(hops[hop]))
+        rows.append((hop, where, messages))
     slowest = min(speed, key=lambda hop: speed[hop])
     note(f"slowest hop: {slowest}")
     table(("hop", "on a", "messages"), *rows)
