@@ -26,225 +26,58 @@ import asyncio
 import functools
 import itertools
 import json
-import logging
 import math
 import operator
 import os
-import random
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import timeit
-import traceback
 import tracemalloc
 import uuid
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, cast
 
 import bson
-import mongomock
-import mongomock.aggregate
 import pymongo
 import pymongo.errors as err
-from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
-from dns.exception import DNSException
-from dotenv import dotenv_values
-from pymongo import IndexModel, InsertOne, UpdateOne, monitoring
-from pymongo.results import BulkWriteResult
-from rich.console import Console
-from rich.text import Text
+from pymongo import IndexModel, UpdateOne
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
-
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
-
-
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
-
-
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
-
-
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
-
-
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
-
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
-
-Document = dict[str, Any]
-Collection = pymongo.collection.Collection[Document]
-Database = pymongo.database.Database[Document]
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+from course.console import Lesson, check, fact, note, table
+from course.errors import Skip
+from course.mongo.codec import (
+    CODEC,
+    RAW,
+    UNENCODABLE,
+    Collection,
+    Database,
+    Document,
+    unencodable,
+)
+from course.mongo.connection import OPTIONS, connect
+from course.mongo.counting import CommandCounter
+from course.mongo.environment import Env, open_database
+from course.mongo.seed import (
+    BARE_EVENT,
+    END,
+    KYIV,
+    START,
+    make_user,
+    make_users,
+)
 
 BATCH = 1_000  # documents in one write command; a server takes up to 100,000
 PAGE = 500  # documents in memory at once during an export
-NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 EARTH_KM = 6_378.1  # the radius of the sphere that MongoDB measures on
-OPTIONS: dict[str, Any] = {
-    "timeoutMS": 30_000,  # for a whole operation: finding a server, queue and retry too
-    # Trap: the next two do nothing where timeoutMS is set; they are for code that
-    # unsets it, which would else wait 30 s for a server and for ever for a connection.
-    "serverSelectionTimeoutMS": 1_000,
-    "waitQueueTimeoutMS": 5_000,
-    "connectTimeoutMS": 1_000,
-    "tz_aware": True,
-    "uuidRepresentation": "standard",
-    "w": "majority",  # what is acknowledged survives the loss of the primary
-    "readConcernLevel": "majority",  # and what is read is never rolled back
-}
-STANDARD = bson.binary.STANDARD
-CODEC = CodecOptions[Document](tz_aware=True, uuid_representation=STANDARD)
-NAIVE = CodecOptions[Document](uuid_representation=STANDARD)  # as mongomock stores
-RAW = CodecOptions(document_class=RawBSONDocument)
 NUMERIC = (int, bson.Int64, float, bson.Decimal128)  # these compare with each other
 
 # %% Vocabulary: what the documents look like
@@ -311,15 +144,6 @@ INDEXES = {
         IndexModel("expires_at", name="expiry", expireAfterSeconds=0),
     ],
 }
-START = datetime(2025, 6, 1, tzinfo=UTC)
-END = START + timedelta(days=28)
-KYIV = (30.5234, 50.4501)  # longitude first, as in GeoJSON
-SOUND: Document = {
-    "schema_version": 1,
-    "user_id": 7,
-    "event_type": "view",
-    "timestamp": START,
-}
 
 
 def point(longitude: float, latitude: float) -> Document:
@@ -327,46 +151,6 @@ def point(longitude: float, latitude: float) -> Document:
     if not (22 <= longitude <= 41 and 44 <= latitude <= 53):
         raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
     return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
-
-
-def make_user(number: int) -> Document:
-    """Return a user; every tenth has signed up at 22:30 UTC, the last of a month."""
-    month = START.replace(month=1 + number % 5)
-    late = month.replace(month=month.month + 1) - timedelta(minutes=90)
-    return {
-        "_id": number,
-        "schema_version": 2,
-        "username": f"user{number}",
-        "email": f"user{number}@example.org",
-        "created_at": month + timedelta(days=number % 28) if number % 10 else late,
-        "profile": {"interests": [["sql", "python", "maths"][number % 3]]},
-        "subscriptions": [],
-    }
-
-
-def make_users(first: int, last: int) -> list[Document]:
-    """Return the users with these numbers and those between."""
-    return [make_user(number) for number in range(first, last + 1)]
-
-
-def make_events(count: int, located: bool = True) -> list[Document]:
-    """Return events of 100 users over four weeks, the same every time."""
-    chance, made = random.Random(8), []
-    for number in range(1, count + 1):
-        kind = chance.choices(EVENT["event_type"]["enum"], (60, 20, 12, 8))[0]
-        event = SOUND | {"_id": number, "event_type": kind}
-        event["user_id"] = chance.randint(1, 100)
-        event["timestamp"] = START + (END - START) * chance.randrange(10_000) / 10_000
-        place = point(chance.gauss(KYIV[0], 0.2), chance.gauss(KYIV[1], 0.1))
-        event |= {"geo": place} if located else {}  # the index on it is dear
-        event["session_info"] = {"device": "phone", "os": "linux", "app_version": "8.1"}
-        product = {"sku": f"P-{number}", "title": "Databases", "hours": 12}
-        category = chance.choice(["book", "course"])
-        event["metadata"] = {"product": product, "category": category}
-        if kind == "purchase":  # quarters are exact in binary; real money is Decimal128
-            event["metadata"] |= {"price": chance.randint(4, 800) / 4, "tags": [1, 2]}
-        made.append(event)
-    return made
 
 
 def grouped(rows: Iterable[Document], key: Callable[[Document], Any]) -> dict[Any, Any]:
@@ -377,482 +161,19 @@ def grouped(rows: Iterable[Document], key: Callable[[Document], Any]) -> dict[An
     return dict(sorted(groups.items()))
 
 
-# %% Back end: a server over the wire, or mongomock with its gaps filled
+def deploy(db: Database) -> None:
+    """Create the collections and their indexes."""
+    MongoDBManager(db).create_collections_with_schema()
 
 
-class CommandCounter(monitoring.CommandListener):
-    """Counts the commands that go to a server (the round trips) and their numbers."""
+def open_env(args: argparse.Namespace) -> AbstractContextManager[Env]:
+    """Open a database of our own where a server answers; drop it at the end."""
+    return open_database(args, deploy)
 
-    def __init__(self) -> None:
-        self.sent = 0
-        self.transactions: set[int] = set()  # the txnNumber of retryable writes
 
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Count a command that goes out."""
-        self.sent += 1
-        if "txnNumber" in event.command:
-            self.transactions.add(event.command["txnNumber"])
-
-    def succeeded(self, event: object) -> None:
-        """Pass over an answer, of whatever kind."""
-
-    failed = succeeded
-
-
-@dataclass
-class Env:
-    """What every demo receives: a database of its own, and who answers."""
-
-    backend: str
-    live: bool
-    db: Database
-    commands: CommandCounter
-    url: str = ""
-    mongodb: bool = False  # MongoDB itself, whose planner is held to its manual
-
-    def counted(self, work: Callable[[], object]) -> int:
-        """Run the work and return how many commands it took."""
-        before = self.commands.sent
-        work()
-        return self.commands.sent - before
-
-    def fresh(
-        self, users: int = 0, events: int = 0, located: bool = False
-    ) -> list[Document]:
-        """Empty the database, create the collections, fill them; return the events."""
-        for name in self.db.list_collection_names():
-            self.db.drop_collection(name)
-        MongoDBManager(self.db).create_collections_with_schema()
-        UserManager(self.db).bulk_insert_users(make_users(1, users))
-        if made := make_events(events, located):
-            self.db["events"].insert_many(made)
-        return made
-
-    def need_server(self, shows: str, replica_set: bool = False) -> None:
-        """Skip the rest of a demo where it cannot be shown; say what a server shows."""
-        if not self.live:
-            raise Skip(f"mongomock cannot; a server shows {shows}")
-        hello = self.db.client.admin.command("hello")
-        alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
-        if replica_set and alone:
-            raise Skip(f"no replica set (one member will do), which shows {shows}")
-
-
-# region stand-in
-BSON: dict[type, set[str]] = {
-    bool: {"bool"}, str: {"string"}, datetime: {"date"}, dict: {"object"},
-    list: {"array"}, float: {"double", "number"},
-    bson.Decimal128: {"decimal", "number"},
-}  # fmt: skip
-INT, LONG, OTHER = {"int", "number"}, {"long", "number"}, {"other"}
-
-
-def bson_types(value: Any) -> set[str]:
-    """Return the bsonTypes of a value, as PyMongo sends it."""
-    kind = type(value)
-    if isinstance(value, int) and kind is not bool:
-        return INT if kind is int and -(2**31) <= value < 2**31 else LONG
-    return BSON.get(kind, OTHER)
-
-
-# The package jsonschema knows no bsonType, and takes several times as long.
-RULES: dict[str, Callable[[Any, Any], bool]] = {
-    "bsonType": lambda value, kinds: not bson_types(value).isdisjoint(kinds),
-    "enum": lambda value, listed: value in listed and type(value) is not bool,
-    "minimum": lambda value, least: float(str(value)) >= least,  # Decimal128, too
-    "pattern": lambda value, pattern: bool(re.search(pattern, value)),
-    "minItems": lambda value, least: len(value) >= least,
-    "maxItems": lambda value, most: len(value) <= most,
-}
-
-
-def breaches(schema: Document, value: Any, path: str = "") -> Iterator[str]:
-    """Yield the properties that break a $jsonSchema, as far as our schemas go."""
-    for keyword, rule in schema.items():
-        if (holds := RULES.get(keyword)) and not holds(value, rule):
-            yield path
-            return
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        names = [name for name in schema.get("required", ()) if name not in value]
-        if not schema.get("additionalProperties", True):
-            names += [name for name in value if name not in known]
-        within = f"{path}." if path else ""
-        yield from (within + name for name in names)
-        for name, rules in known.items():
-            if name in value:
-                yield from breaches(rules, value[name], within + name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from breaches(schema.get("items", {}), item, path)
-
-
-Mocked: Any = mongomock  # its annotations are PyMongo's, which its classes do not keep
-
-
-def only(options: Document, **emulated: Any) -> None:
-    """Raise NotImplementedError for options that are not these; ... is any value."""
-    same = (emulated.get(name) in (..., value) for name, value in options.items())
-    if options.keys() != emulated.keys() or not all(same):
-        raise NotImplementedError(f"this is not emulated: {options}")
-
-
-def sends(method: Any) -> Any:
-    """Count each call of a method as a command that goes to a server."""
-
-    @functools.wraps(method)
-    def call(self: StandIn, *args: Any, **options: Any) -> Any:
-        self.database.commands.sent += 1
-        return method(self, *args, **options)
-
-    return call
-
-
-def group(rows: list[Document], db: Any, stage: Document) -> list[Document]:
-    """Do $group by a dict, where mongomock sorts all documents by their keys."""
-    stages, groups = Mocked.aggregate, defaultdict[Any, list[Document]](list)
-    for row in rows:
-        key = None  # as which a server counts what is missing
-        with suppress(KeyError):
-            key = stages._parse_expression(stage["_id"], row, ignore_missing_keys=True)
-        if isinstance(key, (dict, list)):
-            return cast(list[Document], stages._handle_group_stage(rows, db, stage))
-        groups[key].append(row)
-    total = stages._accumulate_group
-    return [total(stage, those) | {"_id": key} for key, those in groups.items()]
-
-
-Mocked.aggregate._PIPELINE_HANDLERS["$group"] = group
-
-
-class StandIn(Mocked.Collection):  # type: ignore[misc]
-    """A mongomock collection with validators and what else the lesson needs."""
-
-    find = sends(Mocked.Collection.find)
-    insert_one = sends(Mocked.Collection.insert_one)
-    update_one = sends(Mocked.Collection.update_one)
-
-    def _insert(self, document: Document, *_: Any, **_options: Any) -> Any:
-        """Store a copy as BSON carries it; a server, too, does one at a time."""
-        if "_id" not in document:
-            document["_id"] = bson.ObjectId()
-        key, store = document["_id"], self._store
-        copy = bson.decode(bson.encode(document, codec_options=NAIVE), NAIVE)
-        with self.database.lock:
-            self._ensure_uniques(copy, err.WriteError)
-            if key in store._documents:
-                pattern = {"keyPattern": {"_id": 1}}
-                raise err.DuplicateKeyError("duplicate key", 11000, pattern)
-            store[key] = copy
-        return key
-
-    def _update(self, *args: Any, **options: Any) -> Any:
-        with self.database.lock:
-            try:
-                return super()._update(*args, **options)
-            except err.DuplicateKeyError as error:  # mongomock undoes only these
-                kind = err.WriteError if error.code == 121 else err.DuplicateKeyError
-                raise kind(str(error), error.code, error.details) from None
-
-    def _ensure_uniques(
-        self, document: Document, invalid: Any = err.DuplicateKeyError
-    ) -> None:
-        """Refuse what a validator or a unique index forbids."""
-        schema = self.database.validators[self.name].get("$jsonSchema", {})
-        if wrong := [*breaches(schema, document)]:
-            info = {"details": {"missingProperties": wrong}}
-            raise invalid("failed validation", 121, {"errInfo": info})
-        for name, index in self._store.indexes.items():
-            if index.get("unique"):  # looked up, where mongomock reads the collection
-                fields = dict(index["key"])
-                values = [document.get(field) for field in fields]
-                owners = self.database.owners[self.name, name]
-                owner = owners.get(repr(values), document["_id"])
-                held = self._store._documents.get(owner, {})
-                same = values == [held.get(field) for field in fields]
-                if owner != document["_id"] and same:
-                    pattern = {"keyPattern": fields}
-                    raise err.DuplicateKeyError("duplicate key", 11000, pattern)
-                owners[repr(values)] = document["_id"]
-
-    def create_indexes(self, indexes: Sequence[IndexModel]) -> list[str]:
-        """Create indexes one by one: together, mongomock forgets a partial's filter."""
-        for index in indexes:
-            rules = dict(index.document)
-            self.create_index([*rules.pop("key").items()], **rules)
-        self._store._ttl_indexes.clear()  # it would go through all at every access
-        return [index.document["name"] for index in indexes]
-
-    def insert_many(self, documents: Iterable[Document], ordered: bool = True) -> Any:
-        """Insert as one command, with the complaints that bulk_write collects."""
-        requests = [InsertOne(document) for document in documents]
-        for request in requests:  # PyMongo, too, encodes all before it sends any
-            bson.encode(request._doc, codec_options=CODEC)
-        return self.bulk_write(requests, ordered)
-
-    @sends
-    def bulk_write(self, requests: Sequence[Any], ordered: bool = True) -> Any:
-        """Do inserts and updates one by one; mongomock's own fails (its issue 912)."""
-        done, errors = Counter[str](nInserted=0, nModified=0, nUpserted=0), []
-        for number, request in enumerate(requests):
-            try:
-                if isinstance(request, InsertOne):
-                    self._insert(request._doc)
-                    done["nInserted"] += 1
-                    continue
-                result = self._update(request._filter, request._doc, request._upsert)
-                done["nModified"] += result["nModified"]
-                done["nUpserted"] += result["upserted"] is not None
-            except err.WriteError as error:
-                why = {"index": number, "code": error.code}
-                errors.append(dict(error.details or {}) | why)
-                if ordered:
-                    break
-        if errors:
-            raise err.BulkWriteError(done | {"writeErrors": errors})
-        return BulkWriteResult(dict(done), True)
-
-    def find_raw_batches(
-        self, query: Document, sort: list[tuple[str, int]], limit: int
-    ) -> Iterator[bytes]:
-        """Return a page by _id as the bytes that a server would send."""
-        if sort not in ([("_id", 1)], [("_id", -1)]) or query.keys() - {"_id"}:
-            raise NotImplementedError("pages are by _id")
-        query = Mocked.helpers.patch_datetime_awareness_in_document(query)
-        rows = self._store.documents
-        if query:
-            rows = [row for row in rows if row["_id"] > query["_id"]["$gt"]]
-        order = Mocked.filtering.BsonComparable  # a server sorts mixed types, too
-        rows = sorted(rows, key=lambda row: order(row["_id"]), reverse=sort[0][1] < 0)
-        yield b"".join(map(bson.encode, rows[:limit]))
-
-    @sends
-    def aggregate(self, pipeline: list[Document]) -> Iterator[Document]:
-        """Run a pipeline; a first stage $geoNear and a last one $merge are ours."""
-        stages, sent = list(pipeline), self.database.commands.sent
-        # Matched here, as mongomock would first convert all moments of all documents.
-        first = stages.pop(0)["$match"] if "$match" in stages[0] else {}
-        query = Mocked.helpers.patch_datetime_awareness_in_document(first)
-        found = self._iter_documents(query) if query else list(self._store.documents)
-        stored = b"".join(map(bson.encode, found))
-        rows: Any = bson.decode_all(stored, CODEC)  # copies, as a server's answer is
-        if near := stages[0].get("$geoNear"):
-            del stages[0]
-            only(near, near=..., maxDistance=..., distanceField="metres", key="geo")
-            centre, reach = near["near"]["coordinates"], near["maxDistance"]
-            rows = [row for row in rows if "geo" in row]
-            for row in rows:
-                row["metres"] = metres(row["geo"]["coordinates"], centre)
-            rows = [row for row in rows if row["metres"] <= reach]
-            rows.sort(key=operator.itemgetter("metres"))
-        merge: Any = stages[-1].get("$merge") if stages else None
-        if merge:
-            del stages[-1]
-            only(merge, into=..., whenMatched="replace")
-        run = Mocked.aggregate.process_pipeline
-        rows = list(run(rows, self.database, stages, None))
-        for row in rows if merge else ():
-            target = self.database[merge["into"]]
-            target.replace_one({"_id": row["_id"]}, row, upsert=True)
-        self.database.commands.sent = sent  # $lookup and $merge have sent none
-        return iter(() if merge else rows)
-
-
-def on_sphere(place: Sequence[float]) -> tuple[float, float, float]:
-    """Return a place as a point of the sphere with radius 1."""
-    east, north = map(math.radians, place)
-    across = math.cos(north)
-    return across * math.cos(east), across * math.sin(east), math.sin(north)
-
-
-def metres(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return a distance by the chord between two points, not as haversine does it."""
-    chord = math.dist(on_sphere(one), on_sphere(other))
-    return 2_000 * EARTH_KM * math.asin(min(1, chord / 2))
-
-
-class StandInDatabase(Mocked.Database):  # type: ignore[misc]
-    """A mongomock database of such collections."""
-
-    def __init__(self, commands: CommandCounter) -> None:
-        client = Mocked.MongoClient(tz_aware=True)
-        super().__init__(client, "module8", None, codec_options=client.codec_options)
-        self.commands, self.lock = commands, threading.RLock()
-        self.owners: dict[Any, dict[Any, Any]] = defaultdict(dict)
-        self.validators: dict[str, Document] = defaultdict(dict)
-
-    def get_collection(self, name: str, **_options: Any) -> Any:
-        """Return the collection, the same each time."""
-        if name not in self._collection_accesses:
-            more = {"_db_store": self._store, "codec_options": self.codec_options}
-            self._collection_accesses[name] = StandIn(self, name, **more)
-        return self._collection_accesses[name]
-
-    def create_collection(self, name: str, validator: Document | None = None) -> Any:
-        """Create a collection with its validator."""
-        collection = super().create_collection(name)
-        self.validators[name] = validator or {}
-        return collection
-
-    def command(self, _collmod: str, name: str, validator: Document) -> None:
-        """Do collMod, the only command that the lesson sends by its name."""
-        self.validators[name] = validator
-
-    def list_collections(self) -> list[Document]:
-        """Return the collections and their validators, as a server does."""
-        rules = [(n, self.validators[n]) for n in self.list_collection_names()]
-        return [{"name": n, "options": {"validator": rule}} for n, rule in rules]
-
-    def drop_collection(self, name: str) -> None:
-        """Forget a collection, its validator and all unique keys."""
-        super().drop_collection(name)
-        self.owners.clear()
-        self.validators.pop(name, None)
-
-
-# endregion stand-in
-
-
-def connect(url: str, listener: monitoring.CommandListener, **more: Any) -> Any:
-    """Return a client with finite waits; raise BadInput for what is no URI."""
-    options = OPTIONS | {"event_listeners": [listener]} | more
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # it would ignore an option
-            if "://" not in url:
-                raise ValueError("it has no scheme")  # PyMongo takes it for a host
-            return pymongo.MongoClient(url, **options)
-    except (err.PyMongoError, ValueError, UserWarning) as error:
-        if isinstance(error.__cause__, DNSException):  # of mongodb+srv://
-            raise err.ConnectionFailure("its name does not resolve") from None
-        # The library's words may hold a part of a password that was not encoded.
-        why = "is the password percent-encoded?" if "@" in url else error
-        right = "mongodb://user:password@host:27017/?option=value or mongodb+srv://..."
-        problem = f"--url or MONGODB_URI is no valid URI ({why}); right is {right}"
-        raise BadInput(problem) from None
-
-
-def answer(url: str, commands: CommandCounter, stack: ExitStack) -> Env | str:
-    """Return the environment of the server at a URL, or why it does not answer."""
-    try:
-        client = stack.enter_context(connect(url, commands))
-        with pymongo.timeout(1):
-            build = client.admin.command("buildInfo")
-            listed = client.admin.command("listDatabases", nameOnly=True)
-    except err.ConnectionFailure as error:
-        if "not resolve" in str(error):
-            return str(error)
-        return "connection refused" if "refused" in str(error) else "no answer in 1 s"
-    except err.OperationFailure as error:
-        if error.code not in NO_ENTRY:
-            return "no answer in 1 s" if error.timeout else f"error {error.code}"
-        problem = f"the server lets nobody in like this (code {error.code}): check "
-        right = "user, password and authSource in the URL"
-        raise BadInput(problem + right) from None
-    except err.ConfigurationError as error:
-        raise BadInput(f"--url or MONGODB_URI: {error}") from None
-    if build["versionArray"][0] < 5:
-        raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
-    named = client.get_default_database("admin").name
-    # Trap: a name with a typing error is no error: the first write creates it.
-    if named not in {"admin", *(row["name"] for row in listed["databases"])}:
-        right = "mend the name in --url or MONGODB_URI, or leave it out"
-        raise BadInput(f"no database {named!r} on this server: {right}")
-    other, name = build.get("secantusVersion"), f"MongoDB {build['version']}"
-    if other:
-        name = f"SecantusDB {other}, not MongoDB,"
-    hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
-    db = client[f"module8_{uuid.uuid4().hex[:12]}"]
-    return Env(f"{name} at {hosts}", True, db, commands, url, mongodb=not other)
-
-
-def listens(port: int) -> bool:
-    """Tell whether something on this machine accepts connections on a port."""
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-        return True
-    return False
-
-
-# Runs a server in a folder of its own as long as the lesson's end of a pipe is open, so
-# that neither outlives the lesson, even if that is killed.
-KEEPER = """
-import subprocess, sys, tempfile
-with tempfile.TemporaryDirectory(prefix="module8-mongo-") as folder:
-    server = subprocess.Popen(sys.argv[1:], cwd=folder, stdin=subprocess.DEVNULL)
-    sys.stdin.read()
-    server.kill()
-    server.wait()
-"""
-
-
-@contextmanager
-def private_server() -> Iterator[str | None]:
-    """Start SecantusDB on a free port for this run; None where it is not installed."""
-    beside = Path(sys.executable).with_name("secantusd-py")
-    program = str(beside) if beside.exists() else shutil.which("secantusd-py")
-    if not program:
-        yield None
-        return
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    argv = [sys.executable, "-c", KEEPER, program, "--port", str(port)]
-    argv += ["--storage-path", "data", "--enable-test-commands"]
-    quiet: Any = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
-    # In a session of its own, it does not hear a Ctrl-C that is meant for us.
-    with subprocess.Popen(  # noqa: S603
-        argv, stdin=subprocess.PIPE, start_new_session=True, **quiet
-    ):
-        for _ in range(100):
-            if listens(port):
-                break
-            time.sleep(0.05)
-        yield f"mongodb://127.0.0.1:{port}/"
-
-
-def drop(db: Database) -> None:
-    """Drop our database; when the run was interrupted, for three seconds.
-
-    Trap: an insert that we cut off goes on at the server, and brings it back.
-    """
-    ends = time.monotonic() + (3 if sys.exc_info()[0] else 0)
-    while True:
-        with suppress(err.PyMongoError):
-            db.client.drop_database(db.name)
-        if time.monotonic() >= ends:
-            return
-        time.sleep(0.1)
-
-
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Open a database of our own where a server answers; drop it in the end."""
-    commands, named = CommandCounter(), args.url or setting("MONGODB_URI")
-    url = named or "mongodb://127.0.0.1:27017/"
-    why, env, private = "--offline", cast(Env | str, ""), None
-    with ExitStack() as stack:
-        if not args.offline:
-            found = named or listens(27017)  # PyMongo would ask for a second
-            env = answer(url, commands, stack) if found else "connection refused"
-            why = f"no MongoDB at {redact(url)}: {env}; docker compose up -d mongo"
-            # Who names a server wants that one, and no other in its place.
-            if isinstance(env, str) and not named:
-                private = stack.enter_context(private_server())
-            if private:
-                env = answer(private, commands, stack)
-                if isinstance(env, Env):
-                    env.backend = f"{env.backend.split(' at ')[0]} for this run ({why})"
-        if isinstance(env, str):
-            gaps = "emulated: $jsonSchema, unique keys, bulk_write, raw batches, "
-            gaps += "$geoNear, $merge, locks, command counts"
-            db = cast(Database, StandInDatabase(commands))
-            text = f"mongomock, in this process ({why}); {gaps}"
-            env = Env(text, False, db, commands)
-        try:
-            yield env
-        finally:
-            if env.live and not private:  # whose data go with it
-                drop(env.db)
+lesson = Lesson(
+    "Documents that hold: MongoDB, its traps, and the way over them", open_env
+)
 
 
 # %% 1. Validators: the server refuses what must not be stored
@@ -936,7 +257,7 @@ TRIALS: dict[str, tuple[Document, str]] = {
 }
 
 
-@demo
+@lesson.demo
 def validators(env: Env) -> None:
     """Validators: they accept what PyMongo sends and name what they refuse"""
     env.fresh()
@@ -944,15 +265,17 @@ def validators(env: Env) -> None:
     first = typed("object", properties={"user_id": typed("int"), "metadata": price})
     env.db.create_collection("first", validator={"$jsonSchema": first})
     tried = [env.db[name] for name in ("unchecked", "first", "events")]
-    found = {k: [verdict(c, SOUND | v[0]) for c in tried] for k, v in TRIALS.items()}
+    found = {
+        k: [verdict(c, BARE_EVENT | v[0]) for c in tried] for k, v in TRIALS.items()
+    }
     header = ("event", "no validator", "int and double", "ours")
     table(header, *((name, *verdicts) for name, verdicts in found.items()))
     unchecked, naive, ours = zip(*found.values(), strict=True)
     sound = "accepted" not in naive[:3] and set(ours[:4]) == {"accepted"}
-    check("4 sound events are accepted, of which int and double refuse 3", sound)
+    check("4 sound events are accepted, of which int and double refuse 3", sound, True)
     named = ours == tuple(wanted for _, wanted in TRIALS.values())
     all_in = set(unchecked) == {"accepted"}
-    check("6 bad ones, else accepted, are refused by name", named and all_in)
+    check("6 bad ones, else accepted, are refused by name", named and all_in, True)
 
 
 # %% 2. Types and versions: what changes on the way, and documents of two ages
@@ -986,7 +309,7 @@ def upgrade_users(users: Collection, batch: int = BATCH) -> int:
 # endregion versions
 
 
-@demo
+@lesson.demo
 def versions(env: Env) -> None:
     """Versions: UTC and UUIDs survive the trip, and two schema versions read as one"""
     moment, key = START + timedelta(microseconds=123_456), uuid.UUID(int=8)
@@ -994,10 +317,10 @@ def versions(env: Env) -> None:
     naive, ours = bson.decode(sent), bson.decode(sent, CODEC)
     for name, read in (("PyMongo's defaults", naive), ("our options", ours)):
         text = f"{read['at'].isoformat()}, {type(read['key']).__name__}"
-        show(f"read with {name}", text)
+        fact(f"read with {name}", text)
     whole = {"at": moment.replace(microsecond=123_000), "key": key}
     kept = ours == whole != naive
-    check("moments come back in UTC, cut to ms, and UUIDs as such", kept)
+    check("moments come back in UTC, cut to ms, and UUIDs as such", kept, True)
 
     manager = two_versions(env)
     failing = manager.users.count_documents({"profile": None})
@@ -1005,10 +328,12 @@ def versions(env: Env) -> None:
     upgraded = [upgrade_users(manager.users, batch=40) for _ in range(2)]
     found.append(manager.find_users_by_interest("sql"))
     wanted = [make_user(number) for number in range(3, 201, 3)]
-    show("without the new field; upgraded", f"{failing}; {upgraded[0]}")
+    fact("without the new field; upgraded", f"{failing}; {upgraded[0]}")
     same = found == [wanted, wanted] and failing == 100
-    check("both versions are read alike, before and after the upgrade", same)
-    check("the upgrade is complete, and repeated does nothing", upgraded == [100, 0])
+    check("both versions are read alike, before and after the upgrade", same, True)
+    check(
+        "the upgrade is complete, and repeated does nothing", upgraded == [100, 0], True
+    )
 
 
 def two_versions(env: Env) -> UserManager:
@@ -1023,10 +348,10 @@ def two_versions(env: Env) -> UserManager:
     refused = [why for _, why in manager.bulk_insert_users(people).rejected]
     changed = MongoDBManager(env.db).create_collections_with_schema()
     manager.bulk_insert_users(people)
-    show("100 users of version 2, at first", next(iter(refused), "accepted"))
+    fact("100 users of version 2, at first", next(iter(refused), "accepted"))
     beside = (len(refused), changed, manager.users.count_documents({}))
     let_in = beside == (100, ["changed users"], 200)
-    check("collMod lets version 2 in beside version 1", let_in)
+    check("collMod lets version 2 in beside version 1", let_in, True)
     return manager
 
 
@@ -1041,18 +366,6 @@ class LoadReport:
     inserted: int = 0
     repeated: int = 0  # their _id was there: an earlier run of the same load
     rejected: list[tuple[int, str]] = field(default_factory=list)  # index, reason
-
-
-UNENCODABLE = (bson.errors.BSONError, TypeError, ValueError, OverflowError)
-
-
-def unencodable(document: Any) -> str:
-    """Return why BSON cannot hold a document, "" if it can."""
-    try:
-        size = len(bson.encode(document, codec_options=CODEC))
-    except UNENCODABLE as error:
-        return f"no BSON: {type(error).__name__}"
-    return "larger than 16 MB" if size > 2**24 else ""
 
 
 def reason(error: Document) -> str:
@@ -1165,36 +478,40 @@ def stored(
     return len(rows), ""
 
 
-@demo
+@lesson.demo
 def bulk(env: Env) -> None:
     """Bulk writes: 500 commands or 1, and every document is accounted for"""
     env.fresh()
     notes = [{"_id": number} for number in range(500)]
     singly = env.counted(lambda: [env.db["singly"].insert_one(note) for note in notes])
     at_once = env.counted(lambda: env.db["at_once"].insert_many(notes))
-    show("commands for 500 documents", f"{singly} singly, {at_once} at once")
-    check("500 documents take 1 command instead of 500", (singly, at_once) == (500, 1))
+    fact("commands for 500 documents", f"{singly} singly, {at_once} at once")
+    check(
+        "500 documents take 1 command instead of 500",
+        (singly, at_once) == (500, 1),
+        True,
+    )
     notes[2], notes[5] = notes[0], notes[1]
     ordered, unordered = (stored(env.db[f"o{o}"], notes[:10], o) for o in (True, False))
     header = ("2 of 10 repeated", "in", "index: code")
     table(header, ("ordered", *ordered), ("unordered", *unordered))
     done = (ordered, unordered) == ((2, "2: 11000"), (8, "2: 11000, 5: 11000"))
-    check("unordered stores the 8 that it can, ordered stops after 2", done)
+    check("unordered stores the 8 that it can, ordered stops after 2", done, True)
 
     manager, people = UserManager(env.db), make_users(1, 10_000)
     load = env.counted(lambda: manager.bulk_insert_users(people, batch=10_000))
     again = manager.bulk_insert_users(people)
-    show("10,000 users", f"{load} command; again: {again.inserted} new")
+    fact("10,000 users", f"{load} command; again: {again.inserted} new")
     once = (load, again) == (1, LoadReport(0, 10_000))
-    check("10,000 users are 1 command, and 0 new when it is repeated", once)
+    check("10,000 users are 1 command, and 0 new when it is repeated", once, True)
     bad_batch(manager)
     people[0]["metrics"] = {"views": 1}
     inserted = manager.bulk_insert_users(people[:9]).inserted
     upserted = [manager.upsert_users(people[:9]) for _ in range(2)]
     text = f"{inserted} by insert; by upsert, twice: {upserted}"
-    show("1 change at the source", text)
+    fact("1 change at the source", text)
     right = (inserted, upserted) == (0, [1, 0])
-    check("upserting brings it in, then 0; inserting nothing", right)
+    check("upserting brings it in, then 0; inserting nothing", right, True)
 
 
 def bad_batch(manager: UserManager) -> None:
@@ -1209,7 +526,7 @@ def bad_batch(manager: UserManager) -> None:
     table(("index", "rejected because"), *report.rejected)
     found = naive, manager.users.count_documents({}), [*dict(report.rejected)]
     right = found == (10_000, 10_004, [1, 2, 4]) and report.inserted == 4
-    check("4 of 7 are in, 3 named; insert_many stores none", right)
+    check("4 of 7 are in, 3 named; insert_many stores none", right, True)
 
 
 # %% 4. Pipelines: the server computes, plain Python agrees
@@ -1227,7 +544,7 @@ class EventTracker:
 
     def log_event(self, user_id: int, event_type: str, **more: Any) -> Any:
         """Store an event, now unless `timestamp` is given; return its _id."""
-        event = SOUND | {"user_id": user_id, "event_type": event_type}
+        event = BARE_EVENT | {"user_id": user_id, "event_type": event_type}
         event["timestamp"] = datetime.now(UTC)
         if "geo" in more:  # a server stores swapped coordinates
             point(*more["geo"]["coordinates"])
@@ -1295,7 +612,7 @@ def latest_with_names_naive(db: Database, limit: int) -> list[Document]:
     return [{"_id": key, "name": user["username"]} for key, user in users if user]
 
 
-@demo
+@lesson.demo
 def pipelines(env: Env) -> None:
     """Pipelines: the server's answers equal plain Python's over 5,000 events"""
     events = env.fresh(users=100, events=5_000)
@@ -1310,9 +627,9 @@ def pipelines(env: Env) -> None:
     loop = env.counted(lambda: names.append(latest_with_names_naive(env.db, 100)))
     joined = env.counted(lambda: names.append(ours(100)))
     counts = f"{loop} in a loop, {joined} with $lookup"
-    show("commands for 100 orders with names", counts)
+    fact("commands for 100 orders with names", counts)
     right = names == [plain, plain] and (loop, joined) == (101, 1)
-    check("$lookup answers in 1 command, the loop in 101", right)
+    check("$lookup answers in 1 command, the loop in 101", right, True)
 
 
 def distribution(db: Database, events: list[Document]) -> None:
@@ -1324,20 +641,22 @@ def distribution(db: Database, events: list[Document]) -> None:
     closed = [{"timestamp": {"$gte": start, "$lte": end}} for start, end in spans]
     twice = sum(map(db["events"].count_documents, closed))
     both = sum(start <= event["timestamp"] < end for event in events)
-    show("in two days, an event between", f"{halves} half-open, {twice} closed")
+    fact("in two days, an event between", f"{halves} half-open, {twice} closed")
     rows = ours(START, END)
     found = [(row["_id"], row["events"], row["users"]) for row in rows]
     table(("type", "events", "users"), *found)
     by_type = grouped(events, lambda event: event["event_type"])
     plain = [(k, len(v), len({e["user_id"] for e in v})) for k, v in by_type.items()]
     same = sorted(found) == plain and halves == both < twice
-    check("the distribution equals the reference; closed spans count double", same)
+    check(
+        "the distribution equals the reference; closed spans count double", same, True
+    )
 
 
 def activity(db: Database, events: list[Document]) -> None:
     """Rank the users by events, and count the days that had any."""
     found = EventTracker(db).get_user_activity_metrics(100)
-    show("the busiest user", f"{found[0]['events']} events on {found[0]['days']} days")
+    fact("the busiest user", f"{found[0]['events']} events on {found[0]['days']} days")
     plain = []
     for user, rows in grouped(events, lambda event: event["user_id"]).items():
         times = [row["timestamp"] for row in rows]
@@ -1346,7 +665,11 @@ def activity(db: Database, events: list[Document]) -> None:
         plain.append(row)
     plain.sort(key=lambda row: -row["events"])
     fewer = plain[0]["days"] < plain[0]["events"]
-    check("activity equals the reference; days are no events", found == plain and fewer)
+    check(
+        "activity equals the reference; days are no events",
+        found == plain and fewer,
+        True,
+    )
 
 
 def purchases(db: Database, orders: list[Document]) -> None:
@@ -1361,13 +684,13 @@ def purchases(db: Database, orders: list[Document]) -> None:
     total = {"$group": {"_id": 0, "sum": {"$sum": "$metadata.price"}}}
     unwound = db["events"].aggregate([{"$unwind": "$metadata.tags"}, total])
     naive = next(iter(unwound))["sum"]
-    show("revenue after $unwind of two tags", naive)
+    fact("revenue after $unwind of two tags", naive)
     bands = Counter(min(p // 50, 2) * 50 for each in prices.values() for p in each)
     plain = [(k, len(v), sum(v), sum(v) / len(v)) for k, v in prices.items()]
     same = found == plain
     same &= {row["_id"]: row["orders"] for row in facets["by_price"]} == bands
     doubled = naive == 2 * sum(row[2] for row in found)
-    check("purchases equal the reference; unwound, they double", same and doubled)
+    check("purchases equal the reference; unwound, they double", same and doubled, True)
 
 
 # %% 5. Summaries: computed twice and still right
@@ -1482,7 +805,7 @@ def last_id(file: BinaryIO) -> Any:
 # endregion export
 
 
-@demo
+@lesson.demo
 def summaries(env: Env) -> None:
     """Summaries: $merge may run twice, $inc may not, and months begin in UTC"""
     events = env.fresh(users=100, events=5_000)
@@ -1493,17 +816,17 @@ def summaries(env: Env) -> None:
     EventTracker(env.db).log_event(1, "purchase", **late)
     processor.summarize_days(START, START + timedelta(days=1))
     revenue = [row["revenue"] for row in daily.find().sort("_id", 1)]
-    show("revenue of a day; with a late event", f"{before[0]}; {revenue[0]}")
+    fact("revenue of a day; with a late event", f"{before[0]}; {revenue[0]}")
     healed = revenue == [before[0] + 10, *before[1:]]
-    check("a late event is in once its day is run again", healed)
+    check("a late event is in once its day is run again", healed, True)
 
-    cohorts(processor, [*events, SOUND | late | {"user_id": 1}])
+    cohorts(processor, [*events, BARE_EVENT | late | {"user_id": 1}])
 
     env.need_server("running totals by $setWindowFields")
     totals = processor.running_revenue()
-    show("revenue of the last day, of all days", f"{revenue[-1]}, {totals[-1]}")
+    fact("revenue of the last day, of all days", f"{revenue[-1]}, {totals[-1]}")
     same = totals == list(itertools.accumulate(revenue)) != revenue
-    check("$setWindowFields' running totals equal itertools.accumulate", same)
+    check("$setWindowFields' running totals equal itertools.accumulate", same, True)
 
 
 def twice(db: Database, events: list[Document]) -> None:
@@ -1516,12 +839,12 @@ def twice(db: Database, events: list[Document]) -> None:
             counters.update_one({"_id": day}, more, upsert=True)
         DataProcessor(db).summarize_days(START, END)
     naive, sums = (sum(row["events"] for row in c.find()) for c in (counters, daily))
-    show("5,000 events summed up twice", f"{naive} with $inc, {sums} with $merge")
+    fact("5,000 events summed up twice", f"{naive} with $inc, {sums} with $merge")
     price = {event["_id"]: event["metadata"].get("price", 0) for event in events}
     plain = [(d, len(v), sum(price[e["_id"]] for e in v)) for d, v in days.items()]
     same = [tuple(row.values()) for row in daily.find().sort("_id", 1)] == plain
     doubled = naive == 2 * len(events)
-    check("$merge run twice equals the reference; $inc doubles", same and doubled)
+    check("$merge run twice equals the reference; $inc doubles", same and doubled, True)
 
 
 def cohorts(processor: DataProcessor, events: list[Document]) -> None:
@@ -1540,9 +863,9 @@ def cohorts(processor: DataProcessor, events: list[Document]) -> None:
     signed_up = [user["created_at"] for users in by_month.values() for user in users]
     kyiv = timezone(timedelta(hours=3))
     moved = sum(when.astimezone(kyiv).month != when.month for when in signed_up)
-    show("users in another month in Kyiv", moved)
+    fact("users in another month in Kyiv", moved)
     right = found == plain and moved == 10
-    check("cohorts by UTC equal the reference; Kyiv's would move 10", right)
+    check("cohorts by UTC equal the reference; Kyiv's would move 10", right, True)
 
 
 # %% 6. Geo: metres on a sphere, longitude first
@@ -1589,35 +912,41 @@ def haversine(event: Document, radius_km: float = EARTH_KM, start: Any = KYIV) -
     return 2_000 * radius_km * half
 
 
-@demo
+@lesson.demo
 def geo(env: Env) -> None:
     """Geo: distances to 0.1 m, and what swapped coordinates do"""
     events, manager = env.fresh(events=1_000, located=True), GeoLocationManager(env.db)
     found = manager.find_events_near_location(*KYIV, max_km=5)
     radii = (EARTH_KM, 6_371)
     off = [max(abs(row["metres"] - haversine(row, r)) for row in found) for r in radii]
-    show("metres off with R = 6371 km", f"up to {off[1]:.1f}")
+    fact("metres off with R = 6371 km", f"up to {off[1]:.1f}")
     right = off[0] < 0.1 and off[1] > 1
-    check("metres equal haversine's with R = 6378.1 km to 0.1", right)
+    check("metres equal haversine's with R = 6378.1 km to 0.1", right, True)
     inside = sorted((e for e in events if haversine(e) <= 5_000), key=haversine)
     flat = sum(math.dist(e["geo"]["coordinates"], KYIV) <= 5 / 111 for e in events)
-    show("events within 5 km, 5/111 degrees", f"{len(inside)}, {flat}")
+    fact("events within 5 km, 5/111 degrees", f"{len(inside)}, {flat}")
     same = [row["_id"] for row in found] == [event["_id"] for event in inside]
-    check("$geoNear equals brute force; degrees miss some", same and len(inside) > flat)
+    check(
+        "$geoNear equals brute force; degrees miss some",
+        same and len(inside) > flat,
+        True,
+    )
     swapped = {"type": "Point", "coordinates": [KYIV[1], KYIV[0]]}
-    verdicts = [verdict(env.db["events"], SOUND | {"geo": swapped})]
+    verdicts = [verdict(env.db["events"], BARE_EVENT | {"geo": swapped})]
     try:
         verdicts.append(str(point(KYIV[1], KYIV[0])))
     except ValueError:
         verdicts.append("refused")
-    show("Kyiv swapped: server, point()", ", ".join(verdicts))
-    check("point() refuses swapped coordinates", verdicts == ["accepted", "refused"])
+    fact("Kyiv swapped: server, point()", ", ".join(verdicts))
+    check(
+        "point() refuses swapped coordinates", verdicts == ["accepted", "refused"], True
+    )
     env.need_server("$geoWithin and $near find the same events")
     within = manager.count_events_within(*KYIV, 5)
     near = {"$near": {"$geometry": point(*KYIV), "$maxDistance": 5_000}}
     ids = {event["_id"] for event in env.db["events"].find({"geo": near})}
     right = within == len(inside) != flat and ids == {row["_id"] for row in found}
-    check("$geoWithin and $near equal brute force; degrees do not", right)
+    check("$geoWithin and $near equal brute force; degrees do not", right, True)
 
 
 # %% 7. Export: pages by key, a file that is its own checkpoint
@@ -1633,7 +962,7 @@ def crash_at_1000(written: int) -> None:
         raise Crash
 
 
-@demo
+@lesson.demo
 def export(env: Env) -> None:
     """Export: killed half-way and resumed, every document is there once"""
     env.fresh(events=2_000, located=True)
@@ -1644,33 +973,35 @@ def export(env: Env) -> None:
             ours(path, on_page=crash_at_1000)
         crashed = path.read_bytes()
         with path.open("ab") as file:
-            file.write(bson.encode(SOUND)[:-7])  # it died in the middle of a document
+            file.write(
+                bson.encode(BARE_EVENT)[:-7]
+            )  # it died in the middle of a document
         began = time.perf_counter()
         resumed = ours(path)
-        aside(f"exported {resumed / (time.perf_counter() - began):,.0f} documents/s")
+        note(f"exported {resumed / (time.perf_counter() - began):,.0f} documents/s")
         data = path.read_bytes()
         tracemalloc.start()
         ours(whole)
         pages = tracemalloc.get_traced_memory()[1]
         doubled = len(bson.decode_all(crashed + whole.read_bytes(), RAW))
     ids = [row["_id"] for row in bson.decode_all(data, RAW)]
-    show("documents after a crash at 1,000", f"{doubled} restarted, {len(ids)} resumed")
+    fact("documents after a crash at 1,000", f"{doubled} restarted, {len(ids)} resumed")
     once = ids == list(range(1, 2_001)) and resumed == 1_000 and doubled == 3_000
-    check("resumed, each of 2,000 is there once; restarted, 1,000 twice", once)
+    check("resumed, each of 2,000 is there once; restarted, 1,000 twice", once, True)
     listed = bson.decode_all(data, CODEC)  # what list(find()) holds
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    aside(f"peak memory: {pages / 1e3:.0f} KB by pages, {peak / 1e3:.0f} KB as a list")
+    note(f"peak memory: {pages / 1e3:.0f} KB by pages, {peak / 1e3:.0f} KB as a list")
     small = pages < peak / 2 and len(listed) == 2_000
-    check("pages take less than half the memory of a list", small)
+    check("pages take less than half the memory of a list", small, True)
     ms = [math.inf, math.inf]
     for turn in range(20):  # the best of turns, in CPU time: others are busy here, too
         decode = functools.partial(bson.decode_all, data, (CODEC, RAW)[turn % 2])
         took = timeit.timeit(decode, "gc.enable()", time.process_time, 1)
         ms[turn % 2] = min(ms[turn % 2], 1_000 * took)
-    aside(f"decoding 2,000 documents: {ms[0]:.1f} ms to dict, {ms[1]:.1f} to RawBSON")
+    note(f"decoding 2,000 documents: {ms[0]:.1f} ms to dict, {ms[1]:.1f} to RawBSON")
     faster = ms[0] > 5 * ms[1]
-    check("RawBSONDocument decodes at least 5 times faster than dict", faster)
+    check("RawBSONDocument decodes at least 5 times faster than dict", faster, True)
 
 
 # %% 8. Injection: a value that is an operator
@@ -1760,7 +1091,7 @@ def outcome(users: Collection, attack: Callable[..., Any], text: str) -> str:
     return f"in as {user['username']}" if user else f"bob {got}"
 
 
-@demo
+@lesson.demo
 def injection(env: Env) -> None:
     """Injection: a JSON body with an operator logs in, unless values stay values"""
     env.fresh()
@@ -1770,20 +1101,24 @@ def injection(env: Env) -> None:
     table(("body", "naive", "defended"), *rows)
     won = {row[1] for row in rows} - {NO_SCRIPTS} == WON
     lost = {row[2][:7] for row in rows} == {"refused"}
-    check("operators and pipelines win where naive, not where defended", won and lost)
+    check(
+        "operators and pipelines win where naive, not where defended",
+        won and lost,
+        True,
+    )
     body = json.loads(ATTACKS[0][0])
     hits = [users.count_documents(query) for query in (body, equal_to(body))]
-    show("admins with that token", f"{hits[0]} as an operator, {hits[1]} by $eq")
+    fact("admins with that token", f"{hits[0]} as an operator, {hits[1]} by $eq")
     nobody = hits == [1, 0]
-    check("behind that wall, $eq compares the operator and finds nobody", nobody)
+    check("behind that wall, $eq compares the operator and finds nobody", nobody, True)
     honest = [outcome(users, change_settings, '{"city": "in Kyiv"}')]
     honest.append(outcome(users, log_in, '{"username": "admin", "token": "nimda"}'))
     naive_hits = users.count_documents({"username": {"$regex": "^.*"}})
     hits = [len(search_names(users, text)) for text in (".*", "adm")]
-    show('names that begin with ".*"', f"{naive_hits} as a pattern, {hits[0]} as text")
+    fact('names that begin with ".*"', f"{naive_hits} as a pattern, {hits[0]} as text")
     honest_in = honest == ["bob is in Kyiv", "in as admin"]
     right = honest_in and (naive_hits, hits) == (3, [0, 1])
-    check("honest logins, changes and searches work; .* lists nobody", right)
+    check("honest logins, changes and searches work; .* lists nobody", right, True)
 
 
 # %% 9. Indexes: one for each question, and what it saves
@@ -1805,7 +1140,7 @@ def explained(db: Database, pipeline: list[Document]) -> Any:
     return db.command("explain", asked, verbosity="executionStats")
 
 
-@demo
+@lesson.demo
 def plans(env: Env) -> None:
     """Plans: indexes deployed once, and only what is returned is read"""
     env.fresh()
@@ -1813,15 +1148,15 @@ def plans(env: Env) -> None:
     rules = {"expireAfterSeconds": "TTL", "partialFilterExpression": "partial"}
     for name, index in sorted(info.items()):
         fields = ", ".join(f"{field} {way}" for field, way in index["key"])
-        show(name, ", ".join([fields, *(rules[key] for key in index if key in rules)]))
+        fact(name, ", ".join([fields, *(rules[key] for key in index if key in rules)]))
     again, failure = MongoDBManager(env.db).create_collections_with_schema(), ""
     try:
         env.db.create_collection("events")
     except err.CollectionInvalid as error:
         failure = type(error).__name__
-    show("create_collection() again", failure)
+    fact("create_collection() again", failure)
     right = failure != "" and again == []
-    check("a second deployment neither changes nor fails", right)
+    check("a second deployment neither changes nor fails", right, True)
 
     env.need_server("a COLLSCAN read all there is, an index what is returned")
     reads(env.db, env.fresh(events=1_000))
@@ -1832,7 +1167,9 @@ def plans(env: Env) -> None:
     latest = env.db["events"].find(dear).sort("timestamp", -1)
     winners = [latest.clone().hint(n).explain()["queryPlanner"] for n in ("ers", "esr")]
     sorts = ["'SORT'" in str(winner["winningPlan"]) for winner in winners]
-    check("ordered equality, sort, range, it spares a sort", sorts == [True, False])
+    check(
+        "ordered equality, sort, range, it spares a sort", sorts == [True, False], True
+    )
 
 
 def reads(db: Database, events: list[Document]) -> None:
@@ -1866,7 +1203,11 @@ def reads(db: Database, events: list[Document]) -> None:
         ("bought", bought, bought, bought),
         ("timeline", mine, mine, ""),
     ]
-    check("with the index only what is returned is read, else all", exact and all_read)
+    check(
+        "with the index only what is returned is read, else all",
+        exact and all_read,
+        True,
+    )
 
 
 # %% 10. Concurrency: one winner, and no money lost
@@ -1908,7 +1249,7 @@ def take_seat(flights: Collection, seen: Document) -> None:
 # endregion upsert
 
 
-@demo
+@lesson.demo
 def concurrency(env: Env) -> None:
     """Concurrency: 16 threads at once, one document, and the sum of money stays"""
     env.fresh(users=1)
@@ -1939,16 +1280,24 @@ def concurrency(env: Env) -> None:
     subscribed = ("subscriptions", plan["free"], plan["pro"])
     table(header, ("pages", *counts), subscribed, ("seats taken", *taken))
     visits = [page["visits"] for page in pages.find()]
-    check("16 upserts leave 1 page with 16 visits", (counts, visits) == ([16, 1], [16]))
-    check("16 clicks subscribe once", plan == {"free": 16, "pro": 1})
-    check("a version in the filter loses none of 16 seats", taken == [1, 16])
+    check(
+        "16 upserts leave 1 page with 16 visits",
+        (counts, visits) == ([16, 1], [16]),
+        True,
+    )
+    check("16 clicks subscribe once", plan == {"free": 16, "pro": 1}, True)
+    check("a version in the filter loses none of 16 seats", taken == [1, 16], True)
     shows = "a sum kept by transactions; write skew and its cure"
     env.need_server(shows, replica_set=True)
     transfers(env.db)
     left = [on_call(env.db, shared) for shared in (False, True)]
     text = f"{left[0]}; with a shared write {left[1]}"
-    show("on call after two asked off at once", text)
-    check("write skew leaves nobody on call, a shared write leaves one", left == [0, 1])
+    fact("on call after two asked off at once", text)
+    check(
+        "write skew leaves nobody on call, a shared write leaves one",
+        left == [0, 1],
+        True,
+    )
 
 
 # region transfer
@@ -1999,10 +1348,10 @@ def transfers(db: Database) -> None:
         race(functools.partial(ten, way), 8)
         total = sum(account["euro"] for account in accounts.find())
         rows.append((name, total, moves.count_documents({})))
-    aside(f"64 transfers took {sum(attempts)} attempts")
+    note(f"64 transfers took {sum(attempts)} attempts")
     table(("80 transfers, 16 of them crash", "of 400 euro", "recorded"), *rows)
     kept = [row[1:] for row in rows] == [(400, 64), (384, 64)] and sum(attempts) > 64
-    check("transactions keep the sum; without, each crash loses a euro", kept)
+    check("transactions keep the sum; without, each crash loses a euro", kept, True)
 
 
 def on_call(db: Database, shared: bool) -> int:
@@ -2048,7 +1397,7 @@ def limits(client: Any) -> Iterator[tuple[str, object]]:
     yield "read concern", read or "as the server says"
 
 
-@demo
+@lesson.demo
 def reliability(env: Env) -> None:
     """Reliability: bounded waits, an insert sent again, a feed taken up again"""
     mute = socket.create_server(("127.0.0.1", 0))  # it accepts, and says nothing
@@ -2069,18 +1418,18 @@ def reliability(env: Env) -> None:
     defaults, finite = zip(*((row[1], row[2]) for row in facts[:4]), strict=True)
     bounded = "for ever" not in finite and defaults.count("for ever") == 2
     safe = [row[2] for row in facts[4:]] == ["majority"] * 2
-    check("all our waits end, two of PyMongo's do not", bounded and safe)
-    show("a mute server, PyMongo's defaults", seen[0] or "still waiting")
-    show("a mute server, timeoutMS=200", seen[1] or "still waiting")
+    check("all our waits end, two of PyMongo's do not", bounded and safe, True)
+    fact("a mute server, PyMongo's defaults", seen[0] or "still waiting")
+    fact("a mute server, timeoutMS=200", seen[1] or "still waiting")
     right = seen[0] == "" and seen[1].endswith("TimeoutError")
-    check("timeoutMS ends a wait that the defaults go on with", right)
+    check("timeoutMS ends a wait that the defaults go on with", right, True)
     shows = "a feed taken up again, and an insert that was cut off sent again"
     env.need_server(shows, replica_set=True)
     feed_resumed(env.db.create_collection("feed"))
     steps = asyncio.run(write_and_hear(env.url, env.db.name))
-    show("AsyncMongoClient, in one thread", ", ".join(steps))
+    fact("AsyncMongoClient, in one thread", ", ".join(steps))
     right = steps == ["waits", "writes", "hears 5"]
-    check("while it waits for a change, it makes that change", right)
+    check("while it waits for a change, it makes that change", right, True)
     retried(env)
 
 
@@ -2100,9 +1449,11 @@ def feed_resumed(feed: Collection) -> None:
             while 4 not in keys:
                 keys.append(stream.next()["documentKey"]["_id"])
     # endregion feed
-    show("changes after the first", f"{heard[0]} resumed, {heard[1]} watched anew")
+    fact("changes after the first", f"{heard[0]} resumed, {heard[1]} watched anew")
     right = (first, heard) == (1, [[2, 3, 4], [4]])
-    check("a stream resumed from its token goes on with 2, a new one with 4", right)
+    check(
+        "a stream resumed from its token goes on with 2, a new one with 4", right, True
+    )
 
 
 # region async
@@ -2149,15 +1500,12 @@ def retried(env: Env) -> None:
         rows.append((f"retryWrites={retry}", commands.sent, numbers, stored))
     table(("an insert cut off", "sent", "txnNumbers", "stored"), *rows)
     right = [row[1:] for row in rows] == [(1, 0, 0), (2, 1, 1)]
-    check("cut off, it is stored if sent again, under the same txnNumber", right)
+    check("cut off, it is stored if sent again, under the same txnNumber", right, True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Teach, with the options of the command line; return the exit code."""
-    return command(Parser(), argv, teach)
+    return lesson.main(argv)
 
 
-if __name__ == "__main__":
-    # So that a SIGTERM, too, ends the run like an exception, and our database goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+lesson.finish(__name__, main)
