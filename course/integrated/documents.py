@@ -8,6 +8,8 @@ from typing import Any
 
 from course.integrated.sql import Person, Row
 from course.integrated.task import Task
+from course.mongo.connection import connect
+from course.mongo.counting import CommandCounter
 
 
 class Documents:
@@ -64,6 +66,6 @@ class Documents:
 
 def open_documents(lesson: Any, task: Task, stack: ExitStack) -> Documents:
     """Return the database of a task; its client closes with the stack."""
-    client = lesson.connect(task.mongo_url, lesson.CommandCounter())
+    client = connect(task.mongo_url, CommandCounter())
     stack.enter_context(client)
     return Documents(lesson, client[task.mongo_database])
