@@ -9,5 +9,8 @@ from course.console import table
 
 def table_of(what: str, rows: Mapping[str, Mapping[str, object]]) -> None:
     """Print the figures of each row, under their names."""
-    figures = list(rows.values())
-    table((what, *figures[0]), *[(name, *row.values()) for name, row in rows.items()])
+    first = next(iter(rows.values()))
+    cells = []
+    for name, figures in rows.items():
+        cells.append([name, *figures.values()])
+    table([what, *first], *cells)

@@ -72,13 +72,13 @@ def test_a_marker_that_does_not_resolve_is_named(
 def test_a_stale_block_is_found_and_mended(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "<!-- snippet: 01_sqlalchemy_advanced.py#harness -->\nold\n<!-- /snippet -->\n",
+        "<!-- snippet: 01_sqlalchemy_advanced.py#utc -->\nold\n<!-- /snippet -->\n",
         "utf-8",
     )
     check = [*SYNC, "--check", str(page)]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 1
     subprocess.run([*SYNC, page], capture_output=True, check=True)
-    assert "class Skip(Exception)" in page.read_text("utf-8")
+    assert "class Utc(sa.TypeDecorator[datetime])" in page.read_text("utf-8")
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 

@@ -145,8 +145,8 @@ MUTATIONS = (
     Mutation(
         "figures",
         "the shares equal plain Python, in percent",
-        "        users = func.count(User.id)\n        everybody",
-        "        users = func.count(Address.id.distinct())\n        everybody",
+        "        users = func.count(User.id)\n        # A window",
+        "        users = func.count(Address.id.distinct())\n        # A window",
     ),
     Mutation(
         "figures",
@@ -207,12 +207,6 @@ MUTATIONS = (
     # 8. Pool
     Mutation(
         "pool",
-        "20 uses share one connection",
-        "env.connect(**options)",
-        "env.connect(**NO_POOL)",
-    ),
-    Mutation(
-        "pool",
         "a pool that is used up says so at once",
         '"max_overflow": 1',
         '"max_overflow": -1',
@@ -246,7 +240,7 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "pages by key slip for nobody",
-        "sa.tuple_(User.registered_at, User.id) > last",
+        "sa.tuple_(*PAGE_KEY) > last",
         "User.registered_at > last[0]",
     ),
     Mutation(

@@ -449,6 +449,18 @@ def test_the_sql_to_review_needs_no_database(monkeypatch: pytest.MonkeyPatch) ->
     assert all(statement.endswith(";") for statement in statements)
 
 
+def test_20_uses_share_one_connection_of_the_pool(env: Any) -> None:
+    opened = {}
+    for name, options in (("no pool", lesson.NO_POOL), ("POOL", lesson.POOL)):
+        engine, connections = env.connect(**options), list[Any]()
+        sa.event.listen(
+            engine, "connect", lambda c, _, seen=connections: seen.append(c)
+        )
+        assert [lesson.use(engine) for _ in range(20)] == ["ok"] * 20
+        opened[name] = len(connections)
+    assert opened == {"no pool": 20, "POOL": 1}
+
+
 def test_the_tables_come_with_the_first_use_of_the_engine() -> None:
     with lesson.open_env(arguments()) as env:
         untouched = env.connect()
