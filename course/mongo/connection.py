@@ -29,6 +29,9 @@ NO_ANSWER = (
 )
 AGAIN = 3.0  # seconds in which an insert that was cut off may bring a database back
 
+FOR_EVER = "for ever"
+BY_DEFAULT = "as the server says"
+
 # region options
 OPTIONS: dict[str, Any] = {
     "timeoutMS": 30_000,  # for a whole operation: finding a server, queue and retry too
@@ -156,3 +159,22 @@ def drop(db: Database, seconds: float) -> None:
         if time.monotonic() >= ends:
             return
         time.sleep(0.1)
+
+
+def waits_of(client: Any) -> dict[str, object]:
+    """Return how many seconds a client waits, by what it waits for."""
+    options = client.options
+    return {
+        "a server": options.server_selection_timeout,
+        "connecting": options.pool_options.connect_timeout,
+        "a free connection": options.pool_options.wait_queue_timeout or FOR_EVER,
+        "a whole operation": options.timeout or FOR_EVER,
+    }
+
+
+def concerns_of(client: Any) -> dict[str, object]:
+    """Return when a client's writes count as done, and what it may read."""
+    return {
+        "acknowledged by": client.write_concern.document.get("w", BY_DEFAULT),
+        "read concern": client.read_concern.level or BY_DEFAULT,
+    }

@@ -10,13 +10,10 @@ class CommandCounter(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.sent = 0
-        self.transactions: set[int] = set()  # the txnNumber of retryable writes
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Count a command that goes out."""
         self.sent += 1
-        if "txnNumber" in event.command:
-            self.transactions.add(event.command["txnNumber"])
 
     def succeeded(self, event: object) -> None:
         """Pass over an answer, of whatever kind."""

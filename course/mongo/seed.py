@@ -62,7 +62,8 @@ def make_event(number: int, chance: random.Random) -> Document:
     timestamp = START + (END - START) * chance.randrange(10_000) / 10_000
     place = [chance.gauss(KYIV[0], 0.2), chance.gauss(KYIV[1], 0.1)]
     product = {"sku": f"P-{number}", "title": "Databases", "hours": 12}
-    metadata = {"product": product, "category": chance.choice(["book", "course"])}
+    metadata: Document = {"product": product}
+    metadata["category"] = chance.choice(["book", "course"])
     if kind == "purchase":
         # Quarters are exact in binary; real money is Decimal128.
         metadata["price"] = chance.randint(4, 800) / 4
