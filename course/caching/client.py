@@ -13,6 +13,7 @@ from redis.retry import Retry
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
 SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
+BATCH = 500  # keys per UNLINK
 
 
 # region client
@@ -39,5 +40,26 @@ def escape(literal: str) -> str:
 def unlink_matching(client: Any, pattern: bytes | str) -> int:
     """Delete the keys that match, without blocking others; return how many."""
     names = client.scan_iter(pattern, SCAN_COUNT)
-    batches = iter(lambda: list(islice(names, 500)), [])
-    return sum(client.unlink(*batch) for batch in batches)
+    removed = 0
+    while batch := list(islice(names, BATCH)):
+        removed += client.unlink(*batch)
+    return removed
+
+
+def refuse_decoding(client: Any) -> None:
+    """Raise ValueError for a client that makes text of what may be any bytes."""
+    if client.get_connection_kwargs().get("decode_responses"):
+        raise ValueError("the client decodes: leave out decode_responses=True")
+
+
+def refuse_resp3(client: Any) -> None:
+    """Raise ValueError for a client whose protocol pushes are not what we read."""
+    if str(client.get_connection_kwargs().get("protocol")) != "2":
+        raise ValueError("the client speaks RESP3: take cache_client or protocol=2")
+
+
+def longest_wait(client: Any) -> str:
+    """Return how long one command can wait for a frozen server."""
+    seconds = client.get_connection_kwargs()["socket_timeout"]
+    tries = client.get_retry().get_retries() + 1
+    return f"{tries} tries of {seconds} s"

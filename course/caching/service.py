@@ -16,7 +16,7 @@ import redis
 
 from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
 from course.errors import BadInput
-from course.services import address_of, redact
+from course.services import Address, address_of, redact
 
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
@@ -40,39 +40,50 @@ def stand_in(reason: str) -> Service:
     return Service(f"fakeredis, in this process ({reason})", False, connect)
 
 
-def probe(url: str) -> Service:
+def probe(address: Address) -> Service:
     """Return the Redis that answers at the URL within a second, else the stand-in.
 
     No message of the library is repeated: it may hold a part of the password.
     """
-    place = urlsplit(url).netloc.rpartition("@")[2] or "that address"
+    place = urlsplit(address.url).netloc.rpartition("@")[2] or "that address"
     limits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
     try:
-        with redis.Redis.from_url(url, protocol=2, **limits) as client:
+        with redis.Redis.from_url(address.url, protocol=2, **limits) as client:
             version = str(client.info("server")["redis_version"])
     except ValueError:
         form = "redis://host:port/database, or rediss:// for TLS"
-        problem = f"{redact(url)!r} is no Redis URL; write {form}"
+        shown = repr(redact(address.url))
+        problem = f"{address.source}: {shown} is not a Redis URL; write {form}"
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
         problem = f"Redis at {place} refuses the password; {form}"
     except (redis.ConnectionError, redis.TimeoutError) as error:
         if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            why = "connection refused" if "refused" in str(error) else "no answer"
-            start = "docker compose up -d redis starts one"
-            return stand_in(f"no Redis at {place}: {why}; {start}")
+            return stand_in(f"no Redis at {place}: {absence(error)}")
         form = "name its authority with ?ssl_ca_certs=FILE"
         problem = f"{place}: its certificate is not trusted; {form}"
     except redis.RedisError as error:
         form = f"({type(error).__name__}): look at the database number and the rights"
         problem = f"Redis at {place} refuses INFO {form}"
     else:
-        if tuple(map(int, version.split(".")[:2])) >= OLDEST:
+        if is_recent(version):
             # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
-            connect = partial(cache_client, url, 2.0)
+            connect = partial(cache_client, address.url, 2.0)
             return Service(f"redis {version} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)
+
+
+def absence(error: Exception) -> str:
+    """Return why nobody answered, and how to start a server."""
+    why = "connection refused" if "refused" in str(error) else "no answer"
+    return f"{why}; docker compose up -d redis starts one"
+
+
+def is_recent(version: str) -> bool:
+    """Tell whether a version such as 7.2.4 has all that the lesson uses."""
+    major, minor, *_ = version.split(".")
+    return (int(major), int(minor)) >= OLDEST
 
 
 @contextmanager
@@ -81,7 +92,7 @@ def open_service(args: Namespace, kind: type[AnyService]) -> Iterator[AnyService
     if args.offline:
         found = stand_in("as --offline asks")
     else:
-        found = probe(address_of(args, "REDIS_URL", DEFAULT_URL).url)
+        found = probe(address_of(args, "REDIS_URL", DEFAULT_URL))
     env = kind(found.backend, found.live, found.connect)
     try:
         yield env
