@@ -55,7 +55,7 @@ from course.amqp.publishing import DEADLINE, Pending, PublishingThread
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_pulse
-from course.amqp.workbench import BrokerEnv, open_broker
+from course.amqp.workbench import BrokerEnv, open_broker, truth_table
 from course.claims import at_least, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.errors import BadInput
@@ -67,14 +67,10 @@ MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness les
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
 
 
-def new_connection(*about: Any) -> RabbitMQConnection:
-    """Return our names on a broker; section 2 defines the class."""
-    return RabbitMQConnection(*about)
-
-
 def open_env(args: argparse.Namespace) -> AbstractContextManager[BrokerEnv]:
     """Find the broker, else start the stand-in; leave nothing on either."""
-    return open_broker(args, new_connection)
+    # A notebook comes here before the cell of section 2, which defines the class.
+    return open_broker(args, lambda: RabbitMQConnection)
 
 
 lesson = Lesson("RabbitMQ without losing a message", open_env)
@@ -82,6 +78,8 @@ lesson = Lesson("RabbitMQ without losing a message", open_env)
 
 # %% [markdown]
 # ## 1. Messages: nothing that arrives stops a consumer
+#
+# A consumer trusts nobody: a body may come from last year's release or another team.
 
 
 # %%
@@ -281,6 +279,10 @@ def messages(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 2. Who gets it: exchanges, queues, and what binds them
+#
+# A publisher names an exchange and a key, never a queue. Bindings decide which queues
+# get a copy: by the same key (direct), by a pattern (topic), or all of them (fanout).
+# What no binding fits is dropped, and nobody is told.
 
 # %%
 EXCHANGES = {
@@ -404,27 +406,6 @@ def fits(pattern: str, key: str, hash_is: str = "*") -> bool:
 fits_as_guessed = partial(fits, hash_is="+")  # one word or more, as the name suggests
 
 
-def truth_table(
-    rabbit: RabbitMQConnection, patterns: list[str], keys: list[str]
-) -> set[tuple[str, str]]:
-    """Return the pairs (pattern, key) that the broker's topic exchange lets through."""
-    exchange = rabbit.name("notifications")
-    queues = {}
-    through = set()
-    with rabbit.channel() as channel:
-        channel.confirm_delivery()
-        for pattern in patterns:
-            queues[pattern] = channel.queue_declare("", exclusive=True).method.queue
-            channel.queue_bind(queues[pattern], exchange, pattern)
-        for key in keys:
-            channel.basic_publish(exchange, key, b"")
-        for pattern, queue in queues.items():
-            for method, _, _ in all_in(channel, queue):
-                through.add((pattern, method.routing_key))
-            channel.queue_delete(queue)
-    return through
-
-
 @lesson.demo
 def routing(env: BrokerEnv) -> None:
     """Routing: the broker follows the truth table, and drops what fits nowhere"""
@@ -436,7 +417,8 @@ def routing(env: BrokerEnv) -> None:
             parts = itertools.product("a*#", repeat=size)
             patterns += [".".join(words) for words in parts]
     patterns.remove("#.#.#")  # the newest brokers take two # at most
-    through = truth_table(env.rabbit, patterns, keys)
+    exchange = env.rabbit.name("notifications")
+    through = truth_table(env.rabbit, exchange, patterns, keys)
     pairs = list(itertools.product(patterns, keys))
     guessed = sum(fits_as_guessed(*pair) != (pair in through) for pair in pairs)
     wrong = sum(fits(*pair) != (pair in through) for pair in pairs)
@@ -469,6 +451,10 @@ def routing(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 3. Did it arrive: a confirm, or no error that means nothing
+#
+# A publish writes to a socket's buffer, which accepts anything. A *confirm* is the
+# broker's receipt. Waiting for each costs a round trip, so a window of them stays open;
+# and a wait without a deadline lasts as long as a broker is out of memory.
 
 # %%
 PERSISTENT = 2  # AMQP's delivery mode of what is to survive a restart
@@ -497,11 +483,13 @@ def publish_unconfirmed(channel: Any, queue: str, messages: Iterable[Message]) -
 
 
 # region confirms
+# Behind it, PublishingThread owns the connection: enqueue() hands over to it, `room` is
+# the window, and `sent` holds what is unconfirmed, in order.
 class ConfirmedProducer(PublishingThread):
     """Publishes with a window of unconfirmed messages; any thread may call it.
 
-    Behind it, a thread owns the connection. What a lost connection leaves unconfirmed
-    it sends again with the same id, so a message arrives at least once.
+    What a lost connection leaves unconfirmed is sent again with the same id, so a
+    message arrives at least once. Every wait ends after `deadline` seconds.
     """
 
     def send(self, exchange: str, key: str, body: bytes, properties: Any) -> Pending:
@@ -528,6 +516,7 @@ class ConfirmedProducer(PublishingThread):
             except PublishFailed as failure:
                 failures.append(failure)
             except TimeoutError:
+                # Nothing may wait for ever. What was sent cannot be called back.
                 given_up = sum(other.confirmed.cancel() for other in pending)
                 raise self.too_late(f"{given_up} not confirmed") from None
         if failures:
@@ -548,6 +537,7 @@ class ConfirmedProducer(PublishingThread):
     def on_confirm(self, frame: Any) -> None:
         """Settle one publish or, where the broker says `multiple`, all up to it."""
         method = frame.method
+        # A busy broker confirms many at once, by the tag of the last.
         if method.multiple:
             settled = self.sent_up_to(method.delivery_tag)
         else:
@@ -561,6 +551,7 @@ class ConfirmedProducer(PublishingThread):
         """End publishes, with an error or without, and make room for others."""
         for one in settled:
             failure = error
+            # The broker returns what it cannot place, and confirms it after that.
             if self.came_back(one):
                 where = f"{one.key!r} at exchange {one.exchange!r}"
                 failure = Unroutable(f"no queue for {where}")
@@ -692,6 +683,10 @@ def publishing(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 4. Who does the work: not the thread that talks to the broker
+#
+# One thread talks to the broker and answers its heartbeats. If it also does the work,
+# a job of a minute looks like a dead client: the broker hangs up, gives the message to
+# somebody else, and the work begins again there.
 
 
 # %%
@@ -726,6 +721,9 @@ def consume_inline(
 
 
 # region work
+# Behind it, PoolAndConnection has the threads and the connection: deliveries() yields
+# what the pool has to do, acknowledge() and give_back() reach the thread that talks to
+# the broker, connected() opens a channel and declares all queues.
 class PoolConsumer(PoolAndConnection, ABC):
     """Reads a queue: a pool works, and acknowledges last.
 
@@ -751,6 +749,7 @@ class PoolConsumer(PoolAndConnection, ABC):
                 # Last: until here, a crash gives it to somebody else.
                 self.acknowledge(delivery)
             except Exception as error:
+                # Not acknowledged: after a pause, the broker delivers it again.
                 self.give_back(delivery, error)
 
     def process(self, delivery: Delivery) -> None:
@@ -777,6 +776,7 @@ class PoolConsumer(PoolAndConnection, ABC):
             channel.basic_qos(prefetch_count=self.prefetch)
             channel.basic_consume(self.queue, self.message_callback)
             self.ready.set()
+            # A stop that came before this line has found nothing to end.
             if not self.stopping.is_set():
                 channel.start_consuming()
             self.leave()
@@ -845,6 +845,9 @@ def consuming(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 5. A stop in the middle: lost connections, deleted queues, SIGTERM
+#
+# Every deployment stops every worker. What has begun is finished and acknowledged
+# within a limit; what has not goes back, and somebody else does it.
 
 
 # %%
@@ -966,6 +969,11 @@ def stopping(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 6. Again, later, or never: wait queues and dead letters
+#
+# A service that is away for a moment is worth another attempt, a wrong address is not.
+# No worker sleeps meanwhile: the message waits in a queue that nobody reads, 1, 2, 4, 8
+# and 16 base delays, and comes back by expiring. What fails for good is *dead*: kept,
+# with the reason.
 
 
 # %%
@@ -1022,10 +1030,12 @@ class RetryingConsumer(SteadyConsumer):
             delivery_mode=PERSISTENT,
             headers=headers,
         )
-        exchange, key = self.rabbit.wait_queue(attempts), self.queue
         if final:
-            exchange, key = "", self.queue + ".dead"
-        self.producer.publish(exchange, key, delivery.body, properties)
+            where = ("", self.queue + ".dead")
+        else:
+            # The key is the way back: it leads to our queue when the wait is over.
+            where = (self.rabbit.wait_queue(attempts), self.queue)
+        self.producer.publish(*where, delivery.body, properties)
         self.count("dead" if final else "retried")
 
 
@@ -1039,7 +1049,7 @@ def redrive(rabbit: RabbitMQConnection, queue: str, producer: Producer) -> int:
     with rabbit.channel() as channel:
         for _ in range(rabbit.ready(queue + ".dead")):  # not those that die again
             method, properties, body = channel.basic_get(queue + ".dead")
-            if method is None:
+            if method is None:  # somebody else was faster
                 break
             properties.headers = None  # its attempts begin again
             properties.expiration = None
@@ -1151,56 +1161,64 @@ def no_answer(_: Message) -> None:
     raise ConnectionError("no answer")
 
 
+def check_attempts(env: BrokerEnv, tried: dict[str, list[float]]) -> None:
+    """See who was tried how often, and when, on the broker's clock."""
+    attempts = {name: len(times) for name, times in tried.items()}
+    fact("attempts", attempts)
+    check(
+        "a passing error is retried, a permanent one not",
+        observed=attempts,
+        expected={"user0": 1, "user1": 6, "user2": 3, "user3": 1},
+    )
+    waits = {}
+    for n, (before, after) in enumerate(itertools.pairwise(tried["user1"])):
+        waits[f"wait {n}"] = round((after - before) / env.rabbit.base, 2)
+    note(f"user1 waited, in base delays: {list(waits.values())}")
+    # A busy machine makes waits longer, and never shorter.
+    least = {f"wait {n}": at_least(0.95 * 2**n) for n in range(MAX_RETRIES)}
+    check("attempts back off exponentially", observed=waits, expected=least)
+
+
+def check_dead_letters(env: BrokerEnv, queue: str, producer: Producer) -> None:
+    """See what the two dead letters say of themselves; put them back."""
+    with env.rabbit.channel() as channel:
+        found = all_in(channel, queue + ".dead", auto_ack=False)
+        headers = [properties.headers for _, properties, _ in found]
+    dead = {one["x-error"]: one["x-retry-count"] for one in headers}
+    table(("error of a dead letter", "retries"), *sorted(dead.items()))
+    no_account = "PermanentError: no such account"
+    check(
+        "dead letters say why and how often",
+        observed=dead,
+        expected={"ConnectionError: no answer": 5, no_account: 0},
+    )
+    moved = redrive(env.rabbit, queue, producer)
+    check(
+        "redrive puts both back",
+        observed={"moved": moved, "in the queue": env.rabbit.ready(queue)},
+        expected={"moved": 2, "in the queue": 2},
+    )
+
+
 def retry_four_users(env: BrokerEnv) -> None:
-    """Fail for good, twice, or not at all; see who was tried how often, and why not."""
+    """Fail never, always, twice, and for good; see what becomes of the messages."""
     tried: dict[str, list[float]] = {f"user{n}": [] for n in range(4)}
 
     def work(message: Message) -> None:
         name = user_of(message)
         tried[name].append(env.clock())
-        if name == "user3":
-            raise PermanentError("no such account")
         if name == "user1" or (name == "user2" and message.retry_count < 2):
             no_answer(message)
+        if name == "user3":
+            raise PermanentError("no such account")
 
     with env.queue("retrying") as queue, Producer(env.rabbit) as producer:
         publish(producer, queue, users(4))
         ours = consumer_with(RetryingConsumer, work, env.rabbit, queue, producer)
         with running(ours):
             env.until(lambda: ours.counts["processed"] + ours.counts["dead"] == 4)
-        attempts = {name: len(times) for name, times in tried.items()}
-        fact("attempts", attempts)
-        check(
-            "a passing error is retried, a permanent one not",
-            observed=attempts,
-            expected={"user0": 1, "user1": 6, "user2": 3, "user3": 1},
-        )
-        waits = {}
-        for n, (one, next_one) in enumerate(itertools.pairwise(tried["user1"])):
-            waits[f"wait {n}"] = round((next_one - one) / env.rabbit.base, 2)
-        note(f"user1 waited, in base delays: {list(waits.values())}")
-        # A busy machine makes waits longer, and never shorter.
-        least = {f"wait {n}": at_least(0.95 * 2**n) for n in range(MAX_RETRIES)}
-        check("attempts back off exponentially", observed=waits, expected=least)
-        with env.rabbit.channel() as channel:
-            found = all_in(channel, queue + ".dead", auto_ack=False)
-            headers = [properties.headers for _, properties, _ in found]
-        dead = {one["x-error"]: one["x-retry-count"] for one in headers}
-        table(("error of a dead letter", "retries"), *sorted(dead.items()))
-        check(
-            "dead letters say why and how often",
-            observed=dead,
-            expected={
-                "ConnectionError: no answer": 5,
-                "PermanentError: no such account": 0,
-            },
-        )
-        moved = redrive(env.rabbit, queue, producer)
-        check(
-            "redrive puts both back",
-            observed={"moved": moved, "in the queue": env.rabbit.ready(queue)},
-            expected={"moved": 2, "in the queue": 2},
-        )
+        check_attempts(env, tried)
+        check_dead_letters(env, queue, producer)
 
 
 @lesson.demo
@@ -1235,6 +1253,9 @@ def retrying(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 7. Once: delivered three times, done once
+#
+# Lost confirms, lost acknowledgements and crashes all end in a second delivery. The
+# *inbox* remembers which message has had its effect, in the transaction of the effect.
 
 
 # %%
@@ -1367,6 +1388,10 @@ def idempotency(env: BrokerEnv) -> None:
 
 # %% [markdown]
 # ## 8. Both or none: a row and its messages, and the sums at every checkpoint
+#
+# A signup is a row in the database and messages about it. The *outbox* stores them
+# together, and a relay publishes later. Whether it works shows in one equation:
+# published = acknowledged + dead + in flight.
 
 
 # %%
@@ -1550,8 +1575,37 @@ def consume_on_arrival(
     done = 0
     for _, body in emptied(rabbit, queue):
         # Done when sent, as far as the broker knows: what fails is in no count.
-        done += not raises(LookupError, partial(work, Message.from_json(body)))
+        failed = raises(LookupError, partial(work, Message.from_json(body)))
+        if not failed:
+            done += 1
     return done
+
+
+def check_sums(env: BrokerEnv, producer: Producer, ledger: Ledger) -> None:
+    """Count at four checkpoints where the messages are."""
+    published = take_signups_and_purchases(UserDataPipeline(producer, ledger))
+    found = {"published": accounted(env, ledger, published)}
+    consume_until(env, producer, ledger, published // 3)
+    found["a third done"] = accounted(env, ledger, published)
+    consume_until(env, producer, ledger, published)
+    found["all done"] = accounted(env, ledger, published)
+    end = account(env.rabbit, ledger)
+    # The control: as many messages, one of them bad, acknowledged as they are sent.
+    user_data = env.rabbit.name("user_data")
+    publish(producer, user_data, [*users(published - 1), Message()])
+    found["naive"] = consume_on_arrival(env.rabbit, user_data, user_of)
+    table(("checkpoint", f"accounted for, of {published}"), *found.items())
+    check(
+        "it adds up at every checkpoint",
+        observed=found,
+        expected={"published": 140, "a third done": 140, "all done": 140, "naive": 139},
+    )
+    fact("in the end", end)
+    check(
+        "the four bad addresses are dead letters",
+        observed=end,
+        expected={"acknowledged": 136, "dead": 4, "in flight": 0},
+    )
 
 
 @lesson.demo
@@ -1572,32 +1626,13 @@ def pipeline(env: BrokerEnv) -> None:
         },
     )
     with Producer(env.rabbit) as producer, Ledger() as ledger:
-        published = take_signups_and_purchases(UserDataPipeline(producer, ledger))
-        found = {"published": accounted(env, ledger, published)}
-        consume_until(env, producer, ledger, published // 3)
-        found["a third done"] = accounted(env, ledger, published)
-        consume_until(env, producer, ledger, published)
-        found["all done"] = accounted(env, ledger, published)
-        end = account(env.rabbit, ledger)
-        user_data = env.rabbit.name("user_data")
-        publish(producer, user_data, [*users(139), Message()])
-        found["naive"] = consume_on_arrival(env.rabbit, user_data, user_of)
-    table(("checkpoint", f"accounted for, of {published}"), *found.items())
-    check(
-        "it adds up at every checkpoint",
-        observed=found,
-        expected={"published": 140, "a third done": 140, "all done": 140, "naive": 139},
-    )
-    fact("in the end", end)
-    check(
-        "the four bad addresses are dead letters",
-        observed=end,
-        expected={"acknowledged": 136, "dead": 4, "in flight": 0},
-    )
+        check_sums(env, producer, ledger)
 
 
 # %% [markdown]
 # ## 9. What goes first: priorities, and what prefetch does to them
+#
+# A priority reorders the queue. What a consumer has already fetched is not in it.
 
 
 # %%

@@ -303,6 +303,7 @@ class Lesson(Generic[Env]):
             TALLY.clear()
             # A kernel's own arguments are in sys.argv: no option is read from there.
             args = self.parser().parse_args([])
+            logging.basicConfig(level=logging.CRITICAL)  # as a script without --verbose
             self.env = self.opened.enter_context(self.open_env(args))
             atexit.register(self.opened.close)  # a notebook that is left half-way
             write(f"backend: {self.env.backend}")

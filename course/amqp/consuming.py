@@ -141,7 +141,7 @@ class PoolAndConnection:
         At once, a classic queue would deliver it in a hot loop.
         """
         self.count("unsettled")
-        logging.error("left to the broker", exc_info=error)
+        logging.getLogger(__name__).error("left to the broker", exc_info=error)
         self.on_io(partial(self._reject_later, delivery))
 
     def _reject_later(self, delivery: Delivery) -> None:
@@ -160,7 +160,7 @@ class PoolAndConnection:
 
     def pause(self, error: Exception) -> None:
         """Wait before the next connection: longer where the last brought nothing."""
-        logging.debug("the consumer lost its connection: %s", error)
+        logging.getLogger(__name__).debug("the consumer lost its connection: %s", error)
         acknowledged = self.counts["acked"]
         if acknowledged == self._acknowledged:
             self._failures += 1

@@ -58,28 +58,8 @@ def whole_number(text: str) -> int:
 
 def add_process_options(parser: ArgumentParser, queues: str) -> None:
     """Add the options that make the lesson a process beside a running broker."""
+    add_worker_options(parser, queues)
     add = parser.add_argument
-    add("--worker", metavar="QUEUE", help=f"consume one of {queues} until Ctrl-C")
-    add(
-        "--concurrency",
-        metavar="N",
-        type=whole_number,
-        default=4,
-        help="how many threads the worker has (4)",
-    )
-    add(
-        "--drain",
-        metavar="SECONDS",
-        type=above_zero,
-        default=5.0,
-        help="how long a worker that is stopped may finish what it has begun (5)",
-    )
-    add(
-        "--ledger",
-        metavar="FILE",
-        default=":memory:",
-        help="the SQLite file in which the worker notes what it has done",
-    )
     add(
         "--publish",
         type=whole_number,
@@ -90,7 +70,7 @@ def add_process_options(parser: ArgumentParser, queues: str) -> None:
         "--rate",
         type=above_zero,
         metavar="R",
-        help="publish R messages per second (as fast as it goes)",
+        help="messages per second that --publish sends (as many as it can)",
     )
     add("--stats", action="store_true", help="show how many messages wait where")
     add(
@@ -107,6 +87,32 @@ def add_process_options(parser: ArgumentParser, queues: str) -> None:
         "--prefix",
         default="module8",
         help="what the names of queues and exchanges begin with (module8)",
+    )
+
+
+def add_worker_options(parser: ArgumentParser, queues: str) -> None:
+    """Add --worker, and what it may be told."""
+    add = parser.add_argument
+    add("--worker", metavar="QUEUE", help=f"consume one of {queues} until Ctrl-C")
+    add(
+        "--concurrency",
+        metavar="N",
+        type=whole_number,
+        default=4,
+        help="how many messages the worker works on at a time (4)",
+    )
+    add(
+        "--drain",
+        metavar="SECONDS",
+        type=above_zero,
+        default=5.0,
+        help="how long a worker that is stopped may finish what it has begun (5)",
+    )
+    add(
+        "--ledger",
+        metavar="FILE",
+        default=":memory:",
+        help="the SQLite file in which the worker notes what it has done",
     )
 
 
@@ -217,11 +223,12 @@ def wait_for_the_oldest(producer: Any, pending: deque[Any]) -> None:
 
 def print_stats(rabbit: Any, _: Namespace, __: Parts) -> None:
     """Print how many messages wait where."""
+    queues = [item for item in rabbit.plan if item.kind == "queue"]
     rows = []
     with rabbit.connect() as connection:
-        for item in rabbit.plan:
-            found = rabbit.look(connection, item)
-            if found and item.kind == "queue":
+        for queue in queues:
+            found = rabbit.look(connection, queue)
+            if found:
                 rows.append((found.queue, found.message_count, found.consumer_count))
     table(("queue", "ready", "consumers"), *rows)
 

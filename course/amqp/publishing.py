@@ -200,7 +200,8 @@ class PublishingThread:
 
     def _on_blocked(self, _: Any, notice: Any) -> None:
         self.blocked = getattr(notice.method, "reason", "")
-        logging.warning("publishing is blocked: %s", self.blocked or "no longer")
+        log = logging.getLogger(__name__)
+        log.warning("publishing is blocked: %s", self.blocked or "no longer")
 
     def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
         if not isinstance(reason, exceptions.ChannelClosedByBroker):

@@ -27,7 +27,8 @@ def consumer_with(
     def handle(_: object, message: Any) -> str:
         return str(work(message))
 
-    return type(kind.__name__, (kind,), {"handle": handle})(*args, **options)
+    concrete = type(kind.__name__, (kind,), {"handle": handle})
+    return concrete(*args, **options)
 
 
 @contextmanager

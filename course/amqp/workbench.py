@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
-from course.amqp.trials import running
+from course.amqp.trials import all_in, running
 from course.console import in_notebook
 from course.errors import NoService
 from course.lab import wait_until
@@ -32,7 +32,7 @@ class BrokerEnv:
     parameters: Any
     version: str
     broker: Broker | None  # the stand-in, if it is one
-    connection: Callable[..., Any]  # RabbitMQConnection, which the lesson defines
+    connection: Callable[[], Any]  # returns RabbitMQConnection, the lesson's own class
     cleaning: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
@@ -42,8 +42,9 @@ class BrokerEnv:
         Their names are this run's own, and are deleted at its end.
         """
         prefix = f"module8.{uuid.uuid4().hex[:8]}"
-        base = 1.0 if self.live else 0.1  # seconds that the first retry waits
-        rabbit = self.connection(self.parameters, prefix, base, EXPIRES)
+        # Seconds that the first retry waits; the stand-in jumps over them.
+        base = 0.2 if self.live else 1.0
+        rabbit = self.connection()(self.parameters, prefix, base, EXPIRES)
         self.cleaning.callback(rabbit.teardown)
         rabbit.setup_infrastructure()
         return rabbit
@@ -120,7 +121,7 @@ class BrokerEnv:
 
 @contextmanager
 def open_broker(
-    args: argparse.Namespace, connection: Callable[..., Any]
+    args: argparse.Namespace, connection: Callable[[], Any]
 ) -> Iterator[BrokerEnv]:
     """Find the broker, else start the stand-in; leave nothing on either."""
     with ExitStack() as stack:
@@ -146,3 +147,23 @@ def open_broker(
             # class whose setup this calls is defined in a later cell.
             _ = env.rabbit
         yield env
+
+
+def truth_table(
+    rabbit: Any, exchange: str, patterns: list[str], keys: list[str]
+) -> set[tuple[str, str]]:
+    """Return the pairs (pattern, key) that a topic exchange lets through."""
+    queues = {}
+    through = set()
+    with rabbit.channel() as channel:
+        channel.confirm_delivery()
+        for pattern in patterns:
+            queues[pattern] = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(queues[pattern], exchange, pattern)
+        for key in keys:
+            channel.basic_publish(exchange, key, b"")
+        for pattern, queue in queues.items():
+            for method, _, _ in all_in(channel, queue):
+                through.add((pattern, method.routing_key))
+            channel.queue_delete(queue)
+    return through

@@ -86,8 +86,8 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "attempts back off exponentially",
-        "self.rabbit.wait_queue(attempts), self.queue",
-        "self.rabbit.wait_queue(0), self.queue",
+        "where = (self.rabbit.wait_queue(attempts), self.queue)",
+        "where = (self.rabbit.wait_queue(0), self.queue)",
     ),
     Mutation(
         "retrying",
@@ -136,8 +136,8 @@ MUTATIONS = (
     Mutation(
         "pipeline",
         "it adds up at every checkpoint",
-        "self.producer.publish(exchange, key, delivery.body, properties)",
-        "exchange, key, properties",
+        "self.producer.publish(*where, delivery.body, properties)",
+        "where, properties",
         error="TimeoutError",
     ),
     Mutation(
