@@ -1,4 +1,4 @@
-"""Maximum likelihood by damped Newton steps."""
+"""The maximum of a log-likelihood, by damped Newton steps; logistic regression."""
 
 from __future__ import annotations
 
@@ -10,30 +10,41 @@ from course.analytics.arrays import Bools, Floats
 from course.analytics.scores import log_losses
 
 Terms = tuple[float, Floats, Floats]  # a log-likelihood, its gradient and Hessian
+BOUND = 12  # of a logarithm: e^12 is as good as infinite
+LONGEST_STEP = 2.0
+
+
+def uphill_step(slope: Floats, curve: Floats) -> Floats:
+    """Return Newton's step, made to lead uphill.
+
+    Eigenvalues are made positive and floored, so that a saddle or a ridge gives a
+    step uphill and no jump.
+    """
+    size, axes = np.linalg.eigh(-curve)
+    size = np.abs(size).clip(1e-9 * np.abs(size).max() + 1e-300)
+    step = axes @ (axes.T @ slope / size)
+    longest = max(np.abs(step).max(), 1e-300)
+    shortened: Floats = step * min(1.0, LONGEST_STEP / longest)
+    return shortened
 
 
 def maximum(
     objective: Callable[[Floats], Terms], start: Floats
 ) -> tuple[Floats, float, Floats]:
-    """Climb by damped Newton steps; return place, value, and second derivatives.
-
-    Eigenvalues are made positive and floored, so that a saddle or a ridge gives a
-    step uphill and no jump. The place stays inside +-12: e^12 is as good as infinite.
-    """
+    """Climb from a start; return place, value, and second derivatives."""
     theta = start
     value, slope, curve = objective(theta)
     for _ in range(100):
-        size, axes = np.linalg.eigh(-curve)
-        size = np.abs(size).clip(1e-9 * np.abs(size).max() + 1e-300)
-        step = axes @ (axes.T @ slope / size)
-        step *= min(1.0, 2 / max(np.abs(step).max(), 1e-300))
+        step = uphill_step(slope, curve)
         for _ in range(30):
-            place = (theta + step).clip(-12, 12)
-            found, moved = objective(place), np.abs(place - theta).max()
+            place = (theta + step).clip(-BOUND, BOUND)
+            found = objective(place)
+            moved = np.abs(place - theta).max()
             if found[0] >= value - 1e-12 * abs(value):
                 break
             step = step / 2
-        theta, (value, slope, curve) = place, found
+        theta = place
+        value, slope, curve = found
         if moved < 1e-7:
             break
     return theta, value, curve
@@ -64,7 +75,22 @@ def fit_logistic(inputs: Floats, happened: Bools) -> Floats:
         chance = logistic(inputs, theta)
         value = -log_losses(happened, chance).sum() - theta @ theta / 200
         slope = inputs.T @ (happened - chance) - theta / 100
-        curve = -(inputs * (chance * (1 - chance))[:, None]).T @ inputs
+        spread = chance * (1 - chance)
+        curve = -(inputs * spread[:, None]).T @ inputs
         return float(value), slope, curve - np.eye(len(theta)) / 100
 
     return maximum(objective, np.zeros(inputs.shape[1]))[0]
+
+
+def out_of_fold(inputs: Floats, happened: Bools, folds: int = 5) -> Floats:
+    """Return each row's chance by a regression that has not seen the row.
+
+    In-sample, whatever was fitted would win a choice between models.
+    """
+    fold = np.arange(len(happened)) % folds
+    chance = np.zeros(len(happened))
+    for k in range(folds):
+        mine = fold == k
+        weights = fit_logistic(inputs[~mine], happened[~mine])
+        chance[mine] = logistic(inputs[mine], weights)
+    return chance

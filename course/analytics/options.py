@@ -7,7 +7,7 @@ import re
 from datetime import date
 from pathlib import Path
 
-from course.analytics.scores import SEED
+from course.analytics.rates import SEED
 from course.console import Parser
 from course.errors import BadInput
 

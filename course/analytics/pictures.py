@@ -13,22 +13,50 @@ from course.analytics.arrays import Grid
 from course.analytics.grids import alive_grid, lift, reliability, retention, tracking
 
 
+def reliability_of(record: Any) -> Grid:
+    """Return what the rule and the chosen model said, and what was seen."""
+    return reliability(record.chances_shown, record.gone)
+
+
+def lift_of(record: Any) -> Grid:
+    """Return the spend by tenths of the chosen forecast."""
+    return lift(record.spent, record.amount)
+
+
+def retention_of(record: Any) -> Grid:
+    """Return who came back, by months; up to the end of log and backtest."""
+    last = record.forecast.table.as_of + record.forecast.days
+    last = max(last, int(record.log.day.max()))
+    return retention(record.log.customer, record.log.day, last)
+
+
+def alive_of(record: Any) -> Grid:
+    """Return P(alive) beside P(no order), by the fit of the backtest."""
+    return alive_grid(record.forecast.bgnbd, record.forecast.days)
+
+
+def tracking_of(record: Any) -> Grid:
+    """Return repeat orders by week, and those expected."""
+    return tracking(record.forecast, record.log.customer, record.log.day)
+
+
 def draw_reliability(ax: Any, grid: Grid) -> None:
     """Draw what each model said against what was seen; on the diagonal it was right."""
     ax.plot([0, 1], [0, 1], "k:", label="as said")
-    for model in dict.fromkeys(name.rpartition(" ")[0] for name in grid):
+    models = dict.fromkeys(name.rpartition(" ")[0] for name in grid)
+    for model in models:
         rows = [row for name, row in grid.items() if name.rpartition(" ")[0] == model]
-        said, seen = (
-            np.array([r[key] for r in rows]) for key in ("said (s)", "seen (o)")
-        )
-        reach = np.abs(np.array([row["95 %"] for row in rows]).T - seen)
-        ax.errorbar(said, seen, reach, fmt="o-", label=model)
+        said = np.array([row["said (s)"] for row in rows])
+        seen = np.array([row["seen (o)"] for row in rows])
+        ends = np.array([row["95 %"] for row in rows]).T
+        ax.errorbar(said, seen, np.abs(ends - seen), fmt="o-", label=model)
     ax.legend()
 
 
 def draw_bars(ax: Any, grid: Grid) -> None:
     """Draw the first column as bars, beside a line at one."""
-    ax.bar(list(grid), [next(iter(row.values())) for row in grid.values()])
+    heights = [next(iter(row.values())) for row in grid.values()]
+    ax.bar(list(grid), heights)
     ax.axhline(1, color="black", linestyle=":")
 
 
@@ -36,7 +64,8 @@ def draw_heat(ax: Any, grid: Grid) -> None:
     """Draw all figures as colours; what is missing stays white."""
     names = list(dict.fromkeys(name for row in grid.values() for name in row))
     rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
-    ax.figure.colorbar(ax.imshow(rows, aspect="auto", vmin=0), ax=ax)
+    image = ax.imshow(rows, aspect="auto", vmin=0)
+    ax.figure.colorbar(image, ax=ax)
     ax.set_xticks(range(len(names)), names, rotation=90)
     ax.set_yticks(range(len(grid)), list(grid))
 
@@ -63,32 +92,32 @@ PICTURES = {
         "churn said and seen",
         "said, by tenths",
         "seen, with 95 % intervals",
-        reliability,
+        reliability_of,
         draw_reliability,
     ),
     "lift": Picture(
         "spend by tenths of the forecast",
         "tenth by forecast",
         "spend, times the mean",
-        lift,
+        lift_of,
         draw_bars,
     ),
     "retention": Picture(
         "customers who bought again",
         "months after the first order",
         "month of the first order",
-        retention,
+        retention_of,
         draw_heat,
     ),
     "alive": Picture(
         "P(alive) beside P(no order)",
         "days since the last order",
         "repeat orders",
-        alive_grid,
+        alive_of,
         draw_heat,
     ),
     "tracking": Picture(
-        "repeat orders by week", "week", "orders", tracking, draw_lines
+        "repeat orders by week", "week", "orders", tracking_of, draw_lines
     ),
 }
 

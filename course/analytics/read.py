@@ -10,7 +10,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -60,31 +60,41 @@ def sample_file() -> Path:
 
 def refusals(refused: Mapping[str, Sequence[int]]) -> str:
     """Say why rows were refused, how many, and at which lines first."""
-    reasons = [f"{len(at):,} {why}" for why, at in refused.items()]
-    lines = [", ".join(map(str, at[:5])) for at in refused.values()]
-    said = [f"{a} (line {b})" for a, b in zip(reasons, lines, strict=True)]
+    said = []
+    for why, lines in refused.items():
+        first = ", ".join(map(str, lines[:5]))
+        said.append(f"{len(lines):,} {why} (line {first})")
     return ", ".join(said) or "none"
 
 
 def candidates(header: Sequence[str], words: Sequence[str]) -> list[int]:
     """Return the columns named by one of the words (or its id), else with one in it."""
-    split = [[word.lower() for word in WORD.findall(name)] for name in header]
-    named = {*words, *(f"{word}id" for word in words)}
-    if same := [i for i, parts in enumerate(split) if "".join(parts) in named]:
-        return same
-    fits = [{*words} & {*parts} and not OTHERS & {*parts} for parts in split]
-    return [i for i, fit in enumerate(fits) if fit]
+    names = [*words, *(f"{word}id" for word in words)]
+    whole = []
+    partly = []
+    for place, name in enumerate(header):
+        split = [word.lower() for word in WORD.findall(name)]
+        if "".join(split) in names:
+            whole.append(place)
+        if set(words) & set(split) and not OTHERS & set(split):
+            partly.append(place)
+    return whole or partly
+
+
+def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
+    """Return where the columns stand that --columns names."""
+    wanted = dict(zip(NAMES, chosen.split(","), strict=False))
+    if len(wanted) < 3 or not set(wanted.values()) <= set(header):
+        said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
+        raise BadInput(f"--columns {chosen}: {said}")
+    return {role: header.index(name) for role, name in wanted.items()}
 
 
 def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
     """Return where each role stands: as chosen, else by the words in the names."""
     if chosen:
-        wanted = dict(zip(NAMES, chosen.split(","), strict=False))
-        if len(wanted) < 3 or not set(wanted.values()) <= set(header):
-            said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
-            raise BadInput(f"--columns {chosen}: {said}")
-        return {role: header.index(name) for role, name in wanted.items()}
-    found = dict[str, int]()
+        return chosen_positions(header, chosen)
+    found: dict[str, int] = {}
     for role, words in NAMES.items():
         free = [i for i in candidates(header, words) if i not in found.values()]
         if len(free) == 1:
@@ -108,36 +118,58 @@ def parsed_day(text: str) -> int:
     return day
 
 
-def parsed_row(
-    row: Sequence[str], at: Mapping[str, int]
-) -> tuple[str, int, float, str]:
-    """Return customer, day, amount, item; ValueError says why it is unusable."""
+def parsed_amount(text: str) -> float:
+    """Return an amount such as 12.50, 12,50 or $1,234.50; ValueError for others."""
+    text = text.strip(" $")
+    if THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
+    text = text.replace(",", ".")
+    try:
+        amount = math.nan if "_" in text else float(text)
+    except ValueError:
+        amount = math.nan
+    if not abs(amount) < LARGEST_AMOUNT:
+        raise ValueError("unreadable amount")
+    if amount < 0:
+        raise ValueError("negative amount")  # a refund is no order
+    return amount
+
+
+class Purchase(NamedTuple):
+    """A row that can be used."""
+
+    customer: str
+    day: int
+    amount: float
+    item: str
+
+
+def parsed_row(row: Sequence[str], at: Mapping[str, int]) -> Purchase:
+    """Return what a row says; ValueError says why it is unusable."""
     if len(row) <= max(at.values()):
         raise ValueError("too few columns")
-    who, day, paid = row[at["customer"]].strip(), parsed_day(row[at["date"]]), math.nan
-    text = row[at["amount"]].strip(" $")
-    if "," in text:  # between thousands, or before the decimals
-        text = text.replace(",", "" if THOUSANDS.fullmatch(text) else ".")
-    with suppress(ValueError):
-        paid = math.nan if "_" in text else float(text)
-    if not who or not abs(paid) < LARGEST_AMOUNT:
-        raise ValueError("unreadable amount" if who else "no customer")
-    if paid < 0:
-        raise ValueError("negative amount")  # a refund is no order
-    return who, day, paid, row[at["item"]].strip() if "item" in at else ""
+    customer = row[at["customer"]].strip()
+    day = parsed_day(row[at["date"]])
+    if not customer:
+        raise ValueError("no customer")
+    amount = parsed_amount(row[at["amount"]])
+    item = row[at["item"]].strip() if "item" in at else ""
+    return Purchase(customer, day, amount, item)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Iterator[str]]:
+def lines_of(path: Path) -> Iterator[Iterator[str]]:
     """Open a text file, gzipped or not, as lines; a big one shows progress."""
     try:
         with ExitStack() as stack:
             raw: Any = stack.enter_context(path.open("rb"))
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            if (size := path.stat().st_size) > BIG_FILE:
+            size = path.stat().st_size
+            if size > BIG_FILE:
                 bar = Console(stderr=True)
                 raw = stack.enter_context(wrap_file(raw, size, console=bar))
-            raw = stack.enter_context(gzip.open(raw)) if packed else raw
+            if packed:
+                raw = stack.enter_context(gzip.open(raw))
             text = io.TextIOWrapper(raw, "utf-8-sig", "backslashreplace", newline="")
             yield iter(lambda: text.readline(LONGEST_LINE), "")
     except (OSError, EOFError, zlib.error) as problem:
@@ -145,40 +177,67 @@ def opened(path: Path) -> Iterator[Iterator[str]]:
         raise BadInput(f"{path}: {why}") from None
 
 
+class Collector:
+    """Gathers rows in columns: of each row 32 bytes are kept, whatever its text."""
+
+    def __init__(self) -> None:
+        self.customer = array("q")
+        self.day = array("q")
+        self.amount = array("d")
+        self.item = array("q")
+        self.ids: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+        self.refused: dict[str, array[int]] = {}
+
+    def add(self, bought: Purchase) -> None:
+        """Take a row."""
+        self.customer.append(self.ids.setdefault(bought.customer, len(self.ids)))
+        self.item.append(self.items.setdefault(bought.item, len(self.items)))
+        self.day.append(bought.day)
+        self.amount.append(bought.amount)
+
+    def refuse(self, why: str, line: int) -> None:
+        """Count an unusable row."""
+        self.refused.setdefault(why, array("q")).append(line)
+
+    def columns(self, read: Mapping[str, str]) -> PurchaseColumns:
+        """Return what was gathered; `read` says which column of the file is what."""
+        with_items = "item" in read
+        return PurchaseColumns(
+            customer=np.asarray(self.customer),
+            day=np.asarray(self.day),
+            amount=np.asarray(self.amount),
+            ids=list(self.ids),
+            item=np.asarray(self.item) if with_items else None,
+            items=list(self.items) if with_items else [],
+            refused=self.refused,
+            read=read,
+        )
+
+
 def purchase_columns(path: Path, columns: str | None = None) -> PurchaseColumns:
-    """Read a CSV of purchases; of each row 32 bytes are kept, whatever its text.
+    """Read a CSV of purchases, gzipped or not.
 
     Unusable rows are counted, with their lines. Raises BadInput if the file, one of
     its columns or every row is unusable.
     """
-    who, when, what, paid = array("q"), array("q"), array("q"), array("d")
-    ids, items = dict[str, int](), dict[str, int]()
-    refused: dict[str, array[int]] = {}
-    with opened(path) as lines:
+    found = Collector()
+    with lines_of(path) as lines:
         header = next(lines, "").strip()
-        comma = max(",;\t|", key=header.count)
-        names = [name.strip() for name in header.replace('"', "").split(comma)]
         if not header:
             raise BadInput(f"{path}: no column names; is the file empty?")
-        at, rows = column_positions(names, columns), csv.reader(lines, delimiter=comma)
+        comma = max(",;\t|", key=header.count)
+        names = [name.strip() for name in header.replace('"', "").split(comma)]
+        at = column_positions(names, columns)
+        rows = csv.reader(lines, delimiter=comma)
         try:
             for row in filter(None, rows):
                 try:
-                    name, day, amount, item = parsed_row(row, at)
+                    found.add(parsed_row(row, at))
                 except ValueError as why:
-                    refused.setdefault(str(why), array("q")).append(rows.line_num + 1)
-                    continue
-                who.append(ids.setdefault(name, len(ids)))
-                what.append(items.setdefault(item, len(items)))
-                when.append(day)
-                paid.append(amount)
+                    found.refuse(str(why), rows.line_num + 1)
         except csv.Error as problem:
             raise BadInput(f"{path}, line {rows.line_num + 1}: {problem}") from None
-    buyers, days, amounts = map(np.asarray, (who, when, paid))
-    read = {role: names[i] for role, i in at.items()}
-    if not who:
-        raise BadInput(f"{path}: no row is usable: {refusals(refused)}")
-    item_codes, names = (np.asarray(what), [*items]) if "item" in at else (None, [])
-    return PurchaseColumns(
-        buyers, days, amounts, list(ids), item_codes, names, refused, read
-    )
+    if not found.day:
+        raise BadInput(f"{path}: no row is usable: {refusals(found.refused)}")
+    return found.columns({role: names[place] for role, place in at.items()})

@@ -1,27 +1,35 @@
-"""How good a forecast was: ranking, proper scores, intervals."""
+"""How good a forecast was: ranking, proper scores, errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from course.analytics.arrays import Bools, Floats, Ints
-
-RESAMPLES, SEED = 400, 5  # of a bootstrap, which is seeded
-SURVEYED = 5_000  # customers whose intervals a backtest draws, at most
-CONSTANT = "constant"
+from course.analytics.rates import tenths
 
 
 def auc(happened: Bools, score: Floats | Ints) -> float:
     """Return the chance that a case outscores a non-case; NaN if one is missing."""
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    n, cases = len(score), int(happened.sum())
+    n = len(score)
+    cases = int(happened.sum())
+    if not 0 < cases < n:
+        return math.nan
     over = float(rank[happened].sum()) - cases * (cases + 1) / 2
-    return over / cases / (n - cases) if 0 < cases < n else math.nan
+    return over / cases / (n - cases)
+
+
+def squared_errors(actual: Bools | Floats, forecast: Floats) -> Floats:
+    """Return each case's squared error; of chances, its Brier score."""
+    return np.asarray((forecast - actual) ** 2)
+
+
+def absolute_errors(actual: Floats, forecast: Floats) -> Floats:
+    """Return each case's absolute error."""
+    return np.asarray(np.abs(forecast - actual))
 
 
 def log_losses(happened: Bools, chance: Floats) -> Floats:
@@ -30,70 +38,34 @@ def log_losses(happened: Bools, chance: Floats) -> Floats:
     return losses
 
 
-def tenths(score: Floats) -> list[Ints]:
-    """Return the rows of each tenth, from the lowest score to the highest."""
-    parts = np.array_split(np.argsort(score, kind="stable"), 10)
-    return [rows for rows in parts if len(rows)]
-
-
-def interval_of_mean(sample: Floats) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a mean (of block means, if many)."""
-    if len(sample) >= 2 * SURVEYED:
-        ends = np.linspace(0, len(sample), SURVEYED + 1, dtype=int)
-        sums = np.add.reduceat(sample, ends[:-1], dtype=np.float64)
-        sample = sums * SURVEYED / len(sample)
-    rng, n = np.random.default_rng(SEED), len(sample)
-    means = [sample[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    return low, high
+def calibration_error(gone: Bools, chance: Floats) -> float:
+    """Return how far said and seen are apart, on average over tenths."""
+    if not np.ptp(chance):
+        return 0.0  # one number for all makes no tenths
+    off = 0.0
+    for rows in tenths(chance):
+        off += len(rows) * abs(gone[rows].mean() - chance[rows].mean())
+    return float(off / len(chance))
 
 
 def churn_score(gone: Bools, chance: Floats) -> dict[str, float]:
     """Return ranking, two proper scores, and calibration error over tenths."""
-    off = [len(b) * abs(gone[b].mean() - chance[b].mean()) for b in tenths(chance)]
-    brier, loss = ((chance - gone) ** 2).mean(), log_losses(gone, chance).mean()
-    ece = sum(off) / len(chance) if np.ptp(chance) else 0.0
-    scores = auc(gone, chance), float(brier), float(loss), float(ece)
-    return dict(zip(("auc", "brier", "log_loss", "ece"), scores, strict=True))
+    return {
+        "auc": auc(gone, chance),
+        "brier": float(squared_errors(gone, chance).mean()),
+        "log_loss": float(log_losses(gone, chance).mean()),
+        "ece": calibration_error(gone, chance),
+    }
 
 
 def value_score(spent: Floats, forecast: Floats) -> dict[str, float]:
     """Return errors, relative bias, and the share of spend in the top tenth."""
-    top, total = tenths(-forecast)[0], float(spent.sum()) or math.nan
-    off, bias = np.abs(forecast - spent), float(forecast.sum()) / total - 1
-    share = float(spent[top].sum()) / total
-    scores = float(off.mean()), float(np.sqrt((off**2).mean())), bias, share
-    return dict(zip(("mae", "rmse", "bias", "top_decile_share"), scores, strict=True))
-
-
-def compared(actual: Bools | Floats, forecasts: Mapping[str, Floats]) -> dict[str, Any]:
-    """Return each model's scores and the interval of its loss minus a constant's.
-
-    The loss is Brier's or the absolute error. The constant is the hardest there is: it
-    knows the mean of what happens to these very customers.
-    """
-    score, power = (churn_score, 2) if actual.dtype == bool else (value_score, 1)
-    constant = np.full(len(actual), actual.mean())
-    table: dict[str, Any] = {CONSTANT: score(actual, constant)}
-    for name, forecast in forecasts.items():
-        gap = np.abs(forecast - actual) ** power - np.abs(constant - actual) ** power
-        table[name] = score(actual, forecast)
-        table[name]["loss - constant"] = interval_of_mean(gap)
-    return table
-
-
-class Rate(NamedTuple):
-    """A share of n cases, with its 95 % Wilson interval."""
-
-    rate: float
-    low: float
-    high: float
-    n: int
-
-
-def rate_of(happened: Bools) -> Rate:
-    """Return the rate of what happened."""
-    n, p, z = len(happened), float(happened.mean()), 1.96
-    middle, half = p + z * z / 2 / n, z * math.sqrt(p * (1 - p) / n + (z / 2 / n) ** 2)
-    low, high = ((middle + side) / (1 + z * z / n) for side in (-half, half))
-    return Rate(p, max(low, 0.0), min(high, 1.0), n)
+    top = tenths(-forecast)[0]
+    total = float(spent.sum()) or math.nan
+    off = absolute_errors(spent, forecast)
+    return {
+        "mae": float(off.mean()),
+        "rmse": float(np.sqrt((off**2).mean())),
+        "bias": float(forecast.sum()) / total - 1,
+        "top_decile_share": float(spent[top].sum()) / total,
+    }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from course.analytics.arrays import Grid, iso
-from course.analytics.grids import cell, print_grid
+from course.analytics.grids import cell, print_grid, turned
 from course.analytics.page import page, save
 from course.analytics.pictures import PICTURES, pictures_of
 from course.analytics.read import refusals
@@ -203,7 +203,10 @@ class Study:
             fact(name, text)
         for title, grid in self.grids().items():
             write()
-            print_grid(title, grid)
+            if title == "segment":  # more figures than a terminal has room for
+                print_grid("figure", turned(grid))
+            else:
+                print_grid(title, grid)
         for line in self.insights:
             write(f"  - {line}")
 
