@@ -15,13 +15,13 @@ def answer(shop: Shop) -> None:
     forecast = shop.analytics.forecast(log, shop.end, shop.days)
     sentences = shop.analytics.insights(forecast)
     letters = [shop.writer.mail(SALES, "report", text) for text in sentences]
-    letters += offers(shop, log)
+    letters += offers_to_all(shop, log)
     shop.deliver("notifications", letters)
     write(f"  - {sentences[0]}")
     fact("notifications", len(letters))
 
 
-def offers(shop: Shop, log: object) -> list[Letter]:
+def offers_to_all(shop: Shop, log: object) -> list[Letter]:
     """Return a mail to each customer, at the address that MongoDB knows."""
     letters = []
     offer_of = shop.analytics.offers(log, shop.end)

@@ -108,12 +108,12 @@ class Books:
             self.database.add_spans(session, spans)
         return new_ids
 
-    # endregion once
-
     def not_applied(self, batch: Messages, new_ids: set[str]) -> Messages:
         """Return each message once that no transaction has applied before."""
         by_id = {message.id: message for message in batch}
         return [by_id[one] for one in sorted(new_ids)]
+
+    # endregion once
 
     def record(self, session: Any, messages: Messages) -> None:
         """Put the effects of new messages into the transaction."""

@@ -70,7 +70,7 @@ class Broker:
         try:
             return int(self.rabbit.ready(*names))
         except exceptions.AMQPError:
-            return 0
+            return 0  # cut off: who waits for a count asks again
 
     def waiting_for_retry(self) -> int:
         """Return how many messages wait to be tried again."""
@@ -95,12 +95,12 @@ class Broker:
 
     def addressed(self, letter: Letter) -> Any:
         """Return what the producer sends."""
-        exchange = ""
+        exchange = letter.exchange
         key = letter.key
-        if letter.exchange:
-            exchange = self.name(letter.exchange)
+        if exchange:
+            exchange = self.name(exchange)
         else:
-            key = self.name(letter.key)
+            key = self.name(key)  # the default exchange takes it for a queue
         return self.lesson.addressed(letter.message, exchange, key)
 
 
@@ -121,8 +121,10 @@ class Publisher:
 
     def send(self, letter: Letter) -> Any:
         """Begin to publish a letter; return what can be waited for."""
-        pending = self.producer.send(*self.broker.addressed(letter))
-        pending.confirmed.add_done_callback(partial(self.confirmed, time.time()))
+        note_confirm = partial(self.confirmed, time.time())
+        addressed = self.broker.addressed(letter)
+        pending = self.producer.send(*addressed)
+        pending.confirmed.add_done_callback(note_confirm)
         return pending
 
     def confirmed(self, started: float, _: object) -> None:

@@ -30,8 +30,8 @@ def scorer(shop: Shop, forecast: Any) -> Predict:
         orders = shop.database.rows(ORDERS, user=user)
         shop.spans.append(span_since("features from SQL", started))
         history = history_of(orders, shop.end)
-        score: Score = scores_of(forecast, history)[0].tolist()
-        return score
+        (score,) = scores_of(forecast, history).tolist()
+        return list(score)
 
     cached: Predict = shop.cache.cached(predict)
     return cached

@@ -38,7 +38,7 @@ class Shop:
         self.back_ends = back_ends
         self.stack = stack
         self.chaos = False
-        self.trouble = Calm()
+        self.trouble = Calm()  # until make_trouble()
         self.analytics = Analytics(lessons.analytics)
         self.read_file(log)
         self.writer = Writer(lessons.messaging)

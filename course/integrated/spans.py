@@ -34,7 +34,7 @@ def busy_seconds(spans: Iterable[Span]) -> float:
     for span in sorted(spans, key=lambda span: span.started):
         end = span.started + span.seconds
         if end > counted_until:
-            # Where it overlaps with an earlier span, that time is counted already.
+            # What overlaps with an earlier span is counted already.
             total += end - max(span.started, counted_until)
             counted_until = end
     return total

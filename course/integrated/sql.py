@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import orm
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, sessionmaker
 
 from course.integrated.spans import Span
 from course.integrated.task import Task
@@ -31,8 +31,9 @@ INBOX = sa.table(
     sa.column("done"),
 )
 INSERT = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+MARK_DONE = "UPDATE inbox SET done = 1 WHERE queue = :queue AND id IN :ids"
 IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-DONE = sa.text("UPDATE inbox SET done = 1 WHERE queue = :queue AND id IN :ids")
+DONE = sa.text(MARK_DONE).bindparams(IDS)
 BUY = sa.text("INSERT INTO purchases VALUES (:id, :customer, :day, :cents)")
 TOOK = sa.text("INSERT INTO spans VALUES (:hop, :started, :seconds, :messages)")
 ADDRESS = sa.text("SELECT min(id) FROM addresses")  # CDNOW knows none: all share one
@@ -40,6 +41,7 @@ APPLIED = """SELECT queue, count(*) AS messages FROM inbox
              WHERE done = 1 GROUP BY queue"""
 
 Row = dict[str, Any]
+Ids = Iterable[str]  # of messages
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Database:
     def __init__(self, lesson: Any, engine: sa.Engine) -> None:
         self.lesson = lesson
         self.engine = engine
-        self.sessions = orm.sessionmaker(engine)
+        self.sessions = sessionmaker(engine)
         self.dialect = engine.dialect.name
 
     def create_tables(self) -> None:
@@ -94,25 +96,29 @@ class Database:
             for table in tables:
                 connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
 
-    def mark(self, session: orm.Session, queue: str, ids: Sequence[str]) -> set[str]:
+    def mark(self, session: Session, queue: str, ids: Ids) -> set[str]:
         """Mark messages as applied by this transaction; return those that were not."""
-        marks = [{"queue": queue, "id": one, "done": 0} for one in ids]
+        marks = []
+        for one in ids:
+            marks.append({"queue": queue, "id": one, "done": 0})
         insert: Any = INSERT[self.dialect](INBOX)
-        insert_new = insert.on_conflict_do_nothing()
-        new_ids = session.scalars(insert_new.returning(INBOX.c.id), marks)
+        # The database tells which marks are new: a look before the insert could be
+        # overtaken by another worker with the same message.
+        insert = insert.on_conflict_do_nothing()
+        new_ids = session.scalars(insert.returning(INBOX.c.id), marks)
         return set(new_ids)
 
-    def mark_done(self, session: orm.Session, queue: str, ids: Sequence[str]) -> None:
+    def mark_done(self, session: Session, queue: str, ids: Ids) -> None:
         """Mark messages as done in every store."""
-        update = DONE.bindparams(IDS)
-        session.execute(update, {"queue": queue, "ids": ids})
+        values = {"queue": queue, "ids": list(ids)}
+        session.execute(DONE, values)
 
-    def add_spans(self, session: orm.Session, spans: Iterable[Span]) -> None:
+    def add_spans(self, session: Session, spans: Iterable[Span]) -> None:
         """Note how long messages took."""
         rows = [asdict(span) for span in spans]
         session.execute(TOOK, rows)
 
-    def add_people(self, session: orm.Session, people: Iterable[Person]) -> None:
+    def add_people(self, session: Session, people: Iterable[Person]) -> None:
         """Add lesson 01's users."""
         address = session.scalars(ADDRESS).one()
         repository = self.lesson.UserRepository(session)
@@ -123,7 +129,7 @@ class Database:
             user.address_id = address
             repository.add(user)
 
-    def add_purchases(self, session: orm.Session, rows: Sequence[Row]) -> None:
+    def add_purchases(self, session: Session, rows: Sequence[Row]) -> None:
         """Add orders. No foreign key: one may overtake its customer's sign-up."""
         if rows:
             session.execute(BUY, rows)
