@@ -13,6 +13,7 @@ Users = Sequence[Any]  # each with its address, city and country
 
 def share_at(ordered: Sequence[int], share: float) -> int:
     """Return the least of some values that a share of all of them reach."""
+    # Counted from one, as percentile_disc does: the half of five is the third.
     reached = math.ceil(len(ordered) * share)
     return ordered[reached - 1]
 
@@ -20,6 +21,7 @@ def share_at(ordered: Sequence[int], share: float) -> int:
 def plain_user_statistics(users: Users, active: int) -> dict[str, float]:
     """Return counts, mean logins and spending of users."""
     logins = [user.logins for user in users]
+    # NULL is not 0: who never bought is in no mean, median or percentile of spending.
     buyers = [user for user in users if user.spent_cents is not None]
     spent = sorted(user.spent_cents for user in buyers)
     mean = sum(logins) / len(logins)
@@ -61,6 +63,7 @@ def plain_ranks(users: Users) -> list[int]:
     """Return the rank of each user by logins: one more than those who have more."""
     logins = [user.logins for user in users]
     ranks = []
+    # As slow as the definition is short: every user is compared with all others.
     for own in logins:
         better = sum(n > own for n in logins)
         ranks.append(1 + better)
@@ -87,7 +90,7 @@ def plain_cohorts(users: Users) -> dict[int, Counter[int | None]]:
     cohorts: dict[int, Counter[int | None]] = {}
     for user in users:
         start = plain_month(user.registered_at)
-        lag = None
+        lag = None  # never seen again
         if user.last_seen_at is not None:
             lag = plain_month(user.last_seen_at) - start
         cohort = cohorts.setdefault(start, Counter())

@@ -53,6 +53,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """The engine that most demos use; the tables come with its first use."""
+        # Not earlier: a notebook defines the tables after its first demo has run.
         engine = self.connect()
         self.openers.fill(engine)
         return engine
@@ -108,6 +109,7 @@ def open_postgres(
     folder = temporary_folder(stack)
     database = Database("", True, openers, folder, open_engine, stack)
     try:
+        # No pool: what drops the schema in the end must not meet a dead connection.
         engine = database.connect(poolclass=sa.NullPool)
     except ModuleNotFoundError as error:
         raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
