@@ -30,9 +30,8 @@ MUTATIONS = (
         "flight",
         "waiters share one exception",
         "            if isinstance(error, Exception):\n"
-        "                flight.set_exception(error)\n"
-        "            else:",
-        "            if True:",
+        "                flight.set_exception(error)",
+        "            if False:\n                pass",
     ),
     Mutation(
         "timed",
@@ -101,6 +100,8 @@ MUTATIONS = (
     Mutation(
         "early",
         "within the grace a failing load gives the old value",
+        "            # An hour-old price is better than an error page, "
+        "if `grace` says so.\n"
         "            if job.old is None:\n"
         "                raise\n"
         "            return self.load_only(job)",
@@ -150,14 +151,14 @@ MUTATIONS = (
     Mutation(
         "outage",
         "three failures, then nothing is sent",
-        "if self.failures >= self.threshold and now < self.retry_at:",
+        "if now < self.retry_at:",
         "if False:",
     ),
     Mutation(
         "outage",
         "half-open: of 100 reads after the cooldown one is sent",
-        "self.retry_at = now + self.cooldown",
-        "self.retry_at = self.retry_at or now + self.cooldown",
+        "            self.retry_at = now + self.cooldown  # this caller",
+        "            #",
     ),
     Mutation(
         "outage",
@@ -168,8 +169,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "one good probe closes the breaker",
-        "            if success:\n                self.failures = 0\n            else:",
-        "            if not success:",
+        "            self.failures = 0\n            return",
+        "            return",
     ),
     Mutation(
         "outage",

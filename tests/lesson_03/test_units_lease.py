@@ -251,14 +251,16 @@ def test_early_refresh_has_the_published_probability(beta: float, gap: float) ->
     dice, delta = random.Random(8), 0.3
     entry = Envelope("value", 0.0, gap * delta, delta)
     draws = 200_000
-    early = sum(lesson.is_due(entry, 0.0, beta, dice.random()) for _ in range(draws))
+    early = sum(
+        lesson.loads_early(entry, 0.0, beta, dice.random()) for _ in range(draws)
+    )
     assert abs(early / draws - math.exp(-gap / beta)) < 0.01
 
 
 def test_early_refresh_is_certain_at_expiry_and_never_with_beta_0() -> None:
     entry = Envelope("value", 0.0, 10.0, 5.0)
-    assert lesson.is_due(entry, 10.0, 0.0, 0.0)
-    assert not lesson.is_due(entry, 9.999, 0.0, 0.999999)
+    assert lesson.loads_early(entry, 10.0, 0.0, 0.0)
+    assert not lesson.loads_early(entry, 9.999, 0.0, 0.999999)
 
 
 def test_jitter_spreads_the_expiries_of_keys_set_together() -> None:

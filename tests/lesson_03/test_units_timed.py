@@ -187,7 +187,7 @@ def test_unhashable_arguments_are_refused_as_lru_cache_does() -> None:
 def test_unhashable_defaults_may_stay_unspoken() -> None:
     @lesson.timed_lru_cache()  # type: ignore[untyped-decorator]
     def total(x: int, weights: Any = [1, 2], table: Any = numpy.zeros(3)) -> int:  # noqa: B006, B008
-        return x * sum(weights) + len(table)
+        return int(x * sum(weights) + len(table))
 
     assert [total(2), total(2)] == [9, 9]
     assert total.cache_info().hits == 1
