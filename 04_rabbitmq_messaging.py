@@ -11,7 +11,7 @@ Service: RabbitMQ 3.10 to 4.x at $RABBITMQ_URL (amqp:// or amqps://, verified),
 Without: a loopback broker in this process, spoken to by the same pika code. It
          models no disk (nothing survives a restart), no cluster, no permissions,
          no memory alarm, and its clock moves only when it is told to.
-Runtime: 4 s without RabbitMQ, 30 s with it.
+Runtime: 4 s without RabbitMQ, 20 s with it.
 Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 """
 
@@ -56,7 +56,7 @@ from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_pulse
 from course.amqp.workbench import BrokerEnv, open_broker, truth_table
-from course.claims import at_least, more_than, other_than
+from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.errors import BadInput
 from course.lab import in_background, outcome_of, raises, wait_until
@@ -261,7 +261,10 @@ def messages(env: BrokerEnv) -> None:
     table(("body", "json.loads", "Message.from_json"), *rows)
     check(
         "each bad body is refused with its reason, by one kind of error",
-        observed={"naive": len(set(naive.values())), "ours": set(ours.values())},
+        observed={
+            "naive": len(set(naive.values())),
+            "ours": set(ours.values()),
+        },
         expected={"naive": more_than(3), "ours": {"BadMessage"}},
     )
     payload = {"pair": (1, 2)}
@@ -306,6 +309,8 @@ SAFE = {
 }
 
 
+# Behind it, Topology keeps the plan of what is to stand on the broker, and declares it;
+# standing() is what of it is there.
 class RabbitMQConnection(Topology):
     """Where the broker is, and what stands on it under our prefix.
 
@@ -389,12 +394,12 @@ class RabbitMQConnection(Topology):
             self.declare(connection.channel(), self.plan)
 
 
-def fits(pattern: str, key: str, hash_is: str = "*") -> bool:
-    """Match a key as a regular expression does: `hash_is` how many words a # may be."""
+def fits(pattern: str, key: str, hash_words: str = "*") -> bool:
+    """Match a key by a regular expression: * is a word, # as many as `hash_words`."""
     rule = ""
     for part in pattern.split("."):
         if part == "#":
-            rule += rf"(\.\w+){hash_is}"
+            rule += rf"(\.\w+){hash_words}"
         elif part == "*":
             rule += r"\.\w+"
         else:
@@ -403,7 +408,32 @@ def fits(pattern: str, key: str, hash_is: str = "*") -> bool:
     return re.fullmatch(rule, words) is not None
 
 
-fits_as_guessed = partial(fits, hash_is="+")  # one word or more, as the name suggests
+def fits_as_guessed(pattern: str, key: str) -> bool:
+    """Match a key as most people expect: a # is one word or more."""
+    return fits(pattern, key, hash_words="+")
+
+
+def check_bindings(env: BrokerEnv) -> None:
+    """Publish to each exchange; see which queues have got something."""
+    sent = [
+        ("data_processing", "user_data"),
+        ("notifications", "notification.sms.urgent"),
+        ("notifications", "notification.fax.urgent"),  # no pattern fits
+        ("analytics", "whatever"),
+    ]
+    with env.rabbit.channel() as channel:
+        channel.confirm_delivery()
+        for exchange, key in sent:
+            channel.basic_publish(env.rabbit.name(exchange), key, b"")
+    got = {}
+    for queue in WORK:
+        got[queue] = len(emptied(env.rabbit, env.rabbit.name(queue)))
+    table(("queue", "got"), *got.items())
+    check(
+        "each queue has what is bound to it",
+        observed=got,
+        expected={"user_data": 1, "notifications": 1, "analytics": 1, "archive": 1},
+    )
 
 
 @lesson.demo
@@ -430,23 +460,7 @@ def routing(env: BrokerEnv) -> None:
         observed={"one or more": guessed, "zero or more": wrong},
         expected={"one or more": more_than(0), "zero or more": 0},
     )
-    sent = [
-        ("data_processing", "user_data"),
-        ("notifications", "notification.sms.urgent"),
-        ("notifications", "notification.fax.urgent"),  # no pattern fits
-        ("analytics", "whatever"),
-    ]
-    with env.rabbit.channel() as channel:
-        channel.confirm_delivery()
-        for exchange, key in sent:
-            channel.basic_publish(env.rabbit.name(exchange), key, b"")
-    got = {queue: len(emptied(env.rabbit, env.rabbit.name(queue))) for queue in WORK}
-    table(("queue", "got"), *got.items())
-    check(
-        "each queue has what is bound to it",
-        observed=got,
-        expected={"user_data": 1, "notifications": 1, "analytics": 1, "archive": 1},
-    )
+    check_bindings(env)
 
 
 # %% [markdown]
@@ -636,7 +650,7 @@ def lose_confirmed(env: BrokerEnv, queue: str, way: str) -> None:
         producer.wait(*batch)
 
 
-def taken(env: BrokerEnv, queue: str) -> tuple[int, int]:
+def messages_and_ids(env: BrokerEnv, queue: str) -> tuple[int, int]:
     """Take all messages out of a queue; return how many, and how many ids."""
     ids = [properties.message_id for properties, _ in emptied(env.rabbit, queue)]
     return len(ids), len(set(ids))
@@ -647,11 +661,11 @@ def publishing(env: BrokerEnv) -> None:
     """Publishing: without a confirm, no error means nothing"""
     with env.queue("publishing") as queue:
         lose_unconfirmed(env, queue)
-        none = taken(env, queue)
+        none = messages_and_ids(env, queue)
         lose_confirmed(env, queue, "up")
-        up = taken(env, queue)
+        up = messages_and_ids(env, queue)
         lose_confirmed(env, queue, "down")
-        down = taken(env, queue)
+        down = messages_and_ids(env, queue)
     table(
         ("200 publishes", "arrived", "ids"),
         ("no confirms", *none),
@@ -661,7 +675,10 @@ def publishing(env: BrokerEnv) -> None:
     check(
         "unconfirmed is sent again: 200, not 0",
         observed={"no confirms": none, "confirms": up},
-        expected={"no confirms": (0, 0), "confirms": (200, 200)},
+        expected={
+            "no confirms": (0, 0),
+            "confirms": (200, 200),
+        },
     )
     check("a lost confirm duplicates, with the same ids", down, (400, 200))
     exchange = env.rabbit.name("notifications")
@@ -721,9 +738,10 @@ def consume_inline(
 
 
 # region work
-# Behind it, PoolAndConnection has the threads and the connection: deliveries() yields
-# what the pool has to do, acknowledge() and give_back() reach the thread that talks to
-# the broker, connected() opens a channel and declares all queues.
+# Behind it, PoolAndConnection has the threads, the connection, and the fields of each
+# consumer: rabbit, queue, producer, ledger, prefetch, concurrency, drain. deliveries()
+# yields what the pool has to do; acknowledge() and give_back() reach the thread that
+# talks to the broker; connected() opens a channel, with all queues declared.
 class PoolConsumer(PoolAndConnection, ABC):
     """Reads a queue: a pool works, and acknowledges last.
 
@@ -839,8 +857,12 @@ def consuming(env: BrokerEnv) -> None:
         )
         one = round_trips(env, queue, prefetch=1)
         many = round_trips(env, queue, prefetch=300)
-    fact("round trips with prefetch 1", one)
-    check("prefetch 1 waits for each round trip", one, more_than(3 * many))
+    note(f"round trips: {one} with prefetch 1, {many} with prefetch 300")
+    check(
+        "prefetch 1 waits for each round trip",
+        observed={"prefetch 1": one, "prefetch 300": many},
+        expected={"prefetch 1": at_least(14), "prefetch 300": less_than(14 / 3)},
+    )
 
 
 # %% [markdown]
@@ -1168,7 +1190,12 @@ def check_attempts(env: BrokerEnv, tried: dict[str, list[float]]) -> None:
     check(
         "a passing error is retried, a permanent one not",
         observed=attempts,
-        expected={"user0": 1, "user1": 6, "user2": 3, "user3": 1},
+        expected={
+            "user0": 1,
+            "user1": 6,
+            "user2": 3,
+            "user3": 1,
+        },
     )
     waits = {}
     for n, (before, after) in enumerate(itertools.pairwise(tried["user1"])):
@@ -1192,6 +1219,8 @@ def check_dead_letters(env: BrokerEnv, queue: str, producer: Producer) -> None:
         observed=dead,
         expected={"ConnectionError: no answer": 5, no_account: 0},
     )
+    # A look puts them back in its own time; what is not there yet would be left out.
+    env.until(lambda: env.rabbit.ready(queue + ".dead") == 2)
     moved = redrive(env.rabbit, queue, producer)
     check(
         "redrive puts both back",
@@ -1234,7 +1263,10 @@ def retrying(env: BrokerEnv) -> None:
     check(
         "a queue per delay lets the short waits pass, one queue waits for its head",
         observed={"one queue": one, "per delay": own},
-        expected={"one queue": [8, 1, 2, 4], "per delay": [1, 2, 4, 8]},
+        expected={
+            "one queue": [8, 1, 2, 4],
+            "per delay": [1, 2, 4, 8],
+        },
     )
     retry_four_users(env)
     left = {}
@@ -1247,7 +1279,10 @@ def retrying(env: BrokerEnv) -> None:
     check(
         "the one order loses, ours keeps both",
         observed=left,
-        expected={"AcknowledgesFirst": (0, 1), "RetryingConsumer": (1, 2)},
+        expected={
+            "AcknowledgesFirst": (0, 1),
+            "RetryingConsumer": (1, 2),
+        },
     )
 
 
@@ -1500,7 +1535,8 @@ def wrong_after_crashes(
         for _ in range(2):  # the relay crashes too, before it forgets and after
             raises(Crash, line.relay)
         stored = {what.split()[1] for what in ledger.effects("accounts")}
-    bodies = [body for _, body in emptied(env.rabbit, env.rabbit.name("user_data"))]
+    user_data = env.rabbit.name("user_data")
+    bodies = [body for _, body in emptied(env.rabbit, user_data)]
     announced = {user_of(Message.from_json(body)) for body in bodies}
     for queue in WORK:
         emptied(env.rabbit, env.rabbit.name(queue))
@@ -1552,7 +1588,9 @@ def accounted(env: BrokerEnv, ledger: Ledger, published: int) -> int:
     return total
 
 
-def consume_until(env: BrokerEnv, producer: Producer, ledger: Ledger, done: int) -> Any:
+def consume_until(
+    env: BrokerEnv, producer: Producer, ledger: Ledger, done: int
+) -> None:
     """Consume all queues until so many messages are done or dead; then stop."""
     kinds = {"user_data": UserDataConsumer, "notifications": Greylisted}
 
@@ -1598,7 +1636,12 @@ def check_sums(env: BrokerEnv, producer: Producer, ledger: Ledger) -> None:
     check(
         "it adds up at every checkpoint",
         observed=found,
-        expected={"published": 140, "a third done": 140, "all done": 140, "naive": 139},
+        expected={
+            "published": 140,
+            "a third done": 140,
+            "all done": 140,
+            "naive": 139,
+        },
     )
     fact("in the end", end)
     check(
@@ -1636,7 +1679,7 @@ def pipeline(env: BrokerEnv) -> None:
 
 
 # %%
-def overtaken(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
+def number_ahead(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
     """Return how many of ten waiting messages come before a later one."""
     *waiting, late = users(11)
     order: list[str] = []
@@ -1659,9 +1702,9 @@ def overtaken(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
 def priorities(env: BrokerEnv) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
     with env.queue("priorities", priorities=URGENT) as queue:
-        low = overtaken(env, queue, priority=0, prefetch=1)
-        urgent = overtaken(env, queue, priority=URGENT, prefetch=1)
-        fetched = overtaken(env, queue, priority=URGENT, prefetch=10)
+        low = number_ahead(env, queue, priority=0, prefetch=1)
+        urgent = number_ahead(env, queue, priority=URGENT, prefetch=1)
+        fetched = number_ahead(env, queue, priority=URGENT, prefetch=10)
     table(
         ("priority", "prefetch", "come before it"),
         (0, 1, low),

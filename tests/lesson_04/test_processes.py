@@ -48,13 +48,15 @@ SCRIPT = path_of("04")
         "nonsense",
     ],
 )
-def test_a_wrong_url_is_one_line(url: str) -> None:
+def test_a_wrong_url_is_one_line_that_names_who_gave_it(url: str) -> None:
     for arguments in ([], ["--stats"]):
-        done = run(SCRIPT, "--url", url, *arguments)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert len(done.stderr.splitlines()) == 1
-        assert "is not a URL like amqp://" in done.stderr
-        assert "secret" not in done.stderr
+        by_option = run(SCRIPT, "--url", url, *arguments)
+        by_variable = run(SCRIPT, *arguments, env={"RABBITMQ_URL": url})
+        for done, who in ((by_option, "--url"), (by_variable, "RABBITMQ_URL")):
+            assert (done.returncode, done.stdout) == (2, "")
+            assert len(done.stderr.splitlines()) == 1
+            assert f"{who} is not a URL like amqp://" in done.stderr
+            assert "secret" not in done.stderr
 
 
 def test_refused_logins_and_vhosts_are_named(broker: Any) -> None:
@@ -212,12 +214,15 @@ def test_two_workers_and_one_is_killed(broker: Any, tmp_path: Path) -> None:
     assert set(effects.values()) == {1}
 
 
-def test_a_worker_takes_ctrl_c_like_sigterm(broker: Any) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_worker_takes_ctrl_c_and_a_hangup_like_sigterm(
+    broker: Any, number: signal.Signals
+) -> None:
     modes(broker, "--publish", "10")
     process = worker(broker)
     queue = broker.queues["module8.user_data"]
     wait_for(lambda: not queue.ready and not queue.unacked)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert processed(process) == 10
 
 
