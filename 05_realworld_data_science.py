@@ -403,6 +403,7 @@ def beside_constant(
     The constant is the hardest there is: it knows the mean of what happens to these
     very customers.
     """
+    # Outside a backtest nobody has it: a model that beats it knows its customers.
     constant = np.full(len(actual), actual.mean())
     scores = {CONSTANT: score(actual, constant)}
     for name, forecast in forecasts.items():
@@ -460,6 +461,13 @@ def rules(env: AnalyticsEnv) -> None:
 BGNBD = "BG/NBD"
 
 
+def orders_by_rate(t: CustomerTable, days: int) -> Floats:
+    """Return the orders that each customer's own rate so far promises: x / T x days."""
+    # Trap: it takes all customers at their word. Nothing is expected of those who came
+    # once, and too much of the others, some of whom have left.
+    return t.x / t.age * days
+
+
 @dataclass(frozen=True)
 class BgNbd:
     """Buying at a gamma rate until a beta chance of dropout; times in weeks.
@@ -503,7 +511,7 @@ class BgNbd:
     def next_order(self, x: Ints, t_last: Floats, age: Floats, q: float) -> Floats:
         """Return weeks until an order has come with chance q; inf if it is less."""
         live = self.p_alive(x, t_last, age)
-        # Who is alive with chance .3 never reaches a chance of .5 to order again.
+        # A customer who is alive with chance .3 never orders again with chance .5.
         can = live > q
         rate = self.r + x[can]
         log = -np.log1p(-q / live[can]) / rate
@@ -561,8 +569,8 @@ class GammaGamma:
     log_likelihood: float = math.nan  # of the means of repeat orders
 
     def mean(self, x: Ints, mean_spend: Floats) -> Floats:
-        """Return a customer's expected order: the own mean, shrunk towards all's."""
-        # Without an order of one's own (x = 0) all's mean remains.
+        """Return a customer's expected order: the own mean, drawn to the shop's."""
+        # Without a repeat order (x = 0) nothing but the shop's mean remains.
         spent = self.gamma + x * mean_spend
         return self.p * spent / (self.p * x + self.q - 1)
 
@@ -572,19 +580,16 @@ def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
     return GammaGamma(*fitted_gamma_gamma(x, mean_spend))
 
 
-def orders_by_rate(t: CustomerTable, days: int) -> Floats:
-    """Return the orders that everybody's own rate so far promises: x / T x days."""
-    return t.x / t.age * days
-
-
 def orders_by_model(t: CustomerTable, days: int) -> Floats:
-    """Return the orders that BG/NBD expects: fewer, as some have left by now."""
+    """Return the orders that BG/NBD expects: P(alive) x orders of someone alive."""
     fit = fit_bgnbd(t.x, t.t_last, t.age)
     x, t_last, age = t.weeks
     return fit.p_alive(x, t_last, age) * fit.expected(x, age, days / 7)
 
 
-PUBLISHED = {  # in the papers, with the digits they print
+# A fit that converges to something proves nothing. These figures are in the papers,
+# with the digits that they print.
+PUBLISHED = {
     "r": ".243",
     "alpha": "4.414",
     "a": ".793",
@@ -713,6 +718,7 @@ def alive(env: AnalyticsEnv) -> None:
     scores = beside_constant(orders == 0, chances, churn_score, squared_errors)
     print_grid("churn", scores)
     print_grid("x", alive_grid(fit, days))
+    # The row x = 0 of the table: alive for certain, and most of the customers.
     once = chances[NOT_ALIVE][t.x == 0]
     check(
         "who bought once counts as alive, so 1 - P(alive) ranks backwards",
@@ -735,8 +741,8 @@ def alive(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 5. The backtest: chosen before the holdout is read
 #
-# Several models, one holdout. Whoever looks at it to choose has turned it into
-# training data; so what is learnt, is learnt from an earlier forecast inside.
+# Several models, one holdout. Choosing by the holdout turns it into training data. So
+# whatever is learnt, is learnt from an earlier forecast inside.
 
 # %%
 STACK = "stack"  # a logistic regression on what BG/NBD says and two plain features
@@ -769,6 +775,7 @@ class Forecast:
         self.weights = np.zeros(0)
         self.churn_model = BGNBD
         self.value_model = GG
+        # Half of the oldest customer's age: the other half is left to fit on.
         inner_days = min(days, int(t.age.max()) // 2)
         if learn and inner_days:
             with suppress(BadInput):  # too few repeat buyers half-way: the defaults
@@ -818,7 +825,7 @@ class Forecast:
             NOT_ALIVE: 1 - self.live,
             BGNBD: self.p_zero,
         }
-        if len(self.weights):
+        if len(self.weights):  # not in the forecast inside, nor where it was refused
             chances[STACK] = logistic(self.inputs, self.weights)
         return chances
 
@@ -844,11 +851,10 @@ class Forecast:
             GG: self.orders * mean,
         }
 
-    @cached_property
-    def ltv(self) -> Floats:
-        """Spend of the next LTV_MONTHS, each month's discounted; at least 0."""
+    def lifetime_spend(self, discount: float) -> Floats:
+        """Return the spend of the next LTV_MONTHS, each month's discounted."""
         month = np.arange(1, LTV_MONTHS + 1)[:, None]
-        worth = (1 + DISCOUNT) ** (-month / 12)
+        worth = (1 + discount) ** (-month / 12)
 
         def orders(x: Ints, age: Floats) -> Floats:
             # Expected up to the end of each month, in weeks; so each one's own.
@@ -860,6 +866,16 @@ class Forecast:
         mean = self.money.mean(t.x, t.mean_spend)
         if_alive = by_distinct_pair(orders, t.x, t.age)
         return np.asarray(self.live * if_alive * mean)
+
+    @cached_property
+    def ltv(self) -> Floats:
+        """Each customer's lifetime value, discounted; at least 0."""
+        return self.lifetime_spend(DISCOUNT)
+
+    @cached_property
+    def undiscounted(self) -> Floats:
+        """The same without a discount, as intervals are drawn."""
+        return self.lifetime_spend(0.0)
 
 
 # endregion forecast
@@ -910,7 +926,7 @@ class Backtest:
         return np.asarray(np.searchsorted(edges, scores) == mine)
 
     def seen(self, chance: float, model: str) -> Rate | None:
-        """Return how many did churn of whom a model said the like; None of another."""
+        """Return how many did churn in a model's same tenth; None of another model."""
         if model not in self.forecast.churn:
             return None
         said = self.forecast.churn[model]
@@ -925,7 +941,6 @@ class Backtest:
         f = self.forecast
         rows = surveyed(len(self.gone))
         draws = possible_spends(f, rows, f.days, [SEED])
-        # Printed as it is, not tuned until it says 80 %.
         low, high = np.quantile(draws, (0.1, 0.9), axis=1)
         spent = self.spent[rows]
         held = (low <= spent) & (spent <= high)
@@ -933,7 +948,7 @@ class Backtest:
         return rows, held, np.quantile(totals, (0.025, 0.975)).tolist()
 
     def held(self, value: float) -> Rate | None:
-        """Return how many intervals held of whom GG said the like; None of nobody."""
+        """Return how many intervals held in GG's same tenth; None if it is empty."""
         rows, held, _ = self.survey
         told = self.forecast.value[GG]
         alike = self.alike(GG, told, value)[rows]
@@ -947,12 +962,21 @@ def scramble_facts(record: Backtest) -> dict[str, Any]:
     who = record.log.customer.copy()
     rng = np.random.default_rng(SEED)
     who[later] = rng.permutation(who[later])
+    # Whatever was read of the holdout would now be read of somebody else.
     other = Backtest(replace(record.log, customer=who), end, record.forecast.days)
     return {
         "spends changed": float((other.spent != record.spent).mean()),
         "same chances": np.array_equal(other.chance, record.chance),
         "same values": np.array_equal(other.amount, record.amount),
     }
+
+
+def print_survey(record: Backtest) -> None:
+    """Print how often intervals held; a bad figure is printed as a good one is."""
+    rows, held, total = record.survey
+    spent = float(record.spent[rows].sum())
+    fact("spends in their 80 % interval", f"{held.mean():.0%} of {len(held):,}")
+    fact("total's 95 %, were the fit exact", f"{cell(total)}; spent {cell(spent)}")
 
 
 @lesson.demo
@@ -982,14 +1006,10 @@ def backtest(env: AnalyticsEnv) -> None:
     far = more_than(1.4 * value[GG]["mae"])
     claim = "naive values are over 1.4 times as far off"
     check(claim, naive, dict.fromkeys(naive, far))
-    surveyed, held, total = record.survey
-    spent = float(record.spent[surveyed].sum())
-    fact("spends in their 80 % interval", f"{held.mean():.0%} of {len(held):,}")
-    fact("total's 95 %, were the fit exact", f"{cell(total)}; spent {cell(spent)}")
+    print_survey(record)
     found = scramble_facts(record)
-    fact(
-        "spends that a scramble changes", f"{found['spends changed']:.0%} of customers"
-    )
+    changed = f"{found['spends changed']:.0%} of customers"
+    fact("spends that a scramble changes", changed)
     check(
         "a scrambled holdout gets the same predictions: none was read",
         observed=found,
@@ -1004,8 +1024,8 @@ def backtest(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 6. Predictions that carry their record
 #
-# "Confidence: 0.85" cannot be checked. How often did it come true when this model said
-# the like, in a backtest, out of how many?
+# "Confidence: 0.85" cannot be checked. How often did it come true in a backtest, when
+# this model said nearly the same, and out of how many?
 
 # %%
 CENTURY = 36_525  # days; an order that is expected later is not expected
@@ -1099,7 +1119,7 @@ class MLModelManager:
         seed = [SEED, int(f.table.customer[row])]
         days = 30.4375 * LTV_MONTHS
         draws = possible_spends(f, np.array([row]), days, seed)
-        whole = self._undiscounted(row)
+        whole = float(f.undiscounted[row])
         share = value / whole if whole else 1.0  # what the discount leaves
         ends = share * np.quantile(draws, (0.1, 0.9))
         told = float(f.value[GG][row])
@@ -1114,14 +1134,6 @@ class MLModelManager:
             skill=self._skill("value", "rmse", GG),
             observed=self.record.held(told) if self.record else None,
         )
-
-    def _undiscounted(self, row: int) -> float:
-        f = self.forecast
-        x, _, age = f.weeks
-        weeks = LTV_MONTHS * 365.25 / 84
-        orders = f.bgnbd.expected(x[[row]], age[[row]], weeks) * f.live[row]
-        mean = f.money.mean(x[[row]], f.table.mean_spend[[row]])
-        return float((orders * mean)[0])
 
     def _predict_next_purchase(self, user: str, row: int) -> Prediction:
         churn = self._predict_churn(user, row)
@@ -1324,6 +1336,7 @@ def recommend(env: AnalyticsEnv) -> None:
     engine = RecommendationEngine(AnalyticsEngine(log, log.last_day))
     offer = engine.get_recommendations(str(log.ids[0]))[0]
     fact("CDNOW's first customer", f"{offer.strategy}; {offer.reason}")
+    # CDNOW names no items. A simulated shop has them, and customers with favourites.
     shop = TransactionLog(*simulated_shop(400, 160, SEED))
     end = START + 270
     later = shop.day > end
@@ -1475,6 +1488,7 @@ def insights(env: AnalyticsEnv) -> None:
     report = InsightsGenerator(now, record)
     rows = report.generate_segment_report()
     sentences = report._generate_insights(rows)
+    # Turned, as there are more figures than a terminal has room for.
     print_grid("figure", turned(rows))
     for line in sentences:
         write(f"  - {line}")
@@ -1532,6 +1546,8 @@ def likelihood_of_distinct(fit: BgNbd, t: CustomerTable) -> tuple[int, float]:
 @lesson.demo
 def scale(env: AnalyticsEnv) -> None:
     """Scale: 100,000 customers of known truth, on the few rows that differ"""
+    # On the model's own customers what it says has to come true: what is missing on
+    # CDNOW is in the world, and not in the arithmetic.
     log = simulate(100_000, SEED, days=2 * SPAN)
     record = Backtest(log, START + SPAN - 1, SPAN)
     f = record.forecast

@@ -20,8 +20,10 @@ def has_name(item: Ints, names: Sequence[str]) -> Bools:
 def grouped(by: Ints, n: int, codes: Ints) -> list[Ints]:
     """Return the different codes that stand beside each of 0 to n - 1."""
     width = int(codes.max(initial=0)) + 1
+    # Both codes in one integer, sorted: those beside 0 come first, then those beside 1.
     pairs = np.unique(by * width + codes)
-    return np.split(pairs % width, np.searchsorted(pairs, np.arange(1, n) * width))
+    cuts = np.searchsorted(pairs, np.arange(1, n) * width)
+    return np.split(pairs % width, cuts)
 
 
 class Baskets:
@@ -38,9 +40,12 @@ class Baskets:
         sold = np.array([len(buyers) for buyers in self.buyers])
         self.reach = np.maximum(sold, 1)  # how many customers bought an item
         best = np.argsort(-sold, kind="stable")
-        self.popular: list[int] = best[: np.count_nonzero(sold)].tolist()
+        # Only what somebody has bought by now: a later item is not known yet.
+        known = np.count_nonzero(sold)
+        self.popular: list[int] = best[:known].tolist()
         times = np.bincount(item, minlength=items)
-        self.price = np.bincount(item, amount, items) / np.maximum(times, 1)
+        paid = np.bincount(item, amount, items)
+        self.price = paid / np.maximum(times, 1)
 
 
 def recalls(log: Any, later: Bools, rank: Callable[[int], Iterable[int]]) -> Floats:
@@ -53,7 +58,8 @@ def recalls(log: Any, later: Bools, rank: Callable[[int], Iterable[int]]) -> Flo
     known = np.unique(customer[named & ~later])
     tested = named & later & np.isin(customer, known)
     bought = defaultdict(set)
-    for code, one in zip(customer[tested], log.item[tested], strict=True):
+    pairs = zip(customer[tested], log.item[tested], strict=True)
+    for code, one in pairs:
         bought[int(code)].add(int(one))
     hits = []
     for code, mine in bought.items():

@@ -27,6 +27,7 @@ class Collapsed:
     """
 
     def __init__(self, x: Ints, t_last: Ints, age: Ints, per_week: float) -> None:
+        # Three numbers in one integer: sorted and compared at once.
         key = (x << 2 * BITS | t_last << BITS | age)[x > 0]
         key.sort()
         first = starts(key)
@@ -42,6 +43,8 @@ class Collapsed:
 
 def nbd_terms(data: Collapsed, r: float, alpha: float) -> Terms:
     """Return the log-likelihood of buying without dropout; derivatives by r, alpha."""
+    # ln Gamma(r + x) - ln Gamma(r) is the sum of ln(r + i) over i < x: summed over
+    # customers, each i counts as often as somebody has more than i repeat orders.
     i = np.arange(len(data.above))
     n = data.by_age.sum()
     wait = np.log(alpha + data.clock)
@@ -72,6 +75,7 @@ def dropout_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -
     small = np.exp(-np.abs(odds))  # e^odds itself could overflow
     left = np.where(odds > 0, 1, small) / (1 + small)  # 1 - P(alive)
     gone = data.weight * left
+    # By r, alpha, a, b: the derivatives of each row's odds.
     by = np.stack([idle, (r + x) * slower, np.full(len(x), 1 / a), -1 / (b + x - 1)])
     curve = by * (gone * (1 - left)) @ by.T
     curve[[0, 1], [1, 0]] += gone @ slower
@@ -136,6 +140,7 @@ def fitted_bgnbd(
         said = f"{repeaters} of {len(x)} customers bought on more than one day"
         raise BadInput(f"{said}; the models need {MIN_REPEATERS} who did")
     data = Collapsed(x, t_last, age, per_week)
+    # Any start will do that has the right unit of time.
     start = np.log([1, max(float(np.median(age)) / per_week, 0.1), 1, 1])
     free = by_logs(partial(bgnbd_terms, data))
     plain = by_logs(partial(nbd_terms, data))
@@ -145,6 +150,8 @@ def fitted_bgnbd(
         prior_value, prior_slope, prior_curve = weak_prior(theta)
         return value + prior_value, slope + prior_slope, curve + prior_curve
 
+    # Trap: without dropout in the data, the likelihood has a ridge to a = 0, b =
+    # infinity. An optimiser stops on it somewhere, and reports that as a finding.
     theta, value, curve = maximum(free, start)
     identified = True
     if guard:

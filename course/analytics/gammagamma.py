@@ -19,6 +19,7 @@ LEAST_Q = 1.1  # at 1 the mean of everybody's orders would be infinite
 
 def gamma_terms(v: Floats) -> tuple[Floats, Floats, Floats]:
     """Return ln Gamma and two derivatives: Stirling's series eight units above v."""
+    # The series is exact to the last digit from 8 on; the steps down to v are sums.
     above = v + np.arange(8)[:, None]
     y = v + 8
     i = y**-2.0
@@ -38,6 +39,7 @@ def log_gamma(v: Floats | float) -> Floats:
 
 def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> Terms:
     """Return the log-likelihood of means z of x orders; derivatives by p, q, gamma."""
+    # Gamma functions depend on x alone: computed once for each x that occurs.
     n = len(x)
     count = np.bincount(x)
     k = np.flatnonzero(count)  # the different x, and how many customers have each

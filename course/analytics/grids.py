@@ -37,16 +37,29 @@ def cell(value: Any) -> str:
         return str(value)
     if not math.isfinite(value):
         return "-"
-    digits = sum(abs(value) < limit for limit in (1, 10, 100, 1000))
+    # Four digits in all: as many decimals as the number is short.
+    digits = 0
+    for limit in (1, 10, 100, 1000):
+        if abs(value) < limit:
+            digits += 1
     return f"{value:,.{digits}f}"
+
+
+def column_names(grid: Grid) -> list[str]:
+    """Return the columns in the order in which rows name them; some rows lack some."""
+    names: dict[str, None] = {}
+    for row in grid.values():
+        names |= dict.fromkeys(row)
+    return list(names)
 
 
 def cells(corner: str, grid: Grid) -> list[list[str]]:
     """Return header and rows of a grid as text, figures to the right."""
-    names = list(dict.fromkeys(name for row in grid.values() for name in row))
     columns = [[corner, *grid]]
-    for name in names:
-        column = [name, *(cell(row.get(name)) for row in grid.values())]
+    for name in column_names(grid):
+        column = [name]
+        for row in grid.values():
+            column.append(cell(row.get(name)))
         width = max(map(len, column))
         columns.append([text.rjust(width) for text in column])
     return [list(row) for row in zip(*columns, strict=True)]
@@ -54,7 +67,8 @@ def cells(corner: str, grid: Grid) -> list[list[str]]:
 
 def parts(rows: list[list[str]]) -> Iterator[list[list[str]]]:
     """Yield a table in parts that fit a terminal; the first column is in each."""
-    widths = [2 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    columns = zip(*rows, strict=True)
+    widths = [2 + max(map(len, column)) for column in columns]
     first = 1
     width = widths[0]
     for place in range(1, len(widths)):
@@ -71,7 +85,8 @@ def print_grid(corner: str, grid: Grid) -> None:
     for part in parts(cells(corner, grid)):
         width = max(len(row[0]) for row in part)
         for row in part:
-            line = "  ".join(["", row[0].ljust(width), *row[1:]])
+            name, *figures = row
+            line = "  ".join(["", name.ljust(width), *figures])
             write(line.rstrip(), "bold" if row is part[0] else "")
 
 
@@ -105,9 +120,13 @@ def alive_grid(fit: Any, days: int) -> Grid:
     for repeats in (0, 1, 2, 4, 8, 16):
         x = np.full(len(idle), repeats)
         live = fit.p_alive(x, age - idle / 7, age)
-        none = 1 - live * (1 - fit.p_none(x, age, days / 7))
-        row = dict(zip([f"alive, {d} d" for d in idle], live.tolist(), strict=True))
-        row |= dict(zip([f"none, {d} d" for d in idle], none.tolist(), strict=True))
+        buys = 1 - fit.p_none(x, age, days / 7)
+        none = 1 - live * buys
+        row = {}
+        for place, silent in enumerate(idle):
+            row[f"alive, {silent} d"] = float(live[place])
+        for place, silent in enumerate(idle):
+            row[f"none, {silent} d"] = float(none[place])
         grid[f"{repeats}"] = row
     return grid
 
@@ -142,7 +161,8 @@ def lift(spent: Floats, forecast: Floats) -> Grid:
     grid = {}
     for k, rows in enumerate(tenths(-forecast), 1):
         times = float(spent[rows].mean()) / mean
-        grid[f"{k}"] = {"times mean": times, "": "#" * round(5 * times)}
+        bar = "#" * round(5 * times)
+        grid[f"{k}"] = {"times mean": times, "": bar}
     return grid
 
 
@@ -157,14 +177,17 @@ def retention(customer: Ints, day: Ints, last: int) -> Grid:
     since_1970 = (when - EPOCH).astype("datetime64[D]")
     month = since_1970.astype("datetime64[M]").astype(np.int64)
     first = starts(who)
-    joined = np.repeat(month[first], np.diff(np.append(first, len(who))))
+    order_count = np.diff(np.append(first, len(who)))
+    joined = np.repeat(month[first], order_count)
     grid = {}
     for cohort in np.unique(joined)[-12:].tolist():
         mine = joined == cohort
         # Trap: months that have not happened yet, drawn as zero: every cohort seems
         # to die. Only those that are over are counted.
         months = stop - cohort
-        pairs = np.unique(who[mine] << BITS | (month[mine] - cohort))
+        # A customer and a month in one integer: several orders a month count once.
+        later = month[mine] - cohort
+        pairs = np.unique(who[mine] << BITS | later)
         count = np.bincount(pairs & DAY, minlength=months)
         shares = (count[1:months] / count[0]).tolist()
         row = {f"+{k}": share for k, share in enumerate(shares, 1)}
@@ -182,11 +205,14 @@ def tracking(forecast: Any, customer: Ints, day: Ints) -> Grid:
     who, when = order_days(customer[known], day[known])
     repeat = np.delete(when, starts(who))
     begin = int(when.min())
-    joined, count = np.unique(t.as_of - t.age - begin, return_counts=True)
+    # Who first bought on the same day is expected to buy the same from then on.
+    joined_on = t.as_of - t.age - begin
+    joined, count = np.unique(joined_on, return_counts=True)
     none = np.zeros(len(joined), np.int64)
     end = t.as_of + forecast.days - begin
     grid = {}
-    for now in np.linspace(0, end, 14, dtype=int)[1:].tolist():
+    steps = np.linspace(0, end, 14, dtype=int)
+    for now in steps[1:].tolist():
         weeks = (now - joined).clip(0) / 7
         orders = forecast.bgnbd.expected(none, none / 7, weeks)
         seen = float((repeat <= begin + now).sum())

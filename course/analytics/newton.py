@@ -40,6 +40,7 @@ def maximum(
             place = (theta + step).clip(-BOUND, BOUND)
             found = objective(place)
             moved = np.abs(place - theta).max()
+            # Uphill, or as good as level: else half of the step.
             if found[0] >= value - 1e-12 * abs(value):
                 break
             step = step / 2
@@ -54,6 +55,7 @@ def by_logs(terms: Callable[..., Terms]) -> Callable[[Floats], Terms]:
     """Return the objective, and its derivatives, by its arguments' logarithms."""
 
     def objective(theta: Floats) -> Terms:
+        # Logarithms have no bounds to run into, and steps of one size for all.
         scale = np.exp(theta)
         value, slope, curve = terms(*scale)
         slope = slope * scale

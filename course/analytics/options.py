@@ -31,6 +31,14 @@ def count_option(text: str) -> int:
 
 def add_options(parser: Parser) -> None:
     """Add the options by which a log is studied, and those of --integrated."""
+    add_sources(parser)
+    add_backtest(parser)
+    add_output(parser)
+    add_integrated(parser)
+
+
+def add_sources(parser: Parser) -> None:
+    """Add what says which log is studied."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--transactions",
@@ -51,6 +59,18 @@ def add_options(parser: Parser) -> None:
         metavar="NAMES",
         help="CUSTOMER,DATE,AMOUNT[,ITEM]: the columns of the CSV, by their names",
     )
+    add(
+        "--seed",
+        type=count_option,
+        default=SEED,
+        metavar="N",
+        help="which customers --simulate invents; the same seed, the same customers",
+    )
+
+
+def add_backtest(parser: Parser) -> None:
+    """Add what says up to where a log is read, and where it is cut."""
+    add = parser.add_argument
     add("--as-of", type=day_option, metavar="DATE", help="read no order after this day")
     add(
         "--calibration-end",
@@ -64,13 +84,11 @@ def add_options(parser: Parser) -> None:
         metavar="DAYS",
         help="backtest: predict so many days, and compare with what happened",
     )
-    add(
-        "--seed",
-        type=count_option,
-        default=SEED,
-        metavar="N",
-        help="which customers --simulate invents; the same seed, the same customers",
-    )
+
+
+def add_output(parser: Parser) -> None:
+    """Add what is made of a study."""
+    add = parser.add_argument
     add("--json", action="store_true", help="print the figures as one JSON object")
     add("--report", type=Path, metavar="HTML", help="write a page for a browser")
     add(
@@ -79,6 +97,11 @@ def add_options(parser: Parser) -> None:
         metavar="DIR",
         help="draw the backtest into a folder, by matplotlib",
     )
+
+
+def add_integrated(parser: Parser) -> None:
+    """Add the options of all five lessons as one system."""
+    add = parser.add_argument
     add(
         "--integrated",
         action="store_true",

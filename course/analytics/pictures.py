@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Grid
-from course.analytics.grids import alive_grid, lift, reliability, retention, tracking
+from course.analytics.grids import (
+    alive_grid,
+    column_names,
+    lift,
+    reliability,
+    retention,
+    tracking,
+)
 
 
 def reliability_of(record: Any) -> Grid:
@@ -62,7 +69,7 @@ def draw_bars(ax: Any, grid: Grid) -> None:
 
 def draw_heat(ax: Any, grid: Grid) -> None:
     """Draw all figures as colours; what is missing stays white."""
-    names = list(dict.fromkeys(name for row in grid.values() for name in row))
+    names = column_names(grid)
     rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
     image = ax.imshow(rows, aspect="auto", vmin=0)
     ax.figure.colorbar(image, ax=ax)
@@ -127,6 +134,7 @@ def svg_of(picture: Picture, record: Any) -> bytes:
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
+    # A fixed salt and no date: the same picture is the same file.
     with mpl.rc_context({"svg.hashsalt": "module8", "svg.fonttype": "none"}):
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()

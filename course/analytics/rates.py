@@ -23,6 +23,8 @@ def tenths(score: Floats) -> list[Ints]:
 
 def interval_of_mean(sample: Floats) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean (of block means, if many)."""
+    # Of a million customers the means of 5,000 blocks vary as they do, in a
+    # two-hundredth of the time.
     if len(sample) >= 2 * SURVEYED:
         ends = np.linspace(0, len(sample), SURVEYED + 1, dtype=int)
         sums = np.add.reduceat(sample, ends[:-1], dtype=np.float64)
@@ -48,7 +50,8 @@ def rate_of(happened: Bools) -> Rate:
     n = len(happened)
     p = float(happened.mean())
     middle = p + Z_95 * Z_95 / 2 / n
-    half = Z_95 * math.sqrt(p * (1 - p) / n + (Z_95 / 2 / n) ** 2)
+    spread = p * (1 - p) / n + (Z_95 / 2 / n) ** 2
+    half = Z_95 * math.sqrt(spread)
     scale = 1 + Z_95 * Z_95 / n
     low = (middle - half) / scale
     high = (middle + half) / scale

@@ -121,6 +121,7 @@ def parsed_day(text: str) -> int:
 def parsed_amount(text: str) -> float:
     """Return an amount such as 12.50, 12,50 or $1,234.50; ValueError for others."""
     text = text.strip(" $")
+    # A comma stands between thousands, or before the decimals.
     if THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     text = text.replace(",", ".")
@@ -171,6 +172,7 @@ def lines_of(path: Path) -> Iterator[Iterator[str]]:
             if packed:
                 raw = stack.enter_context(gzip.open(raw))
             text = io.TextIOWrapper(raw, "utf-8-sig", "backslashreplace", newline="")
+            # Bytes that are no UTF-8 stay visible: a row is refused, not the file.
             yield iter(lambda: text.readline(LONGEST_LINE), "")
     except (OSError, EOFError, zlib.error) as problem:
         why = getattr(problem, "strerror", None) or "not a whole gzip file"

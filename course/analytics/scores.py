@@ -12,13 +12,16 @@ from course.analytics.rates import tenths
 
 def auc(happened: Bools, score: Floats | Ints) -> float:
     """Return the chance that a case outscores a non-case; NaN if one is missing."""
+    # Ranks, of which equal scores share the middle one.
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    middle = np.cumsum(count) - (count - 1) / 2
+    rank = middle[place]
     n = len(score)
     cases = int(happened.sum())
     if not 0 < cases < n:
         return math.nan
-    over = float(rank[happened].sum()) - cases * (cases + 1) / 2
+    least = cases * (cases + 1) / 2  # the sum if all cases came last
+    over = float(rank[happened].sum()) - least
     return over / cases / (n - cases)
 
 
@@ -34,7 +37,9 @@ def absolute_errors(actual: Floats, forecast: Floats) -> Floats:
 
 def log_losses(happened: Bools, chance: Floats) -> Floats:
     """Return each case's loss; 0 and 1 count as a millionth off."""
-    losses: Floats = -np.log(np.where(happened, chance, 1 - chance).clip(1e-6))
+    # Without a floor a single certain error would cost more than all else together.
+    told = np.where(happened, chance, 1 - chance).clip(1e-6)
+    losses: Floats = -np.log(told)
     return losses
 
 
@@ -44,7 +49,8 @@ def calibration_error(gone: Bools, chance: Floats) -> float:
         return 0.0  # one number for all makes no tenths
     off = 0.0
     for rows in tenths(chance):
-        off += len(rows) * abs(gone[rows].mean() - chance[rows].mean())
+        gap = gone[rows].mean() - chance[rows].mean()
+        off += len(rows) * abs(gap)
     return float(off / len(chance))
 
 

@@ -62,7 +62,8 @@ def simulated_shop(
     for c in range(customers):
         appeal = np.where(rank % TASTES == c % TASTES, 8, 0.3) / (rank + 1)
         some = rng.choice(items, 30, p=appeal / appeal.sum())
-        for day in rng.integers(365, size=rng.integers(3, 12)):
+        orders = rng.integers(3, 12)
+        for day in rng.integers(365, size=orders):
             again = rng.random(BASKET) < 0.4  # a favourite, else a find
             favourites = some[rng.integers(FAVOURITES, size=BASKET)]
             picks = np.where(again, favourites, rng.choice(some, BASKET))

@@ -19,6 +19,7 @@ from lesson_05.logs import DAYS, END, SCRIPT, lesson, orders, write
 from lessons import ROOT, load, run
 
 from course.analytics import read
+from course.analytics.arrays import Grid
 from course.analytics.grids import cell, print_grid, turned
 from course.analytics.pictures import (
     PICTURES,
@@ -183,7 +184,7 @@ def test_a_wide_grid_is_printed_in_parts_whose_rows_are_named(
 
 
 def test_a_turned_grid_has_its_figures_down_and_both_ends_of_an_interval() -> None:
-    grid = {"a": {"n": 1, "95 %": (0.1, 0.2)}, "b": {"n": 2, "95 %": None}}
+    grid: Grid = {"a": {"n": 1, "95 %": (0.1, 0.2)}, "b": {"n": 2, "95 %": None}}
     assert turned(grid) == {
         "n": {"a": 1, "b": 2},
         "95 % from": {"a": 0.1, "b": None},
