@@ -132,6 +132,7 @@ class PerformanceTimer:
         self.seconds = 0.0
 
     def __enter__(self) -> PerformanceTimer:
+        # Not time.time(): that clock may be set back while the block runs.
         self.start = time.perf_counter()
         return self
 
@@ -180,6 +181,7 @@ def lru(env: CacheEnv) -> None:
         if n < 35:  # that would be 30 million calls
             with PerformanceTimer(f"Fibonacci({n}) without"):
                 slow.naive(n)
+        # Each leaf of the recursion returns 0 or 1; F(n) is their sum.
         known = 2 * (value + fast.cached(n - 1)) - 1
         rows.append((n, value, slow.calls or "not run", known, fast.calls))
     table(("n", "F(n)", "calls", "by formula", "with lru_cache"), *rows)
@@ -247,13 +249,16 @@ class SingleFlight:
         # By process: a forked child has none of the threads that its parent waits for.
         name = (os.getpid(), key)
         mine = Flight()
-        flight = self.flights.setdefault(name, mine)  # atomic, so it needs no lock
+        # Atomic: of all threads that come now one finds its own flight, without a lock.
+        flight = self.flights.setdefault(name, mine)
         if flight is mine:
             return self.lead(name, mine, call), "led"
+        # Its load has asked for the same key again: waiting for itself, for ever.
         if flight.leader == mine.leader:
             raise RecursionError("a cached call asks for itself: same arguments")
         if not wait([flight], limit).done:
             return None, "busy"
+        # The leader's thread was told to end, which is no answer: try again.
         if isinstance(flight.exception(), CancelledError):
             return self.run(key, call, limit)
         return flight.result(), "shared"
@@ -267,7 +272,8 @@ class SingleFlight:
             del self.flights[name]
             if isinstance(error, Exception):
                 flight.set_exception(error)
-            else:  # this thread is told to end (SystemExit): another one will lead
+            # SystemExit, KeyboardInterrupt: this thread ends, another one will lead.
+            else:
                 flight.set_exception(CancelledError())
             raise
         del self.flights[name]
@@ -361,7 +367,7 @@ class Entry:
     """A place in the cache: a value and the time of its end; empty at first."""
 
     def __init__(self) -> None:
-        self.value: Any = None
+        self.value: Any = None  # read only before `expires`: None may be a result
         self.expires = -math.inf
 
 
@@ -407,6 +413,7 @@ class TimedCache:
         if self.clock() < entry.expires:  # another thread filled it just before
             return entry.value
         value = self.fn(*args, **kwargs)
+        # In this order: a reader takes no lock, it looks at `expires` and then reads.
         entry.value = value
         entry.expires = self.clock() + self.ttl_seconds  # last: now others read it
         return value
@@ -414,6 +421,7 @@ class TimedCache:
     def cache_info(self) -> Any:
         """Return hits, misses, maxsize and currsize; an expired find is a miss."""
         found = self.find.cache_info()
+        # lru_cache has counted looks at entries, full or empty, not at values.
         looks = found.hits + found.misses
         hits = max(0, looks - 2 * self.misses)  # a miss has looked twice
         maxsize = self.parameters["maxsize"]
@@ -453,6 +461,7 @@ def timed_lru_cache(
         find = cache.find  # a local name, for the sake of each hit
 
         def cached(*args: Any, **kwargs: Any) -> Any:
+            # This is all that a hit costs: one look-up in C and one look at the clock.
             entry = find(*args, **kwargs)
             if clock() < entry.expires:
                 return entry.value
@@ -579,6 +588,7 @@ class JsonCache(Store):
 
     def read(self, keys: Sequence[str]) -> list[Envelope | None]:
         """Return what is stored of this generation, expired entries too."""
+        # The generation comes along, so that a hit is still one round trip.
         names = [self.name("value", key) for key in keys]
         generation, *payloads = self.fetch([self.generation, *names])
         return [self.opened(payload, generation) for payload in payloads]
@@ -588,6 +598,7 @@ class JsonCache(Store):
         now = self.clock()
         found = {}
         for key, entry in zip(keys, self.read(keys), strict=True):
+            # Redis' own TTL is longer where an old value may stand in (section 6).
             if entry and now < entry.expires:
                 found[key] = entry.value
         self.stats.add("hits", len(found))
@@ -604,6 +615,7 @@ class JsonCache(Store):
         False if Redis is out or has no room: then the value from before is deleted.
         """
         refuse_ttl("ttl", ttl)
+        # An entry without a generation could not be made invalid by a new one.
         begin = partial(self.begin, self.client.pipeline())
         (generation,) = self.ask(begin, [None])
         payload = self.sealed(value, generation, ttl)
@@ -726,6 +738,7 @@ def cache_aside(client: redis.Redis, key: str, load: Call, ttl: int = 30) -> Any
     cached = client.get(key)
     if cached is not None:
         return json.loads(cached)
+    # One caller gets the lock; it ends by itself if that one dies.
     if client.set(f"{key}:lock", uuid.uuid4().hex, nx=True, px=2000):
         try:
             value = load()
@@ -790,28 +803,24 @@ class LeasedCache(JsonCache):
         self.stats.add("hits" if fresh else "misses")
         if seen and fresh and not self.is_due(seen, policy):
             return seen.value
-        return self.load_once(self.job(key, load, policy, began, seen))
+        return self.load_once(Job(key, load, policy, began, seen))
 
     def is_due(self, seen: Envelope, policy: Policy) -> bool:
         """Tell whether to load although what was read is fresh."""
         return False
-
-    def job(
-        self, key: str, load: Call, policy: Policy, began: int, seen: Envelope | None
-    ) -> Job:
-        """Return what there is to do after a read that did not serve."""
-        return Job(key, load, policy, began, seen)
 
     def load_once(self, job: Job) -> Any:
         """Return the value of a load that began after the last change before us."""
         lead = partial(self.lead, job)
         while True:
             answer, role = self.flights.run(job.key, lead, job.wait)
+            # Another thread leads, and takes longer than a load should.
             if role == "busy":
                 answer, role = self.load_late(job)
             if role == "led":
                 return answer.value
             self.stats.add("waits")
+            # A flight from before a delete is no answer to who asked after it.
             if answer.began >= job.began:
                 return answer.value
 
@@ -829,6 +838,7 @@ class LeasedCache(JsonCache):
     def lead(self, job: Job) -> Answer:
         """Claim the lease and load, or wait for the process that holds it."""
         began = self.changes
+        # No wait is endless: not even for a process that died with the lease.
         deadline = time.monotonic() + job.wait
         awaited = job.token  # whose failure would be ours, too
         pause = 0.002
@@ -841,11 +851,13 @@ class LeasedCache(JsonCache):
                 self.finish(job)  # somebody has loaded just before: give it back
             if claim.entry and fresh:
                 return Answer(claim.entry.value, began)
+            # Told only to those who waited for that very load; the next one loads.
             if failure:
                 raise LoaderError(failure)
             if time.monotonic() >= deadline:
                 break
             awaited = claim.holder or awaited
+            # By chance, so that a hundred processes do not ask in step.
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 0.05)
         return self.load_only(job)  # Redis is out, or the other one too slow
@@ -868,6 +880,7 @@ class LeasedCache(JsonCache):
         """Give the lease back and store a text; False if the lease was withdrawn."""
         names = [self.name("lease", job.key), self.name(kind, job.key)]
         release = partial(self.release, names, [job.token, text, milliseconds(ttl)])
+        # If Redis is out, the caller still has a good answer: 1 stands for "kept".
         kept = bool(self.ask(release, 1))
         self.changed(names[1])
         return kept
@@ -897,8 +910,9 @@ class LeasedCache(JsonCache):
         self.log.warn_if_slow(job.key, delta, job.policy.wait)
         if self.finish(job, "value", payload, ttl + job.policy.grace):
             return Answer(value, began)
+        # Somebody has deleted it while it was loading.
         self.stats.add("refused")
-        return Answer(value, -1)  # deleted meanwhile: only for who asked before
+        return Answer(value, -1)  # only for those who asked before that
 
     def give_up(self, job: Job, error: BaseException) -> None:
         """Give the lease back; say why to those who wait in other processes."""
@@ -928,6 +942,7 @@ def redis_cache(
     values, else TypeError. Of a method decorate the bound one, with a name that tells
     instances apart: `self.rank = redis_cache(600, name="rank-2")(self._rank)`.
     """
+    # A policy is checked here, when the module is imported, not at the first call.
     chosen = policy or Policy()
     if ttl is not None:
         chosen = replace(chosen, ttl=ttl)
@@ -1046,20 +1061,19 @@ class RefreshingCache(LeasedCache):
         self.stats.add("early")
         return True
 
-    def job(
-        self, key: str, load: Call, policy: Policy, began: int, seen: Envelope | None
-    ) -> Job:
-        """Return what there is to do; nobody waits where an old value can serve."""
-        job = super().job(key, load, policy, began, seen)
-        if seen and self.clock() < seen.expires + policy.grace:
+    def load_once(self, job: Job) -> Any:
+        """Load once; nobody waits where an old value can serve meanwhile."""
+        seen = job.seen
+        if seen and self.clock() < seen.expires + job.policy.grace:
             job.serve_meanwhile(seen)
-        return job
+        return super().load_once(job)
 
     def load(self, job: Job, generation: bytes | None) -> Answer:
         """Load and store; the old value, if there is one, covers a failure."""
         try:
             return super().load(job, generation)
         except Exception:
+            # An hour-old price is better than an error page, if `grace` says so.
             if job.old is None:
                 raise
             return self.load_only(job)
@@ -1168,6 +1182,7 @@ class CacheInvalidationManager:
         if not keys:
             return
         name = self.cache.name("tag", tag)
+        # It lives as long as any key that it names can.
         pipe = self.cache.client.pipeline()
         pipe.sadd(name, *keys)
         pipe.expire(name, LONGEST_TTL)
@@ -1200,6 +1215,7 @@ class CacheInvalidationManager:
     # region cascade
     def cascade(self, key: str) -> int:
         """Delete the key and all that depends on it, however indirectly, once each."""
+        # What is found already is not visited again: dependencies may close to a cycle.
         found = {key}
         queue = [key]
         while queue:
@@ -1302,6 +1318,7 @@ class CircuitBreaker:
 
     def allows(self) -> bool:
         """Tell whether to call; while open, True for one caller per cooldown."""
+        # While all is well, nobody takes a lock or looks at the clock.
         if self.failures < self.threshold:
             return True
         with self.lock:
@@ -1318,7 +1335,8 @@ class CircuitBreaker:
             return
         with self.lock:
             self.failures += 1
-            self.retry_at = self.clock() + self.cooldown
+            if self.failures == self.threshold:
+                self.retry_at = self.clock() + self.cooldown
 
 
 UNHEARD = object()  # stands for the answer that Redis did not give
@@ -1349,6 +1367,7 @@ class RedisCache(RefreshingCache):
             self.stats.add("skipped")
             return default
         try:
+            # First: what was deleted in an outage must not be read after it.
             if self.owed:
                 self.renew()
             self.stats.add("trips")
@@ -1365,6 +1384,7 @@ class RedisCache(RefreshingCache):
         What Redis did not hear is owed: before the next command of this process a new
         generation makes good for it, at the price of a cold start.
         """
+        # First: a load that is under way by now is not for who asks after this.
         self.count_change()
         answer = self.ask(command, UNHEARD)
         if answer is UNHEARD:
@@ -1417,6 +1437,7 @@ class NearCache(RedisCache):
         self.copies = Copies(maxsize)
         super().__init__(client, prefix)
         self.near_stats = CacheStats()
+        # A new generation empties everything, so it is watched, too.
         watched = [self.name("value"), self.name("generation")]
         self.listener = ChangeListener(client, watched, self.copies)
 
@@ -1430,6 +1451,7 @@ class NearCache(RedisCache):
     def fetch(self, names: list[bytes]) -> Any:
         """Return the copies of all names, or fetch them all and keep copies."""
         self.listener.revive()  # a forked child hears nothing of its parent's
+        # A place in the copy that is ours until somebody changes the name.
         mark = object()
         found = self.copies.find(names, mark)
         if found is not None:

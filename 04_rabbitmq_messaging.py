@@ -56,7 +56,7 @@ from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_pulse
 from course.amqp.workbench import BrokerEnv, open_broker, truth_table
-from course.claims import at_least, more_than, other_than
+from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.errors import BadInput
 from course.lab import in_background, outcome_of, raises, wait_until
@@ -857,8 +857,12 @@ def consuming(env: BrokerEnv) -> None:
         )
         one = round_trips(env, queue, prefetch=1)
         many = round_trips(env, queue, prefetch=300)
-    fact("round trips with prefetch 1", one)
-    check("prefetch 1 waits for each round trip", one, more_than(3 * many))
+    note(f"round trips: {one} with prefetch 1, {many} with prefetch 300")
+    check(
+        "prefetch 1 waits for each round trip",
+        observed={"prefetch 1": one, "prefetch 300": many},
+        expected={"prefetch 1": at_least(14), "prefetch 300": less_than(14 / 3)},
+    )
 
 
 # %% [markdown]
@@ -1215,6 +1219,8 @@ def check_dead_letters(env: BrokerEnv, queue: str, producer: Producer) -> None:
         observed=dead,
         expected={"ConnectionError: no answer": 5, no_account: 0},
     )
+    # A look puts them back in its own time; what is not there yet would be left out.
+    env.until(lambda: env.rabbit.ready(queue + ".dead") == 2)
     moved = redrive(env.rabbit, queue, producer)
     check(
         "redrive puts both back",
@@ -1673,7 +1679,7 @@ def pipeline(env: BrokerEnv) -> None:
 
 
 # %%
-def overtaken(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
+def number_ahead(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
     """Return how many of ten waiting messages come before a later one."""
     *waiting, late = users(11)
     order: list[str] = []
@@ -1696,9 +1702,9 @@ def overtaken(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> int:
 def priorities(env: BrokerEnv) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
     with env.queue("priorities", priorities=URGENT) as queue:
-        low = overtaken(env, queue, priority=0, prefetch=1)
-        urgent = overtaken(env, queue, priority=URGENT, prefetch=1)
-        fetched = overtaken(env, queue, priority=URGENT, prefetch=10)
+        low = number_ahead(env, queue, priority=0, prefetch=1)
+        urgent = number_ahead(env, queue, priority=URGENT, prefetch=1)
+        fetched = number_ahead(env, queue, priority=URGENT, prefetch=10)
     table(
         ("priority", "prefetch", "come before it"),
         (0, 1, low),

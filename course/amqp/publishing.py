@@ -133,7 +133,7 @@ class PublishingThread:
         return True
 
     def finish(self, pending: Pending, error: PublishFailed | None) -> None:
-        """Count a publish, and wake up whoever waits for it."""
+        """Count a publish, and wake up the thread that waits for it."""
         if error is None:
             self.counts["confirmed"] += 1
         elif isinstance(error, Unroutable):

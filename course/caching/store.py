@@ -41,8 +41,11 @@ class Store:
 
     def name(self, kind: str, key: str | bytes = "") -> bytes:
         """Return the name in Redis of a key, which may hold any bytes."""
-        raw = key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass")
-        return self.starts[kind] + raw
+        start = self.starts[kind]
+        if isinstance(key, bytes):
+            return start + key
+        # A lone surrogate is a character of a file name, say; UTF-8 alone refuses it.
+        return start + key.encode("utf-8", "surrogatepass")
 
     def names(self, kind: str, keys: tuple[str | bytes, ...]) -> list[bytes]:
         """Return the names in Redis of some keys."""
@@ -54,7 +57,8 @@ class Store:
         """Return the payload of a value; TypeError if JSON would change it."""
         now = self.clock()
         generation = generation_in(stored)
-        return payload_of(Envelope(value, now, now + ttl, delta, generation))
+        envelope = Envelope(value, now, now + ttl, delta, generation)
+        return payload_of(envelope)
 
     def opened(self, payload: bytes | None, stored: bytes | None) -> Envelope | None:
         """Return what is in a payload; None if it is not of the stored generation."""
@@ -82,7 +86,9 @@ class Store:
 
     def sweep(self, kind: str, pattern: str | bytes) -> int:
         """Delete what matches a glob among the names of a kind; return how many."""
-        glob = pattern if isinstance(pattern, bytes) else pattern.encode()
+        glob = pattern
+        if isinstance(glob, str):
+            glob = glob.encode()
         start = escape(f"{self.prefix}{kind}:").encode()
         return unlink_matching(self.client, start + glob)
 

@@ -30,9 +30,8 @@ MUTATIONS = (
         "flight",
         "waiters share one exception",
         "            if isinstance(error, Exception):\n"
-        "                flight.set_exception(error)\n"
-        "            else:",
-        "            if True:",
+        "                flight.set_exception(error)",
+        "            if False:\n                pass",
     ),
     Mutation(
         "timed",
@@ -101,6 +100,8 @@ MUTATIONS = (
     Mutation(
         "early",
         "within the grace a failing load gives the old value",
+        "            # An hour-old price is better than an error page, "
+        "if `grace` says so.\n"
         "            if job.old is None:\n"
         "                raise\n"
         "            return self.load_only(job)",
@@ -156,9 +157,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "half-open: of 100 reads after the cooldown one is sent",
-        " + self.cooldown",
-        "",
-        times=2,
+        "            self.retry_at = now + self.cooldown  # this caller",
+        "            #",
     ),
     Mutation(
         "outage",
