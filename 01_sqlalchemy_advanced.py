@@ -1,10 +1,10 @@
 """SQL without surprises: the same rows and the same answers on SQLite and PostgreSQL.
 
-You will see, in order: (1) constraints and instants that hold, (2) filters that no
-input escapes, (3) 126 queries become 4 or 1, (4) statistics and (5) rankings equal to
-plain Python, (6) transactions that leave nothing behind, (7) lost updates, write skew
-and deadlocks with their cures, (8) a pool that fails fast and recovers, (9) rows in
-and out in bulk, counted, and (10) a migration without downtime.
+You will see, in order: (1) transactions that end whole, (2) constraints and instants
+that hold, (3) filters that no input escapes, (4) 126 queries become 4 or 1, (5) figures
+equal to plain Python, (6) a unit of work that leaves nothing behind, (7) lost updates,
+write skew and deadlocks with their cures, (8) a pool that fails fast and recovers,
+(9) rows in and out in bulk, counted, and (10) a migration without downtime.
 
 Run:     python 01_sqlalchemy_advanced.py [--list] [--only NAME ...]
 Service: PostgreSQL at $DATABASE_URL or --url, in a schema of its own; with
@@ -23,214 +23,197 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 1.
 
 from __future__ import annotations
 
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+
+# isort: split
+
 import argparse
-import io
-import itertools
-import logging
 import math
-import os
 import random
-import re
-import socket
 import sqlite3
 import string
-import struct
-import sys
-import tempfile
 import threading
 import time
-import traceback
-import tracemalloc
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from functools import cached_property, partial
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
-from uuid import uuid4
+from typing import Annotated, Any, TypeVar
 
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from dotenv import dotenv_values
-from rich.console import Console
-from rich.progress import track
-from rich.text import Text
 from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationship
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
+from course.claims import at_least, less_than, more_than, other_than
+from course.console import Lesson, check, fact, table, write
+from course.errors import Skip
+from course.lab import outcome_of, raises, start_together
+from course.sql.answers import (
+    plain_cohorts,
+    plain_country_statistics,
+    plain_ranks,
+    plain_shares,
+    plain_top,
+    plain_user_statistics,
+    seen_after,
+)
+from course.sql.backends import PID, end_backend
+from course.sql.changes import (
+    Step,
+    connection_for_changes,
+    drift,
+    offline_sql,
+    refuse_orphans,
+)
+from course.sql.database import Database, Openers, open_database
+from course.sql.measure import peak_bytes, plan_of
+from course.sql.seed import LATE_EVENING, NEW_YEAR, USERS, population, readings
+from course.sql.tables import table_of
 
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
-
-
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
-
-
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
-
-
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
-
-
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
-
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
-
-DEFAULT_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
-PATIENCE = 1.0  # seconds for a server to answer before SQLite takes over
 LIMIT = 10  # seconds for a lock, a statement or a thread: no wait is endless
 ROWS = 5_000  # of the bulk section; at 50,000 it takes half a minute
 CHUNK = 1_000  # rows per round trip: more saves little and holds more memory
 PAGE = 50  # users per page
 ACTIVE = 20  # logins that make a user active
 
-Instant = datetime | None
 T = TypeVar("T")
 
-# %% 1. Model: what the database itself refuses
+
+# %% [markdown]
+# ## 1. Engines: transactions that are transactions
 
 
+# %%
+# region engines
+def naive_engine(path: Path) -> sa.Engine:
+    """Return an engine on a file as create_engine leaves it."""
+    url = sa.URL.create("sqlite", database=str(path))  # as text, a %20 is a blank
+    return sa.create_engine(url)
+
+
+def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engine:
+    """Unlike naive: a rollback takes back all, and foreign keys are checked.
+
+    Each transaction takes the write lock when it begins, waiting `timeout` seconds for
+    it: no two can both read and then write. The price: readers wait for writers, too.
+    """
+    url = sa.URL.create("sqlite", database=str(path))
+    # Trap: left alone, the driver begins and commits behind your back. With None it
+    # does neither, and the two events below say when a transaction begins.
+    arguments = {"timeout": timeout, "isolation_level": None}
+    engine = sa.create_engine(url, connect_args=arguments, **options)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: sqlite3.Connection, _: object) -> None:
+        # Off by default, and set for each connection by itself.
+        connection.execute("PRAGMA foreign_keys = ON")
+        # Readers see the last commit while somebody writes.
+        connection.execute("PRAGMA journal_mode = WAL")
+        # After a power cut the last commits may be missing, whole; FULL syncs each.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A plain BEGIN takes the lock with the first write only: two that have read the
+        # same row would both go on to write it, and one of them fails then.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
+    """Return an engine that lives in one schema, in UTC, and waits for nothing long.
+
+    The server enforces the limits; `connect_timeout` is for the one that is not there.
+    """
+    settings = {
+        "lock_timeout": f"{LIMIT}s",
+        "statement_timeout": f"{6 * LIMIT}s",
+        "idle_in_transaction_session_timeout": "60s",
+        "search_path": schema,
+        "timezone": "UTC",
+    }
+    # As options of the connection they hold from its first statement on.
+    flags = [f"-c{name}={value}" for name, value in settings.items()]
+    asked_for = str(url.query.get("options", ""))  # first, for the last -c wins
+    arguments = {"options": " ".join([asked_for, *flags]), "connect_timeout": 2}
+    return sa.create_engine(url, connect_args=arguments, **options)
+
+
+# endregion engines
+
+
+def fill(engine: sa.Engine) -> None:
+    """Create the tables of section 2 and their 600 users, before their first use."""
+    # Called when a demo first asks for env.engine: section 1 needs no tables yet.
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add_all(population(Country, City, Address, User))
+        session.flush()
+        session.execute(text("ANALYZE users"))  # the planner knows the sizes
+
+
+def open_env(args: argparse.Namespace) -> AbstractContextManager[Database]:
+    """Open PostgreSQL if one is named and answers, else SQLite; clean up at the end."""
+    openers = Openers(
+        sqlite=sqlite_engine, postgres=postgres_engine, naive=naive_engine, fill=fill
+    )
+    return open_database(args, openers)
+
+
+lesson = Lesson(
+    "SQL without surprises: the same rows and answers on SQLite and PostgreSQL.",
+    open_env,
+)
+
+SCRATCH = sa.MetaData()
+DRAFTS = sa.Table("drafts", SCRATCH, sa.Column("n", sa.Integer))
+LATER = sa.Table("later", SCRATCH, sa.Column("n", sa.Integer))
+
+
+def left_after_rollback(engine: sa.Engine) -> dict[str, int]:
+    """Roll back a released SAVEPOINT and a new table; count what is left of each."""
+    SCRATCH.drop_all(engine)  # of an earlier run of this cell
+    DRAFTS.create(engine)
+    drafts = select(func.count()).select_from(DRAFTS)
+    with engine.connect() as connection:
+        with connection.begin_nested():
+            connection.execute(insert(DRAFTS).values(n=1))
+        # The SAVEPOINT is released, and the transaction around it is still open.
+        LATER.create(connection)
+        connection.rollback()
+        rows = connection.scalars(drafts).one()
+    tables = int(sa.inspect(engine).has_table("later"))
+    return {"SAVEPOINT": rows, "DDL": tables}
+
+
+@lesson.demo
+def engines(env: Database) -> None:
+    """Engines: a rollback takes back everything"""
+    left = {
+        "sqlite3's defaults": left_after_rollback(env.naive),
+        "this engine": left_after_rollback(env.connect()),
+    }
+    table_of("left after rollback", left)
+    check(
+        "a rollback takes SAVEPOINTs and tables along",
+        observed=left,
+        expected={
+            "sqlite3's defaults": {"SAVEPOINT": 1, "DDL": 1},
+            "this engine": {"SAVEPOINT": 0, "DDL": 0},
+        },
+    )
+
+
+# %% [markdown]
+# ## 2. Model: what the database itself refuses
+
+
+# %%
 # region utc
 class Utc(sa.TypeDecorator[datetime]):
     """An instant: aware in, UTC in the database, aware out. Refuses naive datetimes."""
@@ -238,19 +221,31 @@ class Utc(sa.TypeDecorator[datetime]):
     # Trap: DateTime(timezone=True) alone. SQLite drops the offset without a word, and
     # PostgreSQL reads a naive value in the time zone of whoever happens to connect.
     impl = sa.DateTime(timezone=True)
+    # The type has no parameters: statements with it may be compiled once and kept.
     cache_ok = True
 
-    def process_bind_param(self, value: Instant, dialect: sa.Dialect) -> Instant:
+    def process_bind_param(
+        self, value: datetime | None, dialect: sa.Dialect
+    ) -> datetime | None:
         """Convert to UTC; raise ValueError (StatementError outside) if it is naive."""
-        if value is not None and value.utcoffset() is None:
+        if value is None:
+            return None
+        if value.utcoffset() is None:
             raise ValueError("a naive datetime names no instant: give it a time zone")
-        return value and value.astimezone(UTC)
+        return value.astimezone(UTC)
 
-    def process_result_value(self, value: Instant, dialect: sa.Dialect) -> Instant:
+    def process_result_value(
+        self, value: datetime | None, dialect: sa.Dialect
+    ) -> datetime | None:
         """Attach UTC where the database (SQLite) has lost it."""
-        aware = value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
-        return aware and aware.astimezone(UTC)
-        # endregion utc
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value.astimezone(UTC)
+
+
+# endregion utc
 
 
 # Bytewise order on both: PostgreSQL's default follows the language of the server.
@@ -317,6 +312,7 @@ class User(Base):
     registered_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     logins: Mapped[int] = mapped_column(default=0)
+    # Wide, for 32 bits hold no more than 21 million, in cents.
     spent_cents: Mapped[int | None] = mapped_column(sa.BigInteger)
     address_id: Mapped[int] = mapped_column(sa.ForeignKey("addresses.id"), index=True)
     address: Mapped[Address] = relationship(back_populates="users")
@@ -324,9 +320,21 @@ class User(Base):
         # SQLite ignores the 80 of String(80); a check holds on both.
         sa.CheckConstraint("length(username) BETWEEN 1 AND 80", name="username_length"),
         sa.CheckConstraint("length(email) BETWEEN 1 AND 80", name="email_length"),
+        # One address in two spellings is one address.
         sa.Index("uq_users_email", text("lower(email)"), unique=True),
+        # Finds a page of section 9 without sorting all users.
         sa.Index(None, "registered_at", "id"),
     )
+
+
+NAIVE_USERS = sa.Table(  # users as a tutorial has them
+    "naive_users",
+    Base.metadata,
+    sa.Column("username", sa.String(80)),
+    sa.Column("email", sa.String(80)),
+    sa.Column("registered_at", sa.DateTime(timezone=True)),
+    sa.Column("address_id", sa.ForeignKey("addresses.id")),
+)
 
 
 class Tally(Base):
@@ -348,263 +356,91 @@ class Reading(Base):
     value: Mapped[int]
 
 
-CARELESS = sa.Table(  # users as a tutorial has them: the control of what User refuses
-    "careless",
-    Base.metadata,
-    sa.Column("username", sa.String(80)),
-    sa.Column("email", sa.String(80)),
-    sa.Column("registered_at", sa.DateTime(timezone=True)),
-    sa.Column("address_id", sa.ForeignKey("addresses.id")),
-)
-
-# World Bank, World Development Indicators, for 2023 as revised until August 2026:
-# population is SP.POP.TOTL, GDP per capita NY.GDP.MKTP.CD (current US$) divided by it.
-COUNTRIES = {
-    "Ukraine": (37_732_836, 4_803, ("Kyiv", "Lviv", "Odesa", "Kharkiv")),
-    "Germany": (83_287_273, 54_777, ("Berlin", "Hamburg", "Munich", "Cologne")),
-    "Poland": (36_687_353, 22_145, ("Warsaw", "Krakow", "Gdansk", "Wroclaw")),
-    "Japan": (124_516_650, 35_215, ("Tokyo", "Osaka", "Nagoya", "Sapporo")),
-    "Canada": (40_049_088, 54_848, ("Toronto", "Montreal", "Calgary", "Halifax")),
-}
-SEED = {"olena": "Kyiv", "taras_s": "Kyiv", "iryna": "Lviv"}  # all users in Ukraine
-USERS = 600
-NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
-LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=timezone(-timedelta(hours=5)))
+Row = dict[str, Any]
 
 
-def population() -> list[Country]:
-    """Return 5 countries, 20 cities, 100 addresses, 600 users, the same every time.
-
-    Among the users there are ties, NULLs and one foreign offset.
-    """
-    rng, countries, cities = random.Random(8), [], dict[str, City]()
-    for name, (people, gdp, towns) in COUNTRIES.items():
-        countries.append(Country(name=name, population=people, gdp_per_capita=gdp))
-        for town in towns:
-            homes = [Address(street=f"Main Street {n}") for n in range(1, 6)]
-            cities[town] = City(name=town, country=countries[-1], addresses=homes)
-    elsewhere = [a for town in [*cities][4:] for a in cities[town].addresses]
-    lives = {username: cities[town].addresses[0] for username, town in SEED.items()}
-    lives |= {f"user{n:03}": elsewhere[n % 80] for n in range(len(SEED), USERS)}
-    for username, home in lives.items():
-        user = User(username=username, email=f"{username}@example.org", address=home)
-        user.registered_at = NEW_YEAR + timedelta(days=rng.randrange(365))
-        if username == "user100":
-            user.registered_at = LATE_EVENING  # already February in UTC
-        visit = user.registered_at + timedelta(hours=rng.randrange(24 * 200))
-        user.last_seen_at = rng.choice([visit] * 9 + [None])
-        user.spent_cents = rng.choice([rng.randrange(1, 90_000)] * 4 + [None])
-        user.logins = rng.randrange(40)
-    return countries
+def is_refused(engine: sa.Engine, users: Any, row: Row) -> bool:
+    """Tell whether a table refuses a row; where it does not, the row is rolled back."""
+    statement = insert(users).values(row)
+    with engine.connect() as connection:  # without a commit
+        return raises(exc.StatementError, lambda: connection.execute(statement))
 
 
-# region engines
-def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engine:
-    """Return an engine on a file whose transactions are transactions.
-
-    Each takes the write lock when it begins, waiting `timeout` seconds for it: no two
-    can both read and then write. The price: readers wait for writers, too.
-    """
-    # None: the driver itself must neither begin nor commit.
-    arguments = {"timeout": timeout, "isolation_level": None}
-    url = sa.URL.create("sqlite", database=str(path))  # as text, a %20 is a blank
-    engine = sa.create_engine(url, connect_args=arguments, **options)
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # After a power cut the last commits may be missing, whole; FULL syncs each.
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+def show_instants(env: Database) -> None:
+    """Bring a late evening in New York through the database and back."""
+    plain_column = sa.literal(LATE_EVENING, sa.DateTime(timezone=True))
+    utc_column = sa.literal(LATE_EVENING, Utc())
+    with env.naive.connect() as connection:
+        moved = connection.scalars(select(plain_column)).one()
+    with env.engine.connect() as connection:
+        kept = connection.scalars(select(utc_column)).one()
+    fact("22:30 at -05:00 in a plain column", moved)
+    fact("22:30 at -05:00 in a Utc column", kept)
+    check(
+        "an instant comes back as that instant",
+        observed={
+            "plain": moved,
+            "Utc": kept,
+        },
+        expected={
+            "plain": other_than(LATE_EVENING),
+            "Utc": LATE_EVENING,
+        },
+    )
 
 
-def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
-    """Return an engine that lives in one schema, in UTC, and waits for nothing long.
-
-    The server enforces the limits; `connect_timeout` is for the one that is not there.
-    """
-    limits = {"lock": LIMIT, "statement": 6 * LIMIT, "idle_in_transaction_session": 60}
-    flags = [str(url.query.get("options", ""))]  # first, for the last -c wins
-    flags += [f"-c{name}_timeout={seconds}s" for name, seconds in limits.items()]
-    flags += [f"-csearch_path={schema} -ctimezone=UTC"]
-    arguments = {"options": " ".join(flags), "connect_timeout": 2}
-    return sa.create_engine(url, connect_args=arguments, **options)
-    # endregion engines
-
-
-@dataclass
-class Env:
-    """What every demo receives."""
-
-    backend: str
-    folder: Path
-    make: Callable[..., sa.Engine]
-    closing: ExitStack
-
-    def __post_init__(self) -> None:
-        self.engine = self.connect()
-        self.live = self.engine.dialect.name == "postgresql"
-        self.sessions = orm.sessionmaker(self.engine)
-
-    def connect(self, **options: Any) -> sa.Engine:
-        """Open one more engine on the same data, with other options, until the end."""
-        engine = self.make(**options)
-        self.closing.callback(engine.dispose)
-        return engine
-
-    @cached_property
-    def careless(self) -> sa.Engine:
-        """SQLite as a plain create_engine leaves it: the control of claims."""
-        path = str(self.folder / "careless.db")
-        engine = sa.create_engine(sa.URL.create("sqlite", database=path))
-        self.closing.callback(engine.dispose)
-        Base.metadata.create_all(engine)
-        return engine
-
-
-def database_url(address: str) -> sa.URL:
-    """Return the URL with driver, host and port spelled out.
-
-    Raises BadInput, without the text of the URL: what is malformed may be a password.
-    """
-    example = "postgresql://user:password@host:5432/database, a password's @ as %40"
-    # Trap: postgres:// is what many hosts hand out, and SQLAlchemy knows no such name.
-    try:
-        url = sa.make_url(re.sub("^postgres(ql)?:", "postgresql+psycopg:", address))
-        sound = 0 < (url.port or 5432) < 65536 and not {"host", "port"} & {*url.query}
-    except (exc.ArgumentError, ValueError):
-        sound = False
-    if not sound or "@" in f"{url.host}{url.database}":
-        raise BadInput(f"DATABASE_URL is malformed: {example}")
-    if url.drivername != "postgresql+psycopg":
-        wrong = f"DATABASE_URL: {url.drivername} is not for this lesson"
-        raise BadInput(f"{wrong}: {example}")
-    return url.set(host=url.host or "127.0.0.1", port=url.port or 5432)
-
-
-def reason_for_silence(url: sa.URL) -> str:
-    """Return why PostgreSQL does not answer, or nothing if it does.
-
-    Sends the eight bytes of an SSLRequest, which is answered before any login by S or
-    N: https://www.postgresql.org/docs/current/protocol-flow.html
-    """
-    try:
-        with socket.create_connection((url.host, url.port), PATIENCE) as line:
-            line.sendall(struct.pack("!ii", 8, 80877103))
-            answer = line.recv(1)
-    except OSError as error:
-        return f"no PostgreSQL at {url.host}:{url.port}: {error.strerror or error}"
-    if not answer:
-        return f"no PostgreSQL at {url.host}:{url.port}: it hangs up"
-    if answer not in (b"S", b"N"):
-        raise BadInput(f"DATABASE_URL: no PostgreSQL listens at {url.host}:{url.port}")
-    return ""
-
-
-def postgres_env(url: sa.URL, folder: Path, stack: ExitStack) -> Env:
-    """Open a new schema of our own, that the stack drops in the end."""
-    schema, place = f"module8_{uuid4().hex[:12]}", f"{url.host}:{url.port}"
-    try:
-        env = Env("", folder, partial(postgres_engine, url, schema), stack)
-        with env.engine.begin() as connection:
-            version = connection.dialect.server_version_info or ()
-            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    except ModuleNotFoundError as error:
-        raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
-    except exc.DBAPIError as error:
-        # The driver's text ends with the server's own words, which quote no password.
-        why = " ".join(str(error.orig).rpartition("FATAL:")[2].split())
-        raise BadInput(f"DATABASE_URL: PostgreSQL at {place}: {why}") from None
-
-    @stack.callback
-    def drop() -> None:
-        try:
-            with env.connect().begin() as connection:
-                connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        except exc.OperationalError:
-            aside(f"PostgreSQL at {place} is gone: schema {schema} stays behind")
-
-    env.backend = f"PostgreSQL {'.'.join(map(str, version))} at {place}"
-    return env
-
-
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Open PostgreSQL if one is named and answers, else SQLite; fill it; clean up."""
-    address = args.url or setting("DATABASE_URL", DEFAULT_URL * args.require_live)
-    url = database_url(address) if address and not args.offline else None
-    silence = reason_for_silence(url) if url else ""
-    with ExitStack() as stack:
-        try:
-            temporary = tempfile.TemporaryDirectory(prefix="module8-")
-        except OSError as error:
-            raise BadInput(f"name a folder to write in, as TMPDIR: {error}") from None
-        folder = Path(stack.enter_context(temporary))
-        if url and not silence:
-            env = postgres_env(url, folder, stack)
-        else:
-            why = silence and f" ({silence}; docker compose up -d postgres starts one)"
-            make = partial(sqlite_engine, folder / "lesson.db")
-            env = Env(f"sqlite, in a temporary file{why}", folder, make, stack)
-        Base.metadata.create_all(env.engine)
-        with env.sessions.begin() as session:
-            session.add_all(population())
-            session.flush()
-            session.execute(text("ANALYZE users"))  # the planner knows the sizes
-        yield env
-
-
-def refused(kind: type[Exception], work: Callable[[], object]) -> bool:
-    """Tell whether the work fails in just this way."""
-    try:
-        work()
-    except kind:
-        return True
-    return False
-
-
-@demo
-def model(env: Env) -> None:
+@lesson.demo
+def model(env: Database) -> None:
     """Model: constraints and instants that hold on both databases"""
-
-    def store(engine: sa.Engine, table: Any, row: dict[str, Any]) -> None:
-        with engine.connect() as connection:  # and roll back
-            connection.execute(insert(table).values(row))
-
-    sound = {"username": "x", "email": "x", "registered_at": NEW_YEAR, "address_id": 1}
-    users: dict[str, dict[str, Any]] = {
-        "a sound user": sound,
-        "a home that does not exist": sound | {"address_id": 999},
-        "a datetime without a time zone": sound
-        | {"registered_at": datetime(2025, 1, 1)},
-        "a name of 81 letters": sound | {"username": "x" * 81},
+    Base.metadata.create_all(env.naive)
+    sound: Row = {"username": "x", "email": "x", "address_id": 1}
+    sound["registered_at"] = NEW_YEAR
+    # What is wrong with each: the rest is sound.
+    users: dict[str, Row] = {
+        "a sound user": {},
+        "a home that does not exist": {"address_id": 999},
+        "a datetime without a time zone": {"registered_at": datetime(2025, 1, 1)},
+        "a name of 81 letters": {"username": "x" * 81},
     }
-    stores = partial(store, env.careless, CARELESS), partial(store, env.engine, User)
-    ends = {
-        what: [refused(exc.StatementError, partial(into, user)) for into in stores]
-        for what, user in users.items()
-    }
-    header = ("is refused", "by sqlite3's defaults", "by this model")
-    table(header, *((what, *end) for what, end in ends.items()))
-    usual = ends.pop("a sound user") == [False, False]
-    for what, end in ends.items():
-        check(f"refused: {what}", usual and end == [False, True])
-    plain = select(sa.literal(LATE_EVENING, sa.DateTime(timezone=True)))
-    with env.careless.connect() as careless, env.engine.connect() as connection:
-        moved = careless.scalar(plain)
-        kept = connection.scalar(select(sa.literal(LATE_EVENING, Utc())))
-    show("22:30 at -05:00 in a plain column", moved)
-    show("22:30 at -05:00 in a Utc column", kept)
-    check("an instant comes back as that instant", moved != LATE_EVENING == kept)
+    refused = {}
+    for what, change in users.items():
+        row = sound | change
+        refused[what] = {
+            "by sqlite3's defaults": is_refused(env.naive, NAIVE_USERS, row),
+            "by this model": is_refused(env.engine, User, row),
+        }
+    table_of("is refused", refused)
+    nobody = {"by sqlite3's defaults": False, "by this model": False}
+    check("stored: a sound user", refused.pop("a sound user"), nobody)
+    for what, by_whom in refused.items():
+        check(f"refused: {what}", by_whom, nobody | {"by this model": True})
+    show_instants(env)
 
 
-# %% 2. Queries: what a stranger types stays a value
+# %% [markdown]
+# ## 3. Queries: what a stranger types stays a value
+
+# %%
+LIVING_IN = """
+    SELECT users.* FROM users
+    JOIN addresses ON addresses.id = users.address_id
+    JOIN cities ON cities.id = addresses.city_id
+    WHERE cities.name = """
+
+
+def find_users_by_city_naive(session: Session, city_name: str) -> list[User]:
+    """Paste the name into the statement: a stranger completes it."""
+    # A quote in the name ends the text, and what follows is SQL.
+    sql = text(f"{LIVING_IN} '{city_name}'")
+    users = select(User).from_statement(sql)
+    return list(session.scalars(users))
+
+
+def find_users_by_name_part_naive(session: Session, part: str) -> list[User]:
+    """Bind the part, and let it be a pattern."""
+    matches = User.username.ilike(f"%{part}%")
+    users = select(User).where(matches)
+    return list(session.scalars(users))
 
 
 # region user-repository
@@ -612,18 +448,24 @@ def model(env: Env) -> None:
 A_TO_Z = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
-class UserRepository:
+class UserQueries:
     """Users of one session, under raiseload: a forgotten eager load is an error."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def _find(self, *where: sa.ColumnElement[bool]) -> list[User]:
+        users = select(User).where(*where).order_by(User.id)
+        users = users.join(User.address)
+        users = users.join(Address.city)
+        users = users.join(City.country)
         # contains_eager fills the objects from the joins that the filter needs anyway.
-        path = orm.contains_eager(User.address).contains_eager(Address.city)
-        users = select(User).join(User.address).join(Address.city).join(City.country)
-        users = users.options(path.contains_eager(City.country), raiseload("*"))
-        return list(self.session.scalars(users.where(*where).order_by(User.id)))
+        address = orm.contains_eager(User.address)
+        city = address.contains_eager(Address.city)
+        country = city.contains_eager(City.country)
+        # All other relations raise when touched, instead of one more query each.
+        users = users.options(country, raiseload("*"))
+        return list(self.session.scalars(users))
 
     def find_users_by_country(self, country_name: str) -> list[User]:
         """Return a country's users by id, each with address, city and country."""
@@ -637,7 +479,8 @@ class UserRepository:
         """Return users whose name holds the text, A-Z in any case; % is a letter."""
         # Trap: a bound value is no SQL, yet in LIKE it is still a pattern. And whatever
         # the pattern, a search inside of names reads them all.
-        name, folded = func.lower(User.username), part.translate(A_TO_Z)
+        name = func.lower(User.username)
+        folded = part.translate(A_TO_Z)
         return self._find(name.contains(folded, autoescape=True))
 
     def get_users_with_addresses(self) -> list[User]:
@@ -650,146 +493,236 @@ class UserRepository:
 
     def has_email(self, email: str) -> bool:
         """Tell whether somebody has this address, A-Z in any case."""
-        same = sa.exists().where(func.lower(User.email) == email.translate(A_TO_Z))
+        # Folded as the unique index does it, which serves this query, too.
+        folded = email.translate(A_TO_Z)
+        same = sa.exists().where(func.lower(User.email) == folded)
         return self.session.scalars(select(same)).one()
-        # endregion user-repository
-
-    # region statistics
-    def get_user_statistics(self) -> dict[str, float | None]:
-        """Return counts, mean logins, spending (cents); None without any: one query."""
-        share = func.cume_dist().over(order_by=User.spent_cents).label("share")
-        bought = select(User.spent_cents, share).where(User.spent_cents.is_not(None))
-        curve = bought.subquery()
-
-        def percentile(p: float) -> sa.ScalarSelect[Any]:
-            # percentile_disc, which SQLite lacks: the least value that p of all reach.
-            # The price is the sort behind cume_dist.
-            least = select(func.min(curve.c.spent_cents)).where(curve.c.share >= p)
-            return least.scalar_subquery()
-
-        figures = {
-            "users": func.count(User.id),
-            "active": func.count().filter(User.logins >= ACTIVE),
-            "buyers": func.count(User.spent_cents),
-            "logins_mean": func.avg(User.logins),
-            "logins_min": func.min(User.logins),
-            "logins_max": func.max(User.logins),
-            "spent_total": func.sum(User.spent_cents),
-            "spent_median": percentile(0.5),
-            "spent_p90": percentile(0.9),
-        }
-        row = self.session.execute(select(*figures.values())).one()
-        # Trap: SQL's round(). On PostgreSQL it takes no double, and it rounds halves
-        # otherwise than Python does: round once, here, for both.
-        rounded = (None if n is None else round(float(n), 2) for n in row)
-        return dict(zip(figures, rounded, strict=True))
-        # endregion statistics
-
-    def get_users_ranked_by_activity(self) -> list[tuple[int, User]]:
-        """Return (rank, user) by logins; users with as many logins share a rank."""
-        rank = func.rank().over(order_by=User.logins.desc())
-        users = select(rank, User).options(raiseload("*")).order_by(rank, User.id)
-        return [(place, user) for place, user in self.session.execute(users)]
 
 
-@demo
-def queries(env: Env) -> None:
+# endregion user-repository
+
+
+@lesson.demo
+def queries(env: Database) -> None:
     """Queries: what a stranger types stays a value"""
     attack = "Kyiv' OR '1'='1"
-    join = "users JOIN addresses a ON a.id = address_id JOIN cities c ON c.id = city_id"
-    naive = text(f"SELECT users.id FROM {join} WHERE c.name = '{attack}'")  # noqa: S608
     with env.sessions() as session:
-        users = UserRepository(session)
+        pasted = len(find_users_by_city_naive(session, attack))
+        wild = len(find_users_by_name_part_naive(session, "_s"))
+        users = UserQueries(session)
+        bound = len(users.find_users_by_city(attack))
+        escaped = [user.username for user in users.find_users_by_name_part("_S")]
         ukraine = len(users.find_users_by_country("Ukraine"))
         kyiv = len(users.find_users_by_city("Kyiv"))
-        bound = len(users.find_users_by_city(attack))
-        pasted = len(session.execute(naive).all())
-        wild = session.scalars(select(User).where(User.username.ilike("%_s%"))).all()
-        literal = [user.username for user in users.find_users_by_name_part("_S")]
-    show("users in Ukraine, in Kyiv", f"{ukraine}, {kyiv}")
-    show(f"users in {attack}", f"{pasted} pasted, {bound} bound")
-    show("user names with _s", f"{len(wild)} as a pattern, {len(literal)} escaped")
-    check("3 users live in Ukraine, 2 of them in Kyiv", (ukraine, kyiv) == (3, 2))
-    check("SQL as a city's name finds nobody", (pasted, bound) == (USERS, 0))
-    check("an underscore is a letter", literal == ["taras_s"] and len(wild) > 1)
+    fact("users in Ukraine, in Kyiv", f"{ukraine}, {kyiv}")
+    fact(f"users in {attack}", f"{pasted} pasted, {bound} bound")
+    fact("user names with _s", f"{wild} as a pattern, {len(escaped)} escaped")
+    check(
+        "3 users live in Ukraine, 2 of them in Kyiv",
+        observed={"Ukraine": ukraine, "Kyiv": kyiv},
+        expected={"Ukraine": 3, "Kyiv": 2},
+    )
+    check(
+        "SQL as a city's name finds nobody",
+        observed={"pasted": pasted, "bound": bound},
+        expected={"pasted": USERS, "bound": 0},
+    )
+    check(
+        "an underscore is a letter",
+        observed={"as a pattern": wild, "escaped": escaped},
+        expected={"as a pattern": more_than(1), "escaped": ["taras_s"]},
+    )
 
 
-# %% 3. Loading: one query instead of 126
+# %% [markdown]
+# ## 4. Loading: one query instead of 126
 
 
+# %%
 # region budget
 @contextmanager
 def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
     """Collect an engine's statements, of all threads; AssertionError above `limit`."""
     sent: list[str] = []
 
-    def note(_c: object, _u: object, statement: str, *_: object) -> None:
+    def collect(_c: object, _u: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):  # the driver's own, but for our SQLite
             sent.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    # What SQLAlchemy hands to the driver: an executemany is one statement.
+    event.listen(engine, "before_cursor_execute", collect)
     try:
         yield sent
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", collect)
+    # Behind `finally`: an error of the block itself is more telling than this one.
     if len(sent) > limit:
         raise AssertionError(f"{len(sent)} statements, {limit} allowed: {sent[-1]}")
-    # endregion budget
+
+
+# endregion budget
 
 
 # region loading
-SELECTIN = orm.selectinload(Country.cities).selectinload(City.addresses)
-JOINED = orm.joinedload(Country.cities).joinedload(City.addresses)
-LOADS = {
-    # Every attribute read later is one more query: 1 + 5 + 20 + 100.
-    "lazy": select(Country),
-    # Unlike lazy: one query per level, for (up to 500) parents at once.
-    "selectin": select(Country).options(SELECTIN.selectinload(Address.users)),
-    # Unlike selectin: one query, that repeats each parent in every child's row.
-    "joined": select(Country).options(JOINED.joinedload(Address.users)),
-}
+def countries_lazy() -> sa.Select[Country]:
+    """Every attribute read later is one more query: 1 + 5 + 20 + 100."""
+    return select(Country)
+
+
+def countries_selectin() -> sa.Select[Country]:
+    """Unlike lazy: one query per level, for (up to 500) parents at once."""
+    cities = orm.selectinload(Country.cities)  # SELECT ... WHERE country_id IN (...)
+    users = cities.selectinload(City.addresses).selectinload(Address.users)
+    return select(Country).options(users)
+
+
+def countries_joined() -> sa.Select[Country]:
+    """Unlike selectin: one query, that repeats each parent in every child's row."""
+    cities = orm.joinedload(Country.cities)
+    users = cities.joinedload(City.addresses).joinedload(Address.users)
+    return select(Country).options(users)
+
+
 # endregion loading
 
-
-def walked(env: Env, way: str, budget: float = math.inf) -> tuple[int, list[str]]:
-    """Walk down all four levels; return the number of queries and the users' names."""
-    with env.sessions() as session, max_queries(budget, env.engine) as sent:
-        # Trap: a joined collection repeats its parent; only unique() folds the rows.
-        found = session.scalars(LOADS[way]).unique()
-        cities = [city for country in found for city in country.cities]
-        addresses = [address for city in cities for address in city.addresses]
-        names = [user.username for address in addresses for user in address.users]
-    return len(sent), sorted(names)
+LOADS = {
+    "lazy": countries_lazy,
+    "selectin": countries_selectin,
+    "joined": countries_joined,
+}
 
 
-@demo
-def loading(env: Env) -> None:
+def names_by(way: str, session: Session) -> list[str]:
+    """Return the names of all users, by walking down all four levels."""
+    names = []
+    # Trap: a joined collection repeats its parent; only unique() folds the rows.
+    for country in session.scalars(LOADS[way]()).unique():
+        for city in country.cities:
+            for address in city.addresses:
+                names += [user.username for user in address.users]
+    return sorted(names)
+
+
+def walk(env: Database, way: str, limit: float = math.inf) -> tuple[int, list[str]]:
+    """Return the number of queries that a walk takes, and the names it finds."""
+    with env.sessions() as session, max_queries(limit, env.engine) as sent:
+        names = names_by(way, session)
+    return len(sent), names
+
+
+@lesson.demo
+def loading(env: Database) -> None:
     """Loading: 126 queries, or 4, or 1, for the same 600 users"""
-    queries, names = zip(*(walked(env, way) for way in LOADS), strict=True)
-    table(("loading", "queries"), *zip(LOADS, queries, strict=True))
-    with env.engine.connect() as connection:
-        rows = connection.execute(LOADS["joined"]).all()
-    show("rows of the joined query", f"{len(rows)}, each repeats its country")
-    check("126 queries lazy, 4 selectin, 1 joined", queries == (126, 4, 1))
-    same = len(names[0]) == USERS and names == names[:1] * 3
-    check("all three find the same 600 users", same)
-    walked(env, "selectin", budget=4)
-    over = refused(AssertionError, lambda: walked(env, "lazy", budget=4))
-    check("a budget of 4 queries stops the lazy loop", over)
+    queries = {}
+    names = {}
+    for way in LOADS:
+        queries[way], names[way] = walk(env, way)
+    table(("loading", "queries"), *queries.items())
+    with env.engine.connect() as connection:  # plain rows, before the ORM folds them
+        rows = connection.execute(countries_joined()).all()
+    fact("rows of the joined query", f"{len(rows)}, each repeats its country")
+    check(
+        "126 queries lazy, 4 selectin, 1 joined",
+        observed=queries,
+        expected={
+            "lazy": 126,
+            "selectin": 4,
+            "joined": 1,
+        },
+    )
+    different = {tuple(found) for found in names.values()}
+    check(
+        "all three find the same 600 users",
+        observed={
+            "lazy": len(names["lazy"]),
+            "different lists": len(different),
+        },
+        expected={
+            "lazy": USERS,
+            "different lists": 1,
+        },
+    )
+
+    walk(env, "selectin", limit=4)
+    over = raises(AssertionError, lambda: walk(env, "lazy", limit=4))
+    check("a budget of 4 queries stops the lazy loop", over, True)
     with env.sessions() as session:
-        user = UserRepository(session).get_users_with_addresses()[0]
-        lazily = refused(exc.InvalidRequestError, lambda: user.address.users)
-    check("a repository's user raises instead of loading on the sly", lazily)
+        # user.address is there already; its other users were not asked for.
+        user = UserQueries(session).get_users_with_addresses()[0]
+        lazily = raises(exc.InvalidRequestError, lambda: user.address.users)
+    check("a repository's user raises instead of loading on the sly", lazily, True)
 
 
-# %% 4. Statistics: equal to plain Python, to the cent
+# %% [markdown]
+# ## 5. Figures: one query each, equal to plain Python
+
+
+# %%
+# region statistics
+def rounded(figure: Any) -> float | None:
+    """Return a figure as a float of two decimals, or None for a NULL."""
+    return None if figure is None else round(float(figure), 2)
+
+
+class UserRepository(UserQueries):
+    """Unlike UserQueries: figures and ranks of users, computed by the database."""
+
+    def get_user_statistics(self) -> dict[str, float | None]:
+        """Return counts, mean logins, spending (cents); None without any: one query."""
+        spent = User.spent_cents
+        share = func.cume_dist().over(order_by=spent).label("share")
+        # Without the NULLs: those who never bought are in no percentile.
+        curve = select(spent, share).where(spent.is_not(None)).subquery()
+
+        def percentile(p: float) -> sa.ScalarSelect[Any]:
+            # percentile_disc, which SQLite lacks: the least value that p of all reach.
+            # The price is the sort behind cume_dist.
+            least = select(func.min(curve.c.spent_cents))
+            return least.where(curve.c.share >= p).scalar_subquery()
+
+        figures = {
+            "users": func.count(User.id),
+            "active": func.count().filter(User.logins >= ACTIVE),
+            "buyers": func.count(spent),
+            "logins_mean": func.avg(User.logins),
+            "logins_min": func.min(User.logins),
+            "logins_max": func.max(User.logins),
+            "spent_total": func.sum(spent),
+            "spent_median": percentile(0.5),
+            "spent_p90": percentile(0.9),
+        }
+        all_in_one = select(*figures.values())
+        row = self.session.execute(all_in_one).one()
+        # Trap: SQL's round(). On PostgreSQL it takes no double, and it rounds halves
+        # otherwise than Python does: round once, here, for both.
+        return dict(zip(figures, map(rounded, row), strict=True))
+
+    def get_users_ranked_by_activity(self) -> list[tuple[int, User]]:
+        """Return (rank, user) by logins; users with as many logins share a rank."""
+        # row_number() would tell ties apart by chance.
+        rank = func.rank().over(order_by=User.logins.desc())
+        users = select(rank, User).order_by(rank, User.id)
+        ranked = self.session.execute(users.options(raiseload("*")))
+        return [(place, user) for place, user in ranked]
+
+
+# endregion statistics
+
+
+def cities_joined_naively(session: Session) -> int:
+    """Count cities behind two joins: each counts once per user."""
+    cities = select(func.count(City.id))
+    joined = cities.join(City.addresses).join(Address.users)
+    return session.scalars(joined).one()
 
 
 # region country-repository
 def per_country(*figures: Any) -> sa.Select[Any]:
     """Select figures per country, those without a city or a user too."""
-    rows = select(Country.name, *figures).outerjoin(Country.cities)
-    return rows.outerjoin(City.addresses).outerjoin(Address.users).group_by(Country.id)
+    # Outer joins: an inner one would lose countries where nobody lives.
+    countries = select(Country.name, *figures).group_by(Country.id)
+    cities = countries.outerjoin(Country.cities)
+    return cities.outerjoin(City.addresses).outerjoin(Address.users)
 
 
 class CountryRepository:
@@ -800,47 +733,34 @@ class CountryRepository:
 
     def get_all_countries_with_cities(self) -> list[Country]:
         """Return all countries by name with their cities, in two queries."""
-        eager = orm.selectinload(Country.cities), raiseload("*")
-        countries = select(Country).options(*eager).order_by(Country.name)
-        return list(self.session.scalars(countries))
+        countries = select(Country).options(
+            orm.selectinload(Country.cities), raiseload("*")
+        )
+        by_name = countries.order_by(Country.name)
+        return list(self.session.scalars(by_name))
 
     def get_country_statistics(self) -> list[tuple[str, int, int, int]]:
         """Return (name, cities, users, cents spent) by name, users or not."""
         # Trap: joins multiply. A city counts once per user unless it is DISTINCT.
-        cities, users = func.count(City.id.distinct()), func.count(User.id)
-        spent = func.coalesce(sa.cast(func.sum(User.spent_cents), sa.BigInteger), 0)
-        figures = per_country(cities, users, spent).order_by(Country.name)
-        return list(self.session.execute(figures))
-        # endregion country-repository
+        cities = func.count(City.id.distinct())
+        users = func.count(User.id)
+        # PostgreSQL's sum of bigint is a decimal; an int on both after the cast.
+        spent = sa.cast(func.sum(User.spent_cents), sa.BigInteger)
+        spent_or_0 = func.coalesce(spent, 0)
+        figures = per_country(cities, users, spent_or_0)
+        by_name = figures.order_by(Country.name)
+        return list(self.session.execute(by_name))
 
 
-@demo
-def statistics(env: Env) -> None:
-    """Statistics: one query, equal to plain Python on the same rows"""
-    with env.sessions() as session:
-        users = UserRepository(session).get_users_with_addresses()
-        figures = UserRepository(session).get_user_statistics()
-        countries = CountryRepository(session).get_country_statistics()
-        joined = select(func.count(City.id)).join(City.addresses).join(Address.users)
-        naive = session.scalars(joined).one()
-    for name, value in figures.items():
-        show(name, value)
-    table(("country", "cities", "users", "cents spent"), *countries)
-    show("cities, if the join counts them", naive)
-    logins = [user.logins for user in users]
-    spent = sorted(user.spent_cents for user in users if user.spent_cents is not None)
-    expected: list[float] = [USERS, sum(n >= ACTIVE for n in logins), len(spent)]
-    expected += [round(sum(logins) / USERS, 2), min(logins), max(logins), sum(spent)]
-    expected += [spent[math.ceil(len(spent) * p) - 1] for p in (0.5, 0.9)]
-    check("user statistics equal plain Python", [*figures.values()] == expected)
-    plain = []
-    for name, (*_, towns) in sorted(COUNTRIES.items()):
-        cents = [u.spent_cents or 0 for u in users if u.address.city.name in towns]
-        plain.append((name, len(towns), len(cents), sum(cents)))
-    check("country statistics equal plain Python", countries == plain)
+# endregion country-repository
 
 
-# %% 5. Ranking and cohorts: window functions, NULLs and months
+def top_spending_naive(session: Session, count: int) -> list[int | None]:
+    """Return what those who spent most have spent, as desc() has it on PostgreSQL."""
+    # nulls_first is its default there; said aloud, SQLite does it too.
+    spent = User.spent_cents
+    ordered = select(spent).order_by(spent.desc().nulls_first())
+    return list(session.scalars(ordered.limit(count)))
 
 
 # region analytics
@@ -849,8 +769,9 @@ Cohorts = dict[int, dict[int | None, int]]
 
 def sql_month(instant: Any) -> sa.ColumnElement[int]:
     """Return the month of an instant, from year 0, on both databases; by no index."""
-    month = sa.extract("year", instant) * 12 + sa.extract("month", instant) - 1
-    return sa.cast(month, sa.Integer)
+    years = sa.extract("year", instant)
+    months = years * 12 + sa.extract("month", instant) - 1
+    return sa.cast(months, sa.Integer)
 
 
 class DataScienceAnalytics:
@@ -861,72 +782,124 @@ class DataScienceAnalytics:
 
     def get_user_distribution_by_country(self) -> list[tuple[str, int, float | None]]:
         """Return (country, users, percent of all users, if any), the largest first."""
-        n = func.count(User.id)
-        shares = per_country(n, 100.0 * n / func.nullif(func.sum(n).over(), 0))
-        rows = self.session.execute(shares.order_by(n.desc(), Country.name))
-        return [(c, n, p if p is None else round(float(p), 2)) for c, n, p in rows]
+        users = func.count(User.id)
+        # A window over groups: it sums up the counts of all countries.
+        everybody = func.nullif(func.sum(users).over(), 0)
+        shares = per_country(users, 100.0 * users / everybody)
+        rows = []
+        ordered = shares.order_by(users.desc(), Country.name)
+        for country, count, percent in self.session.execute(ordered):
+            rows.append((country, count, rounded(percent)))
+        return rows
 
     def get_user_metrics_by_registration_cohort(self) -> Cohorts:
         """Return users by month registered, then by months until last seen or None."""
         start = sql_month(User.registered_at)
         lag = sql_month(User.last_seen_at) - start
-        counts = select(start, lag, func.count()).group_by(start, lag).order_by(start)
+        counts = select(start, lag, func.count()).group_by(start, lag)
+        in_order = counts.order_by(start)
         cohorts: Cohorts = {}
-        for month, months_later, users in self.session.execute(counts):
+        for month, months_later, users in self.session.execute(in_order):
             cohorts.setdefault(month, {})[months_later] = users
         return cohorts
 
     def identify_high_value_users(self, tiles: int = 10) -> list[User]:
         """Return the first of `tiles` equal parts of all users by spending."""
         # Trap: a NULL is the greatest value on PostgreSQL and the least on SQLite.
-        order = User.spent_cents.desc().nulls_last(), User.id
+        order = (User.spent_cents.desc().nulls_last(), User.id)
+        # WHERE can't look into a window: number the users first, choose around that.
         tile = func.ntile(tiles).over(order_by=order).label("tile")
         ranked = select(User.id, tile).subquery()
-        users = select(User).join(ranked, ranked.c.id == User.id).order_by(*order)
-        top = users.where(ranked.c.tile == 1, User.spent_cents.is_not(None))
-        return list(self.session.scalars(top.options(raiseload("*"))))
-        # endregion analytics
+        users = select(User).join(ranked, ranked.c.id == User.id)
+        first = users.where(ranked.c.tile == 1).order_by(*order)
+        # Where few have bought, the first tile would hold people without a purchase.
+        buyers = first.where(User.spent_cents.is_not(None))
+        nothing_else = buyers.options(raiseload("*"))
+        return list(self.session.scalars(nothing_else))
 
 
-@demo
-def ranking(env: Env) -> None:
-    """Ranking and cohorts: ties, NULLs and months as plain Python has them"""
-    # What desc() alone does on PostgreSQL, said aloud so that SQLite does it too.
-    naive = select(User.spent_cents).order_by(User.spent_cents.desc().nulls_first())
+# endregion analytics
+
+
+def show_totals(session: Session, users: list[User]) -> None:
+    """Count and add up: users, and per country."""
+    statistics = UserRepository(session).get_user_statistics()
+    for name, value in statistics.items():
+        fact(name, value)
+    expected = plain_user_statistics(users, ACTIVE)
+    check("user statistics equal plain Python", statistics, expected)
+
+    countries = CountryRepository(session).get_all_countries_with_cities()
+    totals = CountryRepository(session).get_country_statistics()
+    naive = cities_joined_naively(session)
+    table(("country", "cities", "users", "cents spent"), *totals)
+    fact("cities, if the join counts them", naive)
+    check(
+        "country statistics equal plain Python",
+        observed={
+            "totals": totals,
+            "cities by a join": naive,
+        },
+        expected={
+            "totals": plain_country_statistics(countries, users),
+            "cities by a join": USERS,  # not 20
+        },
+    )
+
+
+def show_ranks(session: Session, users: list[User]) -> None:
+    """Rank by logins, with ties, and by spending, with NULLs."""
+    ranked = UserRepository(session).get_users_ranked_by_activity()
+    rows = [(rank, user.username, user.logins) for rank, user in ranked]
+    table(("rank", "user", "logins"), *rows[:3])
+    ranks = [rank for rank, _ in ranked]
+    in_order = [user for _, user in ranked]
+    check("users with as many logins share a rank", ranks, plain_ranks(in_order))
+
+    top = DataScienceAnalytics(session).identify_high_value_users()
+    nulls = top_spending_naive(session, len(top)).count(None)
+    fact("non-buyers in PostgreSQL's top tenth", f"{nulls} of {len(top)}")
+    check(
+        "the top tenth are those who spent most",
+        observed={
+            "users": top,
+            "non-buyers by desc() alone": nulls,
+        },
+        expected={
+            "users": plain_top(users, USERS // 10),
+            "non-buyers by desc() alone": more_than(0),
+        },
+    )
+
+
+def show_groups(session: Session, users: list[User]) -> None:
+    """Group by month of registration, and by country."""
+    analytics = DataScienceAnalytics(session)
+    cohorts = analytics.get_user_metrics_by_registration_cohort()
+    for month in list(cohorts)[:3]:
+        seen = [seen_after(months, cohorts[month]) for months in (1, 3, 6)]
+        fact(f"{month // 12}-{month % 12 + 1:02}: seen 1, 3, 6 months on", seen)
+    expected = plain_cohorts(users)
+    check("cohorts equal plain Python, in months of UTC", cohorts, expected)
+    shares = analytics.get_user_distribution_by_country()
+    check("the shares equal plain Python, in percent", shares, plain_shares(users))
+
+
+@lesson.demo
+def figures(env: Database) -> None:
+    """Figures: one query each, equal to plain Python on the same rows"""
     with env.sessions() as session:
         users = UserRepository(session).get_users_with_addresses()
-        ranked = UserRepository(session).get_users_ranked_by_activity()
-        analytics = DataScienceAnalytics(session)
-        top = analytics.identify_high_value_users()
-        cohorts = analytics.get_user_metrics_by_registration_cohort()
-        shares = analytics.get_user_distribution_by_country()
-        nulls = [*session.scalars(naive.limit(len(top)))].count(None)
-    first = ((rank, user.username, user.logins) for rank, user in ranked[:3])
-    table(("rank", "user", "logins"), *first)
-    logins = [user.logins for user in users]
-    places = [1 + sum(n > user.logins for n in logins) for _, user in ranked]
-    check("users with as many logins share a rank", [r for r, _ in ranked] == places)
-    show("non-buyers in PostgreSQL's top tenth", f"{nulls} of {len(top)}")
-    rich = sorted(users, key=lambda user: (-(user.spent_cents or 0), user.id))
-    check("the top tenth are those who spent most", nulls > 0 and top == rich[:60])
-    expected: dict[int, Counter[int | None]] = {}
-    for user in users:
-        start, end = user.registered_at, user.last_seen_at
-        lag = (end.year - start.year) * 12 + end.month - start.month if end else None
-        expected.setdefault(start.year * 12 + start.month - 1, Counter())[lag] += 1
-    for month, seen in list(cohorts.items())[:3]:
-        later = [sum(n for k, n in seen.items() if k and k >= age) for age in (1, 3, 6)]
-        show(f"{month // 12}-{month % 12 + 1:02}: seen 1, 3, 6 months on", later)
-    check("cohorts equal plain Python, in months of UTC", cohorts == expected)
-    lived = Counter(user.address.city.country.name for user in users)
-    plain = [(name, n, round(100 * n / USERS, 2)) for name, n in lived.items()]
-    plain.sort(key=lambda share: (-share[1], share[0]))
-    check("the shares equal plain Python, in percent", shares == plain)
+        show_totals(session, users)
+        show_ranks(session, users)
+        show_groups(session, users)
 
 
-# %% 6. Transactions: what is not committed was never there
+# %% [markdown]
+# ## 6. Transactions: what is not committed was never there
 
 
+# %%
 # region unit-of-work
 class UnitOfWork(Session):
     """One transaction and its repositories; without commit() it leaves nothing.
@@ -940,85 +913,125 @@ class UnitOfWork(Session):
         return UserRepository(self)
 
 
-class FakeUsers(list[User]):
+class FakeUsers:
     """Users in a list, to test a rule without a database."""
 
-    add = list.append
+    def __init__(self) -> None:
+        self.stored: list[User] = []
+
+    def add(self, user: User) -> None:
+        """Put a new user into the list."""
+        self.stored.append(user)
 
     def has_email(self, email: str) -> bool:
         """Tell whether somebody has this address, A-Z in any case."""
         folded = email.translate(A_TO_Z)
-        return any(user.email.translate(A_TO_Z) == folded for user in self)
+        return any(user.email.translate(A_TO_Z) == folded for user in self.stored)
 
 
-def register(users: UserRepository | FakeUsers, username: str, email: str) -> None:
+UserStore = UserRepository | FakeUsers
+
+
+def register(users: UserStore, username: str, email: str) -> None:
     """Add a new user, at the first address; ValueError if the email is taken."""
     # Trap: two at once both pass this test. The unique index is what holds; the test
     # is there for its message.
     if users.has_email(email):
         raise ValueError(f"{email} is taken")
-    now = datetime.now(UTC)
-    users.add(User(username=username, email=email, registered_at=now, address_id=1))
-    # endregion unit-of-work
+    user = User(username=username, email=email, address_id=1)
+    user.registered_at = datetime.now(UTC)
+    users.add(user)
 
 
-def new_users(env: Env, *units: Sequence[tuple[str, str]], commit: bool = True) -> int:
-    """Register the people of each unit of work; return (and delete) how many stay."""
+# endregion unit-of-work
+
+Person = tuple[str, str]  # username, email
+
+
+def sign_up_one_by_one(engine: sa.Engine, people: Sequence[Person]) -> None:
+    """Commit each person: of a half-failed list, the half that came first stays."""
+    for username, email in people:
+        with UnitOfWork(engine) as uow:
+            register(uow.users, username, email)
+            uow.commit()
+
+
+def sign_up_together(
+    engine: sa.Engine, people: Sequence[Person], commit: bool = True
+) -> None:
+    """Unlike one by one: all or none."""
+    with UnitOfWork(engine) as uow:
+        for username, email in people:
+            register(uow.users, username, email)
+        uow.flush()  # all is written, and nobody else sees it
+        if commit:
+            uow.commit()
+
+
+def new_users(
+    env: Database, sign_up: Callable[..., None], people: Sequence[Person]
+) -> int:
+    """Sign people up, which may fail; return (and delete) how many stay."""
     with suppress(exc.IntegrityError):
-        for people in units:
-            with UnitOfWork(env.engine) as uow:
-                for username, email in people:
-                    register(uow.users, username, email)
-                uow.flush()
-                if commit:
-                    uow.commit()
-    new = sa.delete(User).where(User.id > USERS).returning(User.id)
+        sign_up(env.engine, people)
+    # The next demo finds the 600 users again.
+    new = sa.delete(User).where(User.id > USERS)
+    new_ids = new.returning(User.id)
     with env.sessions.begin() as session:
-        return len(session.scalars(new).all())
+        return len(session.scalars(new_ids).all())
 
 
-def left_after_rollback(engine: sa.Engine) -> list[int]:
-    """Roll back a released SAVEPOINT and a CREATE TABLE; count what is left of each."""
-    with Session(engine) as session:
-        with session.begin_nested():
-            session.execute(insert(Tally).values(name="inner"))
-        session.execute(text("CREATE TABLE leftover (n INTEGER)"))
-        session.rollback()
-        inner = session.get(Tally, "inner")
-    return [int(inner is not None), int(sa.inspect(engine).has_table("leftover"))]
+def second_is_refused(users: UserStore) -> bool:
+    """Register one email twice, in two spellings; tell whether the second fails."""
+    register(users, "anna", "anna@example.org")
+    return raises(ValueError, lambda: register(users, "x", "ANNA@EXAMPLE.ORG"))
 
 
-@demo
-def transactions(env: Env) -> None:
+@lesson.demo
+def transactions(env: Database) -> None:
     """Transactions: what is not committed was never there"""
-    good, bad = ("anna", "anna@example.org"), ("olena", "new@example.org")  # name taken
+    anna = ("anna", "anna@example.org")
+    second_olena = ("olena", "new@example.org")  # the name is taken
+    both = [anna, second_olena]
+    without_commit = partial(sign_up_together, commit=False)
     left = {
-        "half failed, a commit each": new_users(env, [good], [bad]),
-        "half failed, one unit of work": new_users(env, [good, bad]),
-        "written, not committed": new_users(env, [good], commit=False),
-        "committed": new_users(env, [good]),
+        "half failed, a commit each": new_users(env, sign_up_one_by_one, both),
+        "half failed, one unit of work": new_users(env, sign_up_together, both),
+        "written, not committed": new_users(env, without_commit, [anna]),
+        "committed": new_users(env, sign_up_together, [anna]),
     }
     table(("new users", "left"), *left.items())
-    check("only what is committed stays", [*left.values()] == [1, 0, 0, 1])
-
-    def twice_refused(users: UserRepository | FakeUsers) -> bool:
-        register(users, *good)
-        return refused(ValueError, lambda: register(users, "x", good[1].upper()))
-
+    check(
+        "only what is committed stays",
+        observed=left,
+        expected={
+            "half failed, a commit each": 1,
+            "half failed, one unit of work": 0,
+            "written, not committed": 0,
+            "committed": 1,
+        },
+    )
     with UnitOfWork(env.engine) as uow:
-        real = twice_refused(uow.users)
+        real = second_is_refused(uow.users)
     with max_queries(0, env.engine):
-        fake = twice_refused(FakeUsers())
-    check("the rule is the same on a fake, without a query", real and fake)
-    lax, strict = left_after_rollback(env.careless), left_after_rollback(env.engine)
-    header = ("left after rollback", "SAVEPOINT", "DDL")
-    table(header, ("sqlite3's defaults", *lax), ("this engine", *strict))
-    gone = lax == [1, 1] and strict == [0, 0]
-    check("a rollback takes SAVEPOINTs and tables along", gone)
+        fake = second_is_refused(FakeUsers())
+    check(
+        "the rule is the same on a fake, without a query",
+        observed={
+            "database": real,
+            "fake": fake,
+        },
+        expected={
+            "database": True,
+            "fake": True,
+        },
+    )
 
 
-# %% 7. Concurrency: lost updates, write skew, deadlocks
+# %% [markdown]
+# ## 7. Concurrency: lost updates, write skew, deadlocks
 
+# %%
 # region retry
 Sessions = orm.sessionmaker[Session]
 # Conflict, deadlock, "database is locked", an object that somebody else has changed:
@@ -1031,8 +1044,9 @@ TRANSIENT = ("40001", "40P01", "SQLITE_BUSY", "StaleDataError")
 def code_of(error: Exception) -> str:
     """Return psycopg's SQLSTATE or sqlite3's name of an error, else its class's."""
     cause = getattr(error, "orig", None) or error  # COPY's errors are psycopg's own
-    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None)
-    return str(code or type(cause).__name__)
+    of_psycopg = getattr(cause, "sqlstate", None)
+    of_sqlite3 = getattr(cause, "sqlite_errorname", None)
+    return of_psycopg or of_sqlite3 or type(cause).__name__
 
 
 def run_transaction(
@@ -1052,24 +1066,30 @@ def run_transaction(
     attempt = 1
     while True:
         try:
+            # A new session each time: nothing that was read before is remembered.
             with sessions(expire_on_commit=False) as session, session.begin():
                 return work(session)
         except Exception as error:
             if attempt >= attempts or not code_of(error).startswith(codes):
                 raise
-        time.sleep(random.uniform(0, min(0.25, 0.002 * 2**attempt)))
+        # At random, or those who met would meet again.
+        longest = min(0.25, 0.002 * 2**attempt)
+        time.sleep(random.uniform(0, longest))
         attempt += 1
-        # endregion retry
+
+
+# endregion retry
 
 
 # region increments
-Work = Callable[[], object]
-CLICKS = select(Tally.n).where(Tally.name == "clicks")
+Pause = Callable[[], object]  # what happens between reading and writing
+ARE_CLICKS = Tally.name == "clicks"
+CLICKS = select(Tally.n).where(ARE_CLICKS)
 # Trap: an UPDATE that leaves the version alone. A versioned writer does not see it.
-WRITE = update(Tally).where(Tally.name == "clicks").values(version=Tally.version + 1)
+WRITE = update(Tally).where(ARE_CLICKS).values(version=Tally.version + 1)
 
 
-def increment_naive(sessions: Sessions, pause: Work) -> None:
+def increment_naive(sessions: Sessions, pause: Pause) -> None:
     """Read, think, write: what a web form does."""
     with sessions() as session:
         n = session.scalars(CLICKS).one()
@@ -1078,170 +1098,195 @@ def increment_naive(sessions: Sessions, pause: Work) -> None:
         session.execute(WRITE.values(n=n + 1))
 
 
-def increment_atomic(sessions: Sessions, pause: Work) -> None:
+def increment_atomic(sessions: Sessions, pause: Pause) -> None:
     """Unlike naive: the database reads and writes in one statement."""
     pause()
     with sessions.begin() as session:
         session.execute(WRITE.values(n=Tally.n + 1))
 
 
-def increment_versioned(sessions: Sessions, pause: Work, attempts: int = 200) -> None:
+def increment_versioned(sessions: Sessions, pause: Pause, attempts: int = 200) -> None:
     """Unlike atomic: may think, holding no lock; who is late reads again."""
 
     def work(session: Session) -> None:  # no connection is taken before the commit
         with sessions() as reading:
             tally = reading.get_one(Tally, "clicks")
-        pause()
+        pause()  # an hour in front of a form, if need be
         tally.n += 1
         session.add(tally)  # UPDATE ... WHERE version = the one that was read
 
     run_transaction(sessions, work, attempts)
 
 
-def increment_in_one(
-    sessions: Sessions, pause: Work, lock: bool = False, attempts: int = 1
-) -> None:
-    """Unlike versioned: thinks in the transaction. `lock`: others wait meanwhile."""
+def increment_locked(sessions: Sessions, pause: Pause) -> None:
+    """Unlike versioned: thinks in the transaction, and all others wait meanwhile."""
+    with sessions.begin() as session:
+        # SELECT ... FOR UPDATE; SQLite knows none and has locked the whole file.
+        n = session.scalars(CLICKS.with_for_update()).one()
+        pause()
+        session.execute(WRITE.values(n=n + 1))
+
+
+def increment_in_one(sessions: Sessions, pause: Pause, attempts: int = 1) -> None:
+    """Unlike locked: nobody waits; right only where the database refuses a conflict."""
 
     def work(session: Session) -> None:
-        n = session.scalars(CLICKS.with_for_update() if lock else CLICKS).one()
+        n = session.scalars(CLICKS).one()
         pause()
         session.execute(WRITE.values(n=n + 1))
 
     run_transaction(sessions, work, attempts)
-    # endregion increments
 
 
-def race(works: Sequence[Work], rounds: int = 1) -> Counter[str]:
-    """Run each work in its thread, all together in every round; count the outcomes."""
-    start = threading.Barrier(len(works))
-
-    def outcome(work: Work) -> str:
-        start.wait(LIMIT)
-        try:
-            work()
-        except exc.DBAPIError as error:
-            return code_of(error)
-        return "ok"
-
-    with ThreadPoolExecutor(len(works)) as threads:
-        runs = threads.map(lambda work: [outcome(work) for _ in range(rounds)], works)
-        return Counter(itertools.chain(*runs))
+def increment_retried(sessions: Sessions, pause: Pause) -> None:
+    """Unlike in one: who is refused begins again."""
+    increment_in_one(sessions, pause, attempts=200)
 
 
-def clicks_after(engine: sa.Engine, increment: Callable[..., None], pause: Work) -> int:
+# endregion increments
+
+
+def think() -> None:
+    """Take a moment, where a lock keeps the others from meeting."""
+    time.sleep(0.001)
+
+
+def clicks_after(
+    engine: sa.Engine, increment: Callable[..., None], pause: Pause
+) -> int:
     """Let 4 threads increment 25 times each; return the number that comes out."""
     sessions = orm.sessionmaker(engine)
     with sessions.begin() as session:
-        session.merge(Tally(name="clicks", n=0))
-    race([partial(increment, sessions, pause)] * 4, rounds=25)
+        session.merge(Tally(name="clicks", n=0))  # again from 0
+
+    def increment_25_times() -> None:
+        for _ in range(25):
+            outcome_of(lambda: increment(sessions, pause))  # a refusal is no click
+
+    start_together([increment_25_times] * 4)
     with sessions() as session:
         return session.scalars(CLICKS).one()
 
 
-def show_increments(env: Env) -> None:
+def strict_engine(env: Database) -> sa.Engine:
+    """Return an engine that refuses at once what could go wrong."""
+    if env.live:
+        return env.connect(isolation_level="SERIALIZABLE")
+    return env.connect(timeout=0.001)
+
+
+def show_increments(env: Database) -> None:
     """Count what is left of 100 increments."""
-    # `strict` refuses at once what could go wrong.
-    isolation = {"isolation_level": "SERIALIZABLE"} if env.live else {"timeout": 0.001}
-    strict, in_one = env.connect(**isolation), increment_in_one
-    meet = partial(threading.Barrier(4).wait, LIMIT)  # all have read, none has written
-    think = partial(time.sleep, 0.001)  # where a lock keeps the others from meeting
+    strict = strict_engine(env)
+    Base.metadata.create_all(env.naive)
+    all_have_read = threading.Barrier(4)  # and none has written
+    meet = partial(all_have_read.wait, LIMIT)
     lossy = {
         "naive": clicks_after(env.engine, increment_naive, meet),
-        "in one, sqlite3's defaults": clicks_after(env.careless, in_one, meet),
+        "in one, sqlite3's defaults": clicks_after(env.naive, increment_in_one, meet),
     }
+    # In front of a lock they cannot meet, so these only think for a moment.
     safe = {
         "atomic": clicks_after(env.engine, increment_atomic, think),
         "versioned": clicks_after(env.engine, increment_versioned, think),
-        "locked": clicks_after(env.engine, partial(in_one, lock=True), think),
-        "retried": clicks_after(strict, partial(in_one, attempts=200), think),
+        "locked": clicks_after(env.engine, increment_locked, think),
+        "retried": clicks_after(strict, increment_retried, think),
     }
-    bare = [clicks_after(env.engine, increment_naive, think)]
-    bare += [clicks_after(strict, in_one, think)]
+    # The control of `safe`: the same load without what protects it.
+    unprotected = max(
+        clicks_after(env.engine, increment_naive, think),
+        clicks_after(strict, increment_in_one, think),
+    )
     table(("increment", "of 100"), *lossy.items(), *safe.items())
-    show("unprotected, the same load", "fewer" if max(bare) < 100 else bare)
-    check("read, think, write loses updates", max(lossy.values()) < 100)
-    for name, n in safe.items():
-        check(f"{name}: 100 of 100", n == 100 > max(bare))
+    few = less_than(100)
+    check("read, think, write loses updates", lossy, dict.fromkeys(lossy, few))
+    for name, clicks in safe.items():
+        check(
+            f"{name}: 100 of 100",
+            observed={
+                name: clicks,
+                "unprotected, the same load": unprotected,
+            },
+            expected={
+                name: 100,
+                "unprotected, the same load": few,
+            },
+        )
 
 
-DUTY = ("Ann on call", "Bob on call")
-ON_CALL = select(func.sum(Tally.n)).where(Tally.name.in_(DUTY))
+ANN = "Ann on call"
+BOB = "Bob on call"
+DOCTORS = (ANN, BOB)
+ON_CALL = select(func.sum(Tally.n)).where(Tally.name.in_(DOCTORS))
 
 
-def doctors_left(env: Env, level: str) -> tuple[int, int]:
+def go_home(session: Session, name: str, meanwhile: Pause | None = None) -> None:
+    """Leave, if somebody else is on call."""
+    others = session.scalars(ON_CALL).one() > 1
+    if meanwhile:
+        meanwhile()
+    # Decided from what was true before. No row is written by both doctors.
+    if others:
+        mine = update(Tally).where(Tally.name == name)
+        session.execute(mine.values(n=0))
+
+
+def doctors_left(env: Database, level: str) -> dict[str, int]:
     """Let each doctor go home if another stays; return who stays, and Ann's attempts.
 
     Bob's whole transaction runs between Ann's decision and her own write.
     """
-    sessions, attempts = orm.sessionmaker(env.connect(isolation_level=level)), []
+    sessions = orm.sessionmaker(env.connect(isolation_level=level))
     with sessions.begin() as session:
-        for name in DUTY:
+        for name in DOCTORS:
             session.merge(Tally(name=name, n=1))
+    attempts = []
 
-    def leave(name: str, meanwhile: Work, session: Session) -> None:
-        attempts.append(name)
-        others = session.scalars(ON_CALL).one() > 1
-        meanwhile()
-        if others:
-            session.execute(update(Tally).where(Tally.name == name).values(n=0))
+    def bob_leaves() -> None:
+        run_transaction(sessions, partial(go_home, name=BOB))
 
-    ann, bob = DUTY
-    bob_leaves = partial(run_transaction, sessions, partial(leave, bob, bool))
-    run_transaction(sessions, partial(leave, ann, bob_leaves))
+    def ann_leaves(session: Session) -> None:
+        attempts.append(ANN)
+        go_home(session, ANN, meanwhile=bob_leaves)
+
+    run_transaction(sessions, ann_leaves)
     with sessions() as session:
-        return session.scalars(ON_CALL).one(), attempts.count(ann)
+        left = session.scalars(ON_CALL).one()
+    return {"on call": left, "attempts": len(attempts)}
 
 
-def deadlock(env: Env, attempts: int) -> Counter[str]:
-    """Let two transactions lock two rows in opposite order; count the outcomes."""
-    each_holds_one = threading.Barrier(2)
-
-    def transfer(names: Sequence[str]) -> None:
-        meetings = [each_holds_one.wait]  # in the first attempt only
-
-        def work(session: Session) -> None:
-            for name in names:
-                session.execute(update(Tally).where(Tally.name == name).values(n=1))
-                while meetings:
-                    meetings.pop()(LIMIT)
-
-        run_transaction(env.sessions, work, attempts)
-
-    return race([partial(transfer, DUTY), partial(transfer, DUTY[::-1])])
-
-
-@demo
-def concurrency(env: Env) -> None:
+@lesson.demo
+def concurrency(env: Database) -> None:
     """Concurrency: 100 increments are 100, and a conflict is retried as a whole"""
     show_increments(env)
-    mistake = insert(City).values(name="Atlantis", country_id=999)
-    run = partial(run_transaction, env.sessions, lambda s: s.execute(mistake))
-    with max_queries(math.inf, env.engine) as sent:
-        failed = refused(exc.IntegrityError, run)
-    check("a mistake is not retried", failed and len(sent) == 1)
     if not env.live:
-        raise Skip("write skew and deadlock: SQLite runs one writer at a time")
-    levels = "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"
-    left = {level: doctors_left(env, level) for level in levels}
-    table(("level", "on call", "attempts"), *((k, *v) for k, v in left.items()))
-    stays = [*left.values()] == [(0, 1), (0, 1), (1, 2)]
-    check("a doctor stays on call, at SERIALIZABLE only", stays)
-    once, again = deadlock(env, attempts=1), deadlock(env, attempts=20)
-    show("a deadlock, without a retry", dict(sorted(once.items())))
-    well = once == {"ok": 1, "40P01": 1} and again == {"ok": 2}
-    check("retried, a deadlock ends well", well)
+        raise Skip("write skew: SQLite runs one writer at a time")
+    expected = {
+        "READ COMMITTED": {"on call": 0, "attempts": 1},
+        "REPEATABLE READ": {"on call": 0, "attempts": 1},
+        "SERIALIZABLE": {"on call": 1, "attempts": 2},
+    }
+    left = {level: doctors_left(env, level) for level in expected}
+    table_of("level", left)
+    check("a doctor stays on call, at SERIALIZABLE only", left, expected)
 
 
-# %% 8. Pool: few connections, no endless wait, recovery
+# %% [markdown]
+# ## 8. Pool: few connections, no endless wait, recovery
+
+# %%
+NO_POOL: dict[str, Any] = {"poolclass": sa.NullPool}  # a connection per use
 
 # region pool
 # Trap: raising these until the error is gone. max_connections of the server is for all
 # processes together, and the error mostly means a session that nobody closed.
-# The ping costs a round trip per checkout.
-POOL = {"pool_size": 2, "max_overflow": 1, "pool_timeout": 0.1, "pool_pre_ping": True}
+POOL: dict[str, Any] = {
+    "pool_size": 2,
+    "max_overflow": 1,
+    "pool_timeout": 0.1,  # seconds; 30 by default, and all threads wait with it
+    "pool_pre_ping": True,  # costs a round trip per use
+}
 # endregion pool
-PID = text("SELECT pg_backend_pid()")
 
 
 def use(engine: sa.Engine) -> str:
@@ -1250,72 +1295,65 @@ def use(engine: sa.Engine) -> str:
         with engine.connect() as connection:
             connection.execute(select(1))
     except exc.DBAPIError as error:
+        # What was under way is gone; SQLAlchemy has emptied the pool by now.
         return "lost" if error.connection_invalidated else code_of(error)
     except exc.TimeoutError as error:
         return f"code {error.code}"
     return "ok"
 
 
-def end_backend(env: Env, pid: int) -> None:
-    """End a connection's server process, as a failover or an administrator does."""
-    with env.engine.connect() as admin:  # waits until it is gone
-        admin.execute(select(func.pg_terminate_backend(pid, 1000 * LIMIT)))
+def fourth_of_three(engine: sa.Engine) -> str:
+    """Hold three connections at once; return how the use of a fourth ends."""
+    with engine.connect(), engine.connect(), engine.connect():
+        return use(engine)
 
 
-def show_killed_backends(env: Env) -> None:
-    """Kill the server processes of idle and of busy connections."""
-    uses = []
-    for pre_ping in (False, True):
-        engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
-        with engine.connect() as connection:
-            pid = connection.scalars(PID).one()
-        end_backend(env, pid)
-        uses.append((use(engine), use(engine)))
-    header = ("back end killed while idle", "next use", "then")
-    table(header, ("pool_pre_ping=False", *uses[0]), ("pool_pre_ping=True", *uses[1]))
-    unseen = uses == [("lost", "ok"), ("ok", "ok")]
-    check("pre_ping replaces a dead connection unseen", unseen)
-
-    def half() -> None:
-        with engine.begin() as connection:
-            connection.execute(insert(Tally).values(name="first half"))
-            end_backend(env, connection.scalars(PID).one())
-            connection.execute(insert(Tally).values(name="other half"))
-
-    error = refused(exc.OperationalError, half)
-    with env.sessions() as session:
-        left = session.scalars(select(Tally).where(Tally.name.endswith(" half"))).all()
-    whole = (error, len(left), use(engine)) == (True, 0, "ok")
-    check("a transaction dies as a whole, the next one lives", whole)
+def uses_after_a_kill(env: Database, pre_ping: bool) -> dict[str, str]:
+    """End the server process of an idle connection; return how its next uses end."""
+    engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
+    with engine.connect() as connection:  # back in the pool afterwards
+        pid = connection.scalars(PID).one()
+    end_backend(env.engine, pid)
+    return {"next use": use(engine), "then": use(engine)}
 
 
-@demo
-def pool(env: Env) -> None:
+def show_killed_backends(env: Database) -> None:
+    """Kill the server process of an idle connection, without and with a ping."""
+    uses = {
+        "pool_pre_ping=False": uses_after_a_kill(env, pre_ping=False),
+        "pool_pre_ping=True": uses_after_a_kill(env, pre_ping=True),
+    }
+    table_of("back end killed while idle", uses)
+    check(
+        "pre_ping replaces a dead connection unseen",
+        observed=uses,
+        expected={
+            "pool_pre_ping=False": {"next use": "lost", "then": "ok"},
+            "pool_pre_ping=True": {"next use": "ok", "then": "ok"},
+        },
+    )
+
+
+@lesson.demo
+def pool(env: Database) -> None:
     """Pool: few connections, an error instead of an endless wait, recovery"""
-    rows, unpooled = [], {"poolclass": sa.NullPool}
-    for name, options in (("no pool", unpooled), ("POOL", dict[str, Any](POOL))):
-        engine, opened = env.connect(**options), Counter[str]()
-        event.listen(engine, "connect", lambda *_, seen=opened: seen.update(["one"]))
-        for _ in range(20):
-            use(engine)
-        used = opened["one"]
-        with engine.connect(), engine.connect(), engine.connect():
-            rows.append((name, used, use(engine)))
-    table(("", "connections for 20 uses", "the fourth of three at once"), *rows)
-    check("20 uses share one connection", [n for _, n, _ in rows] == [20, 1])
-    ends = [end for *_, end in rows]
-    check("a pool that is used up says so at once", ends == ["ok", "code 3o7r"])
+    fourth = {
+        "no pool": fourth_of_three(env.connect(**NO_POOL)),
+        "POOL": fourth_of_three(env.connect(**POOL)),
+    }
+    table(("", "the fourth of three at once"), *fourth.items())
+    expected = {"no pool": "ok", "POOL": "code 3o7r"}
+    check("a pool that is used up says so at once", fourth, expected)
     if not env.live:
         raise Skip("killed back ends: SQLite runs in this process")
     show_killed_backends(env)
 
 
-# %% 9. Bulk: fewer statements in, less memory out, pages that do not slip
+# %% [markdown]
+# ## 9. In and out: fewer statements, less memory, pages that do not slip
 
-INSERT = insert(Base.metadata.tables["readings"])
-RETURNING = insert(Reading).returning(Reading.id)
+# %%
 Rows = list[dict[str, Any]]
-Load = Callable[[Session, Rows], object]
 
 
 # region ladder
@@ -1326,132 +1364,166 @@ def load_each(session: Session, rows: Rows) -> None:
         session.commit()
 
 
-def load_values(session: Session, rows: Rows) -> None:
-    """Send long statements, compiled anew each time."""
-    for i in range(0, len(rows), CHUNK):
-        session.execute(insert(Reading).values(rows[i : i + CHUNK]))
+def load_objects(session: Session, rows: Rows) -> None:
+    """Unlike each: one transaction; the ids come back, on SQLite one by one."""
+    session.add_all([Reading(**row) for row in rows])
+    session.flush()
+
+
+def load_returning(session: Session, rows: Rows) -> None:
+    """Unlike objects: plain rows; the ids come back a chunk at a time."""
+    insertion = insert(Reading).returning(Reading.id)
+    session.scalars(insertion, rows).all()
+
+
+def load_core(session: Session, rows: Rows) -> None:
+    """Unlike returning: no ids, and one statement for all rows (executemany)."""
+    session.connection().execute(insert(Reading), rows)
 
 
 def load_copy(session: Session, rows: Rows) -> None:
-    """Send no INSERT at all, but a stream of rows. PostgreSQL only."""
+    """Unlike core: no INSERT at all, but a stream of rows. PostgreSQL only."""
     cursor: Any = session.connection().connection.cursor()
     with cursor.copy("COPY readings (sensor, value) FROM STDIN") as copy:
         for row in rows:
             copy.write_row((row["sensor"], row["value"]))
 
 
-# From objects to a stream of rows. Long statements gain nothing where add_all sends
-# chunks, too, as on PostgreSQL; all others have less work per row than the one above.
 EACH = "add and commit each"
-LADDER: dict[str, Load] = {
+LADDER = {
     EACH: load_each,
-    "add_all": lambda session, rows: session.add_all(Reading(**row) for row in rows),
-    "values(1000 rows)": load_values,
-    "ORM, ids back": lambda session, rows: session.scalars(RETURNING, rows).all(),
-    "ORM": lambda session, rows: session.execute(insert(Reading), rows),
-    "Core": lambda session, rows: session.connection().execute(INSERT, rows),
+    "add_all": load_objects,
+    "ORM, ids back": load_returning,
+    "Core": load_core,
     "COPY": load_copy,
 }
 # endregion ladder
 
 
-def loaded(env: Env, way: str) -> tuple[int, int, float]:
-    """Load ROWS (committed each: a 50th) into the emptied table.
-
-    Returns the rows that are there, the statements sent and the seconds.
-    """
+def load_counts(env: Database, way: str) -> dict[str, int]:
+    """Load ROWS (committed each: a 50th) into the emptied table; count."""
     count = ROWS // 50 if way == EACH else ROWS
-    rows = [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(count)]
+    rows = readings(count)
     with env.sessions() as session:
         session.execute(sa.delete(Reading))
-        session.commit()
+        session.commit()  # the counting begins with an empty table
         with max_queries(math.inf, env.engine) as sent:
-            start = time.perf_counter()
             LADDER[way](session, rows)
             session.commit()
-            seconds = time.perf_counter() - start
         there = session.scalars(select(func.count(Reading.id))).one()
-    return there, len(sent), seconds
+    # COPY passes by the hook that counts: no statement of ours.
+    return {"rows": there, "statements": len(sent)}
 
 
-def show_ladder(env: Env) -> None:
+def show_ladder(env: Database) -> None:
     """Load the same rows in every way, and count the statements."""
-    chunks, ways = math.ceil(ROWS / CHUNK), [*LADDER][: 7 if env.live else 6]
-    progress = track(ways, "loading", console=Console(stderr=True), transient=True)
-    loads = {way: loaded(env, way) for way in progress}
-    table(("way", "rows", "statements"), *((w, n, k) for w, (n, k, _) in loads.items()))
-    core = ROWS / loads["Core"][2]
-    for way, (rows, _, seconds) in loads.items():
-        rate = rows / seconds
-        aside(f"{way:<19} {rate:>9,.0f} rows per second, {rate / core:.3f} x Core")
-    # SQLite returns the ids of objects one by one, PostgreSQL a chunk at a time.
-    sent = [ROWS // 50, chunks if env.live else ROWS, chunks, chunks, 1, 1, 0]
-    there = [ROWS // 50] + [ROWS] * 6
-    expected = [*zip(there, sent, strict=True)][: len(ways)]
-    counts = [(rows, statements) for rows, statements, _ in loads.values()]
-    check("a statement per row, per chunk, or for all", counts == expected)
+    chunks = math.ceil(ROWS / CHUNK)
+    expected = {
+        EACH: {"rows": ROWS // 50, "statements": ROWS // 50},
+        "add_all": {"rows": ROWS, "statements": ROWS},
+        "ORM, ids back": {"rows": ROWS, "statements": chunks},
+        "Core": {"rows": ROWS, "statements": 1},
+    }
+    if env.live:  # PostgreSQL returns the ids of many rows in order, SQLite does not
+        expected["add_all"]["statements"] = chunks
+        expected["COPY"] = {"rows": ROWS, "statements": 0}
+    counts = {way: load_counts(env, way) for way in expected}
+    table_of("way", counts)
+    check("a statement per row, per chunk, or for all", counts, expected)
 
 
-def peak_bytes(read: Work) -> int:
-    """Return the peak of what Python allocates while it reads."""
-    read()  # once before: what gets compiled and cached is not this reading's
-    tracemalloc.start()
-    try:
-        read()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+# region streaming
+def total_of_all(session: Session) -> int:
+    """Read all objects, then add their values up."""
+    readings = session.scalars(select(Reading)).all()
+    return sum(reading.value for reading in readings)
 
 
-def show_streaming(env: Env) -> None:
+def total_streamed(session: Session) -> int:
+    """Unlike all: hold 100 objects at a time. A transaction is open meanwhile."""
+    in_parts = select(Reading).execution_options(yield_per=100)
+    return sum(reading.value for reading in session.scalars(in_parts))
+
+
+# endregion streaming
+
+
+def show_streaming(env: Database) -> None:
     """Read all entities at once and in a stream; compare the peaks of memory."""
+    with env.sessions() as session:
+        whole = peak_bytes(partial(total_of_all, session))
+        part = peak_bytes(partial(total_streamed, session))
+        totals = {total_of_all(session), total_streamed(session)}
+    check(
+        "a stream takes at most a tenth of the memory of all()",
+        observed={
+            "different totals": len(totals),
+            "all() / stream": whole / part,
+        },
+        expected={
+            "different totals": 1,
+            "all() / stream": at_least(10),
+        },
+    )
 
-    def total(**options: int) -> int:
-        with env.sessions() as session:
-            found = session.scalars(select(Reading).execution_options(**options))
-            return sum(r.value for r in (found if options else found.all()))
 
-    stream = partial(total, yield_per=ROWS // 50)
-    peaks = peak_bytes(total), peak_bytes(stream)
-    aside(f"peaks: all() {peaks[0] / 1e6:.1f} MB, yield_per {peaks[1] / 1e6:.2f} MB")
-    tenth = total() == stream() and peaks[1] * 10 <= peaks[0]
-    check("a stream takes at most a tenth of the memory of all()", tenth)
+def insert_hit(session: Session, name: str) -> None:
+    """Insert a number: right for the first hit of a page only."""
+    session.execute(insert(Tally).values(name=name, n=1))
 
 
 # region upsert
+DIALECTS: dict[str, Any] = {"postgresql": postgresql, "sqlite": sqlite}
+
+
 def count_hit(session: Session, name: str) -> Tally:
     """Insert a number or add one to it in one statement; return it as it is now."""
-    dialects = {"postgresql": postgresql, "sqlite": sqlite}
+    dialect = DIALECTS[session.get_bind().dialect.name]
+    new = dialect.insert(Tally).values(name=name, n=1)
     # Trap: onupdate= is not applied here, and without populate_existing an object that
     # the session holds already stays as it was.
     changes = {"n": Tally.n + 1, "version": Tally.version + 1}
-    dialect: Any = dialects[session.get_bind().dialect.name]
-    new = dialect.insert(Tally).values(name=name, n=1)
     upsert = new.on_conflict_do_update(index_elements=[Tally.name], set_=changes)
     fresh = upsert.returning(Tally).execution_options(populate_existing=True)
     return session.execute(fresh).scalar_one()  # type: ignore[no-any-return]
-    # endregion upsert
 
 
-def show_upsert(env: Env) -> None:
-    """Let eight threads count the first hits of a page."""
+# endregion upsert
 
-    def insert_hit(session: Session, name: str) -> None:
-        session.execute(insert(Tally).values(name=name, n=1))
 
-    ends = []
-    for hit in (insert_hit, count_hit):
-        work = partial(hit, name=hit.__name__)
-        ends.append(race([partial(run_transaction, env.sessions, work)] * 8))
+def hit_by_eight(env: Database, hit: Callable[..., object], name: str) -> int:
+    """Let eight threads count the first hits of a page; return those that succeed."""
+    work = partial(hit, name=name)
+    visitor = partial(run_transaction, env.sessions, work)
+    outcomes = start_together([visitor] * 8)
+    return sum(not isinstance(outcome, Exception) for outcome in outcomes)
+
+
+def show_upsert(env: Database) -> None:
+    """Race for a row that is not there yet."""
+    inserts = hit_by_eight(env, insert_hit, "/insert")
+    upserts = hit_by_eight(env, count_hit, "/upsert")
     with env.sessions() as session:
-        hits = session.get_one(Tally, count_hit.__name__).n
-    plain, upserts = (end["ok"] for end in ends)
-    show("8 hits at once, by INSERT", f"{plain} ok, {8 - plain} duplicates")
-    check("8 racing upserts count 8 hits", (plain, upserts, hits) == (1, 8, 8))
+        hits = session.get_one(Tally, "/upsert").n
+    fact("8 hits at once, by INSERT", f"{inserts} ok, {8 - inserts} duplicates")
+    check(
+        "8 racing upserts count 8 hits",
+        observed={
+            "inserts": inserts,
+            "upserts": upserts,
+            "hits": hits,
+        },
+        expected={
+            "inserts": 1,
+            "upserts": 8,
+            "hits": 8,
+        },
+    )
 
 
 # region paging
-IN_ORDER = select(User.registered_at, User.id).order_by(User.registered_at, User.id)
+PAGE_KEY = (User.registered_at, User.id)
+IN_ORDER = select(User.registered_at, User.id).order_by(*PAGE_KEY)
 
 
 def page_by_offset(number: int) -> sa.Select[datetime, int]:
@@ -1462,15 +1534,20 @@ def page_by_offset(number: int) -> sa.Select[datetime, int]:
 def page_by_key(last: tuple[datetime, int]) -> sa.Select[datetime, int]:
     """Unlike offset: go on behind the last row seen, straight from the index."""
     # Trap: without the id, users of the same instant get lost between two pages.
-    return IN_ORDER.where(sa.tuple_(User.registered_at, User.id) > last).limit(PAGE)
-    # endregion paging
+    # (registered_at, id) > (:at, :id), which both databases look up in the index.
+    behind = sa.tuple_(*PAGE_KEY) > last
+    return IN_ORDER.where(behind).limit(PAGE)
 
 
-def visits(session: Session, by_key: bool) -> list[int]:
+# endregion paging
+
+
+def visited(session: Session, by_key: bool) -> list[int]:
     """Page through all users, while one more registers after the first page."""
-    seen = [*session.execute(page_by_offset(0))]
+    seen: list[Any] = [*session.execute(page_by_offset(0))]
     before = NEW_YEAR - timedelta(days=1)
-    early = User(username="early", email="early", registered_at=before, address_id=1)
+    early = User(username="early", email="early", address_id=1)
+    early.registered_at = before  # on a page that was turned already
     session.add(early)
     for number in range(1, USERS // PAGE + 1):
         page = page_by_key(seen[-1]) if by_key else page_by_offset(number)
@@ -1479,30 +1556,42 @@ def visits(session: Session, by_key: bool) -> list[int]:
     return [key for _, key in seen]
 
 
-def plan(session: Session, statement: sa.Select[Any, Any]) -> str:
-    """Return how the database would run a statement."""
-    sql = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
-    explain = "EXPLAIN QUERY PLAN" if sql.dialect.name == "sqlite" else "EXPLAIN"
-    rows = session.connection().exec_driver_sql(f"{explain} {sql}")
-    return " ".join(str(row[-1]) for row in rows)
-
-
-def show_paging(env: Env) -> None:
+def show_paging(env: Database) -> None:
     """Page by OFFSET and by key, and ask the database how it finds a page."""
+    without_index = page_by_offset(1).order_by(None).order_by(User.logins)
     with env.sessions() as session:
-        pages = {"OFFSET": visits(session, False), "key": visits(session, True)}
-        by_logins = page_by_offset(1).order_by(None).order_by(User.logins)
-        plans = plan(session, by_logins), plan(session, page_by_key((NEW_YEAR, 0)))
-    rows = [(by, len(ids), len(set(ids))) for by, ids in pages.items()]
-    table(("600 users paged by", "visits", "users"), *rows)
-    slipped = [visited - there for _, visited, there in rows]
-    check("pages by key slip for nobody", slipped == [1, 0] and rows[1][2] == USERS)
-    indexed = ["ix_users_registered_at_id" in plan for plan in plans]
-    check("an index finds the page by key", indexed == [False, True])
+        by_offset = visited(session, by_key=False)
+        by_key = visited(session, by_key=True)
+        searched = plan_of(session, without_index)
+        found = plan_of(session, page_by_key((NEW_YEAR, 0)))
+    pages = {}
+    for way, ids in {"OFFSET": by_offset, "key": by_key}.items():
+        pages[way] = {"visits": len(ids), "users": len(set(ids))}
+    table_of("600 users paged by", pages)
+    check(
+        "pages by key slip for nobody",
+        observed=pages,
+        expected={
+            "OFFSET": {"visits": USERS + 1, "users": USERS},
+            "key": {"visits": USERS, "users": USERS},
+        },
+    )
+    index = "ix_users_registered_at_id"
+    check(
+        "an index finds the page by key",
+        observed={
+            "by logins": index in searched,
+            "by key": index in found,
+        },
+        expected={
+            "by logins": False,
+            "by key": True,
+        },
+    )
 
 
-@demo
-def bulk(env: Env) -> None:
+@lesson.demo
+def bulk(env: Database) -> None:
     """Bulk: fewer statements in, less memory out, pages that do not slip"""
     show_ladder(env)
     show_streaming(env)
@@ -1510,31 +1599,80 @@ def bulk(env: Env) -> None:
     show_paging(env)
     if not env.live:
         raise Skip("COPY: SQLite is in this process, there is no wire to save")
-    turns = [(loaded(env, "Core")[2], loaded(env, "COPY")[2]) for _ in range(9)]
-    core, copy = map(min, zip(*turns, strict=True))
-    aside(f"COPY is {core / copy:.1f} x as fast as Core's executemany")
-    check("COPY is at least 4 x as fast as executemany", core >= 4 * copy)
 
 
-# %% 10. Migration: expand, backfill, contract
+# %% [markdown]
+# ## 10. Migration: expand, backfill, contract
 
-OLD, NEW = "full_name", "display_name"
 
-
+# %%
 def members(name: str) -> sa.Table:
     """Return a table with a column of this name besides its id."""
     metadata = sa.MetaData(naming_convention=Base.metadata.naming_convention)
     key = sa.Column("id", sa.Integer, primary_key=True)
-    return sa.Table("members", metadata, key, sa.Column(name, NAME, nullable=False))
+    column = sa.Column(name, NAME, nullable=False)
+    return sa.Table("members", metadata, key, column)
 
 
-BEFORE, AFTER = members(OLD), members(NEW)
+BEFORE = members("full_name")
+AFTER = members("display_name")
 
 
 # region migration
-def add(op: Operations, name: str) -> None:
-    """Add a column that code may leave empty."""
-    op.add_column("members", sa.Column(name, NAME))
+def rename(op: Operations) -> None:
+    """Change the column in one step: old code that still runs fails from then on."""
+    op.execute("ALTER TABLE members RENAME COLUMN full_name TO display_name")
+
+
+def expand(op: Operations) -> None:
+    """Unlike rename: add a column beside the old one. Old code leaves it empty."""
+    op.add_column("members", sa.Column("display_name", NAME))
+
+
+EMPTY = text("SELECT EXISTS (SELECT 1 FROM members WHERE display_name IS NULL)")
+# Of a row that it waited for, PostgreSQL asks the outer WHERE again, no subquery.
+FILL = text("""
+    UPDATE members SET display_name = full_name
+    WHERE display_name IS NULL AND id IN
+        (SELECT id FROM members WHERE display_name IS NULL LIMIT :size)
+""")
+
+
+def backfill(engine: sa.Engine, size: int = 100) -> int:
+    """Fill the new column, `size` rows per transaction; return the transactions.
+
+    May be stopped and run again: it goes on where the column is empty. Code that still
+    changes a full name has to write both columns: no row is filled twice.
+    """
+    # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
+    done = 0
+    while True:
+        with engine.begin() as connection:
+            if not connection.scalars(EMPTY).one():
+                return done
+            connection.execute(FILL, {"size": size})
+        done += 1
+
+
+def on_postgres(op: Operations, change: str) -> None:
+    """Alter the table on PostgreSQL; SQLite copies it anyway."""
+    if op.get_context().dialect.name == "postgresql":
+        op.execute(f"ALTER TABLE members {change}")
+
+
+FULL = "members_full"  # the check by which PostgreSQL knows that no row is empty
+
+
+def refuse_empty(op: Operations) -> None:
+    """Check new rows from now on; the old ones are not read."""
+    # Trap: SET NOT NULL alone. It reads the table, and nobody else may meanwhile.
+    check_it = f"ADD CONSTRAINT {FULL} CHECK (display_name IS NOT NULL) NOT VALID"
+    on_postgres(op, check_it)
+
+
+def check_old_rows(op: Operations) -> None:
+    """Read the table, while others read and write it, too."""
+    on_postgres(op, f"VALIDATE CONSTRAINT {FULL}")
 
 
 def settle(op: Operations, required: str, gone: str) -> None:
@@ -1544,49 +1682,37 @@ def settle(op: Operations, required: str, gone: str) -> None:
         batch.drop_column(gone)
 
 
-def proof(change: str, op: Operations) -> None:
-    """Change the check by which PostgreSQL knows that no row is empty."""
-    if op.get_context().dialect.name == "postgresql":
-        op.execute(f"ALTER TABLE members {change}")
+def drop_old_column(op: Operations) -> None:
+    """Require the new column, which needs no reading any more; drop the old one."""
+    settle(op, required="display_name", gone="full_name")
 
 
-FULL = "members_full"  # the name of that check
-# The new code needs one; when no old code runs any more, the other takes the rest away.
-expand = partial(add, name=NEW)
-CONTRACT = (
-    # Trap: SET NOT NULL alone. It reads the table, and nobody else may meanwhile.
-    partial(proof, f"ADD CONSTRAINT {FULL} CHECK ({NEW} IS NOT NULL) NOT VALID"),
-    partial(proof, f"VALIDATE CONSTRAINT {FULL}"),  # reads it, and so may others
-    partial(settle, required=NEW, gone=OLD),  # need not read it
-    partial(proof, f"DROP CONSTRAINT IF EXISTS {FULL}"),
-)
+def drop_check(op: Operations) -> None:
+    """Take the check away: the column itself says it now."""
+    on_postgres(op, f"DROP CONSTRAINT IF EXISTS {FULL}")
 
 
-def migrate(engine: sa.Engine, step: Callable[[Operations], None]) -> None:
+CONTRACT = (refuse_empty, check_old_rows, drop_old_column, drop_check)
+
+
+def migrate(engine: sa.Engine, step: Step) -> None:
     """Run a step in one transaction: Alembic as a library, without ini file.
 
     For a lock it waits half a second, then tries again: all others queue up behind it.
     Raises ValueError, and undoes the step, if a row of SQLite loses its parent.
     """
-    engine.dispose()  # SQLite's other connections still believe in the old table
-    lite = engine.dialect.name == "sqlite"
-    with engine.connect() as connection:
-        if lite:
-            # Trap: to SQLite a table that is copied and dropped has lost its rows, and
-            # their children follow. This is heeded outside of a transaction only.
-            connection.detach()  # from the pool: it ends with this setting
-            raw: Any = connection.connection
-            raw.execute("PRAGMA foreign_keys = OFF")
 
-        def work(session: Session) -> None:
-            if not lite:
-                session.execute(text("SET LOCAL lock_timeout = '500ms'"))
-            step(Operations(MigrationContext.configure(session.connection())))
-            if lite and raw.execute("PRAGMA foreign_key_check").fetchall():
-                raise ValueError("the step leaves rows without their parents")
+    def work(session: Session) -> None:
+        if engine.dialect.name == "postgresql":
+            session.execute(text("SET LOCAL lock_timeout = '500ms'"))
+        connection = session.connection()
+        step(Operations(MigrationContext.configure(connection)))
+        refuse_orphans(connection)
 
-        again = *TRANSIENT, "55P03"  # no lock in time
-        run_transaction(orm.sessionmaker(connection), work, codes=again)
+    no_lock_in_time = "55P03"
+    with connection_for_changes(engine) as connection:
+        sessions = orm.sessionmaker(connection)
+        run_transaction(sessions, work, codes=(*TRANSIENT, no_lock_in_time))
 
 
 def contract(engine: sa.Engine) -> None:
@@ -1599,97 +1725,105 @@ def contract(engine: sa.Engine) -> None:
         migrate(engine, clean_up)
 
 
-def backfill(engine: sa.Engine, size: int = 100) -> int:
-    """Fill the new column, `size` rows per transaction; return the transactions.
-
-    May be stopped and run again: it goes on where the column is empty. Code that still
-    changes a full name has to write both columns: no row is filled twice.
-    """
-    # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
-    empty = "members WHERE display_name IS NULL"
-    some = f"SELECT id FROM {empty} LIMIT :size"  # noqa: S608
-    # Of a row that it waited for, PostgreSQL asks the outer WHERE again, no subquery.
-    where = f"display_name IS NULL AND id IN ({some})"
-    fill = f"UPDATE members SET display_name = full_name WHERE {where}"  # noqa: S608
-    done = 0
-    while True:
-        with engine.begin() as connection:
-            if not connection.scalar(text(f"SELECT EXISTS (SELECT 1 FROM {empty})")):  # noqa: S608
-                return done
-            connection.execute(text(fill), {"size": size})
-        done += 1
-
-
 def downgrade(op: Operations) -> None:
     """Go back to the old table, with its data. Everybody waits until it is done."""
-    add(op, OLD)
+    op.add_column("members", sa.Column("full_name", NAME))
     op.execute("UPDATE members SET full_name = display_name")
-    settle(op, required=OLD, gone=NEW)
+    settle(op, required="full_name", gone="display_name")
 
 
-def drift(engine: sa.Engine, wanted: sa.Table) -> int:
-    """Count the differences between the database's `members` and the model's."""
-    ours = {"include_name": lambda name, kind, _: kind != "table" or name == "members"}
+# endregion migration
+
+
+def old_code_writes(engine: sa.Engine, names: list[str]) -> None:
+    """Write members as the code does that knows the old column only."""
+    rows = [{"full_name": name} for name in names]
+    with engine.begin() as connection:
+        connection.execute(insert(BEFORE), rows)
+
+
+def old_code_reads(engine: sa.Engine) -> list[str]:
+    """Read all members as that code does."""
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts=ours)
-        return len(compare_metadata(context, wanted.metadata))
+        names = select(BEFORE.c.full_name)
+        return list(connection.scalars(names.order_by(BEFORE.c.id)))
 
 
-def script_of(*steps: Callable[[Operations], None]) -> str:
-    """Return the SQL of steps for PostgreSQL, to be reviewed and run by others."""
-    options = {"as_sql": True, "output_buffer": (script := io.StringIO())}
-    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
-    for step in steps:
-        step(Operations(context))
-    return script.getvalue()
-    # endregion migration
-
-
-@demo
-def migration(env: Env) -> None:
-    """Migration: old and new code run side by side, and there is a way back"""
-    engine, names = env.engine, [f"Ada Lovelace {number}" for number in range(250)]
-
-    def old_code_writes(some: list[str]) -> None:
-        with engine.begin() as connection:
-            rows = [{"full_name": name} for name in some]
-            connection.execute(BEFORE.insert(), rows)
-
-    def old_code_reads() -> list[str]:
-        with engine.connect() as connection:
-            in_order = text("SELECT full_name FROM members ORDER BY id")
-            return [*connection.scalars(in_order)]
-
+def rename_breaks_old_code(engine: sa.Engine) -> bool:
+    """Rename a column in one step; tell whether the old code fails afterwards."""
     BEFORE.create(engine)
-    old_code_writes(names[:150])
+    migrate(engine, rename)
+    broken = raises(exc.DBAPIError, lambda: old_code_reads(engine))
+    BEFORE.drop(engine)
+    return broken
+
+
+def show_expand(engine: sa.Engine, names: list[str]) -> None:
+    """Add the new column, while old code goes on."""
+    broken = rename_breaks_old_code(engine)
+    BEFORE.create(engine)
+    old_code_writes(engine, names[:150])
     migrate(engine, expand)
-    old_code_writes(names[150:200])
-    check("after expand the old code reads and writes", old_code_reads() == names[:200])
+    old_code_writes(engine, names[150:])
+    check(
+        "after expand the old code reads and writes",
+        observed={"rename breaks it": broken, "reads": old_code_reads(engine)},
+        expected={"rename breaks it": True, "reads": names},
+    )
+
+
+def show_contract(engine: sa.Engine, names: list[str]) -> None:
+    """Fill the new column, require it, and let the old one go."""
     expanded = drift(engine, AFTER)
-    early = refused(exc.IntegrityError, lambda: contract(engine))
-    old_code_writes(names[200:])
-    undone = old_code_reads() == names and drift(engine, AFTER) == expanded
-    check("contract before backfill is refused and undone", early and undone)
-    batches = backfill(engine), backfill(engine)
-    show("transactions of the backfill, again", batches)
-    check("no backfill locks more than 100 rows", batches == (3, 0))
-    contract(engine)
-    contracted = drift(engine, AFTER)
-    show("drift after expand, contract", [expanded, contracted])
-    check("after contract the database is the model", expanded > 0 == contracted)
+    early = raises(exc.IntegrityError, lambda: contract(engine))
+    check(
+        "contract before backfill is refused and undone",
+        observed={
+            "refused": early,
+            "reads": old_code_reads(engine),
+            "drift": drift(engine, AFTER),
+        },
+        expected={"refused": True, "reads": names, "drift": expanded},
+    )
+    batches = [backfill(engine), backfill(engine)]
+    fact("transactions of the backfill, again", batches)
+    check("no backfill locks more than 100 rows", batches, [3, 0])
+    contract(engine)  # once no old code runs any more
+    drifts = {"expand": expanded, "contract": drift(engine, AFTER)}
+    check(
+        "after contract the database is the model",
+        observed=drifts,
+        expected={"expand": more_than(0), "contract": 0},
+    )
+
+
+def show_way_back(engine: sa.Engine, names: list[str]) -> None:
+    """Migrate back, and ask whether table and names are what they were."""
     migrate(engine, downgrade)
-    back = drift(engine, BEFORE) == 0 and old_code_reads() == names
-    check("downgrade brings table and names back", back)
-    with max_queries(0, engine):
-        script = [line for line in script_of(expand, *CONTRACT).splitlines() if line]
-    say("\n".join(f"    {line}" for line in script))
-    check("the SQL to review needs no database", len(script) == 6)
+    check(
+        "downgrade brings table and names back",
+        observed={"drift": drift(engine, BEFORE), "reads": old_code_reads(engine)},
+        expected={"drift": 0, "reads": names},
+    )
 
 
+@lesson.demo
+def migration(env: Database) -> None:
+    """Migration: old and new code run side by side, and there is a way back"""
+    engine = env.engine
+    names = [f"Ada Lovelace {number}" for number in range(250)]
+    BEFORE.drop(engine, checkfirst=True)  # of an earlier run of this cell
+    show_expand(engine, names)
+    show_contract(engine, names)
+    show_way_back(engine, names)
+    for statement in offline_sql(expand, *CONTRACT):  # for review, or to run by hand
+        write(f"    {statement}")
+
+
+# %%
 def main(argv: list[str] | None = None) -> int:
     """Teach, with the options of the command line; return the exit code."""
-    return command(Parser(), argv, teach)
+    return lesson.main(argv)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+lesson.finish(__name__, main)

@@ -1,15 +1,15 @@
-"""Documents that hold: MongoDB, its traps, and what it takes to step over them.
+"""Documents that hold: MongoDB, its traps, and how to step over them.
 
 You will see, in order: validators, two schema versions read as one, bulk writes that
-lose nothing, pipelines, summaries, a sphere, an export that survives a crash, operator
-injection, indexes, races and transactions, reliability.
+lose nothing, pipelines, summaries and cohorts, distances, an export that survives a
+crash, operator injection, and what holds under load.
 
 Run:     python 02_mongodb_advanced.py [--list] [--only NAME ...] [--offline]
 Service: MongoDB 5.0 or later at $MONGODB_URI (mongodb:// or mongodb+srv://), else at
          127.0.0.1:27017, else SecantusDB's secantusd-py, if installed, for this run.
          All happens in a database module8_<random>, dropped in the end.
 Without: mongomock. What it lacks is emulated, as the first line says, or skipped: the
-         planner, transactions, change streams, $geoWithin, running totals.
+         planner, transactions, $geoWithin.
 Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.md, 2.
 """
 
@@ -21,246 +21,112 @@ Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.m
 
 from __future__ import annotations
 
+import course.start  # noqa: F401  (first: it says in one line what is missing)
+
+# isort: split
+
 import argparse
-import asyncio
-import functools
-import itertools
 import json
-import logging
 import math
-import operator
 import os
-import random
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
-import time
-import timeit
-import traceback
-import tracemalloc
-import uuid
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO
 
 import bson
-import mongomock
-import mongomock.aggregate
-import pymongo
-import pymongo.errors as err
-from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
-from dns.exception import DNSException
-from dotenv import dotenv_values
-from pymongo import IndexModel, InsertOne, UpdateOne, monitoring
-from pymongo.results import BulkWriteResult
-from rich.console import Console
-from rich.text import Text
+from pymongo import IndexModel, MongoClient, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-# region harness
-# The same bytes in all five scripts (a test compares them): each file runs alone.
-DEMOS: dict[str, Callable[[Env], None]] = {}
-TALLY: Counter[str] = Counter()
-
-
-class Skip(Exception):
-    """Raised by a demo whose point this back end cannot show; says why."""
-
-
-class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self) -> None:
-        super().__init__(description=(__doc__ or "").split("\n\n")[0])
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument("--only", nargs="+", metavar="NAME", help="run these demos")
-        mode.add_argument("--offline", action="store_true", help="take the stand-in")
-        mode.add_argument(
-            "--require-live", action="store_true", help="exit 3 if absent"
-        )
-        self.add_argument("--url", help="the service, instead of the variable's")
-        self.add_argument("--verbose", action="store_true", help="logs and tracebacks")
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        raise BadInput(message)
+from course.claims import less_than, more_than
+from course.console import Lesson, check, fact, table
+from course.lab import in_background, outcome_of, start_together
+from course.mongo.codec import (
+    CODEC,
+    RAW,
+    UNENCODABLE,
+    Collection,
+    Database,
+    Document,
+    unencodable,
+)
+from course.mongo.complaints import DUPLICATE_KEY, reason, verdict
+from course.mongo.connection import concerns_of, connect, waits_of
+from course.mongo.counting import CommandCounter
+from course.mongo.environment import Env, open_database
+from course.mongo.pages import query_behind, raw_page
+from course.mongo.plans import examined, explained, index_definition
+from course.mongo.reference import (
+    EARTH_KM,
+    activity_of,
+    cohorts_of,
+    days_of,
+    distribution_of,
+    haversine,
+    purchases_of,
+)
+from course.mongo.schema import record, typed
+from course.mongo.seed import (
+    END,
+    KYIV,
+    START,
+    make_user,
+    make_users,
+)
 
 
-def demo(fn: Callable[[Env], None]) -> Callable[[Env], None]:
-    """Register a demo; the first line of its docstring is the printed title."""
-    DEMOS[fn.__name__] = fn
-    return fn
+def deploy(db: Database) -> None:
+    """Create the collections of this lesson, as section 1 defines them."""
+    MongoDBManager(db).create_collections_with_schema()
 
 
-def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    return re.sub(r"(://[^:/\s]*:)\S*@|(password=)[^&\s]+", r"\1\2***@", str(text))
+def open_env(args: argparse.Namespace) -> AbstractContextManager[Env]:
+    """Open a database of our own where a server answers; drop it at the end."""
+    return open_database(args, deploy)
 
 
-def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of .env beside this file."""
-    dotenv = dotenv_values(Path(__file__).with_name(".env"))
-    return os.environ.get(name, dotenv.get(name)) or default
+lesson = Lesson("Documents that hold: MongoDB and its traps", open_env)
 
 
-def say(line: str = "", style: str = "") -> None:
-    """Print a line: in colour on a terminal, plain when piped."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(Text(line, style), soft_wrap=True)
-    else:
-        print(line)
+# %% [markdown]
+# ## 1. Validators: the server refuses what must not be stored
 
-
-def show(name: str, value: object) -> None:
-    """Print one aligned fact, the same in every run."""
-    say(f"  {name:<34} {value}")
-
-
-def table(header: Sequence[str], *rows: Sequence[object]) -> None:
-    """Print rows under their header, columns of numbers to the right."""
-    columns = list(zip(header, *rows, strict=True))
-    width = [max(len(str(cell)) for cell in column) for column in columns]
-    right = [all(isinstance(cell, int | float) for cell in c[1:]) for c in columns]
-    for row in (header, *rows):
-        cells = zip(row, width, right, strict=True)
-        line = "".join(f"  {cell!s:{'>' if r else '<'}{w}}" for cell, w, r in cells)
-        say(line.rstrip(), "bold" if row is header else "")
-
-
-def aside(text: str) -> None:
-    """Print what differs from run to run, such as a time, on stderr."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
-
-
-def check(claim: str, holds: bool) -> None:
-    """Print the claim if it holds, else fail the demo (-O would drop an assert)."""
-    if not holds:
-        raise AssertionError(claim)
-    TALLY["ok"] += 1
-    say(f"  [ok] {claim}", "green")
-
-
-def run_demo(env: Env, run: Callable[[Env], None]) -> None:
-    """Run one demo; a false claim or a broken demo is counted, not raised."""
-    try:
-        run(env)
-    except BadInput:
-        raise
-    except Skip as reason:
-        TALLY["skipped"] += 1
-        say(f"  [skip] {reason}", "yellow")
-    except Exception as error:
-        TALLY["failed"] += 1
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        say(f"  [FAIL] {kind}{redact(error)}", "bold red")
-        logging.debug("%s", redact(traceback.format_exc()))
-
-
-def teach(args: argparse.Namespace) -> int:
-    """Run the chosen demos on the back end that answers; return the exit code."""
-    if unknown := set(args.only or ()) - set(DEMOS):
-        raise BadInput(
-            f"--only: no demo {min(unknown)!r}; there are {', '.join(DEMOS)}"
-        )
-    titles = {
-        name: (run.__doc__ or name).splitlines()[0] for name, run in DEMOS.items()
-    }
-    if args.list:
-        table(("demo", "what it shows"), *titles.items())
-        return 0
-    TALLY.clear()
-    with open_env(args) as env:
-        say(f"backend: {env.backend}")
-        if args.require_live and not env.live:
-            return 3
-        for number, (name, run) in enumerate(DEMOS.items(), 1):
-            if name in (args.only or DEMOS):
-                say(f"\n{number}. {titles[name]}", "bold")
-                run_demo(env, run)
-    say(
-        "\n"
-        + ", ".join(f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed"))
-    )
-    return 1 if TALLY["failed"] else 0
-
-
-def command(
-    parser: Parser, argv: list[str] | None, run: Callable[[argparse.Namespace], int]
-) -> int:
-    """Run what the command line asks for; return the exit code."""
-    try:
-        args = parser.parse_args(argv)
-        level = logging.DEBUG if args.verbose else logging.CRITICAL
-        logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-        return run(args)
-    except BadInput as problem:
-        print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-# endregion harness
-
-Document = dict[str, Any]
-Collection = pymongo.collection.Collection[Document]
-Database = pymongo.database.Database[Document]
-
-BATCH = 1_000  # documents in one write command; a server takes up to 100,000
-PAGE = 500  # documents in memory at once during an export
-NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
-EARTH_KM = 6_378.1  # the radius of the sphere that MongoDB measures on
-OPTIONS: dict[str, Any] = {
-    "timeoutMS": 30_000,  # for a whole operation: finding a server, queue and retry too
-    # Trap: the next two do nothing where timeoutMS is set; they are for code that
-    # unsets it, which would else wait 30 s for a server and for ever for a connection.
-    "serverSelectionTimeoutMS": 1_000,
-    "waitQueueTimeoutMS": 5_000,
-    "connectTimeoutMS": 1_000,
-    "tz_aware": True,
-    "uuidRepresentation": "standard",
-    "w": "majority",  # what is acknowledged survives the loss of the primary
-    "readConcernLevel": "majority",  # and what is read is never rolled back
+# %%
+# region documents
+AN_EVENT: Document = {
+    "schema_version": 1,
+    "user_id": 7,
+    "event_type": "purchase",
+    "timestamp": datetime(2025, 6, 1, 12, 30, tzinfo=UTC),
+    "metadata": {  # whatever this type of event needs
+        "product": {"sku": "P-1", "title": "Databases"},
+        "category": "book",
+        "price": 19.5,
+    },
+    "geo": {"type": "Point", "coordinates": [30.5234, 50.4501]},  # longitude first
+    "session_info": {"device": "phone", "os": "linux", "app_version": "8.1"},
 }
-STANDARD = bson.binary.STANDARD
-CODEC = CodecOptions[Document](tz_aware=True, uuid_representation=STANDARD)
-NAIVE = CodecOptions[Document](uuid_representation=STANDARD)  # as mongomock stores
-RAW = CodecOptions(document_class=RawBSONDocument)
-NUMERIC = (int, bson.Int64, float, bson.Decimal128)  # these compare with each other
-
-# %% Vocabulary: what the documents look like
-
-
-def typed(*kinds: str, **rules: Any) -> Document:
-    """Return the $jsonSchema of a value."""
-    return {"bsonType": list(kinds)} | rules
-
-
-def record(required: str, /, **fields: Document) -> Document:
-    """Return the $jsonSchema of an object with these fields and no others."""
-    schema = typed("object", properties=fields, required=required.split())
-    return schema | {"additionalProperties": False}
+A_USER: Document = {
+    "_id": 7,
+    "schema_version": 2,
+    "username": "olha",
+    "email": "olha@example.org",
+    "created_at": datetime(2025, 1, 31, 22, 30, tzinfo=UTC),
+    "profile": {"interests": ["sql", "maths"], "expertise": "senior", "projects": 12},
+    "metrics": {"engagement": 0.8, "views": 341},
+    "subscriptions": [{"plan": "pro", "since": datetime(2025, 2, 1, tzinfo=UTC)}],
+}
+# endregion documents
 
 
+# region schemas
 # PyMongo sends an int as int32 or, from 2**31 on, as int64: "int" alone is too narrow.
 WHOLE = typed("int", "long", minimum=0)
 NUMBER = typed("number", minimum=0)  # int, long, double or Decimal128
@@ -294,8 +160,10 @@ SCHEMAS = {
     "users": record("schema_version username email created_at", **USER),
     "events": record("schema_version user_id event_type timestamp", **EVENT),
 }
-BOUGHT = {"partialFilterExpression": {"event_type": "purchase"}}
+# endregion schemas
+# region indexes
 ESR = [("event_type", 1), ("timestamp", -1), ("metadata.price", 1)]
+BOUGHT = {"event_type": "purchase"}
 INDEXES = {
     "users": [
         IndexModel("username", name="username", unique=True),
@@ -306,570 +174,21 @@ INDEXES = {
         IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline"),
         IndexModel(ESR, name="esr"),  # equality first, then the sort, then the range
         IndexModel([("geo", "2dsphere")], name="place"),
-        IndexModel("metadata.category", name="bought", **BOUGHT),
+        IndexModel("metadata.category", name="bought", partialFilterExpression=BOUGHT),
         # Trap: with a TTL index on `timestamp` the history is gone within a minute.
         IndexModel("expires_at", name="expiry", expireAfterSeconds=0),
     ],
 }
-START = datetime(2025, 6, 1, tzinfo=UTC)
-END = START + timedelta(days=28)
-KYIV = (30.5234, 50.4501)  # longitude first, as in GeoJSON
-SOUND: Document = {
-    "schema_version": 1,
-    "user_id": 7,
-    "event_type": "view",
-    "timestamp": START,
-}
-
-
-def point(longitude: float, latitude: float) -> Document:
-    """Return a GeoJSON point; raise ValueError outside our area (swapped?)."""
-    if not (22 <= longitude <= 41 and 44 <= latitude <= 53):
-        raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
-    return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
-
-
-def make_user(number: int) -> Document:
-    """Return a user; every tenth has signed up at 22:30 UTC, the last of a month."""
-    month = START.replace(month=1 + number % 5)
-    late = month.replace(month=month.month + 1) - timedelta(minutes=90)
-    return {
-        "_id": number,
-        "schema_version": 2,
-        "username": f"user{number}",
-        "email": f"user{number}@example.org",
-        "created_at": month + timedelta(days=number % 28) if number % 10 else late,
-        "profile": {"interests": [["sql", "python", "maths"][number % 3]]},
-        "subscriptions": [],
-    }
-
-
-def make_users(first: int, last: int) -> list[Document]:
-    """Return the users with these numbers and those between."""
-    return [make_user(number) for number in range(first, last + 1)]
-
-
-def make_events(count: int, located: bool = True) -> list[Document]:
-    """Return events of 100 users over four weeks, the same every time."""
-    chance, made = random.Random(8), []
-    for number in range(1, count + 1):
-        kind = chance.choices(EVENT["event_type"]["enum"], (60, 20, 12, 8))[0]
-        event = SOUND | {"_id": number, "event_type": kind}
-        event["user_id"] = chance.randint(1, 100)
-        event["timestamp"] = START + (END - START) * chance.randrange(10_000) / 10_000
-        place = point(chance.gauss(KYIV[0], 0.2), chance.gauss(KYIV[1], 0.1))
-        event |= {"geo": place} if located else {}  # the index on it is dear
-        event["session_info"] = {"device": "phone", "os": "linux", "app_version": "8.1"}
-        product = {"sku": f"P-{number}", "title": "Databases", "hours": 12}
-        category = chance.choice(["book", "course"])
-        event["metadata"] = {"product": product, "category": category}
-        if kind == "purchase":  # quarters are exact in binary; real money is Decimal128
-            event["metadata"] |= {"price": chance.randint(4, 800) / 4, "tags": [1, 2]}
-        made.append(event)
-    return made
-
-
-def grouped(rows: Iterable[Document], key: Callable[[Document], Any]) -> dict[Any, Any]:
-    """Return lists of rows by key: the plain Python that pipelines are held against."""
-    groups: dict[Any, list[Document]] = defaultdict(list)
-    for row in rows:
-        groups[key(row)].append(row)
-    return dict(sorted(groups.items()))
-
-
-# %% Back end: a server over the wire, or mongomock with its gaps filled
-
-
-class CommandCounter(monitoring.CommandListener):
-    """Counts the commands that go to a server (the round trips) and their numbers."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.transactions: set[int] = set()  # the txnNumber of retryable writes
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Count a command that goes out."""
-        self.sent += 1
-        if "txnNumber" in event.command:
-            self.transactions.add(event.command["txnNumber"])
-
-    def succeeded(self, event: object) -> None:
-        """Pass over an answer, of whatever kind."""
-
-    failed = succeeded
-
-
-@dataclass
-class Env:
-    """What every demo receives: a database of its own, and who answers."""
-
-    backend: str
-    live: bool
-    db: Database
-    commands: CommandCounter
-    url: str = ""
-    mongodb: bool = False  # MongoDB itself, whose planner is held to its manual
-
-    def counted(self, work: Callable[[], object]) -> int:
-        """Run the work and return how many commands it took."""
-        before = self.commands.sent
-        work()
-        return self.commands.sent - before
-
-    def fresh(
-        self, users: int = 0, events: int = 0, located: bool = False
-    ) -> list[Document]:
-        """Empty the database, create the collections, fill them; return the events."""
-        for name in self.db.list_collection_names():
-            self.db.drop_collection(name)
-        MongoDBManager(self.db).create_collections_with_schema()
-        UserManager(self.db).bulk_insert_users(make_users(1, users))
-        if made := make_events(events, located):
-            self.db["events"].insert_many(made)
-        return made
-
-    def need_server(self, shows: str, replica_set: bool = False) -> None:
-        """Skip the rest of a demo where it cannot be shown; say what a server shows."""
-        if not self.live:
-            raise Skip(f"mongomock cannot; a server shows {shows}")
-        hello = self.db.client.admin.command("hello")
-        alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
-        if replica_set and alone:
-            raise Skip(f"no replica set (one member will do), which shows {shows}")
-
-
-# region stand-in
-BSON: dict[type, set[str]] = {
-    bool: {"bool"}, str: {"string"}, datetime: {"date"}, dict: {"object"},
-    list: {"array"}, float: {"double", "number"},
-    bson.Decimal128: {"decimal", "number"},
-}  # fmt: skip
-INT, LONG, OTHER = {"int", "number"}, {"long", "number"}, {"other"}
-
-
-def bson_types(value: Any) -> set[str]:
-    """Return the bsonTypes of a value, as PyMongo sends it."""
-    kind = type(value)
-    if isinstance(value, int) and kind is not bool:
-        return INT if kind is int and -(2**31) <= value < 2**31 else LONG
-    return BSON.get(kind, OTHER)
-
-
-# The package jsonschema knows no bsonType, and takes several times as long.
-RULES: dict[str, Callable[[Any, Any], bool]] = {
-    "bsonType": lambda value, kinds: not bson_types(value).isdisjoint(kinds),
-    "enum": lambda value, listed: value in listed and type(value) is not bool,
-    "minimum": lambda value, least: float(str(value)) >= least,  # Decimal128, too
-    "pattern": lambda value, pattern: bool(re.search(pattern, value)),
-    "minItems": lambda value, least: len(value) >= least,
-    "maxItems": lambda value, most: len(value) <= most,
-}
-
-
-def breaches(schema: Document, value: Any, path: str = "") -> Iterator[str]:
-    """Yield the properties that break a $jsonSchema, as far as our schemas go."""
-    for keyword, rule in schema.items():
-        if (holds := RULES.get(keyword)) and not holds(value, rule):
-            yield path
-            return
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        names = [name for name in schema.get("required", ()) if name not in value]
-        if not schema.get("additionalProperties", True):
-            names += [name for name in value if name not in known]
-        within = f"{path}." if path else ""
-        yield from (within + name for name in names)
-        for name, rules in known.items():
-            if name in value:
-                yield from breaches(rules, value[name], within + name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from breaches(schema.get("items", {}), item, path)
-
-
-Mocked: Any = mongomock  # its annotations are PyMongo's, which its classes do not keep
-
-
-def only(options: Document, **emulated: Any) -> None:
-    """Raise NotImplementedError for options that are not these; ... is any value."""
-    same = (emulated.get(name) in (..., value) for name, value in options.items())
-    if options.keys() != emulated.keys() or not all(same):
-        raise NotImplementedError(f"this is not emulated: {options}")
-
-
-def sends(method: Any) -> Any:
-    """Count each call of a method as a command that goes to a server."""
-
-    @functools.wraps(method)
-    def call(self: StandIn, *args: Any, **options: Any) -> Any:
-        self.database.commands.sent += 1
-        return method(self, *args, **options)
-
-    return call
-
-
-def group(rows: list[Document], db: Any, stage: Document) -> list[Document]:
-    """Do $group by a dict, where mongomock sorts all documents by their keys."""
-    stages, groups = Mocked.aggregate, defaultdict[Any, list[Document]](list)
-    for row in rows:
-        key = None  # as which a server counts what is missing
-        with suppress(KeyError):
-            key = stages._parse_expression(stage["_id"], row, ignore_missing_keys=True)
-        if isinstance(key, (dict, list)):
-            return cast(list[Document], stages._handle_group_stage(rows, db, stage))
-        groups[key].append(row)
-    total = stages._accumulate_group
-    return [total(stage, those) | {"_id": key} for key, those in groups.items()]
-
-
-Mocked.aggregate._PIPELINE_HANDLERS["$group"] = group
-
-
-class StandIn(Mocked.Collection):  # type: ignore[misc]
-    """A mongomock collection with validators and what else the lesson needs."""
-
-    find = sends(Mocked.Collection.find)
-    insert_one = sends(Mocked.Collection.insert_one)
-    update_one = sends(Mocked.Collection.update_one)
-
-    def _insert(self, document: Document, *_: Any, **_options: Any) -> Any:
-        """Store a copy as BSON carries it; a server, too, does one at a time."""
-        if "_id" not in document:
-            document["_id"] = bson.ObjectId()
-        key, store = document["_id"], self._store
-        copy = bson.decode(bson.encode(document, codec_options=NAIVE), NAIVE)
-        with self.database.lock:
-            self._ensure_uniques(copy, err.WriteError)
-            if key in store._documents:
-                pattern = {"keyPattern": {"_id": 1}}
-                raise err.DuplicateKeyError("duplicate key", 11000, pattern)
-            store[key] = copy
-        return key
-
-    def _update(self, *args: Any, **options: Any) -> Any:
-        with self.database.lock:
-            try:
-                return super()._update(*args, **options)
-            except err.DuplicateKeyError as error:  # mongomock undoes only these
-                kind = err.WriteError if error.code == 121 else err.DuplicateKeyError
-                raise kind(str(error), error.code, error.details) from None
-
-    def _ensure_uniques(
-        self, document: Document, invalid: Any = err.DuplicateKeyError
-    ) -> None:
-        """Refuse what a validator or a unique index forbids."""
-        schema = self.database.validators[self.name].get("$jsonSchema", {})
-        if wrong := [*breaches(schema, document)]:
-            info = {"details": {"missingProperties": wrong}}
-            raise invalid("failed validation", 121, {"errInfo": info})
-        for name, index in self._store.indexes.items():
-            if index.get("unique"):  # looked up, where mongomock reads the collection
-                fields = dict(index["key"])
-                values = [document.get(field) for field in fields]
-                owners = self.database.owners[self.name, name]
-                owner = owners.get(repr(values), document["_id"])
-                held = self._store._documents.get(owner, {})
-                same = values == [held.get(field) for field in fields]
-                if owner != document["_id"] and same:
-                    pattern = {"keyPattern": fields}
-                    raise err.DuplicateKeyError("duplicate key", 11000, pattern)
-                owners[repr(values)] = document["_id"]
-
-    def create_indexes(self, indexes: Sequence[IndexModel]) -> list[str]:
-        """Create indexes one by one: together, mongomock forgets a partial's filter."""
-        for index in indexes:
-            rules = dict(index.document)
-            self.create_index([*rules.pop("key").items()], **rules)
-        self._store._ttl_indexes.clear()  # it would go through all at every access
-        return [index.document["name"] for index in indexes]
-
-    def insert_many(self, documents: Iterable[Document], ordered: bool = True) -> Any:
-        """Insert as one command, with the complaints that bulk_write collects."""
-        requests = [InsertOne(document) for document in documents]
-        for request in requests:  # PyMongo, too, encodes all before it sends any
-            bson.encode(request._doc, codec_options=CODEC)
-        return self.bulk_write(requests, ordered)
-
-    @sends
-    def bulk_write(self, requests: Sequence[Any], ordered: bool = True) -> Any:
-        """Do inserts and updates one by one; mongomock's own fails (its issue 912)."""
-        done, errors = Counter[str](nInserted=0, nModified=0, nUpserted=0), []
-        for number, request in enumerate(requests):
-            try:
-                if isinstance(request, InsertOne):
-                    self._insert(request._doc)
-                    done["nInserted"] += 1
-                    continue
-                result = self._update(request._filter, request._doc, request._upsert)
-                done["nModified"] += result["nModified"]
-                done["nUpserted"] += result["upserted"] is not None
-            except err.WriteError as error:
-                why = {"index": number, "code": error.code}
-                errors.append(dict(error.details or {}) | why)
-                if ordered:
-                    break
-        if errors:
-            raise err.BulkWriteError(done | {"writeErrors": errors})
-        return BulkWriteResult(dict(done), True)
-
-    def find_raw_batches(
-        self, query: Document, sort: list[tuple[str, int]], limit: int
-    ) -> Iterator[bytes]:
-        """Return a page by _id as the bytes that a server would send."""
-        if sort not in ([("_id", 1)], [("_id", -1)]) or query.keys() - {"_id"}:
-            raise NotImplementedError("pages are by _id")
-        query = Mocked.helpers.patch_datetime_awareness_in_document(query)
-        rows = self._store.documents
-        if query:
-            rows = [row for row in rows if row["_id"] > query["_id"]["$gt"]]
-        order = Mocked.filtering.BsonComparable  # a server sorts mixed types, too
-        rows = sorted(rows, key=lambda row: order(row["_id"]), reverse=sort[0][1] < 0)
-        yield b"".join(map(bson.encode, rows[:limit]))
-
-    @sends
-    def aggregate(self, pipeline: list[Document]) -> Iterator[Document]:
-        """Run a pipeline; a first stage $geoNear and a last one $merge are ours."""
-        stages, sent = list(pipeline), self.database.commands.sent
-        # Matched here, as mongomock would first convert all moments of all documents.
-        first = stages.pop(0)["$match"] if "$match" in stages[0] else {}
-        query = Mocked.helpers.patch_datetime_awareness_in_document(first)
-        found = self._iter_documents(query) if query else list(self._store.documents)
-        stored = b"".join(map(bson.encode, found))
-        rows: Any = bson.decode_all(stored, CODEC)  # copies, as a server's answer is
-        if near := stages[0].get("$geoNear"):
-            del stages[0]
-            only(near, near=..., maxDistance=..., distanceField="metres", key="geo")
-            centre, reach = near["near"]["coordinates"], near["maxDistance"]
-            rows = [row for row in rows if "geo" in row]
-            for row in rows:
-                row["metres"] = metres(row["geo"]["coordinates"], centre)
-            rows = [row for row in rows if row["metres"] <= reach]
-            rows.sort(key=operator.itemgetter("metres"))
-        merge: Any = stages[-1].get("$merge") if stages else None
-        if merge:
-            del stages[-1]
-            only(merge, into=..., whenMatched="replace")
-        run = Mocked.aggregate.process_pipeline
-        rows = list(run(rows, self.database, stages, None))
-        for row in rows if merge else ():
-            target = self.database[merge["into"]]
-            target.replace_one({"_id": row["_id"]}, row, upsert=True)
-        self.database.commands.sent = sent  # $lookup and $merge have sent none
-        return iter(() if merge else rows)
-
-
-def on_sphere(place: Sequence[float]) -> tuple[float, float, float]:
-    """Return a place as a point of the sphere with radius 1."""
-    east, north = map(math.radians, place)
-    across = math.cos(north)
-    return across * math.cos(east), across * math.sin(east), math.sin(north)
-
-
-def metres(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return a distance by the chord between two points, not as haversine does it."""
-    chord = math.dist(on_sphere(one), on_sphere(other))
-    return 2_000 * EARTH_KM * math.asin(min(1, chord / 2))
-
-
-class StandInDatabase(Mocked.Database):  # type: ignore[misc]
-    """A mongomock database of such collections."""
-
-    def __init__(self, commands: CommandCounter) -> None:
-        client = Mocked.MongoClient(tz_aware=True)
-        super().__init__(client, "module8", None, codec_options=client.codec_options)
-        self.commands, self.lock = commands, threading.RLock()
-        self.owners: dict[Any, dict[Any, Any]] = defaultdict(dict)
-        self.validators: dict[str, Document] = defaultdict(dict)
-
-    def get_collection(self, name: str, **_options: Any) -> Any:
-        """Return the collection, the same each time."""
-        if name not in self._collection_accesses:
-            more = {"_db_store": self._store, "codec_options": self.codec_options}
-            self._collection_accesses[name] = StandIn(self, name, **more)
-        return self._collection_accesses[name]
-
-    def create_collection(self, name: str, validator: Document | None = None) -> Any:
-        """Create a collection with its validator."""
-        collection = super().create_collection(name)
-        self.validators[name] = validator or {}
-        return collection
-
-    def command(self, _collmod: str, name: str, validator: Document) -> None:
-        """Do collMod, the only command that the lesson sends by its name."""
-        self.validators[name] = validator
-
-    def list_collections(self) -> list[Document]:
-        """Return the collections and their validators, as a server does."""
-        rules = [(n, self.validators[n]) for n in self.list_collection_names()]
-        return [{"name": n, "options": {"validator": rule}} for n, rule in rules]
-
-    def drop_collection(self, name: str) -> None:
-        """Forget a collection, its validator and all unique keys."""
-        super().drop_collection(name)
-        self.owners.clear()
-        self.validators.pop(name, None)
-
-
-# endregion stand-in
-
-
-def connect(url: str, listener: monitoring.CommandListener, **more: Any) -> Any:
-    """Return a client with finite waits; raise BadInput for what is no URI."""
-    options = OPTIONS | {"event_listeners": [listener]} | more
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # it would ignore an option
-            if "://" not in url:
-                raise ValueError("it has no scheme")  # PyMongo takes it for a host
-            return pymongo.MongoClient(url, **options)
-    except (err.PyMongoError, ValueError, UserWarning) as error:
-        if isinstance(error.__cause__, DNSException):  # of mongodb+srv://
-            raise err.ConnectionFailure("its name does not resolve") from None
-        # The library's words may hold a part of a password that was not encoded.
-        why = "is the password percent-encoded?" if "@" in url else error
-        right = "mongodb://user:password@host:27017/?option=value or mongodb+srv://..."
-        problem = f"--url or MONGODB_URI is no valid URI ({why}); right is {right}"
-        raise BadInput(problem) from None
-
-
-def answer(url: str, commands: CommandCounter, stack: ExitStack) -> Env | str:
-    """Return the environment of the server at a URL, or why it does not answer."""
-    try:
-        client = stack.enter_context(connect(url, commands))
-        with pymongo.timeout(1):
-            build = client.admin.command("buildInfo")
-            listed = client.admin.command("listDatabases", nameOnly=True)
-    except err.ConnectionFailure as error:
-        if "not resolve" in str(error):
-            return str(error)
-        return "connection refused" if "refused" in str(error) else "no answer in 1 s"
-    except err.OperationFailure as error:
-        if error.code not in NO_ENTRY:
-            return "no answer in 1 s" if error.timeout else f"error {error.code}"
-        problem = f"the server lets nobody in like this (code {error.code}): check "
-        right = "user, password and authSource in the URL"
-        raise BadInput(problem + right) from None
-    except err.ConfigurationError as error:
-        raise BadInput(f"--url or MONGODB_URI: {error}") from None
-    if build["versionArray"][0] < 5:
-        raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
-    named = client.get_default_database("admin").name
-    # Trap: a name with a typing error is no error: the first write creates it.
-    if named not in {"admin", *(row["name"] for row in listed["databases"])}:
-        right = "mend the name in --url or MONGODB_URI, or leave it out"
-        raise BadInput(f"no database {named!r} on this server: {right}")
-    other, name = build.get("secantusVersion"), f"MongoDB {build['version']}"
-    if other:
-        name = f"SecantusDB {other}, not MongoDB,"
-    hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
-    db = client[f"module8_{uuid.uuid4().hex[:12]}"]
-    return Env(f"{name} at {hosts}", True, db, commands, url, mongodb=not other)
-
-
-def listens(port: int) -> bool:
-    """Tell whether something on this machine accepts connections on a port."""
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-        return True
-    return False
-
-
-# Runs a server in a folder of its own as long as the lesson's end of a pipe is open, so
-# that neither outlives the lesson, even if that is killed.
-KEEPER = """
-import subprocess, sys, tempfile
-with tempfile.TemporaryDirectory(prefix="module8-mongo-") as folder:
-    server = subprocess.Popen(sys.argv[1:], cwd=folder, stdin=subprocess.DEVNULL)
-    sys.stdin.read()
-    server.kill()
-    server.wait()
-"""
-
-
-@contextmanager
-def private_server() -> Iterator[str | None]:
-    """Start SecantusDB on a free port for this run; None where it is not installed."""
-    beside = Path(sys.executable).with_name("secantusd-py")
-    program = str(beside) if beside.exists() else shutil.which("secantusd-py")
-    if not program:
-        yield None
-        return
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    argv = [sys.executable, "-c", KEEPER, program, "--port", str(port)]
-    argv += ["--storage-path", "data", "--enable-test-commands"]
-    quiet: Any = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
-    # In a session of its own, it does not hear a Ctrl-C that is meant for us.
-    with subprocess.Popen(  # noqa: S603
-        argv, stdin=subprocess.PIPE, start_new_session=True, **quiet
-    ):
-        for _ in range(100):
-            if listens(port):
-                break
-            time.sleep(0.05)
-        yield f"mongodb://127.0.0.1:{port}/"
-
-
-def drop(db: Database) -> None:
-    """Drop our database; when the run was interrupted, for three seconds.
-
-    Trap: an insert that we cut off goes on at the server, and brings it back.
-    """
-    ends = time.monotonic() + (3 if sys.exc_info()[0] else 0)
-    while True:
-        with suppress(err.PyMongoError):
-            db.client.drop_database(db.name)
-        if time.monotonic() >= ends:
-            return
-        time.sleep(0.1)
-
-
-@contextmanager
-def open_env(args: argparse.Namespace) -> Iterator[Env]:
-    """Open a database of our own where a server answers; drop it in the end."""
-    commands, named = CommandCounter(), args.url or setting("MONGODB_URI")
-    url = named or "mongodb://127.0.0.1:27017/"
-    why, env, private = "--offline", cast(Env | str, ""), None
-    with ExitStack() as stack:
-        if not args.offline:
-            found = named or listens(27017)  # PyMongo would ask for a second
-            env = answer(url, commands, stack) if found else "connection refused"
-            why = f"no MongoDB at {redact(url)}: {env}; docker compose up -d mongo"
-            # Who names a server wants that one, and no other in its place.
-            if isinstance(env, str) and not named:
-                private = stack.enter_context(private_server())
-            if private:
-                env = answer(private, commands, stack)
-                if isinstance(env, Env):
-                    env.backend = f"{env.backend.split(' at ')[0]} for this run ({why})"
-        if isinstance(env, str):
-            gaps = "emulated: $jsonSchema, unique keys, bulk_write, raw batches, "
-            gaps += "$geoNear, $merge, locks, command counts"
-            db = cast(Database, StandInDatabase(commands))
-            text = f"mongomock, in this process ({why}); {gaps}"
-            env = Env(text, False, db, commands)
-        try:
-            yield env
-        finally:
-            if env.live and not private:  # whose data go with it
-                drop(env.db)
-
-
-# %% 1. Validators: the server refuses what must not be stored
+# endregion indexes
 
 
 # region manager
-def definition(index: Any) -> list[object]:
-    """Return what an index is: its fields in their order, and its rules."""
-    rules = ("unique", "expireAfterSeconds", "partialFilterExpression")
-    return [[*dict(index["key"]).items()], *map(index.get, rules)]
-
-
 class MongoDBManager:
     """Keeps collections, validators and indexes as the code has them."""
 
     def __init__(self, db: Database, schemas: dict[str, Document] = SCHEMAS) -> None:
-        self.db, self.schemas = db, schemas
+        self.db = db
+        self.schemas = schemas
 
     def create_collections_with_schema(self) -> list[str]:
         """Create or change what differs; return what was done, [] when run again.
@@ -888,74 +207,82 @@ class MongoDBManager:
                 # Trap: it does not look at what is stored: {"$nor": [validator]} does.
                 self.db.command("collMod", name, validator=validator)
                 done.append(f"changed {name}")
-            info = self.db[name].index_information()
-            same = [(key, definition(index)) for key, index in info.items()]
-            models = [(index.document, index) for index in INDEXES[name]]
-            new = [i for d, i in models if (d["name"], definition(d)) not in same]
-            done += self.db[name].create_indexes(new) if new else []
+            done += self.create_missing_indexes(name)
         return done
 
-
-def broken(info: Any, path: tuple[str, ...] = ()) -> set[str]:
-    """Return the properties that errInfo's details (MongoDB 5.0+) say are broken."""
-    if isinstance(info, list):
-        return set().union(*(broken(part, path) for part in info))
-    path += (info["propertyName"],) if "propertyName" in info else ()
-    inner = ("details", "schemaRulesNotSatisfied", "propertiesNotSatisfied")
-    if parts := [info[key] for key in inner if key in info]:
-        return broken(parts, path)
-    missing = info.get("missingProperties", []) + info.get("additionalProperties", [])
-    return {".".join((*path, name)) for name in missing} or {".".join(path)}
+    def create_missing_indexes(self, collection: str) -> list[str]:
+        """Create the indexes that are not there as defined; return their names."""
+        there = self.db[collection].index_information()
+        missing = []
+        for index in INDEXES[collection]:
+            wanted = index.document
+            found = there.get(wanted["name"])
+            if not found or index_definition(found) != index_definition(wanted):
+                missing.append(index)
+        return self.db[collection].create_indexes(missing) if missing else []
 
 
 # endregion manager
 
 
-def verdict(collection: Collection, document: Document) -> str:
-    """Try to insert a copy; return "accepted" or the properties that it breaks."""
-    try:
-        collection.insert_one(dict(document))
-    except err.WriteError as error:
-        if error.code != 121:  # it is not about the validator
-            raise
-        return ", ".join(sorted(broken((error.details or {})["errInfo"])))
-    return "accepted"
-
-
-TRIALS: dict[str, tuple[Document, str]] = {
-    "user_id 2**31 (sent as int64)": ({"user_id": 2**31}, "accepted"),
-    "price 5 (sent as int32)": ({"metadata": {"price": 5}}, "accepted"),
-    "price Decimal128": ({"metadata": {"price": bson.Decimal128("5.2")}}, "accepted"),
-    "price 1.0": ({"metadata": {"price": 1.0}}, "accepted"),
-    "user_id 1.0": ({"user_id": 1.0}, "user_id"),
-    "user_id True": ({"user_id": True}, "user_id"),
-    "price '5'": ({"metadata": {"price": "5"}}, "metadata.price"),
-    "price True": ({"metadata": {"price": True}}, "metadata.price"),
-    "geo without type": ({"geo": {"coordinates": [30.5, 50.4]}}, "geo.type"),
-    "is_admin, not in the schema": ({"is_admin": True}, "is_admin"),
+SOUND_CHANGES: dict[str, Document] = {
+    "user_id 2**31 (sent as int64)": {"user_id": 2**31},
+    "price 5 (sent as int32)": {"metadata": {"price": 5}},
+    "price Decimal128": {"metadata": {"price": bson.Decimal128("5.2")}},
+    "price 1.0": {"metadata": {"price": 1.0}},
 }
+BAD_CHANGES: dict[str, Document] = {
+    "user_id 1.0": {"user_id": 1.0},
+    "user_id True": {"user_id": True},
+    "price '5'": {"metadata": {"price": "5"}},
+    "price True": {"metadata": {"price": True}},
+    "geo without type": {"geo": {"coordinates": [30.5, 50.4]}},
+    "is_admin, not in the schema": {"is_admin": True},
+}
+PRICE = typed("object", properties={"price": typed("double")})
+NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": PRICE})
 
 
-@demo
+@lesson.demo
 def validators(env: Env) -> None:
     """Validators: they accept what PyMongo sends and name what they refuse"""
     env.fresh()
-    price = typed("object", properties={"price": typed("double")})
-    first = typed("object", properties={"user_id": typed("int"), "metadata": price})
-    env.db.create_collection("first", validator={"$jsonSchema": first})
-    tried = [env.db[name] for name in ("unchecked", "first", "events")]
-    found = {k: [verdict(c, SOUND | v[0]) for c in tried] for k, v in TRIALS.items()}
-    header = ("event", "no validator", "int and double", "ours")
-    table(header, *((name, *verdicts) for name, verdicts in found.items()))
-    unchecked, naive, ours = zip(*found.values(), strict=True)
-    sound = "accepted" not in naive[:3] and set(ours[:4]) == {"accepted"}
-    check("4 sound events are accepted, of which int and double refuse 3", sound)
-    named = ours == tuple(wanted for _, wanted in TRIALS.values())
-    all_in = set(unchecked) == {"accepted"}
-    check("6 bad ones, else accepted, are refused by name", named and all_in)
+    env.db.create_collection("naive", validator={"$jsonSchema": NAIVE_SCHEMA})
+    verdicts: dict[str, list[str]] = {}
+    for name in ("unchecked", "naive", "events"):
+        verdicts[name] = []
+        for change in (SOUND_CHANGES | BAD_CHANGES).values():
+            verdicts[name].append(verdict(env.db[name], AN_EVENT | change))
+    rows = zip(SOUND_CHANGES | BAD_CHANGES, *verdicts.values(), strict=True)
+    table(("event", "no validator", "int and double", "ours"), *rows)
+    # How many of the four sound events, which come first, each collection accepts.
+    accepted = {name: each[:4].count("accepted") for name, each in verdicts.items()}
+    check(
+        "4 sound events are accepted, of which int and double refuse 3",
+        accepted,
+        {"unchecked": 4, "naive": 1, "events": 4},
+    )
+    named = ["user_id", "user_id", "metadata.price", "metadata.price"]
+    check(
+        "6 bad ones, else accepted, are refused by name",
+        {"unchecked": verdicts["unchecked"][4:], "ours": verdicts["events"][4:]},
+        {"unchecked": ["accepted"] * 6, "ours": [*named, "geo.type", "is_admin"]},
+    )
+    again = outcome_of(lambda: env.db.create_collection("events"))
+    ours = MongoDBManager(env.db).create_collections_with_schema()
+    check(
+        "a second deployment neither changes nor fails",
+        {"create_collection": type(again).__name__, "ours": ours},
+        {"create_collection": "CollectionInvalid", "ours": []},
+    )
 
 
-# %% 2. Types and versions: what changes on the way, and documents of two ages
+# %% [markdown]
+# ## 2. Versions: documents of two ages, read as one
+
+
+# %%
+BATCH = 1_000  # documents in one write command; a server takes up to 100,000
 
 
 # region versions
@@ -963,76 +290,110 @@ def as_current(user: Document) -> Document:
     """Return a user of any schema version as version 2; the store is not touched."""
     if user["schema_version"] == 2:
         return user
-    rest = {key: value for key, value in user.items() if key != "interests"}
-    profile = {"interests": user.get("interests", [])}
-    return rest | {"schema_version": 2, "profile": profile}
+    current = dict(user)
+    profile = {"interests": current.pop("interests", [])}
+    return current | {"schema_version": 2, "profile": profile}
+
+
+def upgrade(old: Document) -> UpdateOne:
+    """Return the write that stores a user as version 2, if nobody was faster."""
+    # Trap: by _id alone we would undo what others write after our read. So they win:
+    # our change finds nothing, and the next page has the user again.
+    seen = {name: old.get(name) for name in ("_id", "schema_version", "interests")}
+    new = {"schema_version": 2, "profile": as_current(old)["profile"]}
+    return UpdateOne(seen, {"$set": new, "$unset": {"interests": ""}})
 
 
 def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     """Store the users of version 1 as version 2, page by page; return how many."""
     upgraded = 0
     while page := list(users.find({"schema_version": 1}).limit(batch)):
-        changes = []
-        for old in page:
-            # Trap: by _id alone we would undo what others write after our read. So
-            # they win: our change finds nothing, and the next page has the user again.
-            seen = {key: old.get(key) for key in ("_id", "schema_version", "interests")}
-            new = {"schema_version": 2, "profile": as_current(old)["profile"]}
-            changes.append(UpdateOne(seen, {"$set": new, "$unset": {"interests": ""}}))
+        changes = [upgrade(old) for old in page]
         upgraded += users.bulk_write(changes, ordered=False).modified_count
     return upgraded
+
+
+class VersionedUsers:
+    """Finds users, in whichever version they are stored."""
+
+    def __init__(self, db: Database) -> None:
+        self.users = db["users"]
+
+    def find_users_by_interest(self, interest: str, limit: int = 100) -> list[Document]:
+        """Return users of both versions with an interest, in the order of _id."""
+        wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
+        either = [{"profile.interests": wanted}, {"interests": wanted}]
+        found = self.users.find({"$or": either}).sort("_id", 1).limit(limit)
+        return [as_current(user) for user in found]
 
 
 # endregion versions
 
 
-@demo
+def find_users_naive(users: Collection, interest: str) -> list[Document]:
+    """Look where version 2 keeps the interests; whoever is older is not found."""
+    return list(users.find({"profile.interests": interest}))
+
+
+def old_user(number: int) -> Document:
+    """Return a user as version 1 of the application stored it."""
+    user = make_user(number)
+    interests = user.pop("profile")["interests"]
+    return user | {"schema_version": 1, "interests": interests}
+
+
+def deploy_version_1(db: Database) -> None:
+    """Create the users' collection as it was before there were profiles."""
+    fields = USER | {"schema_version": {"enum": [1]}}
+    del fields["profile"]
+    schemas = {"users": record("username", **fields)}
+    MongoDBManager(db, schemas).create_collections_with_schema()
+
+
+def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
+    """Store 100 users of version 1, and then 100 of version 2 beside them."""
+    users.insert_many([old_user(number) for number in range(1, 101)])
+    refused = verdict(users, make_user(201))
+    fact("a user of version 2, at first", f"breaks {refused}")
+    changed = manager.create_collections_with_schema()
+    users.insert_many(make_users(101, 200))
+    check(
+        "collMod lets version 2 in beside version 1",
+        {"at first": refused, "then": changed, "users": users.count_documents({})},
+        {
+            "at first": "profile, schema_version",
+            "then": ["changed users"],
+            "users": 200,
+        },
+    )
+
+
+@lesson.demo
 def versions(env: Env) -> None:
-    """Versions: UTC and UUIDs survive the trip, and two schema versions read as one"""
-    moment, key = START + timedelta(microseconds=123_456), uuid.UUID(int=8)
-    sent = bson.encode({"at": moment, "key": key}, codec_options=CODEC)
-    naive, ours = bson.decode(sent), bson.decode(sent, CODEC)
-    for name, read in (("PyMongo's defaults", naive), ("our options", ours)):
-        text = f"{read['at'].isoformat()}, {type(read['key']).__name__}"
-        show(f"read with {name}", text)
-    whole = {"at": moment.replace(microsecond=123_000), "key": key}
-    kept = ours == whole != naive
-    check("moments come back in UTC, cut to ms, and UUIDs as such", kept)
-
-    manager = two_versions(env)
-    failing = manager.users.count_documents({"profile": None})
-    found = [manager.find_users_by_interest("sql")]
-    upgraded = [upgrade_users(manager.users, batch=40) for _ in range(2)]
-    found.append(manager.find_users_by_interest("sql"))
-    wanted = [make_user(number) for number in range(3, 201, 3)]
-    show("without the new field; upgraded", f"{failing}; {upgraded[0]}")
-    same = found == [wanted, wanted] and failing == 100
-    check("both versions are read alike, before and after the upgrade", same)
-    check("the upgrade is complete, and repeated does nothing", upgraded == [100, 0])
-
-
-def two_versions(env: Env) -> UserManager:
-    """Deploy version 1, then version 2; store 100 users of each."""
+    """Versions: two schema versions side by side, read as one"""
     env.fresh()
-    first = {k: rule for k, rule in USER.items() if k != "profile"}
-    old_schema = record("username", **first | {"schema_version": {"enum": [1]}})
-    MongoDBManager(env.db, {"users": old_schema}).create_collections_with_schema()
-    manager, people = UserManager(env.db), make_users(1, 200)
-    for user in people[:100]:
-        user |= {"schema_version": 1, "interests": user.pop("profile")["interests"]}
-    refused = [why for _, why in manager.bulk_insert_users(people).rejected]
-    changed = MongoDBManager(env.db).create_collections_with_schema()
-    manager.bulk_insert_users(people)
-    show("100 users of version 2, at first", next(iter(refused), "accepted"))
-    beside = (len(refused), changed, manager.users.count_documents({}))
-    let_in = beside == (100, ["changed users"], 200)
-    check("collMod lets version 2 in beside version 1", let_in)
-    return manager
+    users = env.db["users"]
+    deploy_version_1(env.db)
+    versions_side_by_side(users, MongoDBManager(env.db))
+    naive = len(find_users_naive(users, "sql"))
+    wanted = [make_user(number) for number in range(3, 201, 3)]
+    before = VersionedUsers(env.db).find_users_by_interest("sql")
+    upgraded = [upgrade_users(users, batch=40) for _ in range(2)]
+    after = VersionedUsers(env.db).find_users_by_interest("sql")
+    fact("interested in sql: naive, ours", f"{naive}, {len(before)}")
+    check(
+        "both versions are read alike, before and after the upgrade",
+        {"naive": naive, "before": before, "after": after},
+        {"naive": 33, "before": wanted, "after": wanted},
+    )
+    check("the upgrade is complete, and repeated does nothing", upgraded, [100, 0])
 
 
-# %% 3. Bulk writes: one command, nothing lost, nothing twice
+# %% [markdown]
+# ## 3. Bulk writes: one command, nothing lost, nothing twice
 
 
+# %%
 # region bulk
 @dataclass
 class LoadReport:
@@ -1043,32 +404,8 @@ class LoadReport:
     rejected: list[tuple[int, str]] = field(default_factory=list)  # index, reason
 
 
-UNENCODABLE = (bson.errors.BSONError, TypeError, ValueError, OverflowError)
-
-
-def unencodable(document: Any) -> str:
-    """Return why BSON cannot hold a document, "" if it can."""
-    try:
-        size = len(bson.encode(document, codec_options=CODEC))
-    except UNENCODABLE as error:
-        return f"no BSON: {type(error).__name__}"
-    return "larger than 16 MB" if size > 2**24 else ""
-
-
-def reason(error: Document) -> str:
-    """Return why a document was refused."""
-    if error["code"] == 11000:
-        return f"{', '.join(error.get('keyPattern', ['key']))} is taken"
-    if error["code"] == 121:
-        return f"breaks {', '.join(sorted(broken(error['errInfo'])))}"
-    return str(error.get("unsent", f"code {error['code']}"))
-
-
-class UserManager:
-    """Users: loading, finding and changing them."""
-
-    def __init__(self, db: Database) -> None:
-        self.users = db["users"]
+class UserManager(VersionedUsers):
+    """Unlike VersionedUsers, it also loads and changes them."""
 
     def bulk_insert_users(
         self, users: Sequence[Document], batch: int = BATCH
@@ -1077,71 +414,74 @@ class UserManager:
 
         Run again, it inserts what is missing. Raises PyMongoError if the server fails.
         """
-        report, kept = LoadReport(), dict[Any, Document]()
+        report = LoadReport()
+        stored: dict[Any, Document] = {}  # by _id: the users of this load that are in
         for start in range(0, len(users), batch):
             chunk = users[start : start + batch]
-            if not (errors := self._insert(chunk)):
-                report.inserted += len(chunk)
-                kept.update((user["_id"], user) for user in chunk)
-                continue
-            repeated = self._repeated(chunk, errors)
-            why = {e["index"]: reason(e) for e in errors if e["index"] not in repeated}
+            complaints = self._insert(chunk)
+            repeated = self._repeated(chunk, complaints)
             for index, user in enumerate(chunk):
-                # Trap: it looks like an earlier run's, and is another user, not stored.
-                if index in repeated and kept.get(user["_id"], user) != user:
-                    why[index] = "_id is twice in this load"
-                elif index not in why:
-                    kept[user["_id"]] = user
-            report.inserted += len(chunk) - len(why.keys() | repeated)
-            report.repeated += len(repeated - why.keys())
-            report.rejected += [(start + index, why[index]) for index in sorted(why)]
+                if index in complaints and index not in repeated:
+                    report.rejected.append((start + index, reason(complaints[index])))
+                elif stored.setdefault(user["_id"], user) != user:
+                    # Trap: it looks like an earlier run's, and is another user.
+                    report.rejected.append((start + index, "_id is twice in this load"))
+                elif index in repeated:
+                    report.repeated += 1
+                else:
+                    report.inserted += 1
         return report
 
-    def _insert(self, users: Sequence[Document]) -> list[Document]:
-        """Insert in one command; return the complaints about single users."""
+    def _insert(self, users: Sequence[Document]) -> dict[int, Document]:
+        """Insert in one command; return the complaints about users, by index."""
         try:
             if users:
                 self.users.insert_many(users, ordered=False)
-        except UNENCODABLE:  # Trap: one such fails the whole call: send the others
-            why = [unencodable(user) for user in users]
-            if not any(why):
+        except UNENCODABLE:
+            # Trap: one such document fails the whole call. Send the others.
+            unsent = {}
+            for index, user in enumerate(users):
+                if why := unencodable(user):
+                    unsent[index] = {"code": 0, "unsent": why}
+            if not unsent:
                 raise  # so it was not that
-            bad = [{"index": i, "code": 0, "unsent": w} for i, w in enumerate(why) if w]
-            good = [index for index, unsent in enumerate(why) if not unsent]
-            rest = self._insert([users[index] for index in good])
-            return bad + [e | {"index": good[e["index"]]} for e in rest]
-        except err.BulkWriteError as error:
+            good = [index for index in range(len(users)) if index not in unsent]
+            complaints = self._insert([users[index] for index in good])
+            return unsent | {good[n]: complaints[n] for n in complaints}
+        except BulkWriteError as error:
             if error.details.get("writeConcernErrors"):
                 raise  # written but not safe, which is no single user's fault
-            return cast(list[Document], error.details["writeErrors"])
-        return []
+            return {each["index"]: each for each in error.details["writeErrors"]}
+        return {}
 
-    def _repeated(self, users: Sequence[Document], errors: list[Document]) -> set[int]:
+    def _repeated(
+        self, users: Sequence[Document], complaints: dict[int, Document]
+    ) -> set[int]:
         """Return the indexes of the users whose _id was there already."""
-        taken = [e for e in errors if e["code"] == 11000]
-        sure = {e["index"] for e in taken if "_id" in e.get("keyPattern", ())}
-        # A server names one broken index, and it need not be that of _id: ask.
-        ids = {e["index"]: users[e["index"]]["_id"] for e in taken}
-        doubtful = [key for index, key in ids.items() if index not in sure]
-        query = {"_id": {"$in": doubtful}}
-        there = self.users.distinct("_id", query) if doubtful else []
-        return sure | {index for index, key in ids.items() if key in there}
+        repeated = set()
+        doubtful = {}
+        for index, complaint in complaints.items():
+            if "_id" in complaint.get("keyPattern", ()):
+                repeated.add(index)
+            elif complaint["code"] == DUPLICATE_KEY:
+                # A server names one broken index, and it need not be that of _id.
+                doubtful[index] = users[index]["_id"]
+        if doubtful:
+            query = {"_id": {"$in": list(doubtful.values())}}
+            there = self.users.distinct("_id", query)
+            repeated |= {index for index in doubtful if doubtful[index] in there}
+        return repeated
 
     def upsert_users(self, users: Iterable[Document]) -> int:
         """Insert or update users by _id; return how many are new or differ now."""
-        each = [({"_id": user["_id"]}, {"$set": user}) for user in users]
-        changes = [UpdateOne(*change, upsert=True) for change in each]
+        changes = []
+        for user in users:
+            same = {"_id": user["_id"]}
+            changes.append(UpdateOne(same, {"$set": user}, upsert=True))
         done = self.users.bulk_write(changes, ordered=False)
         return done.upserted_count + done.modified_count
 
     # endregion bulk
-    def find_users_by_interest(self, interest: str, limit: int = 100) -> list[Document]:
-        """Return users of both versions with an interest, in the order of _id."""
-        wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
-        either = [{"profile.interests": wanted}, {"interests": wanted}]
-        found = self.users.find({"$or": either}).sort("_id", 1).limit(limit)
-        return [as_current(user) for user in found]
-
     def add_subscription(self, user_id: int, plan: str, since: datetime) -> bool:
         """Add a plan unless the user has it; raise LookupError for no such user."""
         # Condition and change are one command, so nobody comes in between.
@@ -1153,68 +493,79 @@ class UserManager:
         return done
 
 
-def stored(
-    collection: Collection, rows: list[Document], ordered: bool
-) -> tuple[int, str]:
-    """Insert rows; return how many are in, and index and code of each refusal."""
-    try:
-        collection.insert_many(rows, ordered=ordered)
-    except err.BulkWriteError as error:
-        refused = [f"{e['index']}: {e['code']}" for e in error.details["writeErrors"]]
-        return error.details["nInserted"], ", ".join(refused)
-    return len(rows), ""
-
-
-@demo
-def bulk(env: Env) -> None:
-    """Bulk writes: 500 commands or 1, and every document is accounted for"""
-    env.fresh()
-    notes = [{"_id": number} for number in range(500)]
-    singly = env.counted(lambda: [env.db["singly"].insert_one(note) for note in notes])
-    at_once = env.counted(lambda: env.db["at_once"].insert_many(notes))
-    show("commands for 500 documents", f"{singly} singly, {at_once} at once")
-    check("500 documents take 1 command instead of 500", (singly, at_once) == (500, 1))
-    notes[2], notes[5] = notes[0], notes[1]
-    ordered, unordered = (stored(env.db[f"o{o}"], notes[:10], o) for o in (True, False))
-    header = ("2 of 10 repeated", "in", "index: code")
-    table(header, ("ordered", *ordered), ("unordered", *unordered))
-    done = (ordered, unordered) == ((2, "2: 11000"), (8, "2: 11000, 5: 11000"))
-    check("unordered stores the 8 that it can, ordered stops after 2", done)
-
-    manager, people = UserManager(env.db), make_users(1, 10_000)
-    load = env.counted(lambda: manager.bulk_insert_users(people, batch=10_000))
-    again = manager.bulk_insert_users(people)
-    show("10,000 users", f"{load} command; again: {again.inserted} new")
-    once = (load, again) == (1, LoadReport(0, 10_000))
-    check("10,000 users are 1 command, and 0 new when it is repeated", once)
-    bad_batch(manager)
-    people[0]["metrics"] = {"views": 1}
-    inserted = manager.bulk_insert_users(people[:9]).inserted
-    upserted = [manager.upsert_users(people[:9]) for _ in range(2)]
-    text = f"{inserted} by insert; by upsert, twice: {upserted}"
-    show("1 change at the source", text)
-    right = (inserted, upserted) == (0, [1, 0])
-    check("upserting brings it in, then 0; inserting nothing", right)
+def insert_singly(collection: Collection, rows: list[Document]) -> None:
+    """Insert with one command, and one round trip, for each document."""
+    for row in rows:
+        collection.insert_one(row)
 
 
 def bad_batch(manager: UserManager) -> None:
     """Load seven users of whom three are bad: by insert_many, then by ours."""
     batch: list[Any] = make_users(10_001, 10_007)
-    batch[1]["email"], batch[4]["email"] = "nobody", "user1@example.org"
+    batch[1]["email"] = "nobody"
     batch[2]["metrics"] = {"views": object()}
+    batch[4]["email"] = "user1@example.org"
     with suppress(bson.errors.BSONError):
         manager.users.insert_many(batch, ordered=False)
-    naive = manager.users.count_documents({})
+    naive = manager.users.count_documents({"_id": {"$gt": 10_000}})
     report = manager.bulk_insert_users(batch)
     table(("index", "rejected because"), *report.rejected)
-    found = naive, manager.users.count_documents({}), [*dict(report.rejected)]
-    right = found == (10_000, 10_004, [1, 2, 4]) and report.inserted == 4
-    check("4 of 7 are in, 3 named; insert_many stores none", right)
+    check(
+        "4 of 7 are in, 3 named; insert_many stores none",
+        {
+            "insert_many": naive,
+            "ours": manager.users.count_documents({"_id": {"$gt": 10_000}}),
+            "reported": report.inserted,
+            "named": [index for index, _ in report.rejected],
+        },
+        {"insert_many": 0, "ours": 4, "reported": 4, "named": [1, 2, 4]},
+    )
 
 
-# %% 4. Pipelines: the server computes, plain Python agrees
+def changed_at_the_source(manager: UserManager, people: list[Document]) -> None:
+    """Load users of whom one has changed since: by insert, and by upsert."""
+    people[0]["metrics"] = {"views": 1}
+    inserted = manager.bulk_insert_users(people[:9]).inserted
+    upserted = [manager.upsert_users(people[:9]) for _ in range(2)]
+    fact("1 change, loaded again", f"{inserted} by insert; {upserted} by two upserts")
+    check(
+        "upserting brings it in, then 0; inserting nothing",
+        {"inserted": inserted, "upserted": upserted},
+        {"inserted": 0, "upserted": [1, 0]},
+    )
 
 
+@lesson.demo
+def bulk(env: Env) -> None:
+    """Bulk writes: 500 commands or 1, and every document is accounted for"""
+    env.fresh()
+    notes = [{"_id": number} for number in range(500)]
+    singly = env.counted(lambda: insert_singly(env.db["singly"], notes))
+    at_once = env.counted(lambda: env.db["at_once"].insert_many(notes))
+    fact("commands for 500 documents", f"{singly} singly, {at_once} at once")
+    check(
+        "500 documents take 1 command instead of 500",
+        {"singly": singly, "at once": at_once},
+        {"singly": 500, "at once": 1},
+    )
+    manager = UserManager(env.db)
+    people = make_users(1, 10_000)
+    first = env.counted(lambda: manager.bulk_insert_users(people, batch=10_000))
+    again = manager.bulk_insert_users(people)
+    fact("10,000 users", f"{first} command; again: {again.inserted} new")
+    check(
+        "10,000 users are 1 command, and 0 new when it is repeated",
+        {"commands": first, "again": again},
+        {"commands": 1, "again": LoadReport(inserted=0, repeated=10_000)},
+    )
+    bad_batch(manager)
+    changed_at_the_source(manager, people)
+
+
+# %% [markdown]
+# ## 4. Pipelines: the server computes, plain Python agrees
+
+# %%
 # region tracker
 DAY = {"$dateToString": {"date": "$timestamp", "format": "%Y-%m-%d"}}  # in UTC
 
@@ -1227,61 +578,83 @@ class EventTracker:
 
     def log_event(self, user_id: int, event_type: str, **more: Any) -> Any:
         """Store an event, now unless `timestamp` is given; return its _id."""
-        event = SOUND | {"user_id": user_id, "event_type": event_type}
-        event["timestamp"] = datetime.now(UTC)
-        if "geo" in more:  # a server stores swapped coordinates
+        event = {
+            "schema_version": 1,
+            "user_id": user_id,
+            "event_type": event_type,
+            "timestamp": datetime.now(UTC),
+        }
+        if "geo" in more:
+            # A server stores swapped coordinates; point(), of section 6, refuses them.
             point(*more["geo"]["coordinates"])
         return self.events.insert_one(event | more).inserted_id
 
-    # fmt: off
     def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
         """Return events and distinct users by type, for start <= timestamp < end."""
-        return list(self.events.aggregate([
+        totals = {"events": {"$sum": 1}, "users": {"$addToSet": "$user_id"}}
+        pipeline: list[Document] = [
             {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
-            {"$group": {"_id": "$event_type", "events": {"$sum": 1},
-                        "users": {"$addToSet": "$user_id"}}},
+            {"$group": {"_id": "$event_type"} | totals},
             {"$set": {"users": {"$size": "$users"}}},
             {"$sort": {"events": -1, "_id": 1}},
-        ]))
+        ]
+        return list(self.events.aggregate(pipeline))
 
     def get_user_activity_metrics(self, limit: int = 10) -> list[Document]:
         """Return the most active users: events, active days, last seen."""
-        return list(self.events.aggregate([
-            {"$group": {"_id": "$user_id", "events": {"$sum": 1},
-                        "days": {"$addToSet": DAY}, "last": {"$max": "$timestamp"}}},
+        totals = {
+            "events": {"$sum": 1},
+            "days": {"$addToSet": DAY},
+            "last": {"$max": "$timestamp"},
+        }
+        pipeline: list[Document] = [
+            {"$group": {"_id": "$user_id"} | totals},
             {"$set": {"days": {"$size": "$days"}}},
             {"$sort": {"events": -1, "_id": 1}},
             {"$limit": limit},
-        ]))
+        ]
+        return list(self.events.aggregate(pipeline))
 
     def get_purchase_analytics(self) -> Document:
         """Return orders and revenue by category, and orders by price, in one pass."""
-        price = "$metadata.price"
-        return next(iter(self.events.aggregate([
+        totals = {
+            "orders": {"$sum": 1},
+            "revenue": {"$sum": "$metadata.price"},
+            "mean": {"$avg": "$metadata.price"},
+        }
+        bands = {
+            "groupBy": "$metadata.price",
+            "boundaries": [0, 50, 100, math.inf],
+            "default": "no price",
+            "output": {"orders": {"$sum": 1}},
+        }
+        by_category: list[Document] = [
+            {"$group": {"_id": "$metadata.category"} | totals},
+            {"$sort": {"_id": 1}},
+        ]
+        pipeline: list[Document] = [
             {"$match": {"event_type": "purchase"}},
-            {"$facet": {
-                "by_category": [
-                    {"$group": {"_id": "$metadata.category", "orders": {"$sum": 1},
-                                "revenue": {"$sum": price}, "mean": {"$avg": price}}},
-                    {"$sort": {"_id": 1}}],
-                "by_price": [{"$bucket": {
-                    "groupBy": price, "boundaries": [0, 50, 100, math.inf],
-                    "default": "no price", "output": {"orders": {"$sum": 1}}}}],
-            }},
-        ])))
+            {"$facet": {"by_category": by_category, "by_price": [{"$bucket": bands}]}},
+        ]
+        return next(iter(self.events.aggregate(pipeline)))
 
     def latest_with_names(self, limit: int) -> list[Document]:
         """Return the latest purchases with their users' names, in one command."""
-        return list(self.events.aggregate([
+        users = {
+            "from": "users",
+            "localField": "user_id",
+            "foreignField": "_id",
+            "as": "user",
+        }
+        pipeline: list[Document] = [
             {"$match": {"event_type": "purchase"}},
             {"$sort": {"timestamp": -1, "_id": 1}},
             {"$limit": limit},
-            {"$lookup": {"from": "users", "localField": "user_id",
-                         "foreignField": "_id", "as": "user"}},
+            {"$lookup": users},
             {"$unwind": "$user"},  # Trap: this drops an event whose user is gone
             {"$project": {"name": "$user.username"}},
-        ]))
-    # fmt: on
+        ]
+        return list(self.events.aggregate(pipeline))
 
 
 # endregion tracker
@@ -1291,264 +664,254 @@ def latest_with_names_naive(db: Database, limit: int) -> list[Document]:
     """Return the same with one query more for every event."""
     bought = db["events"].find({"event_type": "purchase"})
     latest = bought.sort([("timestamp", -1), ("_id", 1)]).limit(limit)
-    users = ((e["_id"], db["users"].find_one({"_id": e["user_id"]})) for e in latest)
-    return [{"_id": key, "name": user["username"]} for key, user in users if user]
+    rows = []
+    for event in latest:
+        user = db["users"].find_one({"_id": event["user_id"]})
+        if user:
+            rows.append({"_id": event["_id"], "name": user["username"]})
+    return rows
 
 
-@demo
-def pipelines(env: Env) -> None:
-    """Pipelines: the server's answers equal plain Python's over 5,000 events"""
-    events = env.fresh(users=100, events=5_000)
-    orders = [event for event in events if event["event_type"] == "purchase"]
-    distribution(env.db, events)
-    activity(env.db, events)
-    purchases(env.db, orders)
-    latest = sorted(orders, key=operator.itemgetter("timestamp"), reverse=True)[:100]
-    plain = [{"_id": e["_id"], "name": f"user{e['user_id']}"} for e in latest]
-    names: list[list[Document]] = []
-    ours = EventTracker(env.db).latest_with_names
-    loop = env.counted(lambda: names.append(latest_with_names_naive(env.db, 100)))
-    joined = env.counted(lambda: names.append(ours(100)))
-    counts = f"{loop} in a loop, {joined} with $lookup"
-    show("commands for 100 orders with names", counts)
-    right = names == [plain, plain] and (loop, joined) == (101, 1)
-    check("$lookup answers in 1 command, the loop in 101", right)
+def count_closed(db: Database, start: datetime, end: datetime) -> int:
+    """Count the events of a span whose end belongs to it, and to the next span."""
+    closed = {"$gte": start, "$lte": end}
+    return db["events"].count_documents({"timestamp": closed})
+
+
+def revenue_unwound(db: Database) -> float:
+    """Add up the prices after $unwind, which repeats an order for each of its tags."""
+    total = {"$group": {"_id": None, "sum": {"$sum": "$metadata.price"}}}
+    rows = db["events"].aggregate([{"$unwind": "$metadata.tags"}, total])
+    return float(next(iter(rows))["sum"])
 
 
 def distribution(db: Database, events: list[Document]) -> None:
     """Count by type, in all and in two days that meet at an event."""
-    ours, middle = EventTracker(db).get_event_distribution, events[0]["timestamp"]
-    start, end = middle - timedelta(days=1), middle + timedelta(days=1)
-    spans = [(start, middle), (middle, end)]
-    halves = sum(row["events"] for span in spans for row in ours(*span))
-    closed = [{"timestamp": {"$gte": start, "$lte": end}} for start, end in spans]
-    twice = sum(map(db["events"].count_documents, closed))
-    both = sum(start <= event["timestamp"] < end for event in events)
-    show("in two days, an event between", f"{halves} half-open, {twice} closed")
-    rows = ours(START, END)
-    found = [(row["_id"], row["events"], row["users"]) for row in rows]
-    table(("type", "events", "users"), *found)
-    by_type = grouped(events, lambda event: event["event_type"])
-    plain = [(k, len(v), len({e["user_id"] for e in v})) for k, v in by_type.items()]
-    same = sorted(found) == plain and halves == both < twice
-    check("the distribution equals the reference; closed spans count double", same)
+    tracker = EventTracker(db)
+    middle = events[0]["timestamp"]
+    day = timedelta(days=1)
+    # Each event belongs to one day, also one that happens as a day begins.
+    half_open = 0
+    closed = 0
+    for start in (middle - day, middle):
+        rows = tracker.get_event_distribution(start, start + day)
+        half_open += sum(row["events"] for row in rows)
+        closed += count_closed(db, start, start + day)
+    fact("in two days, an event between", f"{half_open} half-open, {closed} closed")
+    found = tracker.get_event_distribution(START, END)
+    counts = [(row["_id"], row["events"], row["users"]) for row in found]
+    table(("type", "events", "users"), *counts)
+    inside = 0
+    for event in events:
+        inside += middle - day <= event["timestamp"] < middle + day
+    check(
+        "the distribution equals the reference; closed spans count double",
+        {"by type": found, "half-open": half_open, "closed": closed},
+        {
+            "by type": distribution_of(events),
+            "half-open": inside,
+            "closed": more_than(inside),
+        },
+    )
+
+
+def what_is_read(db: Database, events: list[Document]) -> None:
+    """Compare what queries read, without an index and with it."""
+    mine = sum(event["user_id"] == 7 for event in events)
+    find = db["events"].find({"user_id": 7})
+    scan = find.clone().hint([("$natural", 1)])  # as if there were no index
+    by_user = {"$group": {"_id": "$user_id", "spent": {"$sum": "$metadata.price"}}}
+    # Trap: a $match on what was computed before it cannot use an index.
+    computed: list[Document] = [
+        {"$set": {"who": {"$toInt": "$user_id"}}},
+        {"$match": {"who": 7}},
+    ]
+    matched = [{"$match": {"user_id": 7}}]
+    found = {
+        "scan": examined(scan.explain()),
+        "computed": examined(explained(db, [*computed, by_user])),
+        "find": examined(find.explain()),
+        "$match": examined(explained(db, [*matched, by_user])),
+    }
+    rows = [(name, *read) for name, read in found.items()]
+    table((f"to return {mine}", "index", "keys", "documents"), *rows)
+    everything = ("COLLSCAN", 0, len(events))
+    only_mine = ("timeline", mine, mine)
+    check(
+        "with the index only what is returned is read, else all",
+        found,
+        {
+            "scan": everything,
+            "computed": everything,
+            "find": only_mine,
+            "$match": only_mine,
+        },
+    )
 
 
 def activity(db: Database, events: list[Document]) -> None:
     """Rank the users by events, and count the days that had any."""
     found = EventTracker(db).get_user_activity_metrics(100)
-    show("the busiest user", f"{found[0]['events']} events on {found[0]['days']} days")
-    plain = []
-    for user, rows in grouped(events, lambda event: event["user_id"]).items():
-        times = [row["timestamp"] for row in rows]
-        days = len({when.date() for when in times})
-        row = {"_id": user, "events": len(rows), "days": days, "last": max(times)}
-        plain.append(row)
-    plain.sort(key=lambda row: -row["events"])
-    fewer = plain[0]["days"] < plain[0]["events"]
-    check("activity equals the reference; days are no events", found == plain and fewer)
+    busiest = found[0]
+    fact("the busiest user", f"{busiest['events']} events on {busiest['days']} days")
+    check(
+        "activity equals the reference; days are no events",
+        {"ranking": found, "days": busiest["days"]},
+        {"ranking": activity_of(events), "days": less_than(busiest["events"])},
+    )
 
 
-def purchases(db: Database, orders: list[Document]) -> None:
+def purchases(db: Database, events: list[Document]) -> None:
     """Add up the orders by category and by price, right and unwound."""
-    by_category = grouped(orders, lambda order: order["metadata"]["category"])
-    prices = {k: [e["metadata"]["price"] for e in v] for k, v in by_category.items()}
-    facets = EventTracker(db).get_purchase_analytics()
-    rows = facets["by_category"]
-    fields = operator.itemgetter("_id", "orders", "revenue", "mean")
-    found = [fields(row) for row in rows]
-    table(("category", "orders", "revenue"), *(row[:3] for row in found))
-    total = {"$group": {"_id": 0, "sum": {"$sum": "$metadata.price"}}}
-    unwound = db["events"].aggregate([{"$unwind": "$metadata.tags"}, total])
-    naive = next(iter(unwound))["sum"]
-    show("revenue after $unwind of two tags", naive)
-    bands = Counter(min(p // 50, 2) * 50 for each in prices.values() for p in each)
-    plain = [(k, len(v), sum(v), sum(v) / len(v)) for k, v in prices.items()]
-    same = found == plain
-    same &= {row["_id"]: row["orders"] for row in facets["by_price"]} == bands
-    doubled = naive == 2 * sum(row[2] for row in found)
-    check("purchases equal the reference; unwound, they double", same and doubled)
+    found = EventTracker(db).get_purchase_analytics()
+    rows = [(row["_id"], row["orders"], row["revenue"]) for row in found["by_category"]]
+    table(("category", "orders", "revenue"), *rows)
+    revenue = sum(row["revenue"] for row in found["by_category"])
+    unwound = revenue_unwound(db)
+    fact("revenue after $unwind of two tags", unwound)
+    check(
+        "purchases equal the reference; unwound, they double",
+        {"analytics": found, "unwound": unwound},
+        {"analytics": purchases_of(events), "unwound": 2 * revenue},
+    )
 
 
-# %% 5. Summaries: computed twice and still right
+@lesson.demo
+def pipelines(env: Env) -> None:
+    """Pipelines: the server's answers equal plain Python's over 5,000 events"""
+    events = env.fresh(users=100, events=5_000)
+    distribution(env.db, events)
+    activity(env.db, events)
+    purchases(env.db, events)
+    ours = EventTracker(env.db).latest_with_names
+    names: list[list[Document]] = []
+    loop = env.counted(lambda: names.append(latest_with_names_naive(env.db, 100)))
+    joined = env.counted(lambda: names.append(ours(100)))
+    fact("commands for 100 orders with names", f"{loop} in a loop, {joined} by $lookup")
+    check(
+        "$lookup answers in 1 command, the loop in 101",
+        {"loop": loop, "$lookup": joined, "names": names[1]},
+        {"loop": 101, "$lookup": 1, "names": names[0]},
+    )
+    env.need_server("a COLLSCAN read all there is, an index what is returned")
+    what_is_read(env.db, events)
 
 
-class DataProcessor:
-    """What analysts take away: daily summaries, cohorts, exports."""
+# %% [markdown]
+# ## 5. Summaries: computed twice and still right
+
+
+# %%
+# region summaries
+class Summaries:
+    """Daily sums and cohorts, from events and users."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
 
-    # fmt: off
-    # region merge
     def summarize_days(self, start: datetime, end: datetime) -> None:
-        """Compute the days from start to before end anew, and replace them in `daily`.
+        """Compute the days from start to before end again; replace them in `daily`.
 
         So a run may be repeated, at once or when events came late; it has to be, after
         a lost connection: drivers do not retry $merge.
         """
-        self.db["events"].aggregate([
+        totals = {"events": {"$sum": 1}, "revenue": {"$sum": "$metadata.price"}}
+        pipeline: list[Document] = [
             # Trap: half a day here would replace a whole one by its half.
             {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
-            {"$group": {"_id": DAY, "events": {"$sum": 1},
-                        "revenue": {"$sum": "$metadata.price"}}},
+            {"$group": {"_id": DAY} | totals},
             {"$merge": {"into": "daily", "whenMatched": "replace"}},
-        ])
-    # endregion merge
+        ]
+        self.db["events"].aggregate(pipeline)
 
-    def running_revenue(self) -> list[float]:
-        """Return for each day in `daily` the revenue up to it."""
-        total = {"$sum": "$revenue", "window": {"documents": ["unbounded", "current"]}}
-        return [row["total"] for row in self.db["daily"].aggregate([
-            {"$setWindowFields": {"sortBy": {"_id": 1}, "output": {"total": total}}},
-            {"$sort": {"_id": 1}},
-        ])]
-
-    # region cohorts
     def calculate_cohort_metrics(self) -> list[Document]:
         """Return users, active users and revenue by calendar month (UTC) of sign-up."""
-        spent = {row["_id"]: row["revenue"] for row in self.db["events"].aggregate([
-            {"$group": {"_id": "$user_id", "revenue": {"$sum": "$metadata.price"}}},
-        ])}
+        revenue = {"$sum": "$metadata.price"}
+        by_user: Document = {"$group": {"_id": "$user_id", "revenue": revenue}}
+        spent = {}
+        for row in self.db["events"].aggregate([by_user]):
+            spent[row["_id"]] = row["revenue"]
+        # Trap: in the time zone of whoever asks, users move to another month.
         month = {"$dateToString": {"date": "$created_at", "format": "%Y-%m"}}
-        return [{
-            "cohort": row["_id"],
-            "users": len(row["users"]),
-            "active": sum(user in spent for user in row["users"]),
-            "revenue": sum(spent.get(user, 0) for user in row["users"]),
-        } for row in self.db["users"].aggregate([
+        by_month: list[Document] = [
             {"$group": {"_id": month, "users": {"$push": "$_id"}}},
             {"$sort": {"_id": 1}},
-        ])]
-    # endregion cohorts
-    # fmt: on
-
-    # region export
-    def _page(self, query: Document, size: int, way: int = 1) -> bytes:
-        """Return documents in the order of _id, as the server has sent them."""
-        find: Any = self.db["events"].find_raw_batches
-        return b"".join(find(query, sort=[("_id", way)], limit=size))
-
-    def _first_query(self, last: Any) -> Document:
-        """Return what is behind the last _id; raise ValueError for _id of two types."""
-        ends = b"".join(self._page({}, 1, way) for way in (1, -1))
-        ids = [row["_id"] for row in bson.decode_all(ends, CODEC)]
-        ids += [] if last is None else [last]
-        kinds = {"number" if type(i) in NUMERIC else type(i).__name__ for i in ids}
-        # Trap: $gt compares within a type only, so it would pass over the other one.
-        if len(kinds) > 1:
-            raise ValueError(f"_id of two types: {' and '.join(sorted(kinds))}")
-        return {} if last is None else {"_id": {"$gt": last}}
-
-    def export_data_for_analysis(
-        self, path: Path, page: int = PAGE, on_page: Callable[[int], object] = id
-    ) -> int:
-        """Append the events that a file lacks, in the order of _id; return how many.
-
-        The file holds BSON documents end to end, as mongodump's do, and is its own
-        checkpoint: killed at any byte, it is gone on with behind the last whole one.
-        Memory holds one page. Raises ValueError for a file that is something else, or
-        where the _id are of two types.
-        """
-        written = 0
-        with path.open("a+b") as file:
-            query = self._first_query(last_id(file))
-            while data := self._page(query, page):
-                file.write(data)
-                file.flush()
-                rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
-                query = {"_id": {"$gt": rows[-1]["_id"]}}
-                written += len(rows)
-                on_page(written)
-        return written
+        ]
+        cohorts = []
+        for row in self.db["users"].aggregate(by_month):
+            active = [user for user in row["users"] if user in spent]
+            cohort = {
+                "cohort": row["_id"],
+                "users": len(row["users"]),
+                "active": len(active),
+                "revenue": sum(spent[user] for user in active),
+            }
+            cohorts.append(cohort)
+        return cohorts
 
 
-def last_id(file: BinaryIO) -> Any:
-    """Return the _id of the last whole document, or None; cut off a torn one."""
-    size, begin, end = file.seek(0, os.SEEK_END), 0, 0
-    while end + 4 <= size:
-        file.seek(end)
-        length = int.from_bytes(file.read(4), "little")
-        if not 5 <= length <= 2**24:  # text read as a number is far more
-            raise ValueError(f"no BSON document at byte {end}: not an export of ours")
-        if end + length > size:
-            break
-        begin, end = end, end + length
-    file.truncate(end)
-    file.seek(begin)
-    return bson.decode(file.read(end - begin), CODEC)["_id"] if end else None
+# endregion summaries
 
 
-# endregion export
+def summarize_days_naive(db: Database, events: list[Document]) -> None:
+    """Add the events to counters, one by one: right, if it runs only once."""
+    for row in days_of(events):
+        change = {"$inc": {"events": row["events"]}}
+        db["counters"].update_one({"_id": row["_id"]}, change, upsert=True)
 
 
-@demo
+def events_in(collection: Collection) -> int:
+    """Return the events that the rows of a summary count."""
+    return sum(row["events"] for row in collection.find())
+
+
+@lesson.demo
 def summaries(env: Env) -> None:
     """Summaries: $merge may run twice, $inc may not, and months begin in UTC"""
     events = env.fresh(users=100, events=5_000)
-    processor, daily = DataProcessor(env.db), env.db["daily"]
-    twice(env.db, events)
-    before = [row["revenue"] for row in daily.find().sort("_id", 1)]
-    late = {"timestamp": START, "metadata": {"price": 10.0}}
-    EventTracker(env.db).log_event(1, "purchase", **late)
-    processor.summarize_days(START, START + timedelta(days=1))
-    revenue = [row["revenue"] for row in daily.find().sort("_id", 1)]
-    show("revenue of a day; with a late event", f"{before[0]}; {revenue[0]}")
-    healed = revenue == [before[0] + 10, *before[1:]]
-    check("a late event is in once its day is run again", healed)
-
-    cohorts(processor, [*events, SOUND | late | {"user_id": 1}])
-
-    env.need_server("running totals by $setWindowFields")
-    totals = processor.running_revenue()
-    show("revenue of the last day, of all days", f"{revenue[-1]}, {totals[-1]}")
-    same = totals == list(itertools.accumulate(revenue)) != revenue
-    check("$setWindowFields' running totals equal itertools.accumulate", same)
-
-
-def twice(db: Database, events: list[Document]) -> None:
-    """Sum the events up by day, and again, by $inc and by $merge."""
-    daily, counters = db["daily"], db["counters"]
-    days = grouped(events, lambda event: f"{event['timestamp']:%Y-%m-%d}")
+    ours = Summaries(env.db)
     for _ in range(2):
-        for day, rows in days.items():
-            more = {"$inc": {"events": len(rows)}}
-            counters.update_one({"_id": day}, more, upsert=True)
-        DataProcessor(db).summarize_days(START, END)
-    naive, sums = (sum(row["events"] for row in c.find()) for c in (counters, daily))
-    show("5,000 events summed up twice", f"{naive} with $inc, {sums} with $merge")
-    price = {event["_id"]: event["metadata"].get("price", 0) for event in events}
-    plain = [(d, len(v), sum(price[e["_id"]] for e in v)) for d, v in days.items()]
-    same = [tuple(row.values()) for row in daily.find().sort("_id", 1)] == plain
-    doubled = naive == 2 * len(events)
-    check("$merge run twice equals the reference; $inc doubles", same and doubled)
-
-
-def cohorts(processor: DataProcessor, events: list[Document]) -> None:
-    """Compare the cohorts with plain Python's, and with those of another time zone."""
-    spent = Counter[int]()
-    for event in events:
-        spent[event["user_id"]] += event.get("metadata", {}).get("price", 0)
-    by_month = grouped(make_users(1, 100), lambda user: f"{user['created_at']:%Y-%m}")
-    plain = []
-    for month, users in by_month.items():
-        ids = [user["_id"] for user in users]
-        active = sum(i in spent for i in ids)
-        plain.append((month, len(ids), active, sum(spent[i] for i in ids)))
-    found = [tuple(row.values()) for row in processor.calculate_cohort_metrics()]
-    table(("cohort", "users", "active", "revenue"), *found)
-    signed_up = [user["created_at"] for users in by_month.values() for user in users]
+        summarize_days_naive(env.db, events)
+        ours.summarize_days(START, END)
+    naive = events_in(env.db["counters"])
+    merged = events_in(env.db["daily"])
+    fact("5,000 events summed up twice", f"{naive} with $inc, {merged} with $merge")
+    daily = list(env.db["daily"].find().sort("_id", 1))
+    check(
+        "$merge run twice equals the reference; $inc doubles",
+        {"$inc": naive, "$merge": daily},
+        {"$inc": 10_000, "$merge": days_of(events)},
+    )
+    found = ours.calculate_cohort_metrics()
+    rows = [list(row.values()) for row in found]
+    table(("cohort", "users", "active", "revenue"), *rows)
+    users = make_users(1, 100)
     kyiv = timezone(timedelta(hours=3))
-    moved = sum(when.astimezone(kyiv).month != when.month for when in signed_up)
-    show("users in another month in Kyiv", moved)
-    right = found == plain and moved == 10
-    check("cohorts by UTC equal the reference; Kyiv's would move 10", right)
+    moved = 0
+    for user in users:
+        signed_up = user["created_at"]
+        moved += signed_up.astimezone(kyiv).month != signed_up.month
+    fact("users in another month in Kyiv", moved)
+    check(
+        "cohorts by UTC equal the reference; Kyiv's would move 10",
+        {"cohorts": found, "moved": moved},
+        {"cohorts": cohorts_of(users, events), "moved": 10},
+    )
 
 
-# %% 6. Geo: metres on a sphere, longitude first
+# %% [markdown]
+# ## 6. Geo: metres on a sphere, longitude first
 
 
+# %%
 # region geo
+def point(longitude: float, latitude: float) -> Document:
+    """Return a GeoJSON point; raise ValueError outside our area (swapped?)."""
+    if not (22 <= longitude <= 41 and 44 <= latitude <= 53):
+        raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
+    return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
+
+
 class GeoLocationManager:
     """Finds events by where they happened."""
 
@@ -1580,47 +943,127 @@ class GeoLocationManager:
 # endregion geo
 
 
-def haversine(event: Document, radius_km: float = EARTH_KM, start: Any = KYIV) -> float:
-    """Return the metres to an event (R. W. Sinnott, Sky and Telescope 68, 1984)."""
-    lon, lat = map(math.radians, event["geo"]["coordinates"])
-    lon0, lat0 = map(math.radians, start)
-    across = math.cos(lat) * math.cos(lat0) * math.sin((lon - lon0) / 2) ** 2
-    half = math.asin(math.sqrt(math.sin((lat - lat0) / 2) ** 2 + across))
-    return 2_000 * radius_km * half
+def is_near_naive(event: Document, max_km: float) -> bool:
+    """Tell whether an event is near, as if a degree were 111 km in each direction."""
+    return math.dist(event["geo"]["coordinates"], KYIV) <= max_km / 111
 
 
-@demo
+def metres_off(found: list[Document], radius_km: float) -> float:
+    """Return how far the server's distances are from haversine's, at most."""
+    off: list[float] = [row["metres"] - haversine(row, radius_km) for row in found]
+    return max(map(abs, off))
+
+
+def swapped_coordinates(db: Database) -> None:
+    """Store an event in Kyiv whose latitude comes first."""
+    swapped = {"type": "Point", "coordinates": [KYIV[1], KYIV[0]]}
+    server = verdict(db["events"], AN_EVENT | {"geo": swapped})
+    refusal = outcome_of(lambda: point(KYIV[1], KYIV[0]))
+    fact("Kyiv swapped: server, point()", f"{server}, {type(refusal).__name__}")
+    check(
+        "point() refuses swapped coordinates",
+        {"server": server, "point()": type(refusal)},
+        {"server": "accepted", "point()": ValueError},
+    )
+
+
+@lesson.demo
 def geo(env: Env) -> None:
     """Geo: distances to 0.1 m, and what swapped coordinates do"""
-    events, manager = env.fresh(events=1_000, located=True), GeoLocationManager(env.db)
+    events = env.fresh(events=1_000, located=True)
+    manager = GeoLocationManager(env.db)
     found = manager.find_events_near_location(*KYIV, max_km=5)
-    radii = (EARTH_KM, 6_371)
-    off = [max(abs(row["metres"] - haversine(row, r)) for row in found) for r in radii]
-    show("metres off with R = 6371 km", f"up to {off[1]:.1f}")
-    right = off[0] < 0.1 and off[1] > 1
-    check("metres equal haversine's with R = 6378.1 km to 0.1", right)
-    inside = sorted((e for e in events if haversine(e) <= 5_000), key=haversine)
-    flat = sum(math.dist(e["geo"]["coordinates"], KYIV) <= 5 / 111 for e in events)
-    show("events within 5 km, 5/111 degrees", f"{len(inside)}, {flat}")
-    same = [row["_id"] for row in found] == [event["_id"] for event in inside]
-    check("$geoNear equals brute force; degrees miss some", same and len(inside) > flat)
-    swapped = {"type": "Point", "coordinates": [KYIV[1], KYIV[0]]}
-    verdicts = [verdict(env.db["events"], SOUND | {"geo": swapped})]
-    try:
-        verdicts.append(str(point(KYIV[1], KYIV[0])))
-    except ValueError:
-        verdicts.append("refused")
-    show("Kyiv swapped: server, point()", ", ".join(verdicts))
-    check("point() refuses swapped coordinates", verdicts == ["accepted", "refused"])
-    env.need_server("$geoWithin and $near find the same events")
-    within = manager.count_events_within(*KYIV, 5)
-    near = {"$near": {"$geometry": point(*KYIV), "$maxDistance": 5_000}}
-    ids = {event["_id"] for event in env.db["events"].find({"geo": near})}
-    right = within == len(inside) != flat and ids == {row["_id"] for row in found}
-    check("$geoWithin and $near equal brute force; degrees do not", right)
+    ours = metres_off(found, EARTH_KM)
+    usual = metres_off(found, 6_371)
+    fact("metres off with R = 6371 km", f"up to {usual:.1f}")
+    check(
+        "metres equal haversine's with R = 6378.1 km to 0.1",
+        {"R = 6378.1": ours, "R = 6371": usual},
+        {"R = 6378.1": less_than(0.1), "R = 6371": more_than(1)},
+    )
+    inside = [event for event in events if haversine(event) <= 5_000]
+    inside.sort(key=haversine)
+    flat = sum(is_near_naive(event, 5) for event in events)
+    fact("events within 5 km, 5/111 degrees", f"{len(inside)}, {flat}")
+    check(
+        "$geoNear equals brute force; degrees miss some",
+        {"$geoNear": [row["_id"] for row in found], "degrees": flat},
+        {
+            "$geoNear": [event["_id"] for event in inside],
+            "degrees": less_than(len(inside)),
+        },
+    )
+    swapped_coordinates(env.db)
+    env.need_server("that $geoWithin counts the same events")
+    check(
+        "$geoWithin equals brute force; degrees do not",
+        {"$geoWithin": manager.count_events_within(*KYIV, 5), "degrees": flat},
+        {"$geoWithin": len(inside), "degrees": less_than(len(inside))},
+    )
 
 
-# %% 7. Export: pages by key, a file that is its own checkpoint
+# %% [markdown]
+# ## 7. Export: pages by key, a file that is its own checkpoint
+
+
+# %%
+PAGE = 500  # documents in memory at once during an export
+
+
+# region export
+def last_id(file: BinaryIO) -> Any:
+    """Return the _id of the last whole document, or None; cut off a torn one."""
+    size = file.seek(0, os.SEEK_END)
+    begin = 0
+    end = 0
+    while end + 4 <= size:
+        file.seek(end)
+        length = int.from_bytes(file.read(4), "little")  # BSON begins with its length
+        if not 5 <= length <= 2**24:  # text read as a number is far more
+            raise ValueError(f"no BSON document at byte {end}: not an export of ours")
+        if end + length > size:
+            break
+        begin = end
+        end += length
+    file.truncate(end)
+    if end == 0:
+        return None
+    file.seek(begin)
+    return bson.decode(file.read(end - begin), CODEC)["_id"]
+
+
+class DataProcessor(Summaries):
+    """Unlike Summaries, it also takes all events away, in a file."""
+
+    def export_data_for_analysis(
+        self,
+        path: Path,
+        page: int = PAGE,
+        on_page: Callable[[int], object] | None = None,
+    ) -> int:
+        """Append the events that a file lacks, in the order of _id; return how many.
+
+        The file holds BSON documents end to end, as mongodump's do, and is its own
+        checkpoint: killed at any byte, it is gone on with behind the last whole one.
+        Memory holds one page. Raises ValueError for a file that is something else, or
+        where the _id are of two types.
+        """
+        events = self.db["events"]
+        written = 0
+        with path.open("a+b") as file:
+            query = query_behind(events, last_id(file))
+            while data := raw_page(events, query, page):
+                file.write(data)
+                file.flush()
+                rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
+                query = {"_id": {"$gt": rows[-1]["_id"]}}
+                written += len(rows)
+                if on_page:
+                    on_page(written)
+        return written
+
+
+# endregion export
 
 
 class Crash(Exception):
@@ -1633,49 +1076,36 @@ def crash_at_1000(written: int) -> None:
         raise Crash
 
 
-@demo
+@lesson.demo
 def export(env: Env) -> None:
     """Export: killed half-way and resumed, every document is there once"""
     env.fresh(events=2_000, located=True)
     ours = DataProcessor(env.db).export_data_for_analysis
     with tempfile.TemporaryDirectory(prefix="module8-export-") as folder:
-        path, whole = Path(folder, "ours"), Path(folder, "whole")
+        path = Path(folder, "ours")
         with suppress(Crash):
             ours(path, on_page=crash_at_1000)
-        crashed = path.read_bytes()
+        restarted = len(bson.decode_all(path.read_bytes())) + 2_000
         with path.open("ab") as file:
-            file.write(bson.encode(SOUND)[:-7])  # it died in the middle of a document
-        began = time.perf_counter()
+            file.write(
+                bson.encode(AN_EVENT)[:-7]
+            )  # it died in the middle of a document
         resumed = ours(path)
-        aside(f"exported {resumed / (time.perf_counter() - began):,.0f} documents/s")
         data = path.read_bytes()
-        tracemalloc.start()
-        ours(whole)
-        pages = tracemalloc.get_traced_memory()[1]
-        doubled = len(bson.decode_all(crashed + whole.read_bytes(), RAW))
-    ids = [row["_id"] for row in bson.decode_all(data, RAW)]
-    show("documents after a crash at 1,000", f"{doubled} restarted, {len(ids)} resumed")
-    once = ids == list(range(1, 2_001)) and resumed == 1_000 and doubled == 3_000
-    check("resumed, each of 2,000 is there once; restarted, 1,000 twice", once)
-    listed = bson.decode_all(data, CODEC)  # what list(find()) holds
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    aside(f"peak memory: {pages / 1e3:.0f} KB by pages, {peak / 1e3:.0f} KB as a list")
-    small = pages < peak / 2 and len(listed) == 2_000
-    check("pages take less than half the memory of a list", small)
-    ms = [math.inf, math.inf]
-    for turn in range(20):  # the best of turns, in CPU time: others are busy here, too
-        decode = functools.partial(bson.decode_all, data, (CODEC, RAW)[turn % 2])
-        took = timeit.timeit(decode, "gc.enable()", time.process_time, 1)
-        ms[turn % 2] = min(ms[turn % 2], 1_000 * took)
-    aside(f"decoding 2,000 documents: {ms[0]:.1f} ms to dict, {ms[1]:.1f} to RawBSON")
-    faster = ms[0] > 5 * ms[1]
-    check("RawBSONDocument decodes at least 5 times faster than dict", faster)
+    ids = [row["_id"] for row in bson.decode_all(data, CODEC)]
+    fact("after a crash at 1,000", f"{restarted} restarted, {len(ids)} resumed")
+    check(
+        "resumed, each of 2,000 is there once; restarted, 1,000 twice",
+        {"restarted": restarted, "resumed": resumed, "ids": ids},
+        {"restarted": 3_000, "resumed": 1_000, "ids": list(range(1, 2_001))},
+    )
 
 
-# %% 8. Injection: a value that is an operator
+# %% [markdown]
+# ## 8. Injection: a value that is an operator
 
 
+# %%
 # region injection
 def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     """Return a client's JSON object of plain values in allowed fields.
@@ -1685,8 +1115,10 @@ def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     """
     if not isinstance(body, dict) or not body.keys() <= set(allowed):
         raise ValueError("refused: no object of allowed fields")
-    plain = all(isinstance(v, str | int | float | bool) for v in body.values())
-    if not plain or unencodable(body):  # such as an int of more than 64 bits
+    for value in body.values():
+        if not isinstance(value, str | int | float | bool):
+            raise ValueError("refused: no plain value")
+    if unencodable(body):  # such as an int of more than 64 bits
         raise ValueError("refused: no plain value")
     return body
 
@@ -1698,22 +1130,24 @@ def equal_to(given: Document) -> Document:
 
 def log_in(users: Collection, body: object) -> Document | None:
     """Return the user with this name and this token (in life: its hash), or None."""
-    wanted = ("username", "token")
-    given = plain_fields(body, wanted)
-    # Trap: a field left out restricts nothing, and None equals a field that is missing.
-    if not all(isinstance(given.get(name), str) for name in wanted):
-        raise ValueError("refused: no name and token")
+    given = plain_fields(body, ("username", "token"))
+    for name in ("username", "token"):
+        # Trap: a field left out restricts nothing, and None equals a missing field.
+        if not isinstance(given.get(name), str):
+            raise ValueError("refused: no name and token")
     return users.find_one(equal_to(given))
 
 
 def change_settings(users: Collection, body: object) -> None:
     """Change what users may change themselves, by an update that we have built."""
-    users.update_one({"username": "bob"}, {"$set": plain_fields(body, ["city"])})
+    changes = plain_fields(body, ["city"])
+    users.update_one({"username": "bob"}, {"$set": changes})
 
 
 def search_names(users: Collection, text: str) -> list[Document]:
     """Return the users whose names begin with a text, which is no pattern."""
-    return list(users.find({"username": {"$regex": "^" + re.escape(text[:50])}}))
+    pattern = "^" + re.escape(text[:50])
+    return list(users.find({"username": {"$regex": pattern}}))
 
 
 # endregion injection
@@ -1729,159 +1163,103 @@ def change_naive(users: Collection, body: Any) -> None:
     users.update_one({"username": "bob"}, body)
 
 
-ATTACKS: tuple[tuple[str, Callable[..., Any], Callable[..., Any]], ...] = (
-    ('{"username": "admin", "token": {"$ne": null}}', log_in_naive, log_in),
-    ('{"username": {"$regex": "^a"}, "token": {"$gt": ""}}', log_in_naive, log_in),
-    ('{"username": "admin", "$or": [{"role": "admin"}]}', log_in_naive, log_in),
-    ('{"username": "admin", "$where": "true"}', log_in_naive, log_in),
-    ('{"username": "sso"}', log_in_naive, log_in),
-    ('[{"$set": {"role": "admin"}}]', change_naive, change_settings),
-    ('{"$set": {"rights.billing": 1}}', change_naive, change_settings),
+def search_names_naive(users: Collection, text: str) -> list[Document]:
+    """Take what the client has sent for a pattern."""
+    return list(users.find({"username": {"$regex": "^" + text}}))
+
+
+LOGINS = (
+    '{"username": "admin", "token": {"$ne": null}}',
+    '{"username": {"$regex": "^a"}, "token": {"$gt": ""}}',
+    '{"username": "admin", "$or": [{"role": "admin"}]}',
+    '{"username": "admin", "$where": "true"}',
+    '{"username": "sso"}',
 )
+CHANGES = ('[{"$set": {"role": "admin"}}]', '{"$set": {"rights.billing": 1}}')
 WON = {"in as admin", "in as sso", "bob is admin", "bob has billing rights"}
 NO_SCRIPTS = "no JavaScript here"  # a MongoDB has it unless javascriptEnabled is false
 
 
-def outcome(users: Collection, attack: Callable[..., Any], text: str) -> str:
+def result_of(users: Collection, call: Callable[..., Any], text: str) -> str:
     """Return what a client gets for a JSON text: a login, a change, or a refusal."""
     users.delete_many({})
-    names = ("admin", "bob")
-    users.insert_many([{"username": n, "token": n[::-1], "role": n} for n in names])
+    for name in ("admin", "bob"):
+        users.insert_one({"username": name, "token": name[::-1], "role": name})
     users.insert_one({"username": "sso"})  # signs in elsewhere, so it has no token
     try:
-        user = attack(users, json.loads(text))
+        user = call(users, json.loads(text))
     except ValueError as error:
         return str(error)
-    except (NotImplementedError, err.OperationFailure):
+    except (NotImplementedError, OperationFailure):
         return NO_SCRIPTS if "$where" in text else "an error"
+    if user:
+        return f"in as {user['username']}"
     bob = users.find({"username": "bob"})[0]
-    got = f"has {'/'.join(bob['rights'])} rights" if "rights" in bob else ""
-    got = got or f"is {bob.get('city', bob['role'])}"
-    return f"in as {user['username']}" if user else f"bob {got}"
+    if "rights" in bob:
+        return f"bob has {'/'.join(bob['rights'])} rights"
+    return f"bob is {bob.get('city', bob['role'])}"
 
 
-@demo
+def honest_use(users: Collection) -> None:
+    """Log in, change and search as one should; and search for what is a pattern."""
+    pattern = len(search_names_naive(users, ".*"))
+    escaped = len(search_names(users, ".*"))
+    fact('names that begin with ".*"', f"{pattern} as a pattern, {escaped} as text")
+    honest = '{"username": "admin", "token": "nimda"}'
+    check(
+        "honest logins, changes and searches work; .* lists nobody",
+        {
+            "login": result_of(users, log_in, honest),
+            "change": result_of(users, change_settings, '{"city": "in Kyiv"}'),
+            "search": len(search_names(users, "adm")),
+            ".* as a pattern": pattern,
+            ".* as text": escaped,
+        },
+        {
+            "login": "in as admin",
+            "change": "bob is in Kyiv",
+            "search": 1,
+            ".* as a pattern": 3,
+            ".* as text": 0,
+        },
+    )
+
+
+@lesson.demo
 def injection(env: Env) -> None:
     """Injection: a JSON body with an operator logs in, unless values stay values"""
     env.fresh()
-    users, rows = env.db["logins"], []
-    for text, naive, ours in ATTACKS:
-        rows.append((text, outcome(users, naive, text), outcome(users, ours, text)))
+    users = env.db["logins"]
+    naive = {text: result_of(users, log_in_naive, text) for text in LOGINS}
+    naive |= {text: result_of(users, change_naive, text) for text in CHANGES}
+    ours = {text: result_of(users, log_in, text) for text in LOGINS}
+    ours |= {text: result_of(users, change_settings, text) for text in CHANGES}
+    rows = [(text, naive[text], ours[text]) for text in naive]
     table(("body", "naive", "defended"), *rows)
-    won = {row[1] for row in rows} - {NO_SCRIPTS} == WON
-    lost = {row[2][:7] for row in rows} == {"refused"}
-    check("operators and pipelines win where naive, not where defended", won and lost)
-    body = json.loads(ATTACKS[0][0])
-    hits = [users.count_documents(query) for query in (body, equal_to(body))]
-    show("admins with that token", f"{hits[0]} as an operator, {hits[1]} by $eq")
-    nobody = hits == [1, 0]
-    check("behind that wall, $eq compares the operator and finds nobody", nobody)
-    honest = [outcome(users, change_settings, '{"city": "in Kyiv"}')]
-    honest.append(outcome(users, log_in, '{"username": "admin", "token": "nimda"}'))
-    naive_hits = users.count_documents({"username": {"$regex": "^.*"}})
-    hits = [len(search_names(users, text)) for text in (".*", "adm")]
-    show('names that begin with ".*"', f"{naive_hits} as a pattern, {hits[0]} as text")
-    honest_in = honest == ["bob is in Kyiv", "in as admin"]
-    right = honest_in and (naive_hits, hits) == (3, [0, 1])
-    check("honest logins, changes and searches work; .* lists nobody", right)
+    refused = [text for text in ours if ours[text].startswith("refused")]
+    check(
+        "operators and pipelines win where naive, not where defended",
+        {"naive": set(naive.values()) - {NO_SCRIPTS}, "defended": refused},
+        {"naive": WON, "defended": [*LOGINS, *CHANGES]},
+    )
+    body = json.loads(LOGINS[0])
+    obeyed = users.count_documents(body)
+    compared = users.count_documents(equal_to(body))
+    fact("admins with that token", f"{obeyed} as an operator, {compared} by $eq")
+    check(
+        "behind that wall, $eq compares the operator and finds nobody",
+        {"as an operator": obeyed, "by $eq": compared},
+        {"as an operator": 1, "by $eq": 0},
+    )
+    honest_use(users)
 
 
-# %% 9. Indexes: one for each question, and what it saves
+# %% [markdown]
+# ## 9. Under load: one winner, no money lost, no wait without an end
 
 
-def examined(plan: Any) -> tuple[str, int, int, int]:
-    """Return a plan's scan, and the keys and documents that it reads and returns."""
-    if "stages" in plan:  # of a pipeline
-        plan = plan["stages"][0]["$cursor"]
-    stats, winner = plan["executionStats"], str(plan["queryPlanner"]["winningPlan"])
-    index = re.search("'indexName': '(.*?)'", winner)
-    read = stats["totalKeysExamined"], stats["totalDocsExamined"]
-    return index[1] if index else "COLLSCAN", *read, stats["nReturned"]
-
-
-def explained(db: Database, pipeline: list[Document]) -> Any:
-    """Return how a server runs a pipeline."""
-    asked = {"aggregate": "events", "pipeline": pipeline, "cursor": {}}
-    return db.command("explain", asked, verbosity="executionStats")
-
-
-@demo
-def plans(env: Env) -> None:
-    """Plans: indexes deployed once, and only what is returned is read"""
-    env.fresh()
-    info = env.db["events"].index_information()
-    rules = {"expireAfterSeconds": "TTL", "partialFilterExpression": "partial"}
-    for name, index in sorted(info.items()):
-        fields = ", ".join(f"{field} {way}" for field, way in index["key"])
-        show(name, ", ".join([fields, *(rules[key] for key in index if key in rules)]))
-    again, failure = MongoDBManager(env.db).create_collections_with_schema(), ""
-    try:
-        env.db.create_collection("events")
-    except err.CollectionInvalid as error:
-        failure = type(error).__name__
-    show("create_collection() again", failure)
-    right = failure != "" and again == []
-    check("a second deployment neither changes nor fails", right)
-
-    env.need_server("a COLLSCAN read all there is, an index what is returned")
-    reads(env.db, env.fresh(events=1_000))
-    if not env.mongodb:
-        raise Skip("SecantusDB plans sorts as it likes: ESR is for MongoDB itself")
-    env.db["events"].create_index([ESR[0], ESR[2], ESR[1]], name="ers")
-    dear = {"event_type": "purchase", "metadata.price": {"$gte": 100}}
-    latest = env.db["events"].find(dear).sort("timestamp", -1)
-    winners = [latest.clone().hint(n).explain()["queryPlanner"] for n in ("ers", "esr")]
-    sorts = ["'SORT'" in str(winner["winningPlan"]) for winner in winners]
-    check("ordered equality, sort, range, it spares a sort", sorts == [True, False])
-
-
-def reads(db: Database, events: list[Document]) -> None:
-    """Compare what queries read with what they return, without an index and with it."""
-    find, price = db["events"].find, "$metadata.price"
-    by_user = {"$group": {"_id": "$user_id", "spent": {"$sum": price}}}
-    # A filter on the group's own key would be moved to the front for us.
-    who = {"$set": {"who": {"$toInt": "$user_id"}}}
-    mine = sum(event["user_id"] == 7 for event in events)
-    books = [e["event_type"] for e in events if e["metadata"]["category"] == "book"]
-    sold = {"metadata.category": "book", "event_type": "purchase"}
-    found = {
-        "a user's": find({"user_id": 7}).hint([("$natural", 1)]).explain(),
-        "the same": find({"user_id": 7}).explain(),
-        "books": find({"metadata.category": "book"}).explain(),
-        # Trap: a partial index serves only queries that repeat its filter.
-        "books sold": find(sold).explain(),
-        "computed $match": explained(db, [who, {"$match": {"who": 7}}, by_user]),
-        "$match, $group": explained(db, [{"$match": {"user_id": 7}}, by_user]),
-    }
-    rows: dict[str, tuple[object, ...]] = {k: examined(v) for k, v in found.items()}
-    for name in ("computed $match", "$match, $group"):
-        rows[name] = (*rows[name][:3], "")  # not every plan has the $group's input
-    header = ("query", "index", "keys", "documents", "returned")
-    table(header, *((name, *row) for name, row in rows.items()))
-    naive = {name: rows.pop(name) for name in ("a user's", "books", "computed $match")}
-    all_read = {row[:3] for row in naive.values()} == {("COLLSCAN", 0, len(events))}
-    bought = books.count("purchase")
-    exact = [*rows.values()] == [
-        ("timeline", mine, mine, mine),
-        ("bought", bought, bought, bought),
-        ("timeline", mine, mine, ""),
-    ]
-    check("with the index only what is returned is read, else all", exact and all_read)
-
-
-# %% 10. Concurrency: one winner, and no money lost
-
-
-def race(work: Callable[[], object], workers: int = 16) -> None:
-    """Run the work in as many threads at the same moment; raise what one raises."""
-    start = threading.Barrier(workers, timeout=10)
-
-    def run(_: int) -> None:
-        start.wait()
-        work()
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run, range(workers)))
+# %%
+CROWD = 16  # threads that do the same at the same moment
 
 
 # region upsert
@@ -1890,7 +1268,7 @@ def count_visit(pages: Collection, name: str) -> None:
     change = {"$inc": {"visits": 1}}
     try:
         pages.update_one({"name": name}, change, upsert=True)
-    except err.DuplicateKeyError:  # inserted between our look and our insert
+    except DuplicateKeyError:  # inserted between our look and our insert
         pages.update_one({"name": name}, change, upsert=True)
 
 
@@ -1908,47 +1286,33 @@ def take_seat(flights: Collection, seen: Document) -> None:
 # endregion upsert
 
 
-@demo
-def concurrency(env: Env) -> None:
-    """Concurrency: 16 threads at once, one document, and the sum of money stays"""
-    env.fresh(users=1)
-    names = ("users", "pages", "naive", "flights")
-    users, pages, naive, flights = (env.db[name] for name in names)
-    pages.create_index("name", unique=True)
-    seen = {"_id": 1, "taken": 0, "version": 0}
-    flights.insert_many([seen, seen | {"_id": 2}])
-    looked = threading.Barrier(16, timeout=10)
+def take_seat_naive(flights: Collection, seen: Document) -> None:
+    """Write what follows from what was seen, however long ago that was."""
+    change = {"$set": {"taken": seen["taken"] + 1}}
+    flights.update_one({"_id": seen["_id"]}, change)
 
-    def look_then_write() -> None:
-        page, user = naive.find_one({"name": "home"}), users.find_one({"_id": 1})
-        looked.wait()
-        if not page:
-            naive.insert_one({"name": "home"})
-        if user and not user["subscriptions"]:
-            users.update_one({"_id": 1}, {"$push": {"subscriptions": {"plan": "free"}}})
-        flights.update_one({"_id": 2}, {"$set": {"taken": seen["taken"] + 1}})
 
-    race(look_then_write)
-    race(lambda: count_visit(pages, "home"))
-    race(lambda: UserManager(env.db).add_subscription(1, "pro", START))
-    race(lambda: take_seat(flights, seen))
-    plan = Counter(row["plan"] for row in users.find()[0]["subscriptions"])
-    counts = [collection.count_documents({}) for collection in (naive, pages)]
-    taken = [flight["taken"] for flight in flights.find().sort("_id", -1)]
-    header = ("after 16 at once", "look, then write", "in one step")
-    subscribed = ("subscriptions", plan["free"], plan["pro"])
-    table(header, ("pages", *counts), subscribed, ("seats taken", *taken))
-    visits = [page["visits"] for page in pages.find()]
-    check("16 upserts leave 1 page with 16 visits", (counts, visits) == ([16, 1], [16]))
-    check("16 clicks subscribe once", plan == {"free": 16, "pro": 1})
-    check("a version in the filter loses none of 16 seats", taken == [1, 16])
-    shows = "a sum kept by transactions; write skew and its cure"
-    env.need_server(shows, replica_set=True)
-    transfers(env.db)
-    left = [on_call(env.db, shared) for shared in (False, True)]
-    text = f"{left[0]}; with a shared write {left[1]}"
-    show("on call after two asked off at once", text)
-    check("write skew leaves nobody on call, a shared write leaves one", left == [0, 1])
+def count_visit_naive(pages: Collection, name: str, others: threading.Barrier) -> None:
+    """Look, then write: nothing keeps the others from looking before we write."""
+    page = pages.find_one({"name": name})
+    others.wait()
+    if not page:
+        pages.insert_one({"name": name, "visits": 1})
+
+
+def subscribe_naive(users: Collection, plan: str, others: threading.Barrier) -> None:
+    """Look, then write, once more."""
+    user = users.find_one({"_id": 1})
+    others.wait()
+    if user and not user["subscriptions"]:
+        users.update_one({"_id": 1}, {"$push": {"subscriptions": {"plan": plan}}})
+
+
+def all_at_once(call: Callable[[], Any]) -> None:
+    """Make the same call in sixteen threads at once; raise what one of them raises."""
+    for outcome in start_together([call] * CROWD):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 # region transfer
@@ -1957,207 +1321,153 @@ def move(
 ) -> None:
     """Move a euro and record it: three writes, which are one only in a session."""
     # Trap: a write without session= is outside, and stays when the rest is undone.
-    db["accounts"].update_one({"_id": giver}, {"$inc": {"euro": -1}}, session=session)
+    accounts = db["accounts"]
+    accounts.update_one({"_id": giver}, {"$inc": {"euro": -1}}, session=session)
     if crash:
         raise Crash
-    db["accounts"].update_one({"_id": taker}, {"$inc": {"euro": 1}}, session=session)
+    accounts.update_one({"_id": taker}, {"$inc": {"euro": 1}}, session=session)
     db["moves"].insert_one({"giver": giver, "taker": taker}, session=session)
 
 
-def transfer(db: Database, giver: int, taker: int, crash: bool = False) -> int:
-    """Move a euro, all or nothing; return the attempts: after a conflict, once more."""
-    attempts = 0
-
-    def attempt(session: Any) -> None:
-        nonlocal attempts
-        attempts += 1
-        move(db, giver, taker, crash, session)
-
+def transfer(db: Database, giver: int, taker: int, crash: bool) -> None:
+    """Move a euro, all or nothing; after a conflict it is tried again."""
     with db.client.start_session() as session:
-        session.with_transaction(attempt)
-    return attempts
+        session.with_transaction(lambda own: move(db, giver, taker, crash, own))
 
 
 # endregion transfer
 
 
-def transfers(db: Database) -> None:
-    """Race 80 transfers, of which 16 crash, with transactions and without."""
-    accounts, moves = db.create_collection("accounts"), db.create_collection("moves")
-    accounts.insert_many([{"_id": number, "euro": 100} for number in range(4)])
-    attempts: list[int] = []
-
-    def ten(way: Callable[..., int | None]) -> None:
-        for number in range(10):
-            with suppress(Crash):
-                crash = number % 5 == 4
-                attempts.append(way(db, number % 4, (number + 1) % 4, crash) or 0)
-
-    rows = []
-    for name, way in (("transactions", transfer), ("without", move)):
-        moves.delete_many({})
-        race(functools.partial(ten, way), 8)
-        total = sum(account["euro"] for account in accounts.find())
-        rows.append((name, total, moves.count_documents({})))
-    aside(f"64 transfers took {sum(attempts)} attempts")
-    table(("80 transfers, 16 of them crash", "of 400 euro", "recorded"), *rows)
-    kept = [row[1:] for row in rows] == [(400, 64), (384, 64)] and sum(attempts) > 64
-    check("transactions keep the sum; without, each crash loses a euro", kept)
+def visits(db: Database) -> None:
+    """Count a visit in each of sixteen threads."""
+    others = threading.Barrier(CROWD, timeout=10)
+    all_at_once(lambda: count_visit_naive(db["naive"], "home", others))
+    db["pages"].create_index("name", unique=True)
+    all_at_once(lambda: count_visit(db["pages"], "home"))
+    naive = [page["visits"] for page in db["naive"].find()]
+    ours = [page["visits"] for page in db["pages"].find()]
+    fact("pages after 16 visits", f"{len(naive)} naive, {len(ours)} by upsert")
+    check(
+        "16 upserts leave 1 page with 16 visits",
+        {"naive": naive, "upsert": ours},
+        {"naive": [1] * 16, "upsert": [16]},
+    )
 
 
-def on_call(db: Database, shared: bool) -> int:
-    """Let two doctors go if another stays, in step; return how many are on call."""
-    doctors = db[f"doctors{shared}"]
-    rota = [{"_id": n, "on_call": n != "rota"} for n in ("ann", "bob", "rota")]
-    doctors.insert_many(rota)
-
-    def ask(session: Any, name: str) -> None:
-        if doctors.count_documents({"on_call": True}, session=session) > 1:
-            if shared:  # snapshots conflict only where both write the same document
-                doctors.update_one({"_id": "rota"}, {"$inc": {"n": 1}}, session=session)
-            off = {"$set": {"on_call": False}}
-            doctors.update_one({"_id": name}, off, session=session)
-
-    with db.client.start_session() as ann, db.client.start_session() as bob:
-        ann.start_transaction()
-        bob.start_transaction()
-        ask(ann, "ann")
-        try:
-            ask(bob, "bob")
-            ann.commit_transaction()
-            bob.commit_transaction()
-        except err.OperationFailure:  # TransientTransactionError: again from the start
-            bob.abort_transaction()
-            ann.commit_transaction()
-            bob.with_transaction(lambda session: ask(session, "bob"))
-    return doctors.count_documents({"on_call": True})
+def subscriptions(db: Database) -> None:
+    """Subscribe one user in each of sixteen threads."""
+    others = threading.Barrier(CROWD, timeout=10)
+    all_at_once(lambda: subscribe_naive(db["users"], "free", others))
+    all_at_once(lambda: UserManager(db).add_subscription(1, "pro", START))
+    user = db["users"].find({"_id": 1})[0]
+    plans = Counter(each["plan"] for each in user["subscriptions"])
+    fact("subscriptions after 16 clicks", f"{plans['free']} naive, {plans['pro']} ours")
+    check("16 clicks subscribe once", plans, {"free": 16, "pro": 1})
 
 
-# %% 11. Reliability: a silent server, a lost connection, a feed taken up again
+def seats(db: Database) -> None:
+    """Take a seat in each of sixteen threads, of a flight that all saw when empty."""
+    seen = {"taken": 0, "version": 0}
+    flights = db["flights"]
+    naive = {"_id": "naive"} | seen
+    ours = {"_id": "ours"} | seen
+    flights.insert_many([naive, ours])
+    all_at_once(lambda: take_seat_naive(flights, naive))
+    all_at_once(lambda: take_seat(flights, ours))
+    taken = {flight["_id"]: flight["taken"] for flight in flights.find()}
+    fact("seats taken by 16", f"{taken['naive']} naive, {taken['ours']} with a version")
+    expected = {"naive": 1, "ours": 16}
+    check("a version in the filter loses none of 16 seats", taken, expected)
 
 
-def limits(client: Any) -> Iterator[tuple[str, object]]:
-    """Yield a client's waits in seconds and its concerns, by what they are for."""
-    options, pool = client.options, client.options.pool_options
-    yield "a server", options.server_selection_timeout
-    yield "connecting", pool.connect_timeout
-    yield "a free connection", pool.wait_queue_timeout or "for ever"
-    yield "a whole operation", options.timeout or "for ever"
-    written, read = client.write_concern.document, client.read_concern.level
-    yield "acknowledged by", written.get("w", "as the server says")
-    yield "read concern", read or "as the server says"
-
-
-@demo
-def reliability(env: Env) -> None:
-    """Reliability: bounded waits, an insert sent again, a feed taken up again"""
-    mute = socket.create_server(("127.0.0.1", 0))  # it accepts, and says nothing
+def bounded_waits() -> None:
+    """Ask a server that accepts a connection and says nothing."""
+    mute = socket.create_server(("127.0.0.1", 0))
     url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
+    counter = CommandCounter()
     with (
-        ThreadPoolExecutor() as pool,
-        pymongo.MongoClient[Document](url) as naive,
-        connect(url, env.commands, connect=False) as ours,
-        connect(url, env.commands, timeoutMS=200) as hasty,
+        MongoClient[Document](url) as naive,
+        connect(url, counter, connect=False) as ours,
+        connect(url, counter, timeoutMS=200) as hasty,
         mute,  # closed first, which ends the naive wait
     ):
-        rows = zip(limits(naive), limits(ours), strict=True)
-        facts = [(name, default, value) for (name, default), (_, value) in rows]
-        waits = [pool.submit(c.admin.command, "ping") for c in (naive, hasty)]
-        ended = wait(waits, 5, "FIRST_COMPLETED").done
-        seen = [type(w.exception()).__name__ if w in ended else "" for w in waits]
-    table(("seconds to wait for", "PyMongo", "ours"), *facts)
-    defaults, finite = zip(*((row[1], row[2]) for row in facts[:4]), strict=True)
-    bounded = "for ever" not in finite and defaults.count("for ever") == 2
-    safe = [row[2] for row in facts[4:]] == ["majority"] * 2
-    check("all our waits end, two of PyMongo's do not", bounded and safe)
-    show("a mute server, PyMongo's defaults", seen[0] or "still waiting")
-    show("a mute server, timeoutMS=200", seen[1] or "still waiting")
-    right = seen[0] == "" and seen[1].endswith("TimeoutError")
-    check("timeoutMS ends a wait that the defaults go on with", right)
-    shows = "a feed taken up again, and an insert that was cut off sent again"
-    env.need_server(shows, replica_set=True)
-    feed_resumed(env.db.create_collection("feed"))
-    steps = asyncio.run(write_and_hear(env.url, env.db.name))
-    show("AsyncMongoClient, in one thread", ", ".join(steps))
-    right = steps == ["waits", "writes", "hears 5"]
-    check("while it waits for a change, it makes that change", right)
-    retried(env)
+        usual = waits_of(naive) | concerns_of(naive)
+        finite = waits_of(ours) | concerns_of(ours)
+        waiting = in_background(lambda: naive.admin.command("ping"))
+        ending = in_background(lambda: hasty.admin.command("ping"))
+        ended = outcome_of(lambda: ending.result(5))
+        still_waiting = not waiting.done()
+    outcome_of(lambda: waiting.result(5))
+    rows = [(name, usual[name], finite[name]) for name in usual]
+    table(("seconds to wait for", "PyMongo", "ours"), *rows)
+    check(
+        "all our waits end, two of PyMongo's do not",
+        {
+            "PyMongo": list(usual.values()).count("for ever"),
+            "ours": list(finite.values()).count("for ever"),
+            "acknowledged by": finite["acknowledged by"],
+            "read concern": finite["read concern"],
+        },
+        {
+            "PyMongo": 2,
+            "ours": 0,
+            "acknowledged by": "majority",
+            "read concern": "majority",
+        },
+    )
+    fact("a mute server, timeoutMS=200", type(ended).__name__)
+    check(
+        "timeoutMS ends a wait that the defaults go on with",
+        {"defaults still wait": still_waiting, "timeoutMS": type(ended).__name__},
+        {"defaults still wait": True, "timeoutMS": "ServerSelectionTimeoutError"},
+    )
 
 
-def feed_resumed(feed: Collection) -> None:
-    """Read one change, stop, and go on behind it."""
-    # region feed
-    with feed.watch() as stream:
-        feed.insert_many([{"_id": 1}, {"_id": 2}])
-        first = stream.next()["documentKey"]["_id"]
-        # Trap: stored before the change has had its effect, a crash loses that change.
-        token = stream.resume_token
-    feed.insert_one({"_id": 3})
-    heard: list[list[int]] = [[], []]
-    with feed.watch(resume_after=token) as resumed, feed.watch() as anew:
-        feed.insert_one({"_id": 4})
-        for stream, keys in zip((resumed, anew), heard, strict=True):
-            while 4 not in keys:
-                keys.append(stream.next()["documentKey"]["_id"])
-    # endregion feed
-    show("changes after the first", f"{heard[0]} resumed, {heard[1]} watched anew")
-    right = (first, heard) == (1, [[2, 3, 4], [4]])
-    check("a stream resumed from its token goes on with 2, a new one with 4", right)
+def total_after_transfers(db: Database, way: Callable[..., None]) -> tuple[int, int]:
+    """Race 80 transfers, of which 16 crash; return the money left and the records."""
+    db["moves"].drop()
+    db["accounts"].drop()
+    db.create_collection("moves")
+    accounts = [{"_id": number, "euro": 100} for number in range(4)]
+    db["accounts"].insert_many(accounts)
+
+    def ten() -> None:
+        for number in range(10):
+            with suppress(Crash):
+                way(db, number % 4, (number + 1) % 4, crash=number % 5 == 4)
+
+    for outcome in start_together([ten] * 8):
+        if isinstance(outcome, Exception):
+            raise outcome
+    total = sum(account["euro"] for account in db["accounts"].find())
+    return total, db["moves"].count_documents({})
 
 
-# region async
-async def write_and_hear(url: str, name: str) -> list[str]:
-    """Wait for a change and make it meanwhile; return the steps in their order."""
-    steps = []
-    async with pymongo.AsyncMongoClient[Document](url, **OPTIONS) as client:
-        feed = client[name]["feed"]
-        async with await feed.watch() as stream:
-
-            async def hear() -> None:
-                steps.append("waits")
-                change = await stream.next()
-                steps.append(f"hears {change['documentKey']['_id']}")
-
-            hearing = asyncio.create_task(hear())
-            await asyncio.sleep(0)  # let it begin
-            steps.append("writes")
-            await feed.insert_one({"_id": 5})
-            await hearing
-    return steps
-
-
-# endregion async
+@lesson.demo
+def concurrency(env: Env) -> None:
+    """Under load: 16 at once and one winner, waits that end, money that stays"""
+    env.fresh(users=1)
+    visits(env.db)
+    subscriptions(env.db)
+    seats(env.db)
+    bounded_waits()
+    env.need_server("a sum that transactions keep", replica_set=True)
+    totals = {}
+    for way in (transfer, move):
+        totals[way.__name__] = total_after_transfers(env.db, way)
+    rows = [(name, *total) for name, total in totals.items()]
+    table(("80 transfers, 16 of them crash", "of 400 euro", "recorded"), *rows)
+    check(
+        "transactions keep the sum; without, each crash loses a euro",
+        totals,
+        {"transfer": (400, 64), "move": (384, 64)},
+    )
 
 
-def retried(env: Env) -> None:
-    """Drop the connection before an insert is done, without and with retryWrites."""
-    rows = []
-    for retry in (False, True):
-        commands, app = CommandCounter(), f"module8-{uuid.uuid4().hex[:8]}"
-        data = {"failCommands": ["insert"], "closeConnection": True, "appName": app}
-        fault: Any = {"mode": {"times": 1}, "data": data}
-        try:
-            env.db.client.admin.command("configureFailPoint", "failCommand", **fault)
-        except err.OperationFailure:
-            text = "only with enableTestCommands=1 does a server drop an insert"
-            raise Skip(text) from None
-        client = connect(env.url, commands, appname=app, retryWrites=retry)
-        with client, suppress(err.AutoReconnect):
-            client[env.db.name]["orders"].insert_one({"_id": retry})
-        stored = env.db["orders"].count_documents({"_id": retry})
-        numbers = len(commands.transactions)
-        rows.append((f"retryWrites={retry}", commands.sent, numbers, stored))
-    table(("an insert cut off", "sent", "txnNumbers", "stored"), *rows)
-    right = [row[1:] for row in rows] == [(1, 0, 0), (2, 1, 1)]
-    check("cut off, it is stored if sent again, under the same txnNumber", right)
-
-
+# %%
 def main(argv: list[str] | None = None) -> int:
     """Teach, with the options of the command line; return the exit code."""
-    return command(Parser(), argv, teach)
+    return lesson.main(argv)
 
 
-if __name__ == "__main__":
-    # So that a SIGTERM, too, ends the run like an exception, and our database goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+lesson.finish(__name__, main)

@@ -1,6 +1,7 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest up down lint types coverage audit golden guide bench soak clean
+.PHONY: help demo test newest up down lint types coverage audit golden guide bench soak \
+        standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -27,8 +28,8 @@ newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root an
 	  { said=$$(debootstrap --variant=minbase --include=rabbitmq-server forky "$$root" \
 	      http://deb.debian.org/debian sid) || { echo "$$said"; exit 1; }; } && \
 	  cp /etc/hosts "$$root/etc" && RABBITMQ_ROOT=$$root REQUIRE_LIVE=1 \
-	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04 \
-	    tests/lesson_04/test_units.py::test_a_live_run_is_the_golden_run_and_leaves_nothing
+	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04/test_contract*.py \
+	    tests/lesson_04/test_faults*.py tests/lesson_04/test_live_run.py
 
 up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
 	docker compose up -d --wait
@@ -67,8 +68,11 @@ guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
 	$(PY) tools/sync_guide.py benchmarks/README.md
 
-clean: ## remove the virtual environment and all caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+standalone: .venv/demo ## write each lesson with what it uses as a single file, to dist/
+	$(PY) tools/standalone.py
+
+clean: ## remove the virtual environment, dist/ and all caches
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

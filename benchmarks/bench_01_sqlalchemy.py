@@ -7,6 +7,7 @@ PostgreSQL too, if one answers at $DATABASE_URL or on the standard loopback port
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +17,18 @@ from typing import Any
 import sqlalchemy as sa
 from measure import markdown, median, seconds
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load
 
+from course.services import setting
+from course.sql.database import DEFAULT_POSTGRES
+from course.sql.measure import peak_bytes
+from course.sql.seed import readings
+
 lesson = load("01")
 ROWS = 50_000
+CHUNK = lesson.CHUNK
 PAGE = 50
 Row = list[object]
 
@@ -29,8 +37,31 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-ROW_DICTS = [{"sensor": f"s{i % 100:02}", "value": i % 1000} for i in range(ROWS)]
+ROW_DICTS = readings(ROWS)
 ROW_TUPLES = [tuple(row.values()) for row in ROW_DICTS]
+
+
+def load_values(session: Any, rows: list[dict[str, Any]]) -> None:
+    """Send long statements, compiled again each time."""
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        session.execute(sa.insert(lesson.Reading).values(chunk))
+
+
+def load_orm(session: Any, rows: list[dict[str, Any]]) -> None:
+    """Send one statement for all rows, by the ORM."""
+    session.execute(sa.insert(lesson.Reading), rows)
+
+
+def ladder_of(env: Any) -> dict[str, Callable[..., None]]:
+    """Return the lesson's ways in and two more, slowest first."""
+    ways = lesson.LADDER
+    names = ["add_all", "values(1000 rows)", "ORM, ids back", "ORM", "Core", "COPY"]
+    more = {"values(1000 rows)": load_values, "ORM": load_orm}
+    chosen = {name: more.get(name) or ways[name] for name in names}
+    if not env.live:
+        del chosen["COPY"]
+    return chosen
 
 
 def load_driver(env: Any) -> None:
@@ -41,10 +72,23 @@ def load_driver(env: Any) -> None:
         connection.connection.cursor().executemany(statement, ROW_TUPLES)
 
 
-def load_way(env: Any, way: str) -> None:
+def load_way(env: Any, way: Callable[..., None]) -> None:
     with env.sessions() as session:
-        lesson.LADDER[way](session, ROW_DICTS)
+        way(session, ROW_DICTS)
         session.commit()
+
+
+def statements_of(env: Any, run: Callable[[], None]) -> int:
+    """Return the statements that a way in sends, by the lesson's counter."""
+    with lesson.max_queries(math.inf, env.engine) as sent:
+        run()
+    return len(sent)
+
+
+def load_each(env: Any) -> None:
+    """Load a 50th, committed row by row."""
+    with env.sessions() as session:
+        lesson.LADDER[lesson.EACH](session, ROW_DICTS[: ROWS // 50])
 
 
 def emptied(env: Any, load_rows: Callable[[], None]) -> None:
@@ -57,24 +101,20 @@ def emptied(env: Any, load_rows: Callable[[], None]) -> None:
 
 def ladder(env: Any) -> list[Row]:
     """Return way, statements, rows per second and the ratio to Core, slowest first."""
-    ways = [way for way in lesson.LADDER if way != lesson.EACH]
-    ways = ways if env.live else ways[:-1]
-    statements = {lesson.EACH: lesson.loaded(env, lesson.EACH)[1]}
-    for way in ways:
-        statements[way] = lesson.loaded(env, way)[1]
     contestants: dict[str, Callable[[], None]] = {
-        way: partial(load_way, env, way) for way in ways
+        name: partial(load_way, env, way) for name, way in ladder_of(env).items()
     }
+    statements = {name: statements_of(env, run) for name, run in contestants.items()}
     contestants["the driver's executemany"] = partial(load_driver, env)
     timed = seconds(
         {name: partial(emptied, env, run) for name, run in contestants.items()},
         repeats=3,
     )
     rates = {name: ROWS / median(values) for name, values in timed.items()}
-    each, sent, spent = lesson.loaded(env, lesson.EACH)
-    rates = {lesson.EACH: each / spent} | rates
+    each = seconds({lesson.EACH: partial(load_each, env)}, repeats=1)[lesson.EACH]
+    rates = {lesson.EACH: ROWS / 50 / median(each)} | rates
     statements |= {"the driver's executemany": 1, "COPY": 1}  # past the counter
-    statements[lesson.EACH] = sent * ROWS // each
+    statements[lesson.EACH] = 50 * statements_of(env, partial(load_each, env))
     return [
         [name, statements[name], f"{rate:,.0f}", f"{rate / rates['Core']:.3g}"]
         for name, rate in rates.items()
@@ -84,14 +124,10 @@ def ladder(env: Any) -> list[Row]:
 def streaming(env: Any) -> float:
     """Return how many times the memory of a stream .all() takes."""
 
-    def read(**options: int) -> int:
-        with env.sessions() as session:
-            chosen = sa.select(lesson.Reading).execution_options(**options)
-            found = session.scalars(chosen)
-            return sum(reading.value for reading in (found if options else found.all()))
-
-    stream: Callable[[], int] = partial(read, yield_per=lesson.CHUNK)
-    return float(lesson.peak_bytes(read) / lesson.peak_bytes(stream))
+    with env.sessions() as session:
+        whole = peak_bytes(partial(lesson.total_of_all, session))
+        part = peak_bytes(partial(lesson.total_streamed, session))
+    return whole / part
 
 
 def paging(env: Any) -> float:
@@ -142,7 +178,7 @@ def measured(title: str, env: Any) -> list[Row]:
     print(markdown(["way in", "statements", "rows/s", "x Core"], steps))
     speed = {str(name): float(str(ratio)) for name, *_, ratio in steps}
     note(f"{title}: streaming, paging, pinging")
-    lesson.loaded(env, "Core")
+    emptied(env, partial(load_way, env, lesson.LADDER["Core"]))
     bars: list[tuple[str, float, float | None]] = [
         (
             "Core / the driver's executemany",
@@ -167,9 +203,8 @@ def measured(title: str, env: Any) -> list[Row]:
 
 
 def main() -> int:
-    lesson.ROWS = ROWS
     results: list[Row] = []
-    default = lesson.setting("DATABASE_URL", lesson.DEFAULT_URL)
+    default = setting("DATABASE_URL", DEFAULT_POSTGRES)
     for title, url in (("SQLite", ""), ("PostgreSQL", default)):
         given = argparse.Namespace(offline=not url, require_live=False, url=url)
         with lesson.open_env(given) as env:

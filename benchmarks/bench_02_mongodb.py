@@ -24,7 +24,11 @@ from measure import markdown, median, seconds
 from pymongo import UpdateOne
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from lessons import load
+from lessons import ROOT, load
+
+sys.path.insert(0, str(ROOT))
+from course.mongo.codec import CODEC, RAW
+from course.mongo.seed import make_events, make_user
 
 lesson = load("02")
 SIZES = {1: 20, 100: 200, 500: 500}  # documents in a command: documents in a turn
@@ -73,7 +77,7 @@ def turns(env: Any, works: list[Any], count: int) -> tuple[float, float]:
     for number in range(ROUNDS):
         cpu = [0.0, 0.0]
         for place in (0, 1) if number % 2 else (1, 0):
-            people = [lesson.make_user(n) for n in itertools.islice(numbers, count)]
+            people = [make_user(n) for n in itertools.islice(numbers, count)]
             gc.collect()
             before, start, clock = env.commands.sent, time.process_time(), time.time()
             works[place](people)
@@ -117,8 +121,8 @@ def joins(env: Any) -> float:
 
 def decoding() -> float:
     """Return dict / RawBSONDocument for 50,000 events; no server is involved."""
-    data = b"".join(map(bson.encode, lesson.make_events(5_000))) * 10
-    codecs = {"dict": lesson.CODEC, "raw": lesson.RAW}
+    data = b"".join(map(bson.encode, make_events(5_000))) * 10
+    codecs = {"dict": CODEC, "raw": RAW}
     times = seconds(
         {n: functools.partial(bson.decode_all, data, c) for n, c in codecs.items()}
     )
@@ -130,7 +134,7 @@ class Made:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.body = lesson.make_events(1)[0]
+        self.body = make_events(1)[0]
 
     def find_raw_batches(self, query: Any, sort: Any, limit: int) -> Any:
         start = query["_id"]["$gt"] + 1 if query else 1

@@ -32,9 +32,16 @@ import pika
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
 import services  # noqa: E402
 from lessons import load  # noqa: E402
+
+from course.amqp.finding import DEFAULT_URL, parameters_of  # noqa: E402
+from course.amqp.internals import server_properties  # noqa: E402
+from course.amqp.trials import consumer_with, running  # noqa: E402
+from course.services import setting  # noqa: E402
+from course.standins.amqp import Broker  # noqa: E402
 
 lesson: Any = load("04")
 # Half typed: their names are neither exported nor annotated.
@@ -288,10 +295,16 @@ def consume_ours(
             folder = tempfile.TemporaryDirectory(prefix="module8-bench-")
             name = stack.enter_context(folder)
             ledger = stack.enter_context(lesson.Ledger(f"{name}/ledger"))
-        consumer = lesson.FunctionConsumer(
-            lambda _: watch.tick(), rabbit, queue, producer, ledger, prefetch=prefetch
+        consumer = consumer_with(
+            lesson.Consumer,
+            lambda _: watch.tick(),
+            rabbit,
+            queue,
+            producer,
+            ledger,
+            prefetch=prefetch,
         )
-        with lesson.running(consumer):
+        with running(consumer):
             assert watch.done.wait(LIMIT)
     assert consumer.counts["acked"] == count
     return watch.rate()
@@ -423,8 +436,8 @@ def consuming(rabbit: Any, url: str, queue: str) -> dict[str, Rates]:
 
 def stand_in() -> Rates:
     """Measure confirmed publishing on the broker that runs in this process."""
-    with lesson.Broker() as broker:
-        parameters = lesson.parameters_of(lesson.DEFAULT_URL)
+    with Broker() as broker:
+        parameters = parameters_of(DEFAULT_URL)
         parameters.port = broker.port
         rabbit = lesson.RabbitMQConnection(parameters, "module8.bench")
         queue = rabbit.add_queue("bench")
@@ -474,15 +487,15 @@ def other_bars(consumed: Mapping[str, Rates], alone: Rates) -> list[list[str]]:
 @contextmanager
 def broker() -> Iterator[tuple[str, Any]]:
     """Yield the URL and our topology on the RabbitMQ that answers, or a private one."""
-    configured = lesson.setting("RABBITMQ_URL")
-    url = configured or lesson.DEFAULT_URL
+    configured = setting("RABBITMQ_URL")
+    url = configured or DEFAULT_URL
     with ExitStack() as stack:
-        if not configured and not services.answers(lesson.parameters_of(url).port):
+        if not configured and not services.answers(parameters_of(url).port):
             server = stack.enter_context(services.private("rabbitmq"))
             if server is None:
                 sys.exit("no RabbitMQ answers, and there is none to start")
             url = server.url
-        parameters = lesson.parameters_of(url)
+        parameters = parameters_of(url)
         prefix = f"module8.bench.{uuid.uuid4().hex[:8]}"
         rabbit = lesson.RabbitMQConnection(parameters, prefix)
         stack.callback(rabbit.teardown)
@@ -497,7 +510,7 @@ def main() -> int:
         to_read = rabbit.add_queue("read")
         rabbit.setup_infrastructure()
         with rabbit.connect() as connection:
-            version = connection._impl.server_properties["version"]
+            version = server_properties(connection)["version"]
         published = {}
         for kind, queue in queues.items():
             say(f"publishing to a {kind} queue")

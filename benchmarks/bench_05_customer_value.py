@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from measure import markdown
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load, path_of
 

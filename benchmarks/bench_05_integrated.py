@@ -2,8 +2,8 @@
 
 Prints Markdown. PostgreSQL, Redis and RabbitMQ are private servers, started for this
 and ended after it; so is SecantusDB, which stands for MongoDB. Near, they are reached
-over loopback, and share the cores with the workers. Far, lesson 04's network before
-each of them delays what the feed sends through, so that waiting decides, not the cores.
+over loopback, and share the cores with the workers. Far, a network before each of them
+delays what the feed sends through, so that waiting decides, not the cores.
 Every run ends with the reconciliation, else this ends with 1.
 
 Run:  python benchmarks/bench_05_integrated.py [NEAR_CUSTOMERS [FAR_CUSTOMERS]]
@@ -25,9 +25,11 @@ import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
 import services  # noqa: E402
-from lessons import load  # noqa: E402
+
+from course.network import FaultyNetwork  # noqa: E402
 
 SCRIPT = ROOT / "05_realworld_data_science.py"
 VARIABLES = {
@@ -133,7 +135,6 @@ def medians(place: Place) -> list[Feed]:
 def main() -> int:
     """Measure near and far, and print the tables; return the exit code."""
     near, far = (*sys.argv[1:], *("600", "300")[len(sys.argv) - 1 :])[:2]
-    wire = load("04").Wire
     places = Place(near, {}, [], {}), Place(far, {}, [], {})
     with ExitStack() as stack:
         for variable, name in VARIABLES.items():
@@ -141,7 +142,7 @@ def main() -> int:
             if server is None or server.process is None:
                 print(f"No {name} here: nothing measured.")
                 return 0
-            between = stack.enter_context(wire("127.0.0.1", server.port))
+            between = stack.enter_context(FaultyNetwork("127.0.0.1", server.port))
             there = server.url.replace(f":{server.port}", f":{between.port}")
             if name == "mongo":  # else its driver looks for the server's own address
                 there += "?directConnection=true"

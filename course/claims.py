@@ -19,6 +19,13 @@ class Condition:
     def __repr__(self) -> str:
         return self.text
 
+    def accepts(self, seen: Any) -> bool:
+        """Tell whether a value is like this; one that cannot be compared is not."""
+        try:
+            return self.holds(seen)
+        except TypeError:  # such as None > 5
+            return False
+
 
 def more_than(limit: Any) -> Condition:
     """Return the condition of being above a limit."""
@@ -84,15 +91,15 @@ def difference(observed: Any, expected: Any) -> str:
 
     Dicts are compared by name, so that a failure shows just the facts that differ.
     """
-    if isinstance(expected, Condition):
-        return (
-            "" if expected.holds(observed) else f"{clipped(observed)}, not {expected}"
-        )
     if isinstance(expected, Mapping) and isinstance(observed, Mapping):
         return difference_by_name(observed, expected)
-    if bool(observed == expected):
-        return ""
-    return f"{clipped(observed)}, not {clipped(expected)}"
+    if isinstance(expected, Condition):
+        wanted = repr(expected)
+        same = expected.accepts(observed)
+    else:
+        wanted = clipped(expected)
+        same = bool(observed == expected)
+    return "" if same else f"{clipped(observed)}, not {wanted}"
 
 
 def difference_by_name(observed: Mapping[Any, Any], expected: Mapping[Any, Any]) -> str:
@@ -103,5 +110,7 @@ def difference_by_name(observed: Mapping[Any, Any], expected: Mapping[Any, Any])
             found.append(f"{name} is missing")
         elif differs := difference(observed[name], wanted):
             found.append(f"{name} {differs}")
-    found += [f"{name} was not expected" for name in observed if name not in expected]
+    for name in observed:
+        if name not in expected:
+            found.append(f"{name} was not expected")
     return "; ".join(found)

@@ -11,12 +11,12 @@ import sys
 import textwrap
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from rich.console import Console
-from rich.text import Text
+import rich.console
+import rich.text
 
 from course.claims import difference
 from course.errors import BadInput, ClaimFailed, Skip
@@ -29,27 +29,31 @@ NAME_WIDTH = 34  # columns of a fact's name
 TALLY: Counter[str] = Counter()  # of the run under way
 
 
-def write(line: str = "", style: str = "", indent: int = 4) -> None:
-    """Print a line: in colour on a terminal, broken between words where too long."""
-    for part in wrapped(line, indent):
+def write(text: str = "", style: str = "", indent: int = 4) -> None:
+    """Print a text: in colour on a terminal, broken between words where too long."""
+    for line in wrapped(text, indent):
         if sys.stdout.isatty():
-            Console(highlight=False).print(Text(part, style), soft_wrap=True)
+            terminal = rich.console.Console(highlight=False)
+            terminal.print(rich.text.Text(line, style), soft_wrap=True)
         else:
-            print(part)
+            print(line)
 
 
-def wrapped(line: str, indent: int) -> list[str]:
-    """Return the lines of a text; those after the first are indented."""
-    if len(line) <= WIDTH:
-        return [line]
-    return textwrap.wrap(
-        line,
-        WIDTH,
-        subsequent_indent=" " * indent,
-        drop_whitespace=True,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def wrapped(text: str, indent: int = 4) -> list[str]:
+    """Return the lines of a text; what did not fit into one goes on indented.
+
+    A word is broken only where it is longer than a whole line.
+    """
+    lines = []
+    for line in text.splitlines() or [""]:
+        if len(line) > WIDTH:
+            further = " " * indent
+            lines += textwrap.wrap(
+                line, WIDTH, subsequent_indent=further, break_on_hyphens=False
+            )
+        else:
+            lines.append(line)
+    return lines
 
 
 def fact(name: str, value: object) -> None:
@@ -59,7 +63,8 @@ def fact(name: str, value: object) -> None:
 
 def note(text: str) -> None:
     """Print on stderr what differs from run to run, such as a time."""
-    print(f"  ~ {text}", file=sys.stderr, flush=True)
+    for line in wrapped(f"  ~ {text}"):
+        print(line, file=sys.stderr, flush=True)
 
 
 def is_number(cell: object) -> bool:
@@ -67,53 +72,85 @@ def is_number(cell: object) -> bool:
     return isinstance(cell, int | float)
 
 
+def longest_of(texts: Iterable[str]) -> int:
+    """Return the length of the longest text."""
+    return max(map(len, texts), default=0)
+
+
+class TableColumn:
+    """A column of a table: how wide it is, and how narrow it may become."""
+
+    def __init__(self, heading: str, cells: Sequence[object]) -> None:
+        texts = [str(cell) for cell in cells]
+        words = [word for text in texts for word in text.split()]
+        figures = [word for word in words if re.search(r"\d", word)]
+        heading_word = longest_of(heading.split())
+        self.numeric = all(map(is_number, cells))
+        self.full = max(len(heading), longest_of(texts), 1)
+        self.heading_broken = max(heading_word, longest_of(texts))
+        self.texts_broken = max(heading_word, longest_of(words))
+        self.words_broken = max(heading_word, longest_of(figures), MIN_TEXT)
+
+
 def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
     """Return the widths, the roomiest made narrower until all fit, if they can."""
     widths = list(widths)
     while sum(widths) > available:
-        roomiest = max(range(len(widths)), key=lambda n: widths[n] - least[n])
-        if widths[roomiest] <= least[roomiest]:
+        room = [width - low for width, low in zip(widths, least, strict=True)]
+        roomiest = room.index(max(room))
+        if room[roomiest] <= 0:
             break
         widths[roomiest] -= 1
     return widths
 
 
-def column_widths(columns: Sequence[Sequence[object]]) -> list[int]:
-    """Return how wide each column is; the first cell of a column is its heading.
+def column_widths(columns: Sequence[TableColumn]) -> list[int]:
+    """Return how wide each column is printed; figures are never broken.
 
-    Where a table is too wide, headings are broken between words, then texts.
+    Where a table is too wide, headings are broken between words, then texts are. Words
+    are broken where it would still be wider than a line.
     """
-    widths = []
-    whole_cells = []
-    words = []
-    for heading, *cells in columns:
-        longest_word = max(map(len, str(heading).split()), default=0)
-        longest_cell = max((len(str(cell)) for cell in cells), default=0)
-        widths.append(max(len(str(heading)), longest_cell))
-        whole_cells.append(max(longest_word, longest_cell))
-        breaks = not all(map(is_number, cells))
-        words.append(max(longest_word, MIN_TEXT) if breaks else whole_cells[-1])
     margins = 2 * len(columns)
-    widths = shrunk(widths, whole_cells, TABLE_WIDTH - margins)
-    return shrunk(widths, words, WIDTH - margins)
+    fits = TABLE_WIDTH - margins
+    widths = [column.full for column in columns]
+    widths = shrunk(widths, [column.heading_broken for column in columns], fits)
+    widths = shrunk(widths, [column.texts_broken for column in columns], fits)
+    least = [column.words_broken for column in columns]
+    return shrunk(widths, least, WIDTH - margins)
 
 
 def table(header: Sequence[str], *rows: Sequence[object]) -> None:
     """Print rows under their header; columns of numbers stand to the right."""
-    columns = list(zip(header, *rows, strict=True))
+    columns = []
+    for heading, *cells in zip(header, *rows, strict=True):
+        columns.append(TableColumn(str(heading), cells))
     widths = column_widths(columns)
-    right = [all(map(is_number, cells)) for _, *cells in columns]
-    for row in (header, *rows):
-        parts = [textwrap.wrap(str(c), w) for c, w in zip(row, widths, strict=True)]
-        height = max(map(len, parts))
-        for n in range(height):
-            line = ""
-            for part, width, to_right in zip(parts, widths, right, strict=True):
-                # A heading of one line stands on the last one, above its numbers.
-                at = n - (height - len(part)) if row is header else n
-                text = part[at] if 0 <= at < len(part) else ""
-                line += "  " + (text.rjust(width) if to_right else text.ljust(width))
-            write(line.rstrip(), "bold" if row is header else "")
+    write_row(header, columns, widths, is_header=True)
+    for row in rows:
+        write_row(row, columns, widths)
+
+
+def write_row(
+    row: Sequence[object],
+    columns: Sequence[TableColumn],
+    widths: Sequence[int],
+    is_header: bool = False,
+) -> None:
+    """Print a row of a table, on several lines where its cells are broken."""
+    cells = []
+    for cell, width in zip(row, widths, strict=True):
+        cells.append(textwrap.wrap(str(cell), width, break_on_hyphens=False))
+    height = max(1, *map(len, cells))
+    for lines in cells:
+        blank = [""] * (height - len(lines))
+        # A heading of one line stands on the last one, above its numbers.
+        lines[:] = blank + lines if is_header else lines + blank
+    for parts in zip(*cells, strict=True):
+        line = ""
+        for part, column, width in zip(parts, columns, widths, strict=True):
+            aligned = part.rjust(width) if column.numeric else part.ljust(width)
+            line += "  " + aligned
+        write(line.rstrip(), "bold" if is_header else "")
 
 
 def check(claim: str, observed: Any, expected: Any) -> None:
@@ -180,8 +217,8 @@ class BackEnd(Protocol):
         """Tell whether a real service answers."""
 
 
-Env = TypeVar("Env", bound=BackEnd)
-Demo = Callable[[Env], None]
+AnyEnv = TypeVar("AnyEnv", bound=BackEnd)
+Demo = Callable[[AnyEnv], None]
 
 
 def in_notebook() -> bool:
@@ -190,7 +227,7 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-class Lesson(Generic[Env]):
+class Lesson(Generic[AnyEnv]):
     """A lesson: its demos, and what they run on.
 
     `open_env` opens the service that the options name, or its stand-in, for the length
@@ -200,22 +237,22 @@ class Lesson(Generic[Env]):
     def __init__(
         self,
         title: str,
-        open_env: Callable[[argparse.Namespace], AbstractContextManager[Env]],
+        open_env: Callable[[argparse.Namespace], AbstractContextManager[AnyEnv]],
     ) -> None:
         self.title = title
         self.open_env = open_env
-        self.demos: dict[str, Demo[Env]] = {}
+        self.demos: dict[str, Demo[AnyEnv]] = {}
         self.opened = ExitStack()  # of a notebook, from its first demo to the last cell
-        self.env: Env | None = None
+        self.env: AnyEnv | None = None
 
-    def demo(self, run: Demo[Env]) -> Demo[Env]:
+    def demo(self, run: Demo[AnyEnv]) -> Demo[AnyEnv]:
         """Register a demo; its docstring's first line is the printed title.
 
         In a notebook it runs at once, so that it prints under its own cell.
         """
         self.demos[run.__name__] = run
         if run.__module__ == "__main__" and in_notebook():
-            self.run_demo(run.__name__, self.notebook_env())
+            self.run_in_notebook(run.__name__)
         return run
 
     def title_of(self, name: str) -> str:
@@ -226,7 +263,7 @@ class Lesson(Generic[Env]):
         """Return a parser of the options that all lessons share."""
         return Parser(self.title, [*self.demos])
 
-    def run_demo(self, name: str, env: Env) -> None:
+    def run_demo(self, name: str, env: AnyEnv) -> None:
         """Run one demo; a false claim or a broken demo is counted, not raised."""
         number = list(self.demos).index(name) + 1
         write()
@@ -297,12 +334,20 @@ class Lesson(Generic[Env]):
         else:
             sys.exit((main or self.main)())
 
-    def notebook_env(self) -> Env:
+    def run_in_notebook(self, name: str) -> None:
+        """Run one demo on what all of them share."""
+        try:
+            self.run_demo(name, self.notebook_env())
+        except BadInput as problem:  # the notebook prints it, and keeps it
+            raise BadInput(redact(problem)) from None
+
+    def notebook_env(self) -> AnyEnv:
         """Return what the demos of a notebook share; the last cell closes it."""
         if self.env is None:
             TALLY.clear()
             # A kernel's own arguments are in sys.argv: no option is read from there.
             args = self.parser().parse_args([])
+            logging.basicConfig(level=logging.CRITICAL)  # as a script without --verbose
             self.env = self.opened.enter_context(self.open_env(args))
             atexit.register(self.opened.close)  # a notebook that is left half-way
             write(f"backend: {self.env.backend}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -113,6 +114,7 @@ def start_together(
 def in_background(work: Callable[[], object]) -> Future[Any]:
     """Run something in a daemon thread; the future ends, or fails, as it does."""
     done: Future[Any] = Future()
+    done.set_running_or_notify_cancel()  # a thread cannot be called back
 
     def run() -> None:
         try:
@@ -122,3 +124,11 @@ def in_background(work: Callable[[], object]) -> Future[Any]:
 
     threading.Thread(target=run, daemon=True).start()
     return done
+
+
+def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a coroutine function to its end and return its result.
+
+    In a thread of its own, since in a notebook the main thread has a loop that runs.
+    """
+    return in_background(lambda: asyncio.run(work())).result(START_LIMIT)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 CALL_LIMIT = 10.0  # seconds that a call to the loop may take
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class LoopbackServer:
@@ -23,6 +23,7 @@ class LoopbackServer:
 
     def __enter__(self) -> Self:
         self.clients: dict[Any, StreamWriter] = {}  # by the tasks that serve them
+        self.closing = False
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
@@ -31,17 +32,23 @@ class LoopbackServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.call(self._shut_down)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(CALL_LIMIT)
+        try:
+            self.call(self._shut_down)
+        finally:
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join(CALL_LIMIT)
         self.loop.close()
 
     def call(
-        self, work: Callable[..., Coroutine[Any, Any, Result]], *args: Any
-    ) -> Result:
+        self, work: Callable[..., Coroutine[Any, Any, Returned]], *args: Any
+    ) -> Returned:
         """Run a coroutine function on the loop and return its result."""
         done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
-        return done.result(CALL_LIMIT)
+        try:
+            return done.result(CALL_LIMIT)
+        except TimeoutError:
+            done.cancel()
+            raise
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Talk to one client until it goes, or until the task is cancelled."""
@@ -52,17 +59,26 @@ class LoopbackServer:
         self.call(self._cut)
 
     async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
+        if self.closing:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         self.clients[task] = writer
-        with suppress(OSError, asyncio.CancelledError):
-            await self.serve(reader, writer)
-        writer.transport.abort()
-        del self.clients[task]
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await self.serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            del self.clients[task]
 
     async def _shut_down(self) -> None:
-        self.server.close()
-        await asyncio.sleep(0)  # a client that was just let in is known from here on
+        self.closing = True
         await self._cut()
+        # Trap: a client that was just let in is a task of asyncio's before it is ours;
+        # with the server closed too early, that task would lose an open socket.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
+        self.server.close()
 
     async def _cut(self) -> None:
         for task in self.clients:
@@ -120,6 +136,8 @@ class FaultyNetwork(LoopbackServer):
                     self.round_trips += 1
                 self._last_way = way
                 writer.write(data)
+                await writer.drain()  # who does not read stops the one who writes
+        await self._gates[way].wait()  # a goodbye does not get through either
         writer.close()  # the other end hears that this one went
 
     async def _hold(self, ways: tuple[str, ...]) -> None:

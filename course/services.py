@@ -17,6 +17,8 @@ from typing import NoReturn
 
 from dotenv import dotenv_values
 
+from course.errors import BadInput
+
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent if HERE.name == "course" else HERE  # where the lessons are
 
@@ -34,11 +36,16 @@ def setting(name: str, default: str = "") -> str:
     """Return a variable of the environment, else of the .env beside the lessons."""
     if name in environ:
         return environ[name] or default
-    return dotenv_values(PROJECT / ".env").get(name) or default
+    path = PROJECT / ".env"
+    try:
+        return dotenv_values(path).get(name) or default
+    except (OSError, UnicodeError) as error:
+        reason = type(error).__name__  # its text may show a piece of the file
+        raise BadInput(f"{path.name} cannot be read ({reason})") from None
 
 
 @dataclass(frozen=True)
-class Address:
+class ServiceAddress:
     """The URL of a service, and who named it: an option, a variable, or nobody."""
 
     url: str
@@ -46,13 +53,13 @@ class Address:
     named: bool  # False for the default
 
 
-def address_of(args: Namespace, variable: str, default: str = "") -> Address:
+def address_of(args: Namespace, variable: str, default: str = "") -> ServiceAddress:
     """Return where to look for a service: by --url, the variable, or the default."""
     if args.url:
-        return Address(args.url, "--url", named=True)
+        return ServiceAddress(args.url, "--url", named=True)
     if url := setting(variable):
-        return Address(url, variable, named=True)
-    return Address(default, variable, named=False)
+        return ServiceAddress(url, variable, named=True)
+    return ServiceAddress(default, variable, named=False)
 
 
 def accepts_connections(host: str, port: int, limit: float = 0.5) -> bool:
@@ -79,12 +86,15 @@ def _terminate(number: int, _: FrameType | None) -> NoReturn:
 @contextmanager
 def ending_well() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a block as Ctrl-C does: with its cleaning up."""
-    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    before = {number: signal.signal(number, _terminate) for number in numbers}
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        # Trap: nohup has SIGHUP ignored, and a handler of ours would undo that.
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, _terminate)
     try:
         yield
     finally:

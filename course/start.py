@@ -10,49 +10,67 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
-OLDEST_PYTHON = (3, 11)
+OLDEST_PYTHON = "3.11"
 
 
-def packages_asked_for(script: Path) -> list[str]:
-    """Return the distributions that a script's header (PEP 723) names."""
-    header = re.search(
-        r"^# /// script\n(.+?)^# ///$", script.read_text("utf-8"), re.M | re.S
-    )
+def requirements_of(script: Path) -> list[str]:
+    """Return what a script's header (PEP 723) asks for, such as "rich>=13.7,<16"."""
+    text = script.read_text("utf-8")
+    header = re.search(r"^# /// script\n(.+?)^# ///$", text, re.M | re.S)
     if header is None:
         return []
-    return re.findall(r'"([A-Za-z][\w.-]*)[^"]*"', header[1].partition("[")[2])
+    _, _, dependencies = header[1].partition("dependencies = [")
+    return re.findall(r'"(.+?)"', dependencies)
 
 
-def packages_missing(names: list[str]) -> list[str]:
-    """Return those distributions that this Python does not have."""
-    missing = []
-    for name in names:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            missing.append(name)
-    return missing
+def numbers_of(version: str) -> list[int]:
+    """Return the numbers in a version, which are compared one by one."""
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
-def way_out(script: Path) -> str:
+def lack_of(requirement: str) -> str:
+    """Return what this Python lacks of a requirement, or nothing."""
+    name = re.split(r"[^\w.-]", requirement)[0]
+    oldest = re.search(r">=([\d.]+)", requirement)
+    try:
+        have = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return name
+    # Trap: a system's own package is there and too old, which is an ImportError later.
+    if oldest and numbers_of(have) < numbers_of(oldest[1]):
+        return f"{name} {oldest[1]} (it has {have})"
+    return ""
+
+
+def from_here(path: Path) -> str:
+    """Return the path as one types it in the present folder."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+
+
+def way_out(script: Path, requirements: list[str]) -> str:
     """Return what to type instead: a Python that has the packages, or how to get it."""
     folder = script.parent
-    for python in (".venv/bin/python", ".venv/Scripts/python.exe"):
-        found = folder / python
+    for name in (".venv/bin/python", ".venv/Scripts/python.exe"):
+        python = folder / name
         # Trap: resolving the link would lead to the Python that it was made from.
-        if found.is_file() and Path(sys.prefix) != folder / ".venv":
-            return f"run {os.path.relpath(found)} {os.path.relpath(script)}"
-    needed = ".".join(map(str, OLDEST_PYTHON))
-    requirements = folder / "requirements.txt"
-    if not requirements.is_file():
-        return f"install them with pip, for Python {needed} or later"
-    return (
-        f"run pip install -r {os.path.relpath(requirements)}, Python {needed} or later"
-    )
+        if python.is_file() and Path(sys.prefix) != folder / ".venv":
+            command = [from_here(python), from_here(script)]
+            return subprocess.list2cmdline(command)  # quotes a folder with a space
+    listed = folder / "requirements.txt"
+    if listed.is_file():
+        return subprocess.list2cmdline(["pip", "install", "-r", from_here(listed)])
+    quoted = [
+        f'"{requirement}"' for requirement in requirements
+    ]  # a shell reads > and <
+    return f"pip install {' '.join(quoted)}"
 
 
 def reason_not_to_start() -> str:
@@ -61,19 +79,18 @@ def reason_not_to_start() -> str:
     if path is None or not Path(path).is_file():  # a notebook, or python -c
         return ""
     script = Path(path).absolute()
-    asked = packages_asked_for(script)
-    if not asked:  # not one of our scripts: a test runner, a tool
+    requirements = requirements_of(script)
+    if not requirements:  # not one of our scripts: a test runner, a tool
         return ""
-    if sys.version_info < OLDEST_PYTHON:
-        have = ".".join(map(str, sys.version_info[:3]))
-        need = ".".join(map(str, OLDEST_PYTHON))
-        problem = f"Python {have} is too old, {need} or later is needed"
+    have = ".".join(map(str, sys.version_info[:3]))
+    if numbers_of(have) < numbers_of(OLDEST_PYTHON):
+        problem = f"Python {have} is too old, {OLDEST_PYTHON} or later is needed"
     else:
-        missing = packages_missing(asked)
+        missing = list(filter(None, map(lack_of, requirements)))
         if not missing:
             return ""
         problem = f"this Python lacks {', '.join(missing)}"
-    return f"{script.name}: {problem}: {way_out(script)}"
+    return f"{script.name}: {problem}; run {way_out(script, requirements)}"
 
 
 if problem_at_start := reason_not_to_start():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lessons import load, path_of, run
-from services import wait_for
 from sqlalchemy.orm.exc import StaleDataError
+
+from course.lab import start_together
+from course.sql.seed import COUNTRIES, readings
 
 SCRIPT = path_of("01")
 SECRET = "Xyzzy-s3cret"
@@ -44,6 +46,10 @@ def schemas(url: str) -> set[str]:
     with psycopg.connect(url, autocommit=True) as connection:
         rows = connection.execute("SELECT nspname FROM pg_namespace").fetchall()
     return {name for (name,) in rows if name.startswith("module8_")}
+
+
+def no_pause() -> None:
+    """Write as soon as it is read."""
 
 
 def names(users: list[Any]) -> list[str]:
@@ -174,7 +180,7 @@ def test_an_empty_table_has_counts_and_no_means(both: Both) -> None:
         assert (bought["users"], bought["buyers"]) == (600, 0)
         assert set(money.values()) == {None}
         assert [*figures.values()] == [0, 0, 0] + [None] * 6
-        assert shares == [(name, 0, None) for name in sorted(lesson.COUNTRIES)]
+        assert shares == [(name, 0, None) for name in sorted(COUNTRIES)]
 
 
 @pytest.mark.parametrize(
@@ -202,14 +208,16 @@ def test_only_a_to_z_have_two_cases_on_both_and_on_the_fake(
             assert names(users.find_users_by_name_part(asked)) == expected
             assert users.has_email(asked) is bool(expected)
             session.rollback()
-    fake = lesson.FakeUsers(lesson.User(email=name) for name in there)
+    fake = lesson.FakeUsers()
+    for name in there:
+        fake.add(lesson.User(email=name))
     assert fake.has_email(asked) is bool(expected)
 
 
 def test_a_missing_eager_load_costs_the_same_on_both(both: Both) -> None:
     for env in both:
-        counts = [lesson.walked(env, way)[0] for way in lesson.LOADS]
-        assert counts == [126, 4, 1]
+        counts = {way: lesson.walk(env, way)[0] for way in lesson.LOADS}
+        assert counts == {"lazy": 126, "selectin": 4, "joined": 1}
 
 
 def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
@@ -221,19 +229,23 @@ def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
 
             lesson.run_transaction(env.sessions, work)
 
-        assert lesson.race([hit] * 8, rounds=5) == {"ok": 40}
+        def hit_five_times(hit: Callable[[], None] = hit) -> None:
+            for _ in range(5):
+                hit()
+
+        assert start_together([hit_five_times] * 8) == [None] * 8
         with env.sessions() as session:
             tally = session.get_one(lesson.Tally, "contract")
             assert (tally.n, tally.version) == (40, 40)
 
 
-@pytest.mark.parametrize("other", ["atomic", "versioned", "in_one"])
+@pytest.mark.parametrize("other", ["atomic", "versioned", "locked", "in_one"])
 def test_a_versioned_increment_sees_all_other_ways(both: Both, other: str) -> None:
     increment = getattr(lesson, f"increment_{other}")
     for env in both:
         with env.sessions.begin() as session:
             session.merge(lesson.Tally(name="clicks", n=0))
-        waiting = [lambda env=env: increment(env.sessions, bool)]
+        waiting = [lambda env=env: increment(env.sessions, no_pause)]
 
         def meanwhile(waiting: list[Any] = waiting) -> None:
             if waiting:
@@ -274,7 +286,7 @@ def test_a_versioned_increment_gives_up_in_the_end(both: Both) -> None:
         def others(env: Any = env, pauses: list[int] = pauses) -> None:
             pauses.append(1)
             assert len(pauses) < 50, "endless"
-            lesson.increment_atomic(env.sessions, bool)
+            lesson.increment_atomic(env.sessions, no_pause)
 
         with pytest.raises(StaleDataError):
             lesson.increment_versioned(env.sessions, others, attempts=3)
@@ -311,175 +323,52 @@ def test_a_conflict_within_a_load_is_retried(both: Both, way: str) -> None:
             connection.exec_driver_sql("DROP SEQUENCE tries")
 
 
-def test_the_reviewed_script_makes_the_model(both: Both) -> None:
-    """What the offline SQL says is what the migration does."""
-    postgres = both[1].engine
-    lesson.BEFORE.create(postgres)
-    try:
-        for step in (lesson.expand, *lesson.CONTRACT):
-            with postgres.begin() as connection:
-                connection.exec_driver_sql(lesson.script_of(step))
-        assert lesson.drift(postgres, lesson.AFTER) == 0
-        assert lesson.drift(postgres, lesson.BEFORE) > 0
-    finally:
-        lesson.AFTER.drop(postgres)
-
-
-def test_a_backfill_goes_on_where_it_was_stopped(both: Both) -> None:
-    for env in both:
-        lesson.BEFORE.create(env.engine)
-        try:
-            with env.engine.begin() as connection:
-                rows = [{"full_name": f"A B C{i}"} for i in range(25)]
-                connection.execute(lesson.BEFORE.insert(), rows)
-            lesson.migrate(env.engine, lesson.expand)
-            stop = threading.Event()
-
-            def note(*_: Any, stop: threading.Event = stop) -> None:
-                if stop.is_set():
-                    raise KeyboardInterrupt
-                stop.set()
-
-            sa.event.listen(env.engine, "commit", note)
-            with pytest.raises(KeyboardInterrupt):
-                lesson.backfill(env.engine, size=10)
-            sa.event.remove(env.engine, "commit", note)
-            assert lesson.backfill(env.engine, size=10) == 2
-            assert lesson.backfill(env.engine, size=10) == 0
-            with env.engine.connect() as connection:
-                names = connection.scalars(sa.text("SELECT display_name FROM members"))
-                assert sorted(names) == sorted(f"A B C{i}" for i in range(25))
-        finally:
-            lesson.BEFORE.drop(env.engine)
-
-
-def waited_for(engine: Any, pid: int) -> bool:
-    """Tell whether some back end waits for a lock of this one."""
-    waiting = (
-        "SELECT pid FROM pg_stat_activity WHERE :pid = ANY (pg_blocking_pids(pid))"
-    )
-    with engine.connect() as connection:
-        return bool(connection.scalars(sa.text(waiting), {"pid": pid}).all())
-
-
-@contextmanager
-def expanded(engine: Any) -> Iterator[None]:
-    """Have three members with a new column that is not filled yet."""
-    lesson.BEFORE.create(engine)
-    try:
-        with engine.begin() as connection:
-            rows = [{"full_name": f"name {i}"} for i in range(3)]
-            connection.execute(lesson.BEFORE.insert(), rows)
-        lesson.migrate(engine, lesson.expand)
-        yield
-    finally:
-        lesson.BEFORE.drop(engine)
-
-
-def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
-    engine = both[1].engine
-    edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
-    with expanded(engine):
-        with ThreadPoolExecutor(1) as threads:
-            with engine.begin() as connection:
-                connection.exec_driver_sql(edit)
-                filling = threads.submit(lesson.backfill, engine, size=1)
-                wait_for(partial(waited_for, engine, connection.scalar(lesson.PID)))
-            filling.result(lesson.LIMIT)
-        with engine.connect() as connection:
-            in_order = "SELECT display_name FROM members ORDER BY id"
-            filled = connection.scalars(sa.text(in_order)).all()
-    assert filled == ["edited", "name 1", "name 2"]
-
-
-@pytest.mark.parametrize("on_delete", ["", " ON DELETE CASCADE"], ids=repr)
-def test_a_migration_takes_no_child_along(both: Both, on_delete: str) -> None:
-    key = f"member_id INTEGER NOT NULL REFERENCES members (id){on_delete}"
-    for env in both:
-        lesson.BEFORE.create(env.engine)
-        try:
-            with env.engine.begin() as connection:
-                rows = [{"full_name": f"name {i}"} for i in range(5)]
-                connection.execute(lesson.BEFORE.insert(), rows)
-                connection.exec_driver_sql(f"CREATE TABLE orders ({key})")
-                connection.exec_driver_sql("INSERT INTO orders SELECT id FROM members")
-            lesson.migrate(env.engine, lesson.expand)
-            lesson.backfill(env.engine)
-            lesson.contract(env.engine)
-            lesson.migrate(env.engine, lesson.downgrade)
-            with env.engine.begin() as connection:
-                orders = connection.exec_driver_sql("SELECT count(*) FROM orders")
-                assert orders.scalar() == 5
-            with pytest.raises(sa.exc.IntegrityError), env.engine.begin() as connection:
-                connection.exec_driver_sql("INSERT INTO orders VALUES (999)")
-        finally:
-            with env.engine.begin() as connection:
-                connection.exec_driver_sql("DROP TABLE orders")
-                connection.exec_driver_sql("DROP TABLE members")
-
-
-def test_a_step_that_orphans_rows_is_undone_on_both(both: Both) -> None:
-    def orphan(op: Any) -> None:
-        op.execute("DELETE FROM cities WHERE id = 1")
-
-    for env in both:
-        with pytest.raises((ValueError, sa.exc.IntegrityError)):
-            lesson.migrate(env.engine, orphan)
-        with env.sessions() as session:
-            assert session.get(lesson.City, 1)
-            if not env.live:
-                assert session.scalar(sa.text("PRAGMA foreign_keys")) == 1
-
-
-def test_nobody_waits_while_contract_reads_the_table(both: Both) -> None:
-    """Its one look at all rows stops no writer, and SET NOT NULL needs no second."""
+@pytest.mark.parametrize(
+    ("attempts", "expected"), [(1, ["40P01", "ok"]), (20, ["ok", "ok"])]
+)
+def test_retried_a_deadlock_ends_well(
+    both: Both, attempts: int, expected: list[str]
+) -> None:
     env = both[1]
-    engine, notices, written = env.connect(), list[str](), list[int]()
+    rows = ("deadlock one", "deadlock two")
+    each_holds_one = threading.Barrier(2)
+    with env.sessions.begin() as session:
+        for name in rows:
+            session.merge(lesson.Tally(name=name, n=0))
 
-    def write(_c: Any, _u: Any, statement: str, *_: Any) -> None:
-        if "VALIDATE" in statement:
-            with env.connect().begin() as other:
-                other.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
-                edit = "UPDATE members SET display_name = 'edited' WHERE id = 1"
-                written.append(other.exec_driver_sql(edit).rowcount)
+    def transfer(first: str, second: str) -> None:
+        meetings = [each_holds_one]  # in the first attempt only
 
-    def listen(connection: Any, _: Any) -> None:
-        connection.add_notice_handler(lambda note: notices.append(note.message_primary))
-        connection.execute("SET client_min_messages = debug1")
-        connection.commit()
+        def work(session: Any) -> None:
+            row = sa.update(lesson.Tally).values(n=1)
+            session.execute(row.where(lesson.Tally.name == first))
+            if meetings:
+                meetings.pop().wait(lesson.LIMIT)
+            session.execute(row.where(lesson.Tally.name == second))
 
-    sa.event.listen(engine, "after_cursor_execute", write)
-    sa.event.listen(engine, "connect", listen)
-    with expanded(env.engine):
-        lesson.backfill(env.engine)
-        lesson.contract(engine)
-        assert written == [1]
-        assert any("sufficient to prove" in notice for notice in notices)
-        assert lesson.drift(engine, lesson.AFTER) == 0
-        with engine.connect() as connection:
-            checks = "SELECT count(*) FROM pg_constraint WHERE conname = :name"
-            left = connection.scalar(sa.text(checks), {"name": lesson.FULL})
-        assert left == 0
+        lesson.run_transaction(env.sessions, work, attempts)
+
+    outcomes = start_together(
+        [partial(transfer, *rows), partial(transfer, *rows[::-1])]
+    )
+    assert sorted(lesson.code_of(one) if one else "ok" for one in outcomes) == expected
 
 
-def test_nobody_waits_long_behind_a_migration_that_waits(both: Both) -> None:
-    engine = both[1].engine
-    with expanded(engine), ThreadPoolExecutor(1) as threads:
-        lesson.backfill(engine)
-        with engine.begin() as connection:
-            connection.exec_driver_sql("SELECT 1 FROM members").all()
-            pid = connection.scalar(lesson.PID)
-            waiting = threads.submit(
-                lesson.migrate, both[1].connect(), lesson.CONTRACT[0]
-            )
-            for _ in range(2):
-                wait_for(partial(waited_for, engine, pid))
-                with engine.begin() as other:
-                    other.exec_driver_sql("SET LOCAL statement_timeout = '3s'")
-                    assert (
-                        len(other.exec_driver_sql("SELECT id FROM members").all()) == 3
-                    )
-        waiting.result(lesson.LIMIT)
+def test_copy_is_at_least_4_times_as_fast_as_executemany(both: Both) -> None:
+    env, rows = both[1], readings(5_000)
+
+    def seconds(way: str) -> float:
+        with env.sessions.begin() as session:
+            session.execute(sa.delete(lesson.Reading))
+        with env.sessions.begin() as session:
+            start = time.perf_counter()
+            lesson.LADDER[way](session, rows)
+            session.flush()
+            return time.perf_counter() - start
+
+    turns = [(seconds("Core"), seconds("COPY")) for _ in range(9)]
+    core, copy = (min(times) for times in zip(*turns, strict=True))
+    assert core >= 4 * copy
 
 
 def test_limits_are_the_servers(both: Both) -> None:
@@ -570,10 +459,7 @@ def test_what_the_server_refuses_gets_one_line(
 
 @pytest.mark.slow
 def test_the_bulk_section_holds_at_50_000_rows_live(
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lesson, "ROWS", 50_000)
     assert lesson.main(["--require-live", "--url", postgres_url, "--only", "bulk"]) == 0
-    assert "[ok] COPY is at least 4 x as fast" in capsys.readouterr().out

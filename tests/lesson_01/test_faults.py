@@ -17,6 +17,11 @@ import sqlalchemy as sa
 from lessons import load, path_of, run
 from services import Server, wait_for
 
+from course.errors import NoService
+from course.services import Address
+from course.sql.backends import PID, end_backend
+from course.sql.postgres import postgres_server
+
 SCRIPT = path_of("01")
 lesson = load("01")
 
@@ -89,22 +94,23 @@ def test_a_unit_of_work_that_loses_its_server_is_not_repeated_blindly(env: Any) 
     def work(session: Any) -> None:
         runs.append(1)
         add(session, "half")
-        lesson.end_backend(env, session.scalar(lesson.PID))
+        end_backend(env.engine, session.scalar(PID))
         add(session, "other half")
 
     with pytest.raises(sa.exc.OperationalError):
         lesson.run_transaction(env.sessions, work)
     assert runs == [1]
-    assert names(env) == []
+    assert names(env) == []  # the transaction died as a whole
+    assert lesson.use(env.engine) == "ok"  # and the next one lives
 
 
 def test_every_backend_killed_at_once_costs_each_pool_one_error(env: Any) -> None:
     engine = env.connect(pool_size=3)
     with ExitStack() as held:
         lines = [held.enter_context(engine.connect()) for _ in range(3)]
-        pids = [line.scalar(lesson.PID) for line in lines]
+        pids = [line.scalar(PID) for line in lines]
     for pid in pids:
-        lesson.end_backend(env, pid)
+        end_backend(env.engine, pid)
     # The first error empties the whole pool: the other two are not tried one by one.
     assert [lesson.use(engine) for _ in range(3)] == ["lost", "ok", "ok"]
 
@@ -119,7 +125,7 @@ def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(
     change = sa.update(lesson.Tally).values(n=1)
     with env.engine.connect() as holder:
         holder.execute(change)
-        with frozen(holder.scalar(lesson.PID) or 0):
+        with frozen(holder.scalar(PID) or 0):
             start = time.monotonic()
             with (
                 pytest.raises(sa.exc.OperationalError, match="lock timeout"),
@@ -145,16 +151,18 @@ def test_an_endless_statement_ends_at_the_limit(
 
 def test_a_frozen_server_is_left_in_a_second_or_two(private_postgres: Server) -> None:
     url = private_postgres.url
+    server = postgres_server(Address(url, "--url", named=True))
     private_postgres.freeze()
     try:
         start = time.monotonic()
-        assert "timed out" in lesson.reason_for_silence(lesson.database_url(url))
+        with pytest.raises(NoService, match="timed out"):
+            server.probe()
         assert 0.9 < time.monotonic() - start < 5
         done = run(SCRIPT, "--url", url, "--only", "queries")
         assert done.returncode == 0, done.stderr
         assert "sqlite, in a temporary file (no PostgreSQL" in done.stdout
         start = time.monotonic()
-        engine = lesson.postgres_engine(lesson.database_url(url), "public")
+        engine = lesson.postgres_engine(server.url, "public")
         with pytest.raises(sa.exc.OperationalError):
             engine.connect()
         assert time.monotonic() - start < 20
@@ -194,14 +202,15 @@ def test_a_server_that_dies_under_the_lesson_fails_it_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(lesson, "DEMOS", {"queries": lesson.DEMOS["queries"]})
+    only = {"queries": lesson.lesson.demos["queries"]}
+    monkeypatch.setattr(lesson.lesson, "demos", only)
 
     def crash(env: Any) -> None:
         """Crash: the server goes"""
         private_postgres.kill()
-        lesson.check("it is there", lesson.use(env.engine) == "ok")
+        lesson.check("it is there", lesson.use(env.engine), "ok")
 
-    lesson.demo(crash)
+    lesson.lesson.demo(crash)
     try:
         assert lesson.main(["--require-live", "--url", private_postgres.url]) == 1
     finally:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
-import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,12 +18,13 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lessons import load, path_of, run
-from services import free_port
+from lessons import load
 from sqlalchemy.orm.exc import StaleDataError
 
-SCRIPT = path_of("01")
-SECRET = "Xyzzy-s3cret"
+from course.sql.answers import plain_ranks, seen_after
+from course.sql.changes import offline_sql
+from course.sql.seed import COUNTRIES, readings
+
 lesson = load("01")
 quickly = settings(max_examples=25, deadline=None)
 
@@ -105,7 +104,7 @@ def test_the_population_is_as_promised(env: Any) -> None:
         assert [user.username for user in kyiv] == ["olena", "taras_s"]
         assert users.find_users_by_country("Atlantis") == []
         countries = lesson.CountryRepository(session).get_all_countries_with_cities()
-        assert [c.name for c in countries] == sorted(lesson.COUNTRIES)
+        assert [c.name for c in countries] == sorted(COUNTRIES)
         assert {len(c.cities) for c in countries} == {4}
 
 
@@ -403,171 +402,6 @@ def test_an_upsert_returns_what_the_database_holds(env: Any) -> None:
         assert seen == [1, 2, 3, 4, 5]
 
 
-# What the lesson is given
-
-
-@pytest.mark.parametrize(
-    "scheme", ["postgres", "postgresql", "postgresql+psycopg"], ids=str
-)
-def test_every_spelling_of_postgresql_is_psycopg(scheme: str) -> None:
-    url = lesson.database_url(f"{scheme}://u:p%40@db.example/x")
-    assert (url.drivername, url.host, url.port) == (
-        "postgresql+psycopg",
-        "db.example",
-        5432,
-    )
-    assert url.password == "p@"
-
-
-def answering(reply: bytes | None) -> Iterator[int]:
-    """Listen, and answer all callers alike, or hang up on None; yield the port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0.1)
-        stop = threading.Event()
-        lines: list[socket.socket] = []
-
-        def serve() -> None:
-            while not stop.is_set():
-                try:
-                    line, _ = server.accept()
-                except TimeoutError:
-                    continue
-                lines.append(line)
-                if reply is None:
-                    line.recv(8)
-                    line.close()
-                if reply:
-                    line.sendall(reply)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            stop.set()
-            thread.join()
-            for line in lines:
-                line.close()
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    yield from answering(b"")
-
-
-@pytest.fixture
-def closing_port() -> Iterator[int]:
-    yield from answering(None)
-
-
-@pytest.fixture
-def web_server_port() -> Iterator[int]:
-    yield from answering(b"HTTP/1.1 400 Bad Request\r\n")
-
-
-@pytest.fixture
-def polite_port() -> Iterator[int]:
-    yield from answering(b"N")
-
-
-@pytest.mark.parametrize(
-    ("url", "named"),
-    [
-        (f"postgresql://u:{SECRET}@127.0.0.1:port/db", "malformed"),
-        (f"postgresql://u:{SECRET}@127.0.0.1:99999/db", "malformed"),
-        (f"postgresql://u:{SECRET}", "malformed"),
-        (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "malformed"),
-        (f"u:{SECRET}@127.0.0.1", "malformed"),
-        (f"postgresql://u:{SECRET}@/db?host=127.0.0.1", "malformed"),
-        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=5433", "malformed"),
-        (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
-        (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2 is not for"),
-        ("sqlite:///mine.db", "sqlite is not for this lesson: postgresql://"),
-    ],
-)
-def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
-    for done in (run(SCRIPT, "--url", url), run(SCRIPT, env={"DATABASE_URL": url})):
-        assert (done.returncode, done.stdout) == (2, "")
-        assert len(done.stderr.splitlines()) == 1
-        assert named in done.stderr
-        assert SECRET not in done.stderr
-
-
-def test_a_folder_that_cannot_be_written_gets_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/proc")
-    assert lesson.main(["--offline"]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert len(printed.err.splitlines()) == 1
-    assert "TMPDIR" in printed.err
-
-
-@pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b"])
-def test_a_folder_of_any_name_holds_the_databases(tmp_path: Path, name: str) -> None:
-    home = tmp_path / name
-    home.mkdir()
-    done = run(SCRIPT, "--offline", "--only", "model", env={"TMPDIR": str(home)})
-    assert done.returncode == 0, done.stdout
-    assert [*tmp_path.iterdir()] == [home]
-    engine = lesson.sqlite_engine(home / "lesson.db")
-    with engine.connect():
-        assert (home / "lesson.db").exists()
-    engine.dispose()
-
-
-def test_without_a_server_sqlite_takes_over_and_says_so() -> None:
-    port = free_port()
-    url = f"postgres://u:{SECRET}@127.0.0.1:{port}/db"
-    done = run(SCRIPT, "--url", url, "--only", "queries")
-    first = done.stdout.splitlines()[0].lower()
-    assert done.returncode == 0
-    assert first.startswith(
-        "backend: sqlite, in a temporary file (no postgresql at 127"
-    )
-    assert "connection refused; docker compose up -d postgres starts one)" in first
-    assert SECRET not in done.stdout + done.stderr
-    done = run(SCRIPT, "--url", url, "--require-live")
-    assert done.returncode == 3
-    assert done.stdout.splitlines() == [done.stdout.splitlines()[0]]
-
-
-def test_a_server_that_says_nothing_does_not_hold_us_up(silent_port: int) -> None:
-    url = f"postgresql://127.0.0.1:{silent_port}/db"
-    start = time.monotonic()
-    assert "timed out" in lesson.reason_for_silence(lesson.database_url(url))
-    assert 0.9 < time.monotonic() - start < 5
-    done = run(SCRIPT, "--url", url, "--only", "queries")
-    assert done.returncode == 0
-    assert "timed out" in done.stdout.splitlines()[0]
-
-
-def test_a_server_that_hangs_up_is_absent(closing_port: int) -> None:
-    url = f"postgresql://127.0.0.1:{closing_port}/db"
-    done = run(SCRIPT, "--url", url, "--only", "queries")
-    assert done.returncode == 0
-    assert "it hangs up; docker compose up" in done.stdout.splitlines()[0]
-    assert run(SCRIPT, "--url", url, "--require-live").returncode == 3
-
-
-def test_another_kind_of_server_gets_one_line(web_server_port: int) -> None:
-    done = run(SCRIPT, "--url", f"postgresql://127.0.0.1:{web_server_port}/db")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"no PostgreSQL listens at 127.0.0.1:{web_server_port}" in done.stderr
-
-
-def test_a_missing_driver_is_named(polite_port: int, tmp_path: Path) -> None:
-    (tmp_path / "psycopg.py").write_text(
-        "raise ModuleNotFoundError('No module named psycopg', name='psycopg')\n"
-    )
-    url = f"postgresql://127.0.0.1:{polite_port}/db"
-    done = run(SCRIPT, "--url", url, env={"PYTHONPATH": str(tmp_path)})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install 'psycopg[binary]'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
 # At size
 
 
@@ -583,3 +417,69 @@ def test_the_bulk_section_holds_at_50_000_rows(
             line for line in printed.splitlines() if line.startswith(f"  {way} ")
         )
         assert row.split()[-2:] == ["50000", str(statements)]
+
+
+# What left the lesson's claims, and the answers that it compares with
+
+
+def test_a_mistake_of_the_database_is_not_retried(env: Any) -> None:
+    runs = []
+
+    def work(session: Any) -> None:
+        runs.append(1)
+        session.execute(sa.insert(lesson.City).values(name="x", country_id=999))
+
+    with pytest.raises(sa.exc.IntegrityError):
+        lesson.run_transaction(env.sessions, work)
+    assert runs == [1]
+
+
+def test_the_sql_to_review_needs_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", None)
+    monkeypatch.setattr("sqlite3.connect", None)
+    statements = offline_sql(lesson.expand, *lesson.CONTRACT)
+    assert [statement.split()[3:5] for statement in statements] == [
+        ["ADD", "COLUMN"],
+        ["ADD", "CONSTRAINT"],
+        ["VALIDATE", "CONSTRAINT"],
+        ["ALTER", "COLUMN"],
+        ["DROP", "COLUMN"],
+        ["DROP", "CONSTRAINT"],
+    ]
+    assert all(statement.endswith(";") for statement in statements)
+
+
+def test_20_uses_share_one_connection_of_the_pool(env: Any) -> None:
+    opened = {}
+    for name, options in (("no pool", lesson.NO_POOL), ("POOL", lesson.POOL)):
+        engine, connections = env.connect(**options), list[Any]()
+        sa.event.listen(
+            engine, "connect", lambda c, _, seen=connections: seen.append(c)
+        )
+        assert [lesson.use(engine) for _ in range(20)] == ["ok"] * 20
+        opened[name] = len(connections)
+    assert opened == {"no pool": 20, "POOL": 1}
+
+
+def test_the_tables_come_with_the_first_use_of_the_engine() -> None:
+    with lesson.open_env(arguments()) as env:
+        untouched = env.connect()
+        assert sa.inspect(untouched).get_table_names() == []
+        assert sa.inspect(env.engine).has_table("users")
+        assert sa.inspect(env.naive).get_table_names() == []
+
+
+def test_answers_in_plain_python_by_hand() -> None:
+    users = [SimpleNamespace(logins=n) for n in (7, 9, 7, 1)]
+    assert plain_ranks(users) == [2, 1, 2, 4]
+    assert seen_after(3, {None: 5, 0: 1, 2: 2, 3: 4, 8: 1}) == 5
+
+
+@pytest.mark.parametrize("way", ["add_all", "ORM, ids back", "Core"])
+def test_each_way_in_stores_the_same_rows(env: Any, way: str) -> None:
+    with changed(env) as session:
+        lesson.LADDER[way](session, readings(250))
+        found = session.execute(sa.select(lesson.Reading.sensor, lesson.Reading.value))
+        assert sorted(found.all()) == sorted(
+            (row["sensor"], row["value"]) for row in readings(250)
+        )

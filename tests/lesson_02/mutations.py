@@ -16,18 +16,13 @@ MUTATIONS = (
         "6 bad ones, else accepted, are refused by name",
         'return schema | {"additionalProperties": False}',
         "return schema",
+        file="course/mongo/schema.py",
     ),
     Mutation(
-        "plans",
+        "validators",
         "a second deployment neither changes nor fails",
         'there[name].get("validator") != validator',
         'there[name].get("validator") is not None',
-    ),
-    Mutation(
-        "versions",
-        "moments come back in UTC, cut to ms, and UUIDs as such",
-        "CodecOptions[Document](tz_aware=True, ",
-        "CodecOptions[Document](",
     ),
     Mutation(
         "versions",
@@ -44,7 +39,7 @@ MUTATIONS = (
     Mutation(
         "versions",
         "both versions are read alike, before and after the upgrade",
-        'profile = {"interests": user.get("interests", [])}',
+        'profile = {"interests": current.pop("interests", [])}',
         'profile = {"interests": []}',
     ),
     Mutation(
@@ -57,13 +52,7 @@ MUTATIONS = (
         "bulk",
         "500 documents take 1 command instead of 500",
         'env.counted(lambda: env.db["at_once"].insert_many(notes))',
-        'env.counted(lambda: [env.db["at_once"].insert_one(note) for note in notes])',
-    ),
-    Mutation(
-        "bulk",
-        "unordered stores the 8 that it can, ordered stops after 2",
-        "collection.insert_many(rows, ordered=ordered)",
-        "collection.insert_many(rows, ordered=True)",
+        'env.counted(lambda: insert_singly(env.db["at_once"], notes))',
     ),
     Mutation(
         "bulk",
@@ -74,14 +63,14 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "4 of 7 are in, 3 named; insert_many stores none",
-        "rest = self._insert([users[index] for index in good])",
-        "rest = self._insert([])",
+        "complaints = self._insert([users[index] for index in good])",
+        "complaints = self._insert([])",
     ),
     Mutation(
         "bulk",
         "upserting brings it in, then 0; inserting nothing",
-        '{"$set": user}) for user in users]',
-        '{"$setOnInsert": user}) for user in users]',
+        '{"$set": user}, upsert=True',
+        '{"$setOnInsert": user}, upsert=True',
     ),
     Mutation(
         "pipelines",
@@ -106,8 +95,8 @@ MUTATIONS = (
     Mutation(
         "pipelines",
         "purchases equal the reference; unwound, they double",
-        '"mean": {"$avg": price}',
-        '"mean": {"$max": price}',
+        '"mean": {"$avg": "$metadata.price"}',
+        '"mean": {"$max": "$metadata.price"}',
     ),
     Mutation(
         "pipelines",
@@ -118,20 +107,14 @@ MUTATIONS = (
     Mutation(
         "summaries",
         "$merge run twice equals the reference; $inc doubles",
-        '{"_id": DAY, "events": {"$sum": 1}',
-        '{"_id": "$timestamp", "events": {"$sum": 1}',
+        '{"$group": {"_id": DAY} | totals}',
+        '{"$group": {"_id": "$timestamp"} | totals}',
     ),
     Mutation(
         "summaries",
         "$merge run twice equals the reference; $inc doubles",
-        '"revenue": {"$sum": "$metadata.price"}}},\n            {"$merge"',
-        '"revenue": {"$max": "$metadata.price"}}},\n            {"$merge"',
-    ),
-    Mutation(
-        "summaries",
-        "a late event is in once its day is run again",
-        "processor.summarize_days(START, START + timedelta(days=1))",
-        "processor.summarize_days(END, END + timedelta(days=1))",
+        'totals = {"events": {"$sum": 1}, "revenue": {"$sum": "$metadata.price"}}',
+        'totals = {"events": {"$sum": 1}, "revenue": {"$max": "$metadata.price"}}',
     ),
     Mutation(
         "summaries",
@@ -145,6 +128,7 @@ MUTATIONS = (
         "metres equal haversine's with R = 6378.1 km to 0.1",
         "across = math.cos(lat) * math.cos(lat0) * math",
         "across = math",
+        file="course/mongo/reference.py",
     ),
     Mutation(
         "geo",
@@ -161,20 +145,9 @@ MUTATIONS = (
     Mutation(
         "export",
         "resumed, each of 2,000 is there once; restarted, 1,000 twice",
-        'return {} if last is None else {"_id": {"$gt": last}}',
+        'return {"_id": {"$gt": last}}',
         "return {}",
-    ),
-    Mutation(
-        "export",
-        "pages take less than half the memory of a list",
-        "ours(whole)\n",
-        "ours(whole, page=1_000_000)\n",
-    ),
-    Mutation(
-        "export",
-        "RawBSONDocument decodes at least 5 times faster than dict",
-        "(CODEC, RAW)[turn % 2]",
-        "(CODEC, CODEC)[turn % 2]",
+        file="course/mongo/pages.py",
     ),
     Mutation(
         "injection",
@@ -213,33 +186,20 @@ MUTATIONS = (
         "}",
     ),
     Mutation(
-        "reliability",
+        "concurrency",
         "timeoutMS ends a wait that the defaults go on with",
-        "connect(url, env.commands, timeoutMS=200) as hasty",
-        "connect(url, env.commands) as hasty",
+        "connect(url, counter, timeoutMS=200) as hasty",
+        "connect(url, counter) as hasty",
     ),
     Mutation(
-        "reliability",
+        "concurrency",
         "all our waits end, two of PyMongo's do not",
         '"timeoutMS": 30_000,',
         '"timeoutMS": None,',
+        file="course/mongo/connection.py",
     ),
     Mutation(
-        "summaries",
-        "$setWindowFields' running totals equal itertools.accumulate",
-        '"window": {"documents": ["unbounded", "current"]}',
-        '"window": {"documents": ["current", "current"]}',
-        live=True,
-    ),
-    Mutation(
-        "geo",
-        "$geoWithin and $near equal brute force; degrees do not",
-        '{"$geoWithin": {"$centerSphere": circle}}',
-        '{"$geoWithin": {"$center": [circle[0], max_km / 111]}}',
-        live=True,
-    ),
-    Mutation(
-        "plans",
+        "pipelines",
         "with the index only what is returned is read, else all",
         'IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline")',
         'IndexModel([("timestamp", -1), ("user_id", 1)], name="timeline")',
@@ -248,36 +208,15 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "transactions keep the sum; without, each crash loses a euro",
-        "move(db, giver, taker, crash, session)",
+        "move(db, giver, taker, crash, own)",
         "move(db, giver, taker, crash)",
         live=True,
     ),
     Mutation(
-        "concurrency",
-        "write skew leaves nobody on call, a shared write leaves one",
-        '{"_id": "rota"}, {"$inc"',
-        '{"_id": name}, {"$inc"',
-        live=True,
-    ),
-    Mutation(
-        "reliability",
-        "a stream resumed from its token goes on with 2, a new one with 4",
-        "feed.watch(resume_after=token) as resumed",
-        "feed.watch() as resumed",
-        live=True,
-    ),
-    Mutation(
-        "reliability",
-        "while it waits for a change, it makes that change",
-        "asyncio.create_task(hear())",
-        "hear()",
-        live=True,
-    ),
-    Mutation(
-        "reliability",
-        "cut off, it is stored if sent again, under the same txnNumber",
-        "appname=app, retryWrites=retry",
-        "appname=app, retryWrites=False",
+        "geo",
+        "$geoWithin equals brute force; degrees do not",
+        '{"$geoWithin": {"$centerSphere": circle}}',
+        '{"$geoWithin": {"$center": [circle[0], max_km / 111]}}',
         live=True,
     ),
 )

@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 from lessons import load
 
+from course.mongo.seed import BARE_EVENT, make_user
+
 sql, documents = load("01"), load("02")
 
 
@@ -40,7 +42,7 @@ def test_both_lessons_find_the_same_cohorts(env: Any) -> None:
     ]
     env.fresh()
     users = [
-        documents.make_user(person.id)
+        make_user(person.id)
         | {"username": person.username, "email": person.email}
         | {"created_at": person.registered_at}
         for person in people
@@ -50,7 +52,7 @@ def test_both_lessons_find_the_same_cohorts(env: Any) -> None:
     seen = [person for person in people if person.last_seen_at]
     env.db["events"].insert_many(
         [
-            documents.SOUND | {"user_id": person.id, "timestamp": person.last_seen_at}
+            BARE_EVENT | {"user_id": person.id, "timestamp": person.last_seen_at}
             for person in seen
         ]
     )

@@ -25,6 +25,9 @@ from pymongo.errors import (
 )
 from services import Server, wait_for
 
+from course.mongo.connection import connect
+from course.mongo.seed import make_user
+
 SCRIPT = path_of("02")
 lesson = load("02")
 
@@ -47,11 +50,11 @@ def armed(env: Any, app: str, **fault: Any) -> None:
 
 class Log(monitoring.CommandListener):
     def __init__(self) -> None:
-        self.numbers: list[int] = []
+        self.numbers: list[int | None] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name == "insert":
-            self.numbers.append(event.command["txnNumber"])
+            self.numbers.append(event.command.get("txnNumber"))
 
     def succeeded(self, event: object) -> None:
         pass
@@ -61,7 +64,7 @@ class Log(monitoring.CommandListener):
 
 def test_an_insert_cut_off_is_sent_again_under_its_number(env: Any) -> None:
     log = Log()
-    with lesson.connect(env.url, log, appname="module8-cut") as client:
+    with connect(env.url, log, appname="module8-cut") as client:
         armed(env, "module8-cut", failCommands=["insert"], closeConnection=True)
         client[env.db.name]["orders"].insert_one({"_id": 1})
     assert len(log.numbers) == 2
@@ -69,9 +72,20 @@ def test_an_insert_cut_off_is_sent_again_under_its_number(env: Any) -> None:
     assert [row["_id"] for row in env.db["orders"].find()] == [1]
 
 
+def test_without_retries_an_insert_that_is_cut_off_is_lost(env: Any) -> None:
+    log = Log()
+    options: Any = {"appname": "module8-once", "retryWrites": False}
+    with connect(env.url, log, **options) as client:
+        armed(env, "module8-once", failCommands=["insert"], closeConnection=True)
+        with pytest.raises(AutoReconnect):
+            client[env.db.name]["orders"].insert_one({"_id": 2})
+    assert log.numbers == [None]  # sent once, without a txnNumber
+    assert env.db["orders"].count_documents({"_id": 2}) == 0
+
+
 def test_update_many_is_not_retried(env: Any) -> None:
     env.db["orders"].insert_many([{"_id": number, "n": 0} for number in range(3)])
-    with lesson.connect(env.url, Log(), appname="module8-many") as client:
+    with connect(env.url, Log(), appname="module8-many") as client:
         armed(env, "module8-many", failCommands=["update"], closeConnection=True)
         with pytest.raises(AutoReconnect):
             client[env.db.name]["orders"].update_many({}, {"$inc": {"n": 1}})
@@ -79,9 +93,13 @@ def test_update_many_is_not_retried(env: Any) -> None:
 
 
 def test_a_pool_that_is_used_up_says_so(env: Any) -> None:
-    options = {"appname": "module8-pool", "maxPoolSize": 1, "waitQueueTimeoutMS": 200}
+    options: Any = {
+        "appname": "module8-pool",
+        "maxPoolSize": 1,
+        "waitQueueTimeoutMS": 200,
+    }
     # With timeoutMS the whole operation is bounded instead, the queue included.
-    with lesson.connect(env.url, Log(), timeoutMS=None, **options) as client:
+    with connect(env.url, Log(), timeoutMS=None, **options) as client:
         client.admin.command("ping")
         armed(
             env,
@@ -128,7 +146,7 @@ def test_a_load_goes_on_where_a_killed_server_stopped_it(
     env: Any, private_mongo: Server
 ) -> None:
     env.fresh()
-    users = [lesson.make_user(number) for number in range(1, 3_001)]
+    users = [make_user(number) for number in range(1, 3_001)]
     manager = lesson.UserManager(env.db)
     confirmed = manager.bulk_insert_users(users[:500], batch=100).inserted
 
@@ -177,7 +195,9 @@ import sys, pathlib
 sys.path.insert(0, {tests!r})
 import lessons
 lesson = lessons.load("02")
-client = lesson.connect({url!r}, lesson.CommandCounter())
+from course.mongo.connection import connect
+from course.mongo.counting import CommandCounter
+client = connect({url!r}, CommandCounter())
 lesson.DataProcessor(client[{name!r}]).export_data_for_analysis(
     pathlib.Path({path!r}), page=20)
 """

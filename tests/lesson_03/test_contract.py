@@ -23,6 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lessons import ROOT, load, path_of, run
 
+from course.caching.client import cache_client, escape
+from course.caching.experiments import start_and_hold
+from course.caching.jobs import LoaderError
+from course.caching.policy import Policy
+from course.lab import SlowSource, outcome_of, start_together
+
 lesson = load("03")
 
 
@@ -30,7 +36,7 @@ lesson = load("03")
 def connect(request: pytest.FixtureRequest) -> Callable[[], Any]:
     if request.param == "live":
         url = request.getfixturevalue("redis_url")
-        return functools.partial(lesson.cache_client, url, 5.0)
+        return functools.partial(cache_client, url, 5.0)
     server = fakeredis.FakeServer()
     return functools.partial(fakeredis.FakeRedis, server=server)
 
@@ -55,7 +61,7 @@ def prefix(connect: Callable[[], Any]) -> Iterator[str]:
 
 @pytest.fixture
 def live_prefix(redis_url: str) -> Iterator[str]:
-    with own_prefix(lesson.cache_client(redis_url, 5.0)) as name:
+    with own_prefix(cache_client(redis_url, 5.0)) as name:
         yield name
 
 
@@ -63,7 +69,7 @@ def story(connect: Callable[[], Any], prefix: str) -> list[object]:
     """Return what a series of calls answers, the same on every back end."""
     one, two = (lesson.RedisCache(connect(), prefix) for _ in range(2))
     manager = lesson.CacheInvalidationManager(one)
-    policy = lesson.Policy(ttl=60)
+    policy = Policy(ttl=60)
     said: list[object] = [
         one.get("a"),
         one.set("a", {"x": [1, 2.5, None]}),
@@ -80,7 +86,7 @@ def story(connect: Callable[[], Any], prefix: str) -> list[object]:
     said += [sorted(one.get_many(["u:1", "u:2", "v:1", "u:[1]"]))]
     said += [one.bump(), two.get("u:2"), one.set("u:2", 2), two.get("u:2")]
     said += [two.clear_pattern("*"), one.get("u:2")]
-    lesson.outcome(functools.partial(one.get_or_load, "e", _fail, policy))
+    outcome_of(functools.partial(one.get_or_load, "e", _fail, policy))
     said += [one.stats.as_json(), two.stats.as_json()]
     return said
 
@@ -102,7 +108,7 @@ def test_entries_live_as_long_as_the_policy_says(
     connect: Callable[[], Any], prefix: str
 ) -> None:
     cache = lesson.RedisCache(connect(), prefix)
-    policy = lesson.Policy(ttl=100, none_ttl=10, grace=50)
+    policy = Policy(ttl=100, none_ttl=10, grace=50)
     cache.get_or_load("value", lambda: 1, policy)
     cache.get_or_load("none", lambda: None, policy)
     cache.set("set", 1, ttl=30)
@@ -134,7 +140,7 @@ def test_clear_pattern_deletes_what_matches_and_nothing_else(
     literals = [part if isinstance(part, str) else part[1] for part in glob]
     wild = [isinstance(part, str) for part in glob]
     pairs = list(zip(literals, wild, strict=True))
-    ours = "".join(text if free else lesson.escape(text) for text, free in pairs)
+    ours = "".join(text if free else escape(text) for text, free in pairs)
     theirs = "".join(text if free else _fn_escape(text) for text, free in pairs)
     for key in keys:
         cache.set(key, 1, ttl=60)
@@ -158,57 +164,55 @@ def test_a_prefix_with_glob_characters_clears_only_its_own(
     assert other.get("k") == 1
 
 
-def _all_joined(caches: list[Any]) -> bool:
-    return all(cache.stats.trips > 25 for cache in caches)  # 25 reads and a claim
-
-
 def test_a_hundred_threads_on_four_clients_load_once(
     connect: Callable[[], Any], prefix: str
 ) -> None:
     for number, answer in enumerate([{"id": 1}, None, LookupError("no row")]):
         caches = [lesson.RedisCache(connect(), prefix) for _ in range(4)]
-        source = lesson.Source(answer, 0.2)
-        source.ready = functools.partial(_all_joined, caches)
+        source = SlowSource(answer, 0.2)
         calls = [
             functools.partial(
-                c.get_or_load, f"k{number}", source, lesson.Policy(ttl=60, wait=30)
+                c.get_or_load, f"k{number}", source.load, Policy(ttl=60, wait=30)
             )
             for c in caches
         ]
-        outcomes = lesson.crowd(calls * 25)
+        outcomes = start_and_hold(calls * 25, source, caches)
         assert source.loads == 1
         assert sum(c.stats.hits + c.stats.misses for c in caches) == 100
         if isinstance(answer, Exception):
             kinds = Counter(type(outcome).__name__ for outcome in outcomes)
             assert set(kinds) <= {"LookupError", "LoaderError"}
-            told = {str(o) for o in outcomes if isinstance(o, lesson.LoaderError)}
+            told = {str(o) for o in outcomes if isinstance(o, LoaderError)}
             assert told <= {"LookupError: no row"}
         else:
             assert outcomes == [answer] * 100
 
 
 PROCESS = """
-import sys, threading
-sys.path.insert(0, {tests!r})
+import sys
 from functools import partial
 from lessons import load
+from course.caching.experiments import all_have_asked
+from course.caching.policy import Policy
+from course.lab import SlowSource, in_background, start_together, wait_until
 lesson = load("03")
 prefix, url, kind = sys.argv[1:]
 client = lesson.cache_client(url, 5.0)
 cache = lesson.RedisCache(client, prefix)
-answer = {{"row": {{"id": 1}}, "none": None, "error": LookupError("no row")}}[kind]
-source = lesson.Source(answer, 0.3)
-source.ready = lambda: int(client.get(prefix + "joined") or 0) == 4
-client.incr(prefix + "ready")
-client.expire(prefix + "ready", 60)
-lesson.wait_until(lambda: int(client.get(prefix + "ready")) == 4, 60)
-def join():
-    lesson.wait_until(lambda: cache.stats.trips > 25, 60)
-    client.incr(prefix + "joined")
-    client.expire(prefix + "joined", 60)
-threading.Thread(target=join).start()
-call = partial(cache.get_or_load, "k", source, lesson.Policy(ttl=60, wait=30))
-outcomes = lesson.crowd([call] * 25)
+def all_are(what):
+    client.incr(prefix + what)
+    client.expire(prefix + what, 60)
+    wait_until(lambda: int(client.get(prefix + what)) == 4, 60)
+answer = {"row": {"id": 1}, "none": None, "error": LookupError("no row")}[kind]
+source = SlowSource(answer, 0.3)
+source.ready.clear()
+all_are("ready")
+call = partial(cache.get_or_load, "k", source.load, Policy(ttl=60, wait=30))
+running = in_background(lambda: start_together([call] * 25))
+wait_until(lambda: all_have_asked([cache], 25), 60)
+all_are("joined")
+source.ready.set()
+outcomes = running.result(60)
 told = sum(isinstance(o, Exception) for o in outcomes)
 print(source.loads, told, sum(o == answer for o in outcomes))
 """
@@ -216,36 +220,40 @@ print(source.loads, told, sum(o == answer for o in outcomes))
 
 NEAR_FORK = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
 from lessons import load
+from course.lab import wait_until
 lesson = load("03")
 prefix, url = sys.argv[1:]
 writer = lesson.RedisCache(lesson.cache_client(url, 5.0), prefix)
 with lesson.NearCache(lesson.cache_client(url, 5.0), prefix) as near:
-    lesson.wait_until(lambda: near.copies is not None)
+    def takes_no_trip():
+        return lesson.commands_sent(near, lambda: near.get("k")) == 0
+    wait_until(lambda: near.copies.followed)
     near.set("k", "old")
-    lesson.wait_until(lambda: lesson.commands(near, lambda: near.get("k")) == 0)
+    wait_until(takes_no_trip)
     child = os.fork()
     if child == 0:
         signal.alarm(20)
         for value in ("new", "newer"):
             writer.set("k", value)
-            lesson.wait_until(lambda: near.get("k") == value)
-            lesson.wait_until(lambda: lesson.commands(near, lambda: near.get("k")) == 0)
+            wait_until(lambda: near.get("k") == value)
+            wait_until(takes_no_trip)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    lesson.wait_until(lambda: near.get("k") == "newer")
+    wait_until(lambda: near.get("k") == "newer")
 """
+PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
 
 
 @pytest.mark.parametrize("kind", ["row", "none", "error"])
 def test_four_processes_of_25_threads_load_once(
     kind: str, redis_url: str, live_prefix: str
 ) -> None:
-    program = PROCESS.format(tests=str(ROOT / "tests"))
-    argv = [sys.executable, "-c", program, live_prefix, redis_url, kind]
+    argv = [sys.executable, "-c", PROCESS, live_prefix, redis_url, kind]
+    environment = os.environ | {"PYTHONPATH": PATHS}
     running = [
-        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(4)
     ]
     printed = [process.communicate(timeout=90)[0] for process in running]
     loads, told, right = (
@@ -258,7 +266,7 @@ def test_four_processes_of_25_threads_load_once(
 
 
 def test_the_lesson_runs_live_and_leaves_nothing(redis_url: str) -> None:
-    client = lesson.cache_client(redis_url, 5.0)
+    client = cache_client(redis_url, 5.0)
     done = run(path_of("03"), "--require-live", "--url", redis_url)
     assert done.returncode == 0, done.stdout
     assert "0 skipped, 0 failed" in done.stdout
@@ -272,9 +280,9 @@ def test_the_lesson_runs_live_and_leaves_nothing(redis_url: str) -> None:
 def test_a_near_cache_sees_other_clients_writes(
     redis_url: str, live_prefix: str
 ) -> None:
-    writer = lesson.RedisCache(lesson.cache_client(redis_url, 5.0), live_prefix)
-    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+    writer = lesson.RedisCache(cache_client(redis_url, 5.0), live_prefix)
+    with lesson.NearCache(cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies.followed)
         for change, expected in [
             (lambda: writer.set("k", 1), 1),
             (lambda: writer.set("k", 2), 2),
@@ -292,9 +300,7 @@ def test_a_near_cache_sees_other_clients_writes(
             assert near.get("k") == value
         near.delete("k")
         assert near.get("k") is None
-        assert (
-            near.get_or_load("k", lambda: "loaded", lesson.Policy(ttl=60)) == "loaded"
-        )
+        assert near.get_or_load("k", lambda: "loaded", Policy(ttl=60)) == "loaded"
         services.wait_for(lambda: near.get("k") == "loaded")
 
 
@@ -302,16 +308,16 @@ def test_a_near_cache_never_keeps_what_was_overtaken(
     redis_url: str, live_prefix: str
 ) -> None:
     """The value is fetched; before it is kept, another client changes it."""
-    writer = lesson.RedisCache(lesson.cache_client(redis_url, 5.0), live_prefix)
-    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+    writer = lesson.RedisCache(cache_client(redis_url, 5.0), live_prefix)
+    with lesson.NearCache(cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies.followed)
         fetched = near.ask
 
-        def overtaken(command: Any, default: Any, invalidates: bool = False) -> Any:
-            answer = fetched(command, default, invalidates)
+        def overtaken(command: Any, default: Any) -> Any:
+            answer = fetched(command, default)
             writer.set("k", "new")
             name = near.name("value", "k")
-            services.wait_for(lambda: near.copies.get(name) is None)
+            services.wait_for(lambda: (near.copies.held or {}).get(name) is None)
             return answer
 
         writer.set("k", "old")
@@ -325,16 +331,16 @@ def test_a_near_cache_never_keeps_what_was_overtaken(
 def test_a_near_cache_in_a_forked_child_hears_of_changes(
     redis_url: str, live_prefix: str
 ) -> None:
-    program = NEAR_FORK.format(tests=str(ROOT / "tests"))
-    argv = [sys.executable, "-c", program, live_prefix, redis_url]
-    subprocess.run(argv, timeout=90, check=True)
+    argv = [sys.executable, "-c", NEAR_FORK, live_prefix, redis_url]
+    environment = os.environ | {"PYTHONPATH": PATHS}
+    subprocess.run(argv, env=environment, timeout=90, check=True)
 
 
 def test_a_near_cache_holds_no_more_than_its_size(
     redis_url: str, live_prefix: str
 ) -> None:
-    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix, 10) as near:
-        services.wait_for(lambda: near.copies is not None)
+    with lesson.NearCache(cache_client(redis_url, 5.0), live_prefix, 10) as near:
+        services.wait_for(lambda: near.copies.followed)
         for number in range(50):
             near.set(f"k{number}", number)
             assert near.get(f"k{number}") == number
@@ -344,8 +350,8 @@ def test_a_near_cache_holds_no_more_than_its_size(
 def test_near_and_far_counts_add_up_under_eight_threads(
     redis_url: str, live_prefix: str
 ) -> None:
-    with lesson.NearCache(lesson.cache_client(redis_url, 5.0), live_prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+    with lesson.NearCache(cache_client(redis_url, 5.0), live_prefix) as near:
+        services.wait_for(lambda: near.copies.followed)
 
         def work() -> None:
             for number in range(100):
@@ -353,7 +359,7 @@ def test_near_and_far_counts_add_up_under_eight_threads(
                 if number % 10 == 9:
                     near.set(f"k{number // 10}", number)
 
-        assert lesson.crowd([work] * 8) == [None] * 8
+        assert start_together([work] * 8) == [None] * 8
         assert near.stats.hits + near.stats.misses == 800
         assert near.near_stats.hits + near.near_stats.misses == 800
 

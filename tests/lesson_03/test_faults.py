@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -16,13 +17,17 @@ import services
 from lessons import load
 from services import Server
 
+from course.caching.client import cache_client
+from course.caching.policy import Policy
+from course.lab import SlowSource, start_together
+
 lesson = load("03")
 
 
 def cache_at(server: Server, cooldown: float = 0.3) -> Any:
     breaker = lesson.CircuitBreaker(cooldown=cooldown)
     prefix = f"module8:{uuid.uuid4().hex[:12]}:"
-    return lesson.RedisCache(lesson.cache_client(server.url), prefix, breaker)
+    return lesson.RedisCache(cache_client(server.url), prefix, breaker)
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ MEND: dict[str, Callable[[Server], None]] = {
 def test_callers_get_answers_throughout_and_nothing_old_after(
     how: str, server: Server
 ) -> None:
-    cache, truth, policy = cache_at(server, 5.0), {"price": 1}, lesson.Policy(ttl=60)
+    cache, truth, policy = cache_at(server, 5.0), {"price": 1}, Policy(ttl=60)
 
     def read() -> int:
         found: int = cache.get_or_load("price", lambda: truth["price"], policy)
@@ -97,18 +102,18 @@ def test_while_it_is_out_one_probe_goes_per_cooldown(server: Server) -> None:
         cache.get("k")
     assert cache.stats.errors == 3
     cache.breaker.retry_at = 0.0
-    outcomes = lesson.crowd([functools.partial(cache.get, "k")] * 30)
+    outcomes = start_together([functools.partial(cache.get, "k")] * 30)
     assert outcomes == [None] * 30
     assert cache.stats.errors == 4
 
 
 def test_threads_share_loads_while_it_is_out(server: Server) -> None:
-    cache, source = cache_at(server, 60.0), lesson.Source("value", 0.5)
+    cache, source = cache_at(server, 60.0), SlowSource("value", 0.5)
     server.kill()
     for _ in range(3):
         cache.get("k")
-    call = functools.partial(cache.get_or_load, "k", source, lesson.Policy())
-    assert lesson.crowd([call] * 50, source) == ["value"] * 50
+    call = functools.partial(cache.get_or_load, "k", source.load, Policy())
+    assert start_together([call] * 50, source) == ["value"] * 50
     assert source.loads == 1
 
 
@@ -118,7 +123,7 @@ def test_no_exception_and_no_old_value_under_a_breaking_server(
 ) -> None:
     """Readers and a writer run through two outages; every answer is accounted for."""
     cache, version, deleted = cache_at(server, 0.2), [0], [0]
-    policy, stop = lesson.Policy(ttl=60, wait=1.0), threading.Event()
+    policy, stop = Policy(ttl=60, wait=1.0), threading.Event()
     answers: list[tuple[int, int]] = []
 
     def write() -> None:
@@ -139,7 +144,7 @@ def test_no_exception_and_no_old_value_under_a_breaking_server(
             answers.append((cache.get_or_load("v", load, policy), newest))
             stop.wait(0.005)
 
-    with lesson.ThreadPoolExecutor(5) as pool:
+    with ThreadPoolExecutor(5) as pool:
         running = [pool.submit(job) for job in (write, read, read, read, read)]
         try:
             for _ in range(2):
@@ -164,9 +169,9 @@ def test_no_exception_and_no_old_value_under_a_breaking_server(
 
 def test_a_restart_loses_the_scripts_and_nobody_notices(server: Server) -> None:
     cache = cache_at(server)
-    assert cache.get_or_load("k", lambda: 1, lesson.Policy()) == 1
+    assert cache.get_or_load("k", lambda: 1, Policy()) == 1
     server.restart()
-    assert cache.get_or_load("k", lambda: 2, lesson.Policy()) == 2
+    assert cache.get_or_load("k", lambda: 2, Policy()) == 2
     assert cache.get("k") == 2
     assert cache.breaker.failures == 0
 
@@ -177,7 +182,7 @@ def test_the_default_client_waits_many_times_longer(server: Server) -> None:
     took = {}
     for name, client in {
         "default": redis.Redis(port=server.port, socket_timeout=0.2),
-        "ours": lesson.cache_client(server.url),
+        "ours": cache_client(server.url),
     }.items():
         start = time.monotonic()
         with pytest.raises(redis.RedisError):
@@ -202,7 +207,7 @@ class Lossy(redis.Connection):
 
 
 def lossy_client(server: Server) -> Any:
-    pool = lesson.cache_client(server.url).connection_pool
+    pool = cache_client(server.url).connection_pool
     pool.connection_class = Lossy
     return redis.Redis(connection_pool=pool)
 
@@ -224,11 +229,13 @@ def test_a_tag_whose_answer_is_lost_is_invalidated_all_the_same(server: Server) 
 def test_a_tag_that_redis_missed_leaves_no_copy_nearby(server: Server) -> None:
     prefix = f"module8:{uuid.uuid4().hex[:12]}:"
     with lesson.NearCache(lossy_client(server), prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+        services.wait_for(lambda: near.copies.followed)
         manager = lesson.CacheInvalidationManager(near)
         near.set("k", "old")
         manager.tag("t", "k")
-        services.wait_for(lambda: lesson.commands(near, lambda: near.get("k")) == 0)
+        services.wait_for(
+            lambda: lesson.commands_sent(near, lambda: near.get("k")) == 0
+        )
         assert near.get("k") == "old"
         Lossy.needle, Lossy.losses = b"tag:t", 2
         assert manager.invalidate_tag("t") == 0
@@ -248,7 +255,7 @@ def test_a_full_server_is_no_outage_and_costs_one_key(server: Server) -> None:
             assert cache.get_many(["k", "other"]) == {"other": "kept"}
             lesson.CacheInvalidationManager(cache).tag("t", "other")
             assert cache.get("other") is None  # it could not be tagged
-            assert cache.get_or_load("k", lambda: "loaded", lesson.Policy()) == "loaded"
+            assert cache.get_or_load("k", lambda: "loaded", Policy()) == "loaded"
             assert (cache.owed, cache.breaker.failures) == (False, 0)
             cache.bump()
             assert (cache.owed, client.exists(cache.generation)) == (False, 0)
@@ -260,9 +267,9 @@ def test_a_full_server_is_no_outage_and_costs_one_key(server: Server) -> None:
 
 def test_a_script_can_wait_until_its_delete_is_heard(server: Server) -> None:
     cache, other = cache_at(server), cache_at(server)
-    other.prefix, other.kinds, other.generation = (
-        cache.prefix, cache.kinds, cache.generation
-    )  # fmt: skip
+    other.prefix = cache.prefix
+    other.starts = cache.starts
+    other.generation = cache.generation
     cache.set("k", "old")
     server.freeze()
     assert cache.delete("k") == 0
@@ -274,23 +281,24 @@ def test_a_script_can_wait_until_its_delete_is_heard(server: Server) -> None:
 
 def test_a_full_pool_is_waited_for(server: Server) -> None:
     """100 connections are the end of redis-py's pool; a blocking pool hands them on."""
-    client = lesson.cache_client(server.url, 5.0)
+    client = cache_client(server.url, 5.0)
     calls = [functools.partial(client.get, "k")] * 200
-    assert lesson.crowd(calls) == [None] * 200
-    assert len(client.connection_pool._connections) <= 64
+    assert start_together(calls) == [None] * 200
+    pool: Any = client.connection_pool
+    assert len(pool._connections) <= 64
 
 
 def test_a_near_cache_is_empty_while_its_connection_is_lost(server: Server) -> None:
     prefix = f"module8:{uuid.uuid4().hex[:12]}:"
-    with lesson.NearCache(lesson.cache_client(server.url), prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+    with lesson.NearCache(cache_client(server.url), prefix) as near:
+        services.wait_for(lambda: near.copies.followed)
         near.set("k", "old")
         assert near.get("k") == near.get("k") == "old"
         server.kill()
-        services.wait_for(lambda: near.copies is None)
+        services.wait_for(lambda: not near.copies.followed)
         assert near.get("k") is None
         server.start()
-        services.wait_for(lambda: near.copies is not None)
+        services.wait_for(lambda: near.copies.followed)
         near.breaker.retry_at = 0.0
         assert near.get("k") is None
         near.set("k", "new")
@@ -299,14 +307,14 @@ def test_a_near_cache_is_empty_while_its_connection_is_lost(server: Server) -> N
 
 def test_a_near_cache_notices_a_silent_connection(server: Server) -> None:
     prefix = f"module8:{uuid.uuid4().hex[:12]}:"
-    with lesson.NearCache(lesson.cache_client(server.url), prefix) as near:
-        services.wait_for(lambda: near.copies is not None)
+    with lesson.NearCache(cache_client(server.url), prefix) as near:
+        services.wait_for(lambda: near.copies.followed)
         near.set("k", "old")
         near.get("k")
         server.freeze()
-        services.wait_for(lambda: near.copies is None)
+        services.wait_for(lambda: not near.copies.followed)
         server.thaw()
-        services.wait_for(lambda: near.copies is not None)
+        services.wait_for(lambda: near.copies.followed)
 
 
 def slowest_get(url: str, job: Callable[[Any], object]) -> float:

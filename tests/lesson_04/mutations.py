@@ -2,18 +2,15 @@
 
 from lessons import Mutation
 
+PUBLISHING = "course/amqp/publishing.py"
+STAND_IN = "course/standins/amqp_queues.py"
+
 MUTATIONS = (
     Mutation(
         "messages",
-        "each bad body is dead with its reason, each good one done",
+        "each bad body is refused with its reason, by one kind of error",
         'MESSAGES.get(str(data.get("type")))',
         'MESSAGES.get(str(data.get("type")), Message)',
-    ),
-    Mutation(
-        "messages",
-        "a good one comes back equal from JSON",
-        "names = list(Message.kinds())",
-        "names = list(Message.kinds())[:3]",
     ),
     Mutation(
         "messages",
@@ -24,21 +21,15 @@ MUTATIONS = (
     Mutation(
         "routing",
         "# is zero or more words, * is one",
-        "return rest or topic_match(pattern[1:], words)",
-        "return rest",
-    ),
-    Mutation(
-        "routing",
-        "mandatory: what no queue takes is an error",
-        "mandatory=True",
-        "mandatory=False",
+        "return rest_fits or topic_match(pattern[1:], words)",
+        "return rest_fits",
+        file=STAND_IN,
     ),
     Mutation(
         "routing",
         "each queue has what is bound to it",
-        'if flags["type"] == "fanout" or pattern == key or topic:',
-        "if pattern == key.upper() or topic:",
-        error="Unroutable",
+        "self.bindings.append((work, self.name(exchange), key))",
+        'self.bindings.append((work, self.name(exchange), key.replace("#", "*.*")))',
     ),
     Mutation(
         "publishing",
@@ -46,39 +37,27 @@ MUTATIONS = (
         "self._waiting.extendleft(reversed(self.sent.values()))",
         "self._waiting.clear()",
         error="PublishFailed",
+        file=PUBLISHING,
     ),
     Mutation(
         "publishing",
         "a lost confirm duplicates, with the same ids",
-        "                one = self._waiting.popleft()\n",
-        "                one = self._waiting.popleft()\n"
-        "                one.properties.message_id = uuid.uuid4().hex\n",
+        "        where = (one.exchange, one.key)\n",
+        "        where = (one.exchange, one.key)\n"
+        "        one.properties.message_id = uuid.uuid4().hex\n",
     ),
     Mutation(
-        "windows",
-        "a window takes under a third of the round trips",
-        "threading.BoundedSemaphore(window)",
-        "threading.BoundedSemaphore(1)",
-    ),
-    Mutation(
-        "deadlines",
-        "the deadline ends the wait and says why",
-        "* bool(self.blocked)",
-        "* 0",
-    ),
-    Mutation(
-        "deadlines",
-        "sent again with the same id, it is there",
-        "self._loop.call_later(backoff(self._attempt), self._connect)",
-        "self.counts",
-        error="PublishFailed",
+        "publishing",
+        "mandatory: what no queue takes is an error",
+        "mandatory=True",
+        "mandatory=False",
     ),
     Mutation(
         "consuming",
         "on a pool, heartbeats are answered meanwhile",
-        "self._jobs.put(Delivery(channel, method.delivery_tag, properties, body))",
-        "self._process(one := Delivery(channel, method.delivery_tag, properties, body))"
-        "; self._acknowledge(one)",
+        "self.jobs.put(Delivery(channel, method.delivery_tag, properties, body))",
+        "self.process(one := Delivery(channel, method.delivery_tag, properties, body))"
+        "; self.acknowledge(one)",
     ),
     Mutation(
         "consuming",
@@ -87,41 +66,28 @@ MUTATIONS = (
         "basic_qos(prefetch_count=1)",
     ),
     Mutation(
-        "threads",
-        "only the producer delivers all 400",
-        "rush(lambda message: publish(producer, queue, [message]))",
-        'rush(lambda message: channel.basic_publish("", queue, b"0"), 1)',
-    ),
-    Mutation(
-        "surviving",
+        "stopping",
         "ours comes back each time",
-        "self._stopping.wait(backoff(attempt))",
-        "self._stopping.set()",
-        error="TimeoutError",
-    ),
-    Mutation(
-        "surviving",
-        "a cancelled consumer declares its queue again",
-        "self.rabbit.declare(channel, self.rabbit.plan)",
-        "self.rabbit.declare(channel, [])",
+        "            self.pause(error)",
+        "            self.stopping.set()",
     ),
     Mutation(
         "stopping",
         "drained, nothing is done twice",
-        "while self._busy and time.monotonic() < end:",
-        "while time.monotonic() < 0:",
+        "        self.wait_for_the_pool()\n",
+        "",
     ),
     Mutation(
-        "waiting",
-        "a queue per delay is within 100 ms, one queue waits for its head",
-        "wait = env.rabbit.wait_queue(attempt)",
-        "wait = env.rabbit.wait_queue(3)",
+        "retrying",
+        "a queue per delay lets the short waits pass, one queue waits for its head",
+        "wait = producer.rabbit.wait_queue(attempt)",
+        "wait = producer.rabbit.wait_queue(3)",
     ),
     Mutation(
         "retrying",
         "attempts back off exponentially",
-        "2.0 ** min(attempt, MAX_RETRIES - 1)",
-        "2.0",
+        "where = (self.rabbit.wait_queue(attempts), self.queue)",
+        "where = (self.rabbit.wait_queue(0), self.queue)",
     ),
     Mutation(
         "retrying",
@@ -132,20 +98,23 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "dead letters say why and how often",
-        '"x-retry-count": attempts + (not final)',
+        '"x-retry-count": attempts if final else attempts + 1',
         '"x-retry-count": 0 if final else attempts + 1',
     ),
     Mutation(
         "retrying",
         "redrive puts both back",
-        'producer.publish("", queue, body, old)\n            channel.basic_ack',
+        'producer.publish("", queue, body, properties)\n            channel.basic_ack',
         "channel.basic_ack",
     ),
     Mutation(
-        "crashing",
+        "retrying",
         "the one order loses, ours keeps both",
-        "self._process(delivery)\n                    self._acknowledge(delivery)",
-        "self._acknowledge(delivery)\n                    self._process(delivery)",
+        "            try:\n                self.process(delivery)\n",
+        "            try:\n"
+        "                self.acknowledge(delivery)\n"
+        "                self.process(delivery)\n"
+        "                continue\n",
     ),
     Mutation(
         "idempotency",
@@ -154,28 +123,21 @@ MUTATIONS = (
         "if db.execute(mark, (queue, message.id)).rowcount < 0:",
     ),
     Mutation(
-        "outbox",
+        "pipeline",
         "an outbox loses none and invents none",
         "        with self.ledger.transaction() as db:\n            db.execute(",
         "        self.ledger.db.executemany(\n"
-        '            "INSERT INTO outbox VALUES (NULL, ?, ?)",\n'
-        "            [(message.to_json(), cause) for message in messages],\n"
+        '            "INSERT INTO outbox VALUES (NULL, ?, ?)", rows\n'
         "        )\n"
         "        self.ledger.db.commit()\n"
-        "        messages = ()\n"
+        "        rows = []\n"
         "        with self.ledger.transaction() as db:\n            db.execute(",
-    ),
-    Mutation(
-        "priorities",
-        "it overtakes what is not fetched yet",
-        '{"x-max-priority": priorities}',
-        "{}",
     ),
     Mutation(
         "pipeline",
         "it adds up at every checkpoint",
-        "self.producer.publish(*where, delivery.body, about)",
-        "where, about",
+        "self.producer.publish(*where, delivery.body, properties)",
+        "where, properties",
         error="TimeoutError",
     ),
     Mutation(
@@ -185,15 +147,9 @@ MUTATIONS = (
         "if not domain:",
     ),
     Mutation(
-        "refusing",
-        "a different declaration is refused by name",
-        'raise _Refused(406, f"PRECONDITION_FAILED - {what}: {how}")',
-        "logging.debug(how)",
-    ),
-    Mutation(
-        "refusing",
-        "the last death comes first",
-        'headers["x-death"] = [death, *others]',
-        'headers["x-death"] = [*others, death]',
+        "priorities",
+        "it overtakes what is not fetched yet",
+        '{"x-max-priority": priorities}',
+        "{}",
     ),
 )

@@ -22,6 +22,8 @@ import pytest
 from lessons import load, path_of
 from services import Server, wait_for
 
+from course.integrated.analytics import Analytics, first_customers
+
 SCRIPT, CUSTOMERS = path_of("05"), 150
 pytestmark = pytest.mark.slow
 
@@ -175,9 +177,9 @@ def test_redis_killed_while_orders_come(
 def test_redis_killed_after_it_has_been_filled(
     started: Callable[..., Run], calm: list[str], private_redis: Server
 ) -> None:
-    lesson = load("05")
-    log = lesson.read_log(lesson.SAMPLE)
-    cut, _ = lesson.halves(log.where(log.customer < CUSTOMERS))
+    analytics = Analytics(load("05"))
+    log = first_customers(analytics.sample(), CUSTOMERS)
+    cut, _ = analytics.halves(log)
     one = started()
     # Orders after the cut come when two passes have filled the cache.
     one.reached(f"max(day) > {cut} AND count(*) > 100 FROM purchases")

@@ -1,0 +1,78 @@
+"""Where the broker is, and whether it lets us in."""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+from typing import Any
+
+import pika
+from pika import exceptions
+
+from course.amqp.internals import refused, server_properties
+from course.errors import BadInput, NoService
+from course.services import ServiceAddress, address_of, redact
+
+DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
+PROBE_LIMIT = 1.0  # seconds until nobody is there
+IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
+
+
+def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
+    """Return pika's parameters for a URL.
+
+    Raises:
+        BadInput: it is not one. It blames `source`, the option or variable that named
+            it, and repeats nothing: a password may stand anywhere in it.
+    """
+    try:
+        if not url.startswith(("amqp://", "amqps://")):
+            raise ValueError("scheme")
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError, KeyError, SyntaxError):
+        raise BadInput(f"{source} is not a URL like {redact(DEFAULT_URL)}") from None
+    except OSError:
+        raise BadInput(f"{source}: a file of ssl_options can't be read") from None
+    parameters.socket_timeout = IO_LIMIT
+    parameters.stack_timeout = IO_LIMIT
+    parameters.connection_attempts = 1
+    parameters.blocked_connection_timeout = 60
+    return parameters
+
+
+def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Return the parameters of a broker that answers, and what it says of itself.
+
+    Raises:
+        NoService: nothing answers there.
+        BadInput: what answers does not let us in, or has no valid certificate.
+    """
+    address = address_of(args, "RABBITMQ_URL", DEFAULT_URL)
+    parameters = parameters_of(address.url, address.source)
+    parameters.socket_timeout = PROBE_LIMIT
+    parameters.stack_timeout = PROBE_LIMIT
+    where = f"{parameters.host}:{parameters.port}"
+    try:
+        with pika.BlockingConnection(parameters) as connection:
+            about = server_properties(connection)
+    except ssl.SSLError as error:  # never on without: that would be a downgrade
+        why = getattr(error, "verify_message", error.reason)
+        hint = "SSL_CERT_FILE names an authority of your own"
+        raise BadInput(f"{address.source}: {where}: no TLS: {why}; {hint}") from None
+    except exceptions.AMQPError as error:
+        if refused(error):
+            raise BadInput(refusal(address, parameters, error)) from None
+        hint = "docker compose up -d rabbitmq starts one"
+        raise NoService(f"no RabbitMQ at {where}; {hint}") from None
+    parameters.socket_timeout = IO_LIMIT
+    parameters.stack_timeout = IO_LIMIT
+    return parameters, about
+
+
+def refusal(address: ServiceAddress, parameters: Any, error: Exception) -> str:
+    """Return which part of a URL the broker refused."""
+    what = f"access to {parameters.virtual_host!r}"
+    if isinstance(error, exceptions.ProbableAuthenticationError):
+        what = "user or password"
+    where = f"{parameters.host}:{parameters.port}"
+    return f"{address.source}: {where}: {what} refused"

@@ -1,0 +1,90 @@
+"""The one module that touches what pika keeps private, and why.
+
+pika 1.x has no public way to read on past a header that it cannot decode, to write many
+frames in one go, to hang up without a goodbye, or to ask a blocking connection which
+broker it talks to.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pika
+from pika import exceptions, frame, spec
+
+LOGIN_ERRORS = (
+    exceptions.ProbableAuthenticationError,
+    exceptions.ProbableAccessDeniedError,
+)
+FRAME_HEAD = ">BHL"  # its kind, its channel, its size
+BODY_SIZE_AT = (
+    11  # bytes into the frame of a header: 7 of the frame's head, 4 of its own
+)
+
+
+class SteadyConnection(pika.SelectConnection):  # type: ignore[misc]
+    """pika's connection, which one header can't end and a batch leaves at once."""
+
+    def _read_frame(self) -> tuple[int, Any]:
+        """Read on past headers that pika cannot decode: a consumer buries those.
+
+        RabbitMQ takes and delivers them, for instance a time in the far future. pika
+        drops the connection, and would drop it again at each redelivery.
+        """
+        try:
+            return super()._read_frame()  # type: ignore[no-any-return]
+        except exceptions.AMQPError:
+            raise
+        except Exception:
+            buffer = self._frame_buffer
+            kind, channel, size = struct.unpack_from(FRAME_HEAD, buffer)
+            if kind != spec.FRAME_HEADER:
+                raise
+            (body_size,) = struct.unpack_from(">Q", buffer, BODY_SIZE_AT)
+            headers = {"x-retry-count": "undecodable"}  # which no consumer accepts
+            properties = pika.BasicProperties(headers=headers)
+            return size + 8, frame.Header(channel, body_size, properties)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold back what is sent inside, for a single write; pika writes each frame."""
+        parts: list[bytes] = []
+        self._adapter_emit_data = parts.append
+        try:
+            yield
+        finally:
+            del self._adapter_emit_data  # the class's own is there again
+            if parts:
+                self._adapter_emit_data(b"".join(parts))
+
+
+def batch_of(connection: Any) -> AbstractContextManager[None]:
+    """Hold back what a blocking connection sends inside, for a single write."""
+    batch: AbstractContextManager[None] = connection._impl.batch()
+    return batch
+
+
+def server_properties(connection: Any) -> dict[str, Any]:
+    """Return what a blocking connection's broker says of itself, such as a version."""
+    return dict(connection._impl.server_properties)
+
+
+def hang_up(connection: Any) -> bool:
+    """End a connection without a goodbye, as a frozen broker answers none.
+
+    Tells whether there was a connection: it may not have come so far.
+    """
+    if connection._transport is None:
+        return False
+    connection._terminate_stream(ConnectionError("closed"))
+    return True
+
+
+def refused(error: Exception) -> bool:
+    """Tell whether the broker said no; pika guesses it of any connection lost early."""
+    by_broker = re.search(r"ByBroker: \((403|530)\)", str(error))
+    return isinstance(error, LOGIN_ERRORS) and by_broker is not None

@@ -1,0 +1,245 @@
+"""The processes of lesson 04: --worker, --publish, --stats, --redrive, --teardown."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from re import fullmatch
+from types import FrameType
+from typing import Any
+
+from pika import exceptions
+from rich.console import Console
+from rich.progress import track
+
+from course.amqp.errors import PublishFailed
+from course.amqp.finding import broker_of
+from course.console import fact, table
+from course.errors import BadInput, NoService
+from course.lab import in_background
+
+GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
+MODES = ("worker", "publish", "stats", "redrive", "teardown")
+
+
+@dataclass
+class Parts:
+    """The lesson's own classes and functions that its processes are made of."""
+
+    connection: Callable[..., Any]  # RabbitMQConnection(parameters, prefix)
+    producer: Callable[..., Any]  # Producer(rabbit)
+    ledger: Callable[..., Any]  # Ledger(path)
+    consumers: Mapping[str, Callable[..., Any]]  # by the queue that they read
+    example: Callable[[int], Any]  # the nth message that --publish makes
+    addressed: Callable[..., Any]  # what Producer.send takes
+    redrive: Callable[..., int]
+
+
+def above_zero(text: str) -> float:
+    """Return a number; raise ValueError unless it is above zero."""
+    if not 0 < float(text) < inf:
+        raise ValueError(text)
+    return float(text)
+
+
+def whole_number(text: str) -> int:
+    """Return a whole number; raise ValueError unless it is above zero."""
+    above_zero(text)
+    return int(text)
+
+
+def add_process_options(parser: ArgumentParser, queues: str) -> None:
+    """Add the options that make the lesson a process beside a running broker."""
+    add_worker_options(parser, queues)
+    add = parser.add_argument
+    add(
+        "--publish",
+        type=whole_number,
+        metavar="N",
+        help="publish N messages of user data, each confirmed",
+    )
+    add(
+        "--rate",
+        type=above_zero,
+        metavar="R",
+        help="messages per second that --publish sends (as many as it can)",
+    )
+    add("--stats", action="store_true", help="show how many messages wait where")
+    add(
+        "--redrive",
+        metavar="QUEUE",
+        help="move the dead letters of a queue back to it, to be tried again",
+    )
+    add(
+        "--teardown",
+        action="store_true",
+        help="delete the queues and exchanges under the prefix",
+    )
+    add(
+        "--prefix",
+        default="module8",
+        help="what the names of queues and exchanges begin with (module8)",
+    )
+
+
+def add_worker_options(parser: ArgumentParser, queues: str) -> None:
+    """Add --worker, and what it may be told."""
+    add = parser.add_argument
+    add("--worker", metavar="QUEUE", help=f"consume one of {queues} until Ctrl-C")
+    add(
+        "--concurrency",
+        metavar="N",
+        type=whole_number,
+        default=4,
+        help="how many messages the worker works on at a time (4)",
+    )
+    add(
+        "--drain",
+        metavar="SECONDS",
+        type=above_zero,
+        default=5.0,
+        help="how long a worker that is stopped may finish what it has begun (5)",
+    )
+    add(
+        "--ledger",
+        metavar="FILE",
+        default=":memory:",
+        help="the SQLite file in which the worker notes what it has done",
+    )
+
+
+def mode_of(args: Namespace) -> str:
+    """Return the process that the options ask for, or nothing for the demos."""
+    for mode in MODES:
+        if getattr(args, mode):
+            return mode
+    return ""
+
+
+def run_process(args: Namespace, parts: Parts) -> int:
+    """Run the process that the options ask for; return the exit code."""
+    mode = mode_of(args)
+    if args.offline:
+        raise BadInput(f"--{mode} needs a broker that others share, not --offline")
+    queue = args.worker or args.redrive
+    if queue and queue not in parts.consumers:
+        known = ", ".join(parts.consumers)
+        raise BadInput(f"--{mode}: no queue {queue!r}; there are {known}")
+    if not fullmatch(r"[\w.-]{1,100}", args.prefix):
+        raise BadInput(f"--prefix: {args.prefix!r} is not of letters, digits, . _ -")
+    script = sys.argv[0].rpartition("/")[2]
+    try:
+        parameters, _ = broker_of(args)
+        rabbit = parts.connection(parameters, args.prefix)
+        run = {
+            "worker": work_on,
+            "publish": publish_many,
+            "stats": print_stats,
+            "redrive": put_back,
+            "teardown": tear_down,
+        }
+        run[mode](rabbit, args, parts)
+    except NoService as absent:
+        print(f"{script}: {absent}", file=sys.stderr)
+        return 3
+    except exceptions.ChannelClosedByBroker as refusal:
+        raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
+    except sqlite3.Error as error:
+        raise BadInput(f"--ledger {args.ledger}: {error}") from None
+    except (PublishFailed, exceptions.AMQPError) as error:
+        print(f"{script}: {error or type(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:
+    """Consume a queue until SIGTERM, SIGHUP or Ctrl-C; finish what has begun."""
+    stops: list[object] = []
+
+    def note_the_signal(number: int, _: FrameType | None) -> None:
+        # Only a note: the signal may have interrupted a thread that holds a lock.
+        stops.append(number)
+
+    queue = rabbit.name(args.worker)
+    kind = parts.consumers[args.worker]
+    with parts.ledger(args.ledger) as ledger, parts.producer(rabbit) as producer:
+        rabbit.setup_infrastructure()
+        consumer = kind(
+            rabbit,
+            queue,
+            producer,
+            ledger,
+            concurrency=args.concurrency,
+            drain=args.drain,
+        )
+        for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has no SIGHUP
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), note_the_signal)
+        done = in_background(consumer.start_consuming)
+        done.add_done_callback(stops.append)
+        print(f"consuming {queue}", flush=True)
+        while not stops:
+            time.sleep(0.05)  # a wait without end can miss the signal just before it
+        consumer.stop()
+        with suppress(TimeoutError):  # a frozen broker answers no goodbye
+            done.result(args.drain + GOODBYE)
+    for name, number in sorted(consumer.counts.items()):
+        fact(name, number)
+    fact("deliveries by age, in digits of s", dict(sorted(consumer.ages.items())))
+
+
+def publish_many(rabbit: Any, args: Namespace, parts: Parts) -> None:
+    """Publish N messages of user data, R per second, all confirmed."""
+    rabbit.setup_infrastructure()
+    exchange = rabbit.name("data_processing")
+    with parts.producer(rabbit) as producer:
+        start = time.monotonic()
+        pending: deque[Any] = deque()
+        numbers = range(args.publish)
+        for n in track(numbers, "publishing", console=Console(stderr=True)):
+            one = parts.addressed(parts.example(n), exchange, "user_data")
+            pending.append(producer.send(*one))
+            wait_for_the_oldest(producer, pending)
+            if args.rate:
+                time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
+        producer.wait(*pending)
+        fact("confirmed", producer.counts["confirmed"])
+
+
+def wait_for_the_oldest(producer: Any, pending: deque[Any]) -> None:
+    """Forget what is confirmed; raise PublishFailed for what is past its deadline."""
+    overdue = time.monotonic() - producer.deadline
+    while pending and (pending[0].confirmed.done() or pending[0].since < overdue):
+        producer.wait(pending.popleft())
+
+
+def print_stats(rabbit: Any, _: Namespace, __: Parts) -> None:
+    """Print how many messages wait where."""
+    queues = [item for item in rabbit.plan if item.kind == "queue"]
+    rows = []
+    with rabbit.connect() as connection:
+        for queue in queues:
+            found = rabbit.look(connection, queue)
+            if found:
+                rows.append((found.queue, found.message_count, found.consumer_count))
+    table(("queue", "ready", "consumers"), *rows)
+
+
+def put_back(rabbit: Any, args: Namespace, parts: Parts) -> None:
+    """Move the dead letters of a queue back to it."""
+    with parts.producer(rabbit) as producer:
+        moved = parts.redrive(rabbit, rabbit.name(args.redrive), producer)
+        fact("moved back", moved)
+
+
+def tear_down(rabbit: Any, _: Namespace, __: Parts) -> None:
+    """Delete everything under the prefix."""
+    rabbit.teardown()

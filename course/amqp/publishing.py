@@ -1,0 +1,258 @@
+"""The I/O thread of a producer: it connects, reconnects, resends and batches."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pika import exceptions
+from pika.adapters.select_connection import IOLoop
+
+from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.internals import SteadyConnection, hang_up, refused
+from course.amqp.reconnecting import backoff
+
+DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
+GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
+
+
+@dataclass(eq=False)
+class Pending:
+    """A publish on its way: what is sent, and the promise of a confirm."""
+
+    exchange: str
+    key: str
+    body: bytes
+    properties: Any
+    confirmed: Future[None] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the broker has confirmed it."""
+        if not self.confirmed.done() or self.confirmed.cancelled():
+            return False
+        return self.confirmed.exception() is None
+
+    @property
+    def sent_to(self) -> tuple[str, str, str]:
+        """What a returned message is known by.
+
+        An id alone is not enough: a fanout's messages may share theirs with others.
+        """
+        return self.exchange, self.key, self.properties.message_id
+
+
+class PublishingThread:
+    """Owns the connection of a producer, in a thread of its own.
+
+    A subclass says how one publish is transmitted and how publishes are settled:
+    `transmit`, `on_confirm` and `settle`. These, and all methods here that begin with
+    an underscore, run in that thread: pika is not to be called from any other.
+    """
+
+    def __init__(
+        self, rabbit: Any, window: int = 1000, deadline: float = DEADLINE
+    ) -> None:
+        self.rabbit = rabbit
+        self.deadline = deadline
+        self.room = threading.BoundedSemaphore(window)
+        self.blocked = ""  # the broker's reason while it takes no messages
+        self.counts: Counter[str] = Counter()
+        self.sent: dict[int, Pending] = {}  # unconfirmed, by delivery tag, in order
+        self._returned: Counter[tuple[str, str, str]] = Counter()
+        self._waiting: deque[Pending] = deque()
+        self._awake = False  # the I/O thread knows that something waits
+        self._channel: Any = None
+        self._connection: Any = None
+        self._tag = 0
+        self._attempt = 0
+        self._closing = False
+        self._loop = IOLoop()
+        self._thread = threading.Thread(target=self._loop.start, daemon=True)
+        self._loop.add_callback_threadsafe(self._connect)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close without waiting: wait() first for what has to arrive."""
+        self._closing = True
+        self._loop.add_callback_threadsafe(self._close)
+        self._thread.join(DEADLINE)
+        self._loop.close()
+
+    def enqueue(self, pending: Pending) -> None:
+        """Have a publish transmitted, in the order of the calls; from any thread."""
+        self._waiting.append(pending)
+        if not self._awake:
+            self._awake = True
+            self._loop.add_callback_threadsafe(self._transmit_waiting)
+
+    def too_late(self, what: str) -> PublishFailed:
+        """Return the error of a publish that is past its deadline, with the reason."""
+        text = f"{what} within {self.deadline:g} s"
+        if self.blocked:
+            text += f"; the broker blocks publishers: {self.blocked}"
+        return PublishFailed(text)
+
+    def transmit(self, channel: Any, pending: Pending) -> None:
+        """Publish once."""
+        raise NotImplementedError
+
+    def on_confirm(self, frame: Any) -> None:
+        """Settle what the broker confirms or refuses."""
+        raise NotImplementedError
+
+    def settle(self, settled: Sequence[Pending], error: PublishFailed | None) -> None:
+        """End publishes, with an error or without, and make room for others."""
+        raise NotImplementedError
+
+    def sent_up_to(self, last: int) -> list[Pending]:
+        """Take all publishes up to a delivery tag off the list of the unconfirmed."""
+        tags = []
+        for tag in self.sent:  # in order, so that a large window costs nothing
+            if tag > last:
+                break
+            tags.append(tag)
+        return [self.sent.pop(tag) for tag in tags]
+
+    def came_back(self, pending: Pending) -> bool:
+        """Tell whether the broker has returned a publish, once for each return."""
+        if not self._returned[pending.sent_to]:
+            return False
+        self._returned -= Counter([pending.sent_to])
+        return True
+
+    def finish(self, pending: Pending, error: PublishFailed | None) -> None:
+        """Count a publish, and wake up the thread that waits for it."""
+        if error is None:
+            self.counts["confirmed"] += 1
+        elif isinstance(error, Unroutable):
+            self.counts["returned"] += 1
+        else:
+            self.counts["failed"] += 1
+        with suppress(InvalidStateError):  # given up by wait()
+            if error:
+                pending.confirmed.set_exception(error)
+            else:
+                pending.confirmed.set_result(None)
+
+    def _connect(self) -> None:
+        self._connection = SteadyConnection(
+            self.rabbit.parameters,
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_lost,
+            on_close_callback=self._on_lost,
+            custom_ioloop=self._loop,
+        )
+
+    def _on_open(self, connection: Any) -> None:
+        self._attempt = 0
+        if self._closing:
+            self._close()
+            return
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_blocked)
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        self._tag = 0
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.add_on_return_callback(self._on_returned)
+        channel.confirm_delivery(self.on_confirm)
+        self._transmit_waiting()
+
+    # region batching
+    def _transmit_waiting(self) -> None:
+        self._awake = False
+        if not (self._channel and self._channel.is_open):
+            return  # _on_channel comes back here
+        with self._connection.batch():  # one write for all of them
+            while self._waiting:
+                one = self._waiting.popleft()
+                if one.confirmed.cancelled():  # given up by wait()
+                    self.room.release()
+                    continue
+                try:
+                    self.transmit(self._channel, one)
+                except Exception as error:  # not to be encoded: nothing was sent
+                    reason = f"{type(error).__name__}: {error}"
+                    self.settle([one], PublishFailed(reason))
+                    continue
+                self._tag += 1
+                self.sent[self._tag] = one
+
+    # endregion batching
+
+    def _on_returned(self, _: Any, how: Any, properties: Any, __: bytes) -> None:
+        # The broker returns a message before it confirms it.
+        self._returned[how.exchange, how.routing_key, properties.message_id] += 1
+
+    def _on_blocked(self, _: Any, notice: Any) -> None:
+        self.blocked = getattr(notice.method, "reason", "")
+        log = logging.getLogger(__name__)
+        log.warning("publishing is blocked: %s", self.blocked or "no longer")
+
+    def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
+        if not isinstance(reason, exceptions.ChannelClosedByBroker):
+            return  # the connection went: _on_lost follows
+        # A missing exchange closes the channel under everybody else's messages.
+        sent = list(self.sent.values())
+        guilty = [one for one in sent if f"'{one.exchange}'" in reason.reply_text]
+        if not guilty:
+            guilty = sent
+        self.sent = {}
+        self.settle(guilty, PublishFailed(reason.reply_text))
+        self._returned.clear()
+        self._waiting.extendleft(one for one in reversed(sent) if one not in guilty)
+        channel.connection.channel(on_open_callback=self._on_channel)
+
+    # region resend
+    def _on_lost(self, _: Any, reason: Exception) -> None:
+        self.blocked = ""
+        self._channel = None
+        self._connection = None
+        # What is unconfirmed may have arrived or not: it goes out again, and first.
+        self.counts["resent"] += len(self.sent)
+        self._waiting.extendleft(reversed(self.sent.values()))
+        self.sent = {}
+        self._returned.clear()
+        if self._closing:
+            self._loop.stop()
+            return
+        if refused(reason):
+            self._give_up(reason)
+        self.counts["reconnects"] += 1
+        self._attempt += 1
+        self._loop.call_later(backoff(self._attempt), self._connect)
+
+    # endregion resend
+
+    def _give_up(self, reason: Exception) -> None:
+        given_up = []
+        for _ in range(len(self._waiting)):  # other threads may add to it meanwhile
+            given_up.append(self._waiting.popleft())
+        self.settle(given_up, PublishFailed(type(reason).__name__))
+
+    def _close(self) -> None:
+        if self._connection is None:
+            self._loop.stop()
+            return
+        # pika trips over a close() while it connects: _on_open comes back here.
+        if self._connection.is_open:
+            self._connection.close()
+        self._loop.call_later(GOODBYE_LIMIT, self._hang_up)
+
+    def _hang_up(self) -> None:
+        if not hang_up(self._connection):
+            self._loop.stop()

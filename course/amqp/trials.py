@@ -1,0 +1,75 @@
+"""How demos and tests try a consumer, and look into a queue."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from course.amqp.publishing import DEADLINE
+from course.lab import in_background
+
+EMPTY = (None, None, None)  # what basic_get returns of a queue without messages
+BEAT = 0.01  # seconds
+
+
+def consumer_with(
+    kind: Any, work: Callable[[Any], object], *args: Any, **options: Any
+) -> Any:
+    """Return a consumer of a kind whose work is a function; its result is the effect.
+
+    `kind` is any step of the lesson's consumer, up to the complete one.
+    """
+
+    def handle(_: object, message: Any) -> str:
+        return str(work(message))
+
+    concrete = type(kind.__name__, (kind,), {"handle": handle})
+    return concrete(*args, **options)
+
+
+@contextmanager
+def running(consumer: Any) -> Iterator[Any]:
+    """Consume in a thread for the length of a block."""
+    done = in_background(consumer.start_consuming)
+    try:
+        consumer.ready.wait(DEADLINE)
+        yield consumer
+    finally:
+        consumer.stop()
+        with suppress(TimeoutError):  # a frozen broker answers no goodbye
+            done.result(consumer.drain + DEADLINE)
+
+
+def all_in(channel: Any, queue: str, auto_ack: bool = True) -> Iterator[Any]:
+    """Yield (method, properties, body) until a queue is empty."""
+    return iter(partial(channel.basic_get, queue, auto_ack), EMPTY)
+
+
+def emptied(rabbit: Any, queue: str) -> list[tuple[Any, bytes]]:
+    """Take all messages out of a queue: (properties, body)."""
+    with rabbit.channel() as channel:
+        return [(properties, body) for _, properties, body in all_in(channel, queue)]
+
+
+def with_pulse(rabbit: Any, pulse: list[float]) -> Any:
+    """Return `rabbit` with connections that note every BEAT that they are served.
+
+    As long as nothing is noted, heartbeats go unanswered, too.
+    """
+
+    def beat(connection: Any) -> None:
+        pulse.append(time.monotonic())
+        connection.call_later(BEAT, partial(beat, connection))
+
+    def connect() -> Any:
+        connection = rabbit.connect()
+        beat(connection)
+        return connection
+
+    watched = copy.copy(rabbit)
+    watched.connect = connect
+    return watched

@@ -1,0 +1,169 @@
+"""What lesson 04's demos run on: a broker, its time, its network, queues to try."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
+from course.amqp.trials import all_in, running
+from course.console import in_notebook
+from course.errors import NoService
+from course.lab import wait_until
+from course.network import FaultyNetwork
+from course.standins.amqp import Broker
+
+EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
+
+
+@dataclass
+class BrokerEnv:
+    """Which broker answered, how to reach it, and how its time passes."""
+
+    backend: str
+    live: bool
+    parameters: Any
+    version: str
+    broker: Broker | None  # the stand-in, if it is one
+    connection: Callable[[], Any]  # returns RabbitMQConnection, the lesson's own class
+    cleaning: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def rabbit(self) -> Any:
+        """Our exchanges and queues; they are declared when first asked for.
+
+        Their names are this run's own, and are deleted at its end.
+        """
+        prefix = f"module8.{uuid.uuid4().hex[:8]}"
+        # Seconds that the first retry waits; the stand-in jumps over them.
+        base = 0.2 if self.live else 1.0
+        rabbit = self.connection()(self.parameters, prefix, base, EXPIRES)
+        self.cleaning.callback(rabbit.teardown)
+        rabbit.setup_infrastructure()
+        return rabbit
+
+    def clock(self) -> float:
+        """Return the broker's time in seconds."""
+        return self.broker.clock if self.broker else time.monotonic()
+
+    def until(self, state: Callable[[], object], limit: float = 30.0) -> None:
+        """Let time pass until the state holds; give up after `limit` real seconds.
+
+        The stand-in's clock jumps to the next expiry whenever nobody is at work.
+        """
+        end = time.monotonic() + limit
+        while not state():
+            if time.monotonic() > end:
+                raise TimeoutError("the state was not reached in time")
+            if self.broker:
+                self.broker.step()
+            else:
+                time.sleep(0.01)
+
+    def declare_queue(self, name: str, priorities: int = 0) -> str:
+        """Declare a work queue and its dead letters; return its full name."""
+        rabbit = self.rabbit
+        known = len(rabbit.plan)
+        full: str = rabbit.add_queue(name, priorities)
+        with rabbit.channel() as channel:
+            rabbit.declare(channel, rabbit.plan[known:])
+        return full
+
+    @contextmanager
+    def queue(self, name: str, priorities: int = 0) -> Iterator[str]:
+        """Yield a work queue of the demo's own, by its full name; delete it again."""
+        known = len(self.rabbit.plan)
+        full = self.declare_queue(name, priorities)
+        try:
+            yield full
+        finally:
+            own = self.rabbit.plan[known:]
+            del self.rabbit.plan[known:]
+            with self.rabbit.channel() as channel:
+                for item in own:
+                    channel.queue_delete(item.name)
+
+    @contextmanager
+    def network(self) -> Iterator[tuple[FaultyNetwork, Any]]:
+        """Yield a network that can fail, and the connection that goes over it."""
+        far = copy.copy(self.rabbit)
+        far.parameters = copy.copy(self.parameters)
+        with FaultyNetwork(self.parameters.host, self.parameters.port) as network:
+            far.parameters.host = "127.0.0.1"
+            far.parameters.port = network.port
+            yield network, far
+
+    def consume(self, consumer: Any, count: int) -> None:
+        """Consume until so many messages are acknowledged."""
+        with running(consumer):
+            self.until(lambda: consumer.counts["acked"] == count)
+
+    def until_nobody_reads(self, queue: str) -> None:
+        """Wait until the broker has noticed that a queue's consumers are gone.
+
+        It has then put back what they had not acknowledged.
+        """
+        with self.rabbit.channel() as channel:
+
+            def consumers() -> int:
+                found = channel.queue_declare(queue, passive=True)
+                return int(found.method.consumer_count)
+
+            wait_until(lambda: consumers() == 0)
+
+
+@contextmanager
+def open_broker(
+    args: argparse.Namespace, connection: Callable[[], Any]
+) -> Iterator[BrokerEnv]:
+    """Find the broker, else start the stand-in; leave nothing on either."""
+    with ExitStack() as stack:
+        stand_in: Broker | None = None
+        try:
+            if args.offline:
+                raise NoService("--offline")
+            parameters, about = broker_of(args)
+            version = str(about["version"])
+            where = f"{parameters.host}:{parameters.port}"
+            backend = f"{about['product']} {version} at {where}"
+        except NoService as absent:
+            stand_in = stack.enter_context(Broker())
+            version = stand_in.version
+            parameters = parameters_of(DEFAULT_URL)
+            parameters.port = stand_in.port
+            backend = f"stand-in in this process, nothing in it is durable ({absent})"
+        live = stand_in is None
+        env = BrokerEnv(backend, live, parameters, version, stand_in, connection)
+        stack.enter_context(env.cleaning)
+        if not in_notebook():
+            # A missing right is named before anything is printed. In a notebook, the
+            # class whose setup this calls is defined in a later cell.
+            _ = env.rabbit
+        yield env
+
+
+def truth_table(
+    rabbit: Any, exchange: str, patterns: list[str], keys: list[str]
+) -> set[tuple[str, str]]:
+    """Return the pairs (pattern, key) that a topic exchange lets through."""
+    queues = {}
+    through = set()
+    with rabbit.channel() as channel:
+        channel.confirm_delivery()
+        for pattern in patterns:
+            queues[pattern] = channel.queue_declare("", exclusive=True).method.queue
+            channel.queue_bind(queues[pattern], exchange, pattern)
+        for key in keys:
+            channel.basic_publish(exchange, key, b"")
+        for pattern, queue in queues.items():
+            for method, _, _ in all_in(channel, queue):
+                through.add((pattern, method.routing_key))
+            channel.queue_delete(queue)
+    return through

@@ -1,0 +1,1 @@
+"""What keeps lesson 05's classes alive: files in, fits, pictures and pages out."""

@@ -1,0 +1,43 @@
+"""Possible futures of customers, drawn from what a forecast knows of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from course.analytics.arrays import Floats, Ints
+from course.analytics.rates import SURVEYED
+
+DRAWS = 400  # possible futures of a customer
+
+
+def surveyed(n: int) -> Ints:
+    """Return which of n rows a survey looks at: evenly, SURVEYED at most."""
+    step = math.ceil(n / SURVEYED)
+    return np.arange(0, n, step)
+
+
+def possible_spends(
+    forecast: Any, rows: Ints, days: float, seed: Sequence[int]
+) -> Floats:
+    """Return DRAWS possible spends of each row in the next days, (rows, DRAWS).
+
+    Given the data, who is alive has a rate of gamma(r + x, alpha + T), a dropout of
+    beta(a, b + x) and a gamma mean order; the parameters are taken as known.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (len(rows), DRAWS)
+    fit = forecast.bgnbd
+    money = forecast.money
+    x = forecast.table.x[rows, None]
+    age = forecast.weeks[2][rows, None]
+    rate = rng.gamma(fit.r + x, 1 / (fit.alpha + age), shape)
+    leave = rng.beta(fit.a, fit.b + x, shape).clip(1e-9, 1)
+    orders = np.minimum(rng.poisson(rate * days / 7), rng.geometric(leave))
+    orders *= rng.random(shape) < forecast.live[rows, None]
+    shared = rng.gamma(money.p * x + money.q, 1, shape)
+    scale = (money.gamma + x * forecast.table.mean_spend[rows, None]) / shared
+    return np.asarray(rng.gamma(money.p * orders) * scale)

@@ -1,0 +1,77 @@
+"""How good a forecast was: ranking, proper scores, errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from course.analytics.arrays import Bools, Floats, Ints
+from course.analytics.rates import tenths
+
+
+def auc(happened: Bools, score: Floats | Ints) -> float:
+    """Return the chance that a case outscores a non-case; NaN if one is missing."""
+    # Ranks, of which equal scores share the middle one.
+    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2
+    rank = middle[place]
+    n = len(score)
+    cases = int(happened.sum())
+    if not 0 < cases < n:
+        return math.nan
+    least = cases * (cases + 1) / 2  # the sum if all cases came last
+    over = float(rank[happened].sum()) - least
+    return over / cases / (n - cases)
+
+
+def squared_errors(actual: Bools | Floats, forecast: Floats) -> Floats:
+    """Return each case's squared error; of chances, its Brier score."""
+    return np.asarray((forecast - actual) ** 2)
+
+
+def absolute_errors(actual: Floats, forecast: Floats) -> Floats:
+    """Return each case's absolute error."""
+    return np.asarray(np.abs(forecast - actual))
+
+
+def log_losses(happened: Bools, chance: Floats) -> Floats:
+    """Return each case's loss; 0 and 1 count as a millionth off."""
+    # Without a floor a single certain error would cost more than all else together.
+    told = np.where(happened, chance, 1 - chance).clip(1e-6)
+    losses: Floats = -np.log(told)
+    return losses
+
+
+def calibration_error(gone: Bools, chance: Floats) -> float:
+    """Return how far said and seen are apart, on average over tenths."""
+    if not np.ptp(chance):
+        return 0.0  # one number for all makes no tenths
+    off = 0.0
+    for rows in tenths(chance):
+        gap = gone[rows].mean() - chance[rows].mean()
+        off += len(rows) * abs(gap)
+    return float(off / len(chance))
+
+
+def churn_score(gone: Bools, chance: Floats) -> dict[str, float]:
+    """Return ranking, two proper scores, and calibration error over tenths."""
+    return {
+        "auc": auc(gone, chance),
+        "brier": float(squared_errors(gone, chance).mean()),
+        "log_loss": float(log_losses(gone, chance).mean()),
+        "ece": calibration_error(gone, chance),
+    }
+
+
+def value_score(spent: Floats, forecast: Floats) -> dict[str, float]:
+    """Return errors, relative bias, and the share of spend in the top tenth."""
+    top = tenths(-forecast)[0]
+    total = float(spent.sum()) or math.nan
+    off = absolute_errors(spent, forecast)
+    return {
+        "mae": float(off.mean()),
+        "rmse": float(np.sqrt((off**2).mean())),
+        "bias": float(forecast.sum()) / total - 1,
+        "top_decile_share": float(spent[top].sum()) / total,
+    }

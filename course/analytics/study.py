@@ -1,0 +1,228 @@
+"""A log studied as the command line says: figures, tables, a page, pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from course.analytics.arrays import Grid, iso
+from course.analytics.grids import cell, print_grid, turned
+from course.analytics.page import page, save
+from course.analytics.pictures import PICTURES, pictures_of
+from course.analytics.read import refusals
+from course.analytics.simulate import SPAN
+from course.console import fact, note, write
+from course.errors import BadInput
+
+MANY = 1_000_000  # rows or customers; above, say what takes its time
+DUE_DAYS = 90  # whose next order is due: a quarter, as far as a campaign plans
+
+
+@dataclass(frozen=True)
+class Makers:
+    """The lesson's functions and classes, by which a study is made.
+
+    They are passed in, as nothing in course/ imports a lesson; hence `Any` for a log,
+    a Forecast, a Backtest and an InsightsGenerator.
+    """
+
+    sample: Path
+    read_log: Callable[[Path, str | None], Any]
+    simulate: Callable[[int, int], Any]
+    forecast: Callable[..., Any]
+    backtest: Callable[..., Any]
+    insights: Callable[..., Any]
+
+
+def backtest_window(
+    args: argparse.Namespace, first: int, as_of: int
+) -> tuple[int, int]:
+    """Return the day at which a backtest stands, and the days that it looks ahead.
+
+    Half of the log each, unless options say otherwise; BadInput if it does not fit.
+    """
+    end = args.calibration_end
+    days = args.horizon
+    if end is None and days is None:
+        days = (as_of - first + 1) // 2
+    if days is None:
+        days = as_of - end
+    if end is None:
+        end = as_of - days
+    return end, days
+
+
+def repeated(log: Any) -> int:
+    """Return how many rows are copies of another; two equal orders may be real."""
+    known = (log.item, log.amount, log.day, log.customer)
+    columns = [column for column in known if column is not None]
+    order = np.lexsort(columns)
+    new = np.any([np.diff(column[order]) != 0 for column in columns], axis=0)
+    return len(order) - 1 - int(new.sum())
+
+
+class Study:
+    """One log, as the options say: a forecast, and a backtest if there can be one."""
+
+    def __init__(self, args: argparse.Namespace, make: Makers) -> None:
+        self.make = make
+        self.log = self.chosen_log(args)
+        first = int(self.log.day.min())
+        as_of = args.as_of or int(self.log.day.max())
+        if as_of < first:
+            raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
+        asked = bool(args.calibration_end or args.horizon)
+        self.record = self.backtest(args, first, as_of) if asked else None
+        if not asked and not args.simulate:
+            with suppress(BadInput):  # too few customers for halves
+                self.record = self.backtest(args, first, as_of)
+        known = self.log.where(self.log.day <= as_of)
+        then = self.record.forecast if self.record else None
+        days = then.days if then else SPAN
+        self.now = make.forecast(known, as_of, days, learn=then is not None)
+        # The fit that is shown: at the cut, whose figures a backtest has tested.
+        self.fitted = then or self.now
+        if args.as_of and not asked:
+            self.fitted = self.now
+        report = make.insights(self.now, self.record)
+        self.segments = report.generate_segment_report()
+        self.insights = report._generate_insights(self.segments)
+
+    def chosen_log(self, args: argparse.Namespace) -> Any:
+        """Return the log that the options name, simulated or read."""
+        if args.simulate:
+            self.name = f"{args.simulate:,} simulated"
+            if args.simulate > MANY:
+                note(f"simulating {args.simulate:,} customers")
+            log = self.make.simulate(args.simulate, args.seed)
+        else:
+            path = args.transactions or self.make.sample
+            self.name = path.name
+            log = self.make.read_log(path, args.columns)
+        if len(log.day) > MANY:
+            note(f"features, fits and forecasts from {len(log.day):,} orders")
+        return log
+
+    def backtest(self, args: argparse.Namespace, first: int, as_of: int) -> Any:
+        """Return the backtest within the days up to `as_of`."""
+        end, days = backtest_window(args, first, as_of)
+        asked = args.calibration_end or args.horizon
+        if asked and not first <= end < end + days <= as_of:
+            said = f"a backtest of {days} days, on the log of {iso(first)} to "
+            raise BadInput(f"{said}{iso(as_of)}: no calibration is left, or no holdout")
+        known = self.log.where(self.log.day <= as_of)
+        return self.make.backtest(known, end, days)
+
+    def due(self) -> int:
+        """Return who will order within DUE_DAYS, as likely as not or likelier."""
+        days = 7 * self.now.bgnbd.next_order(*self.now.weeks, 0.5)
+        return int((days <= DUE_DAYS).sum())
+
+    def figures(self) -> dict[str, Any]:
+        """Return what --json prints; NaN becomes None there."""
+        refused = sum(map(len, self.log.refused.values()))
+        used = len(self.log.day)
+        fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
+        scores = self.record.scores if self.record else {"churn": {}, "value": {}}
+        chosen = self.record.forecast if self.record else self.now
+        return {
+            "customers": len(self.now.table.x),
+            "rows": {"read": used + refused, "used": used, "refused": refused},
+            "as_of": iso(self.now.table.as_of),
+            "fitted_at": iso(self.fitted.table.as_of),
+            "horizon_days": self.now.days,
+            f"due_in_{DUE_DAYS}_days": self.due(),
+            "bgnbd": fit,
+            "gamma_gamma": vars(self.fitted.money),
+            **scores,
+            "chosen": {"churn": chosen.churn_model, "value": chosen.value_model},
+            "segments": self.segments,
+        }
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what stands in no table, named."""
+        for name, value in self.figures().items():
+            if isinstance(value, str | int):
+                yield name, str(value)
+            elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
+                yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
+        if self.log.read:
+            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
+        yield "rows refused", refusals(self.log.refused)
+        yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
+        yield "rows like an earlier row", f"{repeated(self.log):,}, used"
+
+    def grids(self) -> dict[str, Grid]:
+        """Return tables, and pictures in figures, by title."""
+        grids: dict[str, Grid] = {"segment": self.segments}
+        if self.record:
+            grids |= self.record.scores
+            for picture in PICTURES.values():
+                grids[picture.title] = picture.grid(self.record)
+        return grids
+
+    def page(self) -> str:
+        """Return the report; without matplotlib its tables hold the same figures."""
+        drawn: Mapping[str, bytes] = {}
+        if self.record:
+            with suppress(ImportError):
+                drawn = pictures_of(self.record)
+        facts = [("log", self.name), *self.facts()]
+        return page(facts, self.insights, drawn, self.grids())
+
+    def save_pictures(self, folder: Path) -> None:
+        """Draw the backtest into a folder; BadInput says what is missing for that."""
+        if self.record is None:
+            raise BadInput(
+                "--plots draws a backtest: give --calibration-end or more data"
+            )
+        try:
+            drawn = pictures_of(self.record)
+        except ImportError:
+            raise BadInput("--plots needs matplotlib: pip install matplotlib") from None
+        for name, svg in drawn.items():
+            save(folder / f"{name}.svg", svg)
+
+    def print_json(self) -> None:
+        """Print one object."""
+        text = json.dumps(self.figures(), indent=1)
+        print(re.sub(r"-?\b(NaN|Infinity)\b", "null", text))
+
+    def print_text(self) -> None:
+        """Print facts, tables and sentences."""
+        write(f"backend: numpy in this process, {self.name}; no service needed")
+        for name, text in self.facts():
+            fact(name, text)
+        for title, grid in self.grids().items():
+            write()
+            if title == "segment":  # more figures than a terminal has room for
+                print_grid("figure", turned(grid))
+            else:
+                print_grid(title, grid)
+        for line in self.insights:
+            write(f"  - {line}")
+
+
+def analyse(args: argparse.Namespace, make: Makers) -> int:
+    """Study a log as the options say; return the exit code."""
+    study = Study(args, make)
+    if args.plots and study.record is None:
+        said = "give --calibration-end or more data"
+        raise BadInput(f"--plots draws a backtest: {said}")
+    if args.report:
+        save(args.report, study.page().encode())
+    if args.plots:
+        study.save_pictures(args.plots)
+    if args.json:
+        study.print_json()
+    else:
+        study.print_text()
+    return 0

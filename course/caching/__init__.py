@@ -1,0 +1,1 @@
+"""What keeps the caches of lesson 03 alive: clients, probing, codecs, scripts."""

@@ -1,0 +1,78 @@
+"""Copies in this process of what is stored in Redis, dropped when it changes there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from course.caching.locks import ForkSafeLock
+
+
+class Copies:
+    """A bounded dict of payloads by name; it is empty while nobody tells of changes.
+
+    The race that it is made for: a payload is fetched, changes in Redis, and the news
+    arrives before the payload is kept. So a name is marked before it is asked for, and
+    the news removes the mark.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self.maxsize = maxsize
+        self.lock = ForkSafeLock()
+        self.held: dict[bytes, Any] | None = None  # None: nobody tells of changes
+
+    @property
+    def followed(self) -> bool:
+        """Tell whether changes are being followed."""
+        return self.held is not None
+
+    def __len__(self) -> int:
+        return len(self.held or ())
+
+    def begin_copies(self) -> None:
+        """Begin to keep copies: from now on every change is told."""
+        with self.lock:
+            self.held = {}
+
+    def drop_copies(self) -> None:
+        """Keep no copies any more: changes may be missed."""
+        with self.lock:
+            self.held = None
+
+    def changed(self, *names: bytes) -> None:
+        """Drop the copies, and the marks, of these names, or all."""
+        with self.lock:
+            if self.held is None:
+                return
+            for name in names or list(self.held):
+                self.held.pop(name, None)
+
+    # region near
+    def find(self, names: Sequence[bytes], mark: object) -> list[bytes | None] | None:
+        """Return the copies of all names; if one is missing, mark them, return None."""
+        with self.lock:
+            if self.held is None:
+                return None
+            found = [self.held.get(name, mark) for name in names]
+            # Another reader's mark is an object, too, and no copy.
+            if all(item is None or isinstance(item, bytes) for item in found):
+                return found
+            for name in names:
+                self.held[name] = mark
+            return None
+
+    def keep(
+        self, names: Sequence[bytes], payloads: Sequence[bytes | None], mark: object
+    ) -> None:
+        """Keep what was fetched of the names that still carry our mark."""
+        with self.lock:
+            if self.held is None:
+                return
+            for name, payload in zip(names, payloads, strict=True):
+                # Without the mark, it has changed meanwhile: the payload may be old.
+                if self.held.get(name) is mark:
+                    self.held[name] = payload
+            while len(self.held) > self.maxsize:
+                del self.held[next(iter(self.held))]
+
+    # endregion near

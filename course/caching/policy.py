@@ -1,0 +1,37 @@
+"""How long entries live, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
+
+
+def refuse_ttl(name: str, seconds: float) -> None:
+    """Raise ValueError for a time to live that makes no sense, nan included."""
+    if not 0 < seconds <= LONGEST_TTL:
+        raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How entries live, in seconds; raises ValueError for what makes no sense."""
+
+    ttl: float = 3600
+    none_ttl: float | None = None  # of None ("no such row"); as ttl, if not given
+    jitter: float = 0.0  # up to this share of the TTL is cut off at random
+    beta: float = 1.0  # of XFetch: above 1 refreshes earlier, 0 never
+    grace: float = 0.0  # how long after expiry an old value may stand in
+    wait: float = 5.0  # the longest load; others wait for it, or its lease ends
+
+    def __post_init__(self) -> None:
+        refuse_ttl("ttl", self.ttl)
+        refuse_ttl("wait", self.wait)
+        longest = self.ttl
+        if self.none_ttl is not None:
+            refuse_ttl("none_ttl", self.none_ttl)
+            longest = max(longest, self.none_ttl)
+        if not (0 <= self.jitter < 1 and self.beta >= 0 and self.grace >= 0):
+            raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
+        if longest + self.grace > LONGEST_TTL:
+            raise ValueError("ttl and grace are at most 30 days together")

@@ -1,0 +1,101 @@
+"""Redis where it answers, else fakeredis in this process; and the end of a run."""
+
+from __future__ import annotations
+
+import uuid
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fakeredis
+import redis
+
+from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
+from course.errors import BadInput
+from course.services import ServiceAddress, address_of, redact
+
+OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
+
+
+@dataclass
+class Service:
+    """Who answers, how to connect, and a prefix of our own."""
+
+    backend: str
+    live: bool
+    connect: Callable[[], Any]
+    prefix: str = field(default_factory=lambda: f"module8:{uuid.uuid4().hex[:12]}:")
+
+
+AnyService = TypeVar("AnyService", bound=Service)
+
+
+def stand_in(reason: str) -> Service:
+    """Return fakeredis in this process, and why."""
+    connect = partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
+    return Service(f"fakeredis, in this process ({reason})", False, connect)
+
+
+def probe(address: ServiceAddress) -> Service:
+    """Return the Redis that answers at the URL within a second, else the stand-in.
+
+    No message of the library is repeated: it may hold a part of the password.
+    """
+    place = urlsplit(address.url).netloc.rpartition("@")[2] or "that address"
+    limits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    try:
+        with redis.Redis.from_url(address.url, protocol=2, **limits) as client:
+            version = str(client.info("server")["redis_version"])
+    except ValueError:
+        form = "redis://host:port/database, or rediss:// for TLS"
+        shown = repr(redact(address.url))
+        problem = f"{address.source}: {shown} is not a Redis URL; write {form}"
+    except redis.AuthenticationError:
+        form = "before the host write user:password@, or :password@ alone"
+        problem = f"Redis at {place} refuses the password; {form}"
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            return stand_in(f"no Redis at {place}: {absence(error)}")
+        form = "name its authority with ?ssl_ca_certs=FILE"
+        problem = f"{place}: its certificate is not trusted; {form}"
+    except redis.RedisError as error:
+        form = f"({type(error).__name__}): look at the database number and the rights"
+        problem = f"Redis at {place} refuses INFO {form}"
+    else:
+        if is_recent(version):
+            # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
+            connect = partial(cache_client, address.url, 2.0)
+            return Service(f"redis {version} at {place}", True, connect)
+        problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
+    raise BadInput(problem)
+
+
+def absence(error: Exception) -> str:
+    """Return why nobody answered, and how to start a server."""
+    why = "connection refused" if "refused" in str(error) else "no answer"
+    return f"{why}; docker compose up -d redis starts one"
+
+
+def is_recent(version: str) -> bool:
+    """Tell whether a version such as 7.2.4 has all that the lesson uses."""
+    major, minor, *_ = version.split(".")
+    return (int(major), int(minor)) >= OLDEST
+
+
+@contextmanager
+def open_service(args: Namespace, kind: type[AnyService]) -> Iterator[AnyService]:
+    """Open Redis or the stand-in; delete every key of ours at the end."""
+    if args.offline:
+        found = stand_in("as --offline asks")
+    else:
+        found = probe(address_of(args, "REDIS_URL", DEFAULT_URL))
+    env = kind(found.backend, found.live, found.connect)
+    try:
+        yield env
+    finally:
+        with suppress(redis.RedisError):  # gone: the keys expire by themselves
+            unlink_matching(env.connect(), escape(env.prefix) + "*")

@@ -1,0 +1,1 @@
+"""Lesson 05's `--integrated`: the five lessons as one system, by what each defines."""

@@ -1,0 +1,153 @@
+"""RabbitMQ: lesson 04's exchanges and queues, its producer and its consumers."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from pika import exceptions
+
+from course.amqp.finding import DEFAULT_URL, parameters_of
+from course.amqp.trials import emptied, running
+from course.integrated.letters import Letter
+from course.integrated.spans import Span, span_since
+from course.integrated.task import BASE, Place, Task
+from course.services import setting
+
+WINDOW = 500  # messages that are on their way to the broker together
+PUBLISH = "publish to RabbitMQ"  # a hop: until it is confirmed
+
+
+class Broker:
+    """The broker as one process reaches it, with the queues of one run."""
+
+    def __init__(self, lesson: Any, parameters: Any, prefix: str) -> None:
+        self.lesson = lesson
+        self.parameters = parameters
+        self.prefix = prefix
+        self.rabbit = lesson.RabbitMQConnection(parameters, prefix, BASE)
+
+    def place(self) -> Place:
+        """Return where the broker listens."""
+        return Place(self.parameters.host, self.parameters.port)
+
+    def through(self, place: Place) -> Broker:
+        """Return the same broker, reached through another address."""
+        parameters = copy.copy(self.parameters)
+        parameters.host = place.host
+        parameters.port = place.port
+        return Broker(self.lesson, parameters, self.prefix)
+
+    def declare(self) -> None:
+        """Declare all exchanges and queues."""
+        self.rabbit.setup_infrastructure()
+
+    def declare_also(self, queue: str) -> None:
+        """Declare one more queue, with its dead letters."""
+        self.rabbit.add_queue(queue)
+        self.rabbit.setup_infrastructure()
+
+    def remove(self) -> None:
+        """Delete everything of this run."""
+        self.rabbit.teardown()
+
+    def name(self, suffix: str) -> str:
+        """Return the full name of a queue or exchange."""
+        return str(self.rabbit.name(suffix))
+
+    def consumers(self, queue: str) -> int:
+        """Return how many consume a queue."""
+        with self.rabbit.channel() as channel:
+            found = channel.queue_declare(self.name(queue), passive=True)
+            return int(found.method.consumer_count)
+
+    def waiting_in(self, queues: Sequence[str]) -> int:
+        """Return how many messages wait in queues; 0 if nobody can be asked now."""
+        names = [self.name(queue) for queue in queues]
+        try:
+            return int(self.rabbit.ready(*names))
+        except exceptions.AMQPError:
+            return 0  # cut off: who waits for a count asks again
+
+    def waiting_for_retry(self) -> int:
+        """Return how many messages wait to be tried again."""
+        attempts = range(self.lesson.MAX_RETRIES)
+        names = [self.rabbit.wait_queue(attempt) for attempt in attempts]
+        return int(self.rabbit.ready(*names))
+
+    def take_ids(self, queue: str) -> set[str]:
+        """Take all messages out of a queue; return their ids."""
+        taken = emptied(self.rabbit, self.name(queue))
+        return {properties.message_id for properties, _ in taken}
+
+    def consuming(self, queue: str, kind: str, **options: Any) -> Any:
+        """Return a context in which a consumer of a kind reads a queue."""
+        consumer_class = getattr(self.lesson, kind)
+        name = self.name(queue)
+        return running(consumer_class(self.rabbit, name, **options))
+
+    def producer(self) -> Any:
+        """Return lesson 04's producer, which closes at the end of a `with` block."""
+        return self.lesson.Producer(self.rabbit)
+
+    def addressed(self, letter: Letter) -> Any:
+        """Return what the producer sends."""
+        exchange = letter.exchange
+        key = letter.key
+        if exchange:
+            exchange = self.name(exchange)
+        else:
+            key = self.name(key)  # the default exchange takes it for a queue
+        return self.lesson.addressed(letter.message, exchange, key)
+
+
+class Publisher:
+    """Publishes letters, and notes how long each was on its way."""
+
+    def __init__(self, broker: Broker, producer: Any) -> None:
+        self.broker = broker
+        self.producer = producer
+        self.spans: list[Span] = []
+
+    def publish(self, letters: Sequence[Letter]) -> None:
+        """Publish letters, and wait until all are confirmed."""
+        for first in range(0, len(letters), WINDOW):
+            window = letters[first : first + WINDOW]
+            pending = [self.send(letter) for letter in window]
+            self.producer.wait(*pending)
+
+    def send(self, letter: Letter) -> Any:
+        """Begin to publish a letter; return what can be waited for."""
+        note_confirm = partial(self.confirmed, time.time())
+        addressed = self.broker.addressed(letter)
+        pending = self.producer.send(*addressed)
+        pending.confirmed.add_done_callback(note_confirm)
+        return pending
+
+    def confirmed(self, started: float, _: object) -> None:
+        """Note how long a letter took."""
+        self.spans.append(span_since(PUBLISH, started))
+
+
+def broker_of(lesson: Any, back_end: Any) -> Broker:
+    """Return the broker that the lesson has found, with names of our own on it."""
+    prefix = f"{back_end.rabbit.prefix}.shop"
+    return Broker(lesson, back_end.parameters, prefix)
+
+
+def rabbit_url(back_end: Any) -> str:
+    """Return the URL by which lesson 04 finds the broker, or reaches its stand-in."""
+    if back_end.live:
+        return setting("RABBITMQ_URL", DEFAULT_URL)
+    return DEFAULT_URL
+
+
+def open_broker(lesson: Any, task: Task) -> Broker:
+    """Return the broker that a task names."""
+    parameters = parameters_of(task.rabbit_url)
+    parameters.host = task.rabbit_place.host
+    parameters.port = task.rabbit_place.port
+    return Broker(lesson, parameters, task.rabbit_prefix)

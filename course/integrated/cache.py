@@ -1,0 +1,102 @@
+"""Redis: scores behind lesson 03's decorator, deleted when a purchase comes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from course.caching.client import DEFAULT_URL, cache_client
+from course.integrated.task import Place, Task
+from course.services import setting
+
+TTL = 3600  # seconds that a score lives in the cache
+MODEL = "prediction:1"  # of the cache's keys: another model, other keys
+CLIENT_TIMEOUT = 0.5  # seconds; a worker has more patience than a page
+
+Score = list[float]  # of a customer: the chance of no order, and the spend
+Predict = Callable[[str], Score]
+
+
+class ScoreCache:
+    """The scores of customers in Redis."""
+
+    def __init__(self, lesson: Any, client: Any, prefix: str) -> None:
+        self.client = client
+        self.cache = lesson.RedisCache(client, prefix)
+        self.cached = lesson.redis_cache(TTL, cache=self.cache, name=MODEL)
+        self.lock = threading.Lock()
+
+        @self.cached  # type: ignore[untyped-decorator]
+        def score(user: str) -> Score:
+            raise NotImplementedError(user)
+
+        # Keys depend on the name of the model and the arguments, not on the function.
+        self.key_of = score.key
+
+    def held(self, users: Iterable[str]) -> dict[str, Score]:
+        """Return the scores that the cache holds now, by customer."""
+        user_of = {self.key_of(user): user for user in users}
+        found = self.cache.get_many(list(user_of))
+        return {user_of[key]: found[key] for key in found}
+
+    # region forget
+    def forget(self, users: list[str]) -> None:
+        """Delete scores; ConnectionError if the cache has not heard of it.
+
+        The messages then come again: the debt lies in the queue, which no crash ends,
+        and not in this process, which would renew the whole cache to pay it. Orders
+        have PATIENCE: when they become dead letters, the score has expired, too.
+        """
+        keys = [self.key_of(user) for user in users]
+        with self.lock:
+            self.cache.delete(*keys)
+            if self.cache.owed:
+                self.cache.owed = False
+                raise ConnectionError("the cache has not heard of a purchase")
+
+    # endregion forget
+
+    def move(self, place: Place) -> None:
+        """Reach the same Redis through another address from here on."""
+        pool = self.client.connection_pool
+        pool.disconnect()
+        pool.connection_kwargs["host"] = place.host
+        pool.connection_kwargs["port"] = place.port
+
+
+def cache_prefix(back_end: Any) -> str:
+    """Return what the keys of a run begin with."""
+    return f"{back_end.prefix}shop:"
+
+
+def cache_of(lesson: Any, back_end: Any) -> ScoreCache:
+    """Return the cache of this run, with connections of its own."""
+    return ScoreCache(lesson, back_end.connect(), cache_prefix(back_end))
+
+
+def redis_url() -> str:
+    """Return the URL by which lesson 03 finds Redis."""
+    return setting("REDIS_URL", DEFAULT_URL)
+
+
+def redis_place(back_end: Any) -> Place:
+    """Return where a live Redis listens."""
+    pool = back_end.connect().connection_pool
+    known = pool.connection_kwargs
+    return Place(known["host"], known["port"])
+
+
+def stand_in_server(back_end: Any) -> Any:
+    """Return what all clients of the stand-in share; its `connected` is a switch."""
+    pool = back_end.connect().connection_pool
+    return pool.connection_kwargs["server"]
+
+
+def open_cache(lesson: Any, task: Task) -> ScoreCache:
+    """Return the cache that a task names."""
+    client = cache_client(task.redis_url, CLIENT_TIMEOUT)
+    cache = ScoreCache(lesson, client, task.redis_prefix)
+    if task.redis_place:
+        cache.move(task.redis_place)
+    return cache

@@ -1,0 +1,180 @@
+"""Connecting to MongoDB: finite waits, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+import pymongo.errors
+from dns.exception import DNSException
+from pymongo import monitoring
+
+from course.errors import BadInput, NoService
+from course.mongo.codec import Database, Document
+from course.services import ServiceAddress
+
+VARIABLE = "MONGODB_URI"
+OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
+PROBE_LIMIT = 1  # seconds
+NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
+NO_ANSWER = (
+    pymongo.errors.ConnectionFailure,
+    pymongo.errors.OperationFailure,
+    pymongo.errors.ConfigurationError,
+)
+AGAIN = 3.0  # seconds in which an insert that was cut off may bring a database back
+
+FOR_EVER = "for ever"
+BY_DEFAULT = "as the server says"
+
+# region options
+OPTIONS: dict[str, Any] = {
+    "timeoutMS": 30_000,  # for a whole operation: finding a server, queue and retry too
+    # Trap: the next two do nothing where timeoutMS is set; they are for code that
+    # unsets it, which would else wait 30 s for a server and for ever for a connection.
+    "serverSelectionTimeoutMS": 1_000,
+    "waitQueueTimeoutMS": 5_000,
+    "connectTimeoutMS": 1_000,
+    "tz_aware": True,
+    "uuidRepresentation": "standard",
+    "w": "majority",  # what is acknowledged survives the loss of the primary
+    "readConcernLevel": "majority",  # and what is read is never rolled back
+}
+# endregion options
+
+
+def connect(
+    url: str,
+    listener: monitoring.CommandListener,
+    source: str = VARIABLE,
+    **more: Any,
+) -> pymongo.MongoClient[Document]:
+    """Return a client with finite waits; `source` is who gave the URL.
+
+    Raises BadInput for what is not a valid URI, NoService for a name of mongodb+srv://
+    that does not resolve.
+    """
+    options = OPTIONS | {"event_listeners": [listener]} | more
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # it would ignore an option
+            if "://" not in url:
+                raise ValueError("it has no scheme")  # PyMongo takes it for a host
+            return pymongo.MongoClient(url, **options)
+    except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
+        if isinstance(error.__cause__, DNSException):
+            raise NoService("its name does not resolve") from None
+        # The library's words may hold a part of a password that was not encoded.
+        why = "is the password percent-encoded?" if "@" in url else error
+        right = "mongodb://user:password@host:27017/?option=value or mongodb+srv://..."
+        problem = f"{source} is not a valid URI ({why}); right is {right}"
+        raise BadInput(problem) from None
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that has answered."""
+
+    name: str
+    is_mongodb: bool  # and not one that speaks its protocol
+
+
+def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
+    """Ask a server who it is, and whether the database that the URL names is there.
+
+    Raises NoService where nobody answers, BadInput for what the user has to mend.
+    """
+    try:
+        with pymongo.timeout(PROBE_LIMIT):
+            build = client.admin.command("buildInfo")
+            listed = client.admin.command("listDatabases", nameOnly=True)
+    except NO_ANSWER as error:
+        raise diagnosis(error, source) from None
+    if build["versionArray"][0] < OLDEST_SERVER:
+        raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
+    named = client.get_default_database("admin").name
+    # Trap: a name with a typing error is no error: the first write creates it.
+    if named not in {"admin", *(row["name"] for row in listed["databases"])}:
+        right = f"mend the name in {source}, or leave it out"
+        raise BadInput(f"no database {named!r} on this server: {right}")
+    if "secantusVersion" in build:
+        name = f"SecantusDB {build['secantusVersion']}, not MongoDB,"
+        return Server(name, is_mongodb=False)
+    return Server(f"MongoDB {build['version']}", is_mongodb=True)
+
+
+def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
+    """Return what to raise where a probe failed: NoService, or BadInput."""
+    if isinstance(error, pymongo.errors.OperationFailure):
+        if error.code in NO_ENTRY:
+            problem = f"the server lets nobody in like this (code {error.code})"
+            right = "check user, password and authSource in the URL"
+            return BadInput(f"{problem}: {right}")
+        if not error.timeout:
+            return NoService(f"error {error.code}")
+    if isinstance(error, pymongo.errors.ConfigurationError):
+        return BadInput(f"{source}: {error}")
+    if "refused" in str(error):
+        return NoService("connection refused")
+    return NoService(f"no answer in {PROBE_LIMIT} s")
+
+
+def opened(
+    url: str, listener: monitoring.CommandListener, address: ServiceAddress
+) -> tuple[Any, Server]:
+    """Return a client and the server that it talks to; close it where that fails."""
+    client = connect(url, listener, address.source)
+    try:
+        return client, probed(client, address.source)
+    except BaseException:
+        client.close()
+        raise
+
+
+@contextmanager
+def dropped_at_the_end(db: Database) -> Iterator[Database]:
+    """Drop a database of ours after a block, also when that was interrupted."""
+    seconds = AGAIN
+    try:
+        yield db
+        seconds = 0.0
+    finally:
+        drop(db, seconds)
+
+
+def drop(db: Database, seconds: float) -> None:
+    """Drop a database, again and again for a while.
+
+    Trap: an insert that we cut off goes on at the server, and brings it back.
+    """
+    ends = time.monotonic() + seconds
+    while True:
+        with suppress(pymongo.errors.PyMongoError):
+            db.client.drop_database(db.name)
+        if time.monotonic() >= ends:
+            return
+        time.sleep(0.1)
+
+
+def waits_of(client: Any) -> dict[str, object]:
+    """Return how many seconds a client waits, by what it waits for."""
+    options = client.options
+    return {
+        "a server": options.server_selection_timeout,
+        "connecting": options.pool_options.connect_timeout,
+        "a free connection": options.pool_options.wait_queue_timeout or FOR_EVER,
+        "a whole operation": options.timeout or FOR_EVER,
+    }
+
+
+def concerns_of(client: Any) -> dict[str, object]:
+    """Return when a client's writes count as done, and what it may read."""
+    return {
+        "acknowledged by": client.write_concern.document.get("w", BY_DEFAULT),
+        "read concern": client.read_concern.level or BY_DEFAULT,
+    }

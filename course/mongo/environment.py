@@ -1,0 +1,151 @@
+"""What the demos of lesson 02 run on: a database of their own, or the stand-in."""
+
+from __future__ import annotations
+
+import uuid
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from course.errors import NoService, Skip
+from course.mongo.codec import Database, Document
+from course.mongo.connection import VARIABLE, dropped_at_the_end, opened
+from course.mongo.counting import CommandCounter
+from course.mongo.private_server import private_server
+from course.mongo.seed import make_events, make_users
+from course.services import ServiceAddress, accepts_connections, address_of, redact
+from course.standins.mongodb import StandInDatabase
+
+PORT = 27017
+DEFAULT_URL = f"mongodb://127.0.0.1:{PORT}/"
+EMULATED = (
+    "$jsonSchema, unique keys, bulk_write, raw batches, $geoNear, $merge, locks, "
+    "command counts"
+)
+
+
+@dataclass
+class Env:
+    """What every demo receives: a database of its own, and who answers."""
+
+    backend: str
+    live: bool
+    db: Database
+    commands: CommandCounter
+    deploy: Callable[[Database], object]  # creates the collections
+    url: str = ""
+    mongodb: bool = False  # MongoDB itself, whose planner is held to its manual
+
+    def counted(self, work: Callable[[], object]) -> int:
+        """Run the work and return how many commands it took."""
+        before = self.commands.sent
+        work()
+        return self.commands.sent - before
+
+    def fresh(
+        self, users: int = 0, events: int = 0, located: bool = False
+    ) -> list[Document]:
+        """Empty the database, create the collections, fill them; return the events."""
+        for name in self.db.list_collection_names():
+            self.db.drop_collection(name)
+        self.deploy(self.db)
+        if users:
+            self.db["users"].insert_many(make_users(1, users))
+        made = make_events(events, located)
+        if made:
+            self.db["events"].insert_many(made)
+        return made
+
+    def need_server(self, shows: str, replica_set: bool = False) -> None:
+        """Skip the rest of a demo where it cannot be shown; say what a server shows."""
+        if not self.live:
+            raise Skip(f"mongomock cannot; a server shows {shows}")
+        hello = self.db.client.admin.command("hello")
+        alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
+        if replica_set and alone:
+            raise Skip(f"no replica set (one member will do), which shows {shows}")
+
+
+class Opening:
+    """Opens what a run works on; the stack closes it."""
+
+    def __init__(self, address: ServiceAddress, deploy: Any, stack: ExitStack) -> None:
+        self.address = address
+        self.deploy = deploy
+        self.stack = stack
+        self.commands = CommandCounter()
+
+    def named_server(self) -> Env:
+        """Open a database on the server of the URL, dropped at the end."""
+        # Asked of the port first, as PyMongo takes a second to give up.
+        if not self.address.named and not accepts_connections("127.0.0.1", PORT):
+            raise NoService("connection refused")
+        env = self.server(self.address.url)
+        self.stack.enter_context(dropped_at_the_end(env.db))
+        return env
+
+    def own_server(self, why: str) -> Env:
+        """Start a server for this run, with which all data goes."""
+        url = None
+        # A user who names a server wants that one, and no other in its place.
+        if not self.address.named:
+            url = self.stack.enter_context(private_server())
+        if url is None:
+            raise NoService("secantusd-py is not installed")
+        env = self.server(url)
+        name = env.backend.split(" at ")[0]
+        env.backend = f"{name} for this run ({why})"
+        return env
+
+    def server(self, url: str) -> Env:
+        """Open a database on a server; raise NoService where none answers."""
+        client, server = opened(url, self.commands, self.address)
+        self.stack.enter_context(client)
+        hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
+        return Env(
+            backend=f"{server.name} at {hosts}",
+            live=True,
+            db=client[f"module8_{uuid.uuid4().hex[:12]}"],
+            commands=self.commands,
+            deploy=self.deploy,
+            url=url,
+            mongodb=server.is_mongodb,
+        )
+
+    def stand_in(self, why: str) -> Env:
+        """Open mongomock, with its gaps filled."""
+        return Env(
+            backend=f"mongomock, in this process ({why}); emulated: {EMULATED}",
+            live=False,
+            db=cast(Database, StandInDatabase(self.commands)),
+            commands=self.commands,
+            deploy=self.deploy,
+        )
+
+    def best(self) -> Env:
+        """Open the named server, else one of our own, else the stand-in."""
+        try:
+            return self.named_server()
+        except NoService as reason:
+            where = redact(self.address.url)
+            why = f"no MongoDB at {where}: {reason}; docker compose up -d mongo"
+        try:
+            return self.own_server(why)
+        except NoService:
+            return self.stand_in(why)
+
+
+@contextmanager
+def open_database(
+    args: Namespace, deploy: Callable[[Database], object]
+) -> Iterator[Env]:
+    """Open a database of our own where a server answers; drop it at the end."""
+    address = address_of(args, VARIABLE, DEFAULT_URL)
+    with ExitStack() as stack:
+        opening = Opening(address, deploy, stack)
+        if args.offline:
+            yield opening.stand_in("--offline")
+        else:
+            yield opening.best()

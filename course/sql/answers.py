@@ -1,0 +1,116 @@
+"""The figures of lesson 01 in plain Python, to compare those of the database with."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+Users = Sequence[Any]  # each with its address, city and country
+
+
+def share_at(ordered: Sequence[int], share: float) -> int:
+    """Return the least of some values that a share of all of them reach."""
+    # Counted from one, as percentile_disc does: the half of five is the third.
+    reached = math.ceil(len(ordered) * share)
+    return ordered[reached - 1]
+
+
+def plain_user_statistics(users: Users, active: int) -> dict[str, float]:
+    """Return counts, mean logins and spending of users."""
+    logins = [user.logins for user in users]
+    # NULL is not 0: who never bought is in no mean, median or percentile of spending.
+    buyers = [user for user in users if user.spent_cents is not None]
+    spent = sorted(user.spent_cents for user in buyers)
+    mean = sum(logins) / len(logins)
+    return {
+        "users": len(users),
+        "active": sum(n >= active for n in logins),
+        "buyers": len(buyers),
+        "logins_mean": round(mean, 2),
+        "logins_min": min(logins),
+        "logins_max": max(logins),
+        "spent_total": sum(spent),
+        "spent_median": share_at(spent, 0.5),
+        "spent_p90": share_at(spent, 0.9),
+    }
+
+
+def country_of(user: Any) -> str:
+    """Return the name of the country in which a user lives."""
+    name: str = user.address.city.country.name
+    return name
+
+
+def plain_country_statistics(
+    countries: Sequence[Any], users: Users
+) -> list[tuple[str, int, int, int]]:
+    """Return (name, cities, users, cents spent) of each country, with its cities."""
+    people = Counter(country_of(user) for user in users)
+    cents: Counter[str] = Counter()
+    for user in users:
+        cents[country_of(user)] += user.spent_cents or 0
+    rows = []
+    for country in countries:
+        name = country.name
+        rows.append((name, len(country.cities), people[name], cents[name]))
+    return rows
+
+
+def plain_ranks(users: Users) -> list[int]:
+    """Return the rank of each user by logins: one more than those who have more."""
+    logins = [user.logins for user in users]
+    ranks = []
+    # As slow as the definition is short: every user is compared with all others.
+    for own in logins:
+        better = sum(n > own for n in logins)
+        ranks.append(1 + better)
+    return ranks
+
+
+def plain_top(users: Users, count: int) -> list[Any]:
+    """Return those who spent most, the most first; by id where they spent as much."""
+
+    def place(user: Any) -> tuple[int, int]:
+        spent = user.spent_cents or 0
+        return (-spent, user.id)
+
+    return sorted(users, key=place)[:count]
+
+
+def plain_month(instant: datetime) -> int:
+    """Return the month of an instant, from year 0."""
+    return instant.year * 12 + instant.month - 1
+
+
+def plain_cohorts(users: Users) -> dict[int, Counter[int | None]]:
+    """Return users by month registered, then by months until last seen or None."""
+    cohorts: dict[int, Counter[int | None]] = {}
+    for user in users:
+        start = plain_month(user.registered_at)
+        lag = None  # never seen again
+        if user.last_seen_at is not None:
+            lag = plain_month(user.last_seen_at) - start
+        cohort = cohorts.setdefault(start, Counter())
+        cohort[lag] += 1
+    return cohorts
+
+
+def plain_shares(users: Users) -> list[tuple[str, int, float]]:
+    """Return (country, users, percent of all users), the largest first."""
+    shares = []
+    for name, count in Counter(country_of(user) for user in users).items():
+        percent = 100 * count / len(users)
+        shares.append((name, count, round(percent, 2)))
+    return sorted(shares, key=lambda share: (-share[1], share[0]))
+
+
+def seen_after(months: int, cohort: Mapping[int | None, int]) -> int:
+    """Return how many users of a cohort were seen so many months later, or more."""
+    seen = 0
+    for lag, users in cohort.items():
+        if lag is not None and lag >= months:
+            seen += users
+    return seen

@@ -1,0 +1,16 @@
+"""The server process behind each connection of PostgreSQL, and how it ends."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import func, select
+
+BACKEND_END_LIMIT = 10  # seconds to wait until a process is gone
+PID = sa.text("SELECT pg_backend_pid()")
+
+
+def end_backend(engine: sa.Engine, pid: int) -> None:
+    """End a connection's server process, as a failover or an administrator does."""
+    ended = func.pg_terminate_backend(pid, 1000 * BACKEND_END_LIMIT)
+    with engine.connect() as admin:  # waits until it is gone
+        admin.execute(select(ended))

@@ -1,0 +1,251 @@
+"""A stand-in for MongoDB: mongomock, with what lesson 02 needs and it lacks.
+
+It adds validators, fast unique keys, bulk writes, raw batches, $geoNear, $merge, locks,
+and a count of the commands that would go to a server. It overrides private methods of
+mongomock because inserts and updates of all kinds come together there. An option that
+it does not know raises NotImplementedError: no answer is invented.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import bson
+import pymongo.errors
+from bson.codec_options import CodecOptions
+from pymongo import IndexModel, InsertOne
+from pymongo.results import BulkWriteResult
+
+from course.standins.bson_schema import breaches
+from course.standins.mongo_pipeline import Mocked, geo_near, merge, run_stages
+
+DUPLICATE = 11000  # the codes of a server's complaints
+INVALID = 121
+AS_STORED = CodecOptions[dict[str, Any]](
+    uuid_representation=bson.binary.STANDARD,  # mongomock stores naive moments
+)
+AS_ANSWERED = CodecOptions[dict[str, Any]](
+    tz_aware=True, uuid_representation=bson.binary.STANDARD
+)
+
+
+class Commands(Protocol):
+    """What counts the commands."""
+
+    sent: int
+
+
+def sends(method: Any) -> Any:
+    """Count each call of a method as a command that goes to a server."""
+
+    @functools.wraps(method)
+    def call(self: StandInCollection, *args: Any, **options: Any) -> Any:
+        self.database.commands.sent += 1
+        return method(self, *args, **options)
+
+    return call
+
+
+def duplicate_key(fields: Iterable[str]) -> pymongo.errors.DuplicateKeyError:
+    """Return a server's complaint about a key that is taken."""
+    details = {"keyPattern": dict.fromkeys(fields, 1)}
+    return pymongo.errors.DuplicateKeyError("duplicate key", DUPLICATE, details)
+
+
+class StandInCollection(Mocked.Collection):  # type: ignore[misc]
+    """A mongomock collection with validators and what else the lesson needs."""
+
+    find = sends(Mocked.Collection.find)
+    insert_one = sends(Mocked.Collection.insert_one)
+    update_one = sends(Mocked.Collection.update_one)
+
+    def _insert(self, document: dict[str, Any], *_: Any, **_options: Any) -> Any:
+        """Store a copy as BSON carries it; a server, too, does one at a time."""
+        if "_id" not in document:
+            document["_id"] = bson.ObjectId()
+        key = document["_id"]
+        stored = bson.encode(document, codec_options=AS_STORED)
+        copy = bson.decode(stored, AS_STORED)
+        with self.database.lock:
+            self._ensure_uniques(copy, pymongo.errors.WriteError)
+            if key in self._store._documents:
+                raise duplicate_key(["_id"])
+            self._store[key] = copy
+        return key
+
+    def _update(self, *args: Any, **options: Any) -> Any:
+        with self.database.lock:
+            try:
+                return super()._update(*args, **options)
+            except pymongo.errors.DuplicateKeyError as error:
+                # mongomock undoes the update for this kind of error only, so that the
+                # validator, too, complains by it (see below).
+                kind: Any = pymongo.errors.DuplicateKeyError
+                if error.code == INVALID:
+                    kind = pymongo.errors.WriteError
+                raise kind(str(error), error.code, error.details) from None
+
+    def _ensure_uniques(
+        self,
+        document: dict[str, Any],
+        invalid: Any = pymongo.errors.DuplicateKeyError,
+    ) -> None:
+        """Refuse what a validator or a unique index forbids."""
+        schema = self.database.validators[self.name].get("$jsonSchema", {})
+        wrong = list(breaches(schema, document))
+        if wrong:
+            details = {"errInfo": {"details": {"missingProperties": wrong}}}
+            raise invalid("failed validation", INVALID, details)
+        for name, index in self._store.indexes.items():
+            if index.get("unique"):
+                fields = [field for field, _ in index["key"]]
+                self._own_key(name, fields, document)
+
+    def _own_key(self, index: str, fields: list[str], document: dict[str, Any]) -> None:
+        """Note who owns a unique key, where mongomock would read the collection."""
+        values = [document.get(field) for field in fields]
+        owners = self.database.owners[self.name, index]
+        owner = owners.get(repr(values), document["_id"])
+        # The owner may have changed, or be gone, since.
+        held = self._store._documents.get(owner, {})
+        still_held = values == [held.get(field) for field in fields]
+        if owner != document["_id"] and still_held:
+            raise duplicate_key(fields)
+        owners[repr(values)] = document["_id"]
+
+    def create_indexes(self, indexes: Sequence[IndexModel]) -> list[str]:
+        """Create indexes one by one: together, mongomock forgets a partial's filter."""
+        for index in indexes:
+            rules = dict(index.document)
+            fields = list(rules.pop("key").items())
+            self.create_index(fields, **rules)
+        self._store._ttl_indexes.clear()  # it would go through all at every access
+        return [index.document["name"] for index in indexes]
+
+    def insert_many(
+        self, documents: Iterable[dict[str, Any]], ordered: bool = True
+    ) -> Any:
+        """Insert as one command, with the complaints that bulk_write collects."""
+        requests = [InsertOne(document) for document in documents]
+        for request in requests:  # PyMongo, too, encodes all before it sends any
+            bson.encode(request._doc, codec_options=AS_ANSWERED)
+        return self.bulk_write(requests, ordered)
+
+    @sends
+    def bulk_write(self, requests: Sequence[Any], ordered: bool = True) -> Any:
+        """Do inserts and updates one by one; mongomock's own fails (its issue 912)."""
+        done = Counter[str](nInserted=0, nModified=0, nUpserted=0)
+        errors = []
+        for number, request in enumerate(requests):
+            try:
+                self._write(request, done)
+            except pymongo.errors.WriteError as error:
+                details = dict(error.details or {})
+                errors.append(details | {"index": number, "code": error.code})
+                if ordered:
+                    break
+        if errors:
+            raise pymongo.errors.BulkWriteError(done | {"writeErrors": errors})
+        return BulkWriteResult(dict(done), True)
+
+    def _write(self, request: Any, done: Counter[str]) -> None:
+        """Do one write of many and count what it did."""
+        if isinstance(request, InsertOne):
+            self._insert(request._doc)
+            done["nInserted"] += 1
+        else:
+            result = self._update(request._filter, request._doc, request._upsert)
+            done["nModified"] += result["nModified"]
+            done["nUpserted"] += result["upserted"] is not None
+
+    def find_raw_batches(
+        self, query: dict[str, Any], sort: list[tuple[str, int]], limit: int
+    ) -> Iterator[bytes]:
+        """Return a page by _id as the bytes that a server would send."""
+        if sort not in ([("_id", 1)], [("_id", -1)]) or query.keys() - {"_id"}:
+            raise NotImplementedError("pages are by _id")
+        query = Mocked.helpers.patch_datetime_awareness_in_document(query)
+        rows = self._store.documents
+        if query:
+            rows = [row for row in rows if row["_id"] > query["_id"]["$gt"]]
+        order = Mocked.filtering.BsonComparable  # a server sorts mixed types, too
+        descending = sort == [("_id", -1)]
+        rows = sorted(rows, key=lambda row: order(row["_id"]), reverse=descending)
+        yield b"".join(map(bson.encode, rows[:limit]))
+
+    @sends
+    def aggregate(self, pipeline: Sequence[Any]) -> Iterator[dict[str, Any]]:
+        """Run a pipeline; a first stage $geoNear and a last one $merge are ours."""
+        stages = list(pipeline)
+        sent = self.database.commands.sent
+        # Matched here, as mongomock would first convert all moments of all documents.
+        query = stages.pop(0)["$match"] if "$match" in stages[0] else {}
+        rows = self._copies(query)
+        if "$geoNear" in stages[0]:
+            rows = geo_near(rows, stages.pop(0)["$geoNear"])
+        merges = bool(stages) and "$merge" in stages[-1]
+        into = stages.pop()["$merge"] if merges else {}
+        rows = run_stages(rows, self.database, stages)
+        if merges:
+            merge(rows, self.database, into)
+        self.database.commands.sent = sent  # $lookup and $merge have sent none
+        return iter([] if merges else rows)
+
+    def _copies(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what a query finds, as copies: a pipeline changes its documents."""
+        query = Mocked.helpers.patch_datetime_awareness_in_document(query)
+        found = self._store.documents
+        if query:
+            found = self._iter_documents(query)
+        stored = b"".join(map(bson.encode, found))
+        return bson.decode_all(stored, AS_ANSWERED)
+
+
+class StandInDatabase(Mocked.Database):  # type: ignore[misc]
+    """A mongomock database of such collections."""
+
+    def __init__(self, commands: Commands) -> None:
+        client = Mocked.MongoClient(tz_aware=True)
+        super().__init__(client, "module8", None, codec_options=client.codec_options)
+        self.commands = commands
+        self.lock = threading.RLock()
+        self.owners: dict[Any, dict[Any, Any]] = defaultdict(dict)  # by index and key
+        self.validators: dict[str, dict[str, Any]] = defaultdict(dict)
+
+    def get_collection(self, name: str, **_options: Any) -> Any:
+        """Return the collection, the same each time."""
+        if name not in self._collection_accesses:
+            self._collection_accesses[name] = StandInCollection(
+                self, name, _db_store=self._store, codec_options=self.codec_options
+            )
+        return self._collection_accesses[name]
+
+    def create_collection(
+        self, name: str, validator: dict[str, Any] | None = None
+    ) -> Any:
+        """Create a collection with its validator."""
+        collection = super().create_collection(name)
+        self.validators[name] = validator or {}
+        return collection
+
+    def command(self, _collmod: str, name: str, validator: dict[str, Any]) -> None:
+        """Do collMod, the only command that the lesson sends by its name."""
+        self.validators[name] = validator
+
+    def list_collections(self) -> list[dict[str, Any]]:
+        """Return the collections and their validators, as a server does."""
+        found = []
+        for name in self.list_collection_names():
+            options = {"validator": self.validators[name]}
+            found.append({"name": name, "options": options})
+        return found
+
+    def drop_collection(self, name: str) -> None:
+        """Forget a collection, its validator and all unique keys."""
+        super().drop_collection(name)
+        self.owners.clear()
+        self.validators.pop(name, None)

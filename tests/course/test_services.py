@@ -1,0 +1,161 @@
+"""Where a service is, what is hidden of it, and how a run ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from lessons import ROOT
+from services import free_port
+
+import course.services
+from course.errors import BadInput
+from course.lab import in_background
+from course.network import LoopbackServer
+from course.services import (
+    ServiceAddress,
+    accepts_connections,
+    address_of,
+    ending_well,
+    redact,
+    setting,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://user:s3cr3t@host:6379/0", "redis://user:***@host:6379/0"),
+        ("redis://:s3cr3t@host", "redis://:***@host"),
+        ("amqp://u:s3/cr@3t@host/%2F failed", "amqp://u:***@host/%2F failed"),
+        ("at a://u:s3cr3t@h and b://v:s3cr3t@h", "at a://u:***@h and b://v:***@h"),
+        ("postgresql://h/db?password=s3cr3t&x=1", "postgresql://h/db?password=***&x=1"),
+        ("mongodb://h/?tlsCertificateKeyFilePassword=s3cr3t", None),
+        ("amqp://host:5672/%2F", "amqp://host:5672/%2F"),
+        ("a clock at 12:30, me@example.org", "a clock at 12:30, me@example.org"),
+    ],
+)
+def test_a_password_is_hidden_and_nothing_else(text: str, shown: str | None) -> None:
+    hidden = redact(text)
+    assert "s3" not in hidden
+    if shown is not None:
+        assert hidden == shown
+
+
+def test_what_is_hidden_may_be_an_exception() -> None:
+    assert redact(ValueError("x://u:s3cr3t@h")) == "x://u:***@h"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(course.services, "PROJECT", tmp_path)
+    monkeypatch.delenv("SMALL_URL", raising=False)
+    return tmp_path
+
+
+def test_a_setting_is_of_the_environment_then_of_the_file_then_the_default(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert setting("SMALL_URL") == ""
+    assert setting("SMALL_URL", "default") == "default"
+    (project / ".env").write_text("SMALL_URL='of the file'\nEMPTY=\n")
+    assert setting("SMALL_URL", "default") == "of the file"
+    assert setting("EMPTY", "default") == "default"
+    monkeypatch.setenv("SMALL_URL", "of the environment")
+    assert setting("SMALL_URL", "default") == "of the environment"
+    # Set to nothing, the environment still wins: that is how a run ignores the file.
+    monkeypatch.setenv("SMALL_URL", "")
+    assert setting("SMALL_URL", "default") == "default"
+
+
+def test_a_file_that_cannot_be_read_is_named_and_not_shown(project: Path) -> None:
+    (project / ".env").write_bytes("SMALL_URL=s3cr3t".encode("utf-16"))
+    with pytest.raises(
+        BadInput, match=r"^\.env cannot be read \(UnicodeDecodeError\)$"
+    ):
+        setting("SMALL_URL")
+
+
+def test_an_address_knows_who_named_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = Namespace(url=None)
+    found = address_of(args, "SMALL_URL", "small://default")
+    assert found == ServiceAddress("small://default", "SMALL_URL", named=False)
+    (project / ".env").write_text("SMALL_URL=small://file\n")
+    found = address_of(args, "SMALL_URL", "small://default")
+    assert found == ServiceAddress("small://file", "SMALL_URL", named=True)
+    monkeypatch.setenv("SMALL_URL", "small://variable")
+    found = address_of(args, "SMALL_URL", "small://default")
+    assert found == ServiceAddress("small://variable", "SMALL_URL", named=True)
+    found = address_of(Namespace(url="small://option"), "SMALL_URL")
+    assert found == ServiceAddress("small://option", "--url", named=True)
+
+
+def test_a_port_accepts_connections_while_something_listens() -> None:
+    with LoopbackServer() as server:
+        assert accepts_connections("127.0.0.1", server.port)
+    assert not accepts_connections("127.0.0.1", server.port)
+    assert not accepts_connections("127.0.0.1", free_port(), limit=0.1)
+
+
+PROGRAM = """
+import signal, sys, time
+from course.services import Terminated, ending_well
+{before}
+try:
+    with ending_well():
+        try:
+            print("ready", flush=True)
+            time.sleep(60)
+        finally:
+            print("cleaned up", flush=True)
+except Terminated as end:
+    sys.exit(128 + end.number)
+"""
+
+
+def ended_by(number: int, before: str = "") -> subprocess.Popen[str]:
+    """Return the program above, ready and then sent a signal."""
+    command = [sys.executable, "-c", PROGRAM.format(before=before)]
+    program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert program.stdout and program.stdout.readline() == "ready\n"
+    program.send_signal(number)
+    return program
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=str)
+def test_a_signal_runs_what_cleans_up(number: signal.Signals) -> None:
+    with ended_by(number) as program:
+        assert program.communicate(timeout=20)[0] == "cleaned up\n"
+    assert program.returncode == 128 + number
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with ended_by(signal.SIGHUP, before=ignore) as program:
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(0.3)
+        program.terminate()
+        assert program.communicate(timeout=20)[0] == "cleaned up\n"
+    assert program.returncode == 128 + signal.SIGTERM
+
+
+def test_the_handlers_before_are_back_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ending_well():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_than_the_main_one_sets_no_handler() -> None:
+    def work() -> bool:
+        with ending_well():
+            return threading.current_thread() is not threading.main_thread()
+
+    assert in_background(work).result(5)

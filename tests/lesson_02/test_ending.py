@@ -1,0 +1,84 @@
+"""How a run of lesson 02 on a server ends: with all that it made."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from conftest import absent
+from lessons import path_of
+from services import program, wait_for
+
+SCRIPT = path_of("02")
+
+# Runs a script as if nothing listened on MongoDB's standard port.
+ALONE = """
+import runpy, socket, sys
+connect = socket.create_connection
+def refuse(address, *rest):
+    if address[1] == 27017:
+        raise ConnectionRefusedError
+    return connect(address, *rest)
+socket.create_connection = refuse
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+@pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_private_server_leaves_with_the_run(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not program("secantusd-py"):
+        absent("secantusd-py is not installed")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("MONGODB_URI", "")
+    with running("-c", ALONE, str(SCRIPT), "--only", "bulk") as process:
+        assert process.stdout
+        backend = process.stdout.readline()
+        assert "SecantusDB" in backend and "not MongoDB" in backend
+        assert len(list(tmp_path.glob("module8-mongo-*/data"))) == 1
+        process.send_signal(number)  # 0 is none: it ends by itself
+    assert process.returncode in ((-signal.SIGKILL, 130, 143) if number else (0,))
+    # Its folder goes when the server has ended, and not before.
+    wait_for(lambda: not list(tmp_path.iterdir()), 20, "the server is still there")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_a_run_that_is_ended_takes_its_database_along(mongo_url: str) -> None:
+    with pymongo.MongoClient[Any](mongo_url) as client:
+        before = set(client.list_database_names())
+        with running(str(SCRIPT), "--only", "bulk", "--url", mongo_url) as process:
+            assert process.stdout and "backend: " in process.stdout.readline()
+            wait_for(lambda: stored(client, before))  # it inserts 10,000
+            process.send_signal(signal.SIGTERM)
+        assert process.returncode == 143
+        time.sleep(1)  # in which an insert that was cut off would bring it back
+        assert set(client.list_database_names()) <= before
+
+
+def stored(client: pymongo.MongoClient[Any], before: set[str]) -> int:
+    """Count the users in the databases that were not there before."""
+    new = set(client.list_database_names()) - before
+    return sum(client[name]["users"].count_documents({}) for name in new)
+
+
+@contextmanager
+def running(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run; wait for its end in the end."""
+    argv, pipe = [sys.executable, "-u", *command], subprocess.PIPE
+    with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+            process.communicate(timeout=60)
+        finally:
+            process.kill()

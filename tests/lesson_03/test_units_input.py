@@ -1,0 +1,163 @@
+"""Lesson 03 given bad input: one line, exit 2, and never a password."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import services
+from lessons import path_of, run, unbroken
+
+SCRIPT = path_of("03")
+
+
+@contextmanager
+def talking(replies: Callable[[bytes], bytes]) -> Iterator[int]:
+    """Serve the loopback with a function from what was received to the reply."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve() -> None:
+            try:
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        while received := connection.recv(65536):
+                            connection.sendall(replies(received))
+            except OSError:
+                return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def info(version: str) -> Callable[[bytes], bytes]:
+    text = f"# Server\r\nredis_version:{version}\r\n"
+    bulk = f"${len(text)}\r\n{text}\r\n".encode()
+    return lambda received: b"".join(
+        bulk if b"INFO" in command else b"+OK\r\n"
+        for command in received.split(b"*")[1:]
+    )
+
+
+def refused(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """Return the one line of a run that ends with 2."""
+    done = run(SCRIPT, "--only", "lru", *arguments, env=env)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost", "localhost:6379", "redis://localhost:port/0", "nonsense"],
+)
+def test_a_wrong_url_is_named_with_the_right_form(url: str) -> None:
+    assert "write redis://host:port/database" in refused("--url", url)
+    assert url in refused(env={"REDIS_URL": url})
+
+
+def test_a_password_is_never_printed() -> None:
+    for url in ("redis://user:s3cret@localhost:port/0", "http://:s3cret@localhost"):
+        assert "s3cret" not in refused("--url", url)
+    url = f"redis://user:s3cret@127.0.0.1:{services.free_port()}/0"
+    done = run(SCRIPT, "--only", "tier", "--url", url)
+    assert done.returncode == 0
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "connection refused; docker compose up -d redis" in unbroken(done.stdout)
+
+
+def test_an_old_server_is_named() -> None:
+    with talking(info("5.0.14")) as port:
+        line = refused("--url", f"redis://127.0.0.1:{port}/0")
+    assert "Redis 5.0.14" in line
+    assert "too old: 6.2 or later" in line
+
+
+def test_what_is_no_redis_is_not_taken_for_one() -> None:
+    with talking(lambda received: b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        assert "refuses INFO (InvalidResponse)" in refused(
+            "--url", f"redis://127.0.0.1:{port}/0"
+        )
+
+
+def test_a_wrong_password_and_database_are_named() -> None:
+    with services.private("redis", "--requirepass", "s3cret") as server:
+        if server is None:
+            pytest.skip("no redis-server on the PATH")
+        place = f"127.0.0.1:{server.port}"
+        for user in ("", ":wr0ng@", "user:wr0ng@"):
+            line = refused("--url", f"redis://{user}{place}/0")
+            assert "refuses the password; before the host write user:pass" in line
+            assert "wr0ng" not in line
+        line = refused("--url", f"redis://:s3cret@{place}/99")
+        assert "look at the database number" in line
+        assert "s3cret" not in line
+        done = run(SCRIPT, "--only", "tier", "--url", f"redis://:s3cret@{place}/1")
+        assert done.returncode == 0, done.stdout
+        assert f"backend: redis {'.'.join(_version(done.stdout))} at {place}" in (
+            done.stdout
+        )
+        assert "s3cret" not in done.stdout + done.stderr
+
+
+def _version(text: str) -> list[str]:
+    return text.split("redis ")[1].split(" ", maxsplit=1)[0].split(".")
+
+
+def test_require_live_without_a_server_exits_3() -> None:
+    url = f"redis://127.0.0.1:{services.free_port()}/0"
+    done = run(SCRIPT, "--require-live", "--url", url)
+    assert done.returncode == 3
+    assert "fakeredis" in done.stdout
+
+
+def test_a_server_that_says_nothing_gives_way_within_seconds() -> None:
+    with talking(lambda received: b"") as port:
+        done = run(
+            SCRIPT, "--only", "invalidation", "--url", f"redis://127.0.0.1:{port}/0"
+        )
+    assert done.returncode == 0
+    assert "no answer; docker compose" in unbroken(done.stdout)
+
+
+def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
+    openssl = services.program("openssl")
+    if openssl is None:
+        pytest.skip("no openssl program to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+            "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            try:
+                while True:
+                    connection, _ = server.accept()
+                    context.wrap_socket(connection, server_side=True).close()
+            except OSError:
+                return
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        line = refused("--url", f"rediss://localhost:{port}/0")
+        server.shutdown(socket.SHUT_RDWR)
+    assert "its certificate is not trusted; name its authority" in line

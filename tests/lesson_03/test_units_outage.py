@@ -1,0 +1,194 @@
+"""Lesson 03's changes, and a stand-in that is switched off: nothing stale after."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+import services
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lessons import load
+
+from course.caching.policy import Policy
+from course.lab import SlowSource, start_together
+
+lesson = load("03")
+relaxed = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+graphs = st.dictionaries(st.integers(0, 8), st.sets(st.integers(0, 8)), max_size=9)
+
+
+@relaxed
+@given(graphs, st.sets(st.integers(0, 8)), st.integers(0, 8))
+def test_a_cascade_is_the_transitive_closure(
+    graph: dict[int, set[int]], stored: set[int], start: int
+) -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    manager = lesson.CacheInvalidationManager(cache)
+    for parent, children in graph.items():
+        for child in children:
+            manager.depend(str(child), str(parent))
+    for key in stored:
+        cache.set(str(key), key)
+    reached = {start}
+    while (more := reached | set().union(*(graph.get(k, set()) for k in reached))) != (
+        reached
+    ):
+        reached = more
+    assert manager.cascade(str(start)) == len(reached & stored)
+    kept = {str(key) for key in stored - reached}
+    assert set(cache.get_many([str(key) for key in range(9)])) == kept
+
+
+def test_a_tag_without_keys_does_nothing(cache: Any) -> None:
+    lesson.CacheInvalidationManager(cache).tag("t")
+    assert (cache.stats.errors, cache.stats.trips) == (0, 0)
+
+
+def test_a_cascade_remembers_no_strangers(cache: Any) -> None:
+    manager = lesson.CacheInvalidationManager(cache)
+    manager.cascade("k")
+    assert manager.dependents == {}
+
+
+def test_the_breaker_lets_one_probe_through(clock: Any) -> None:
+    breaker = lesson.CircuitBreaker(threshold=2, cooldown=5, clock=clock)
+    breaker.record(False)
+    assert breaker.allows()
+    breaker.record(False)
+    assert not breaker.allows()
+    clock.now += 5
+    assert start_together([breaker.allows] * 20).count(True) == 1
+    breaker.record(False)
+    clock.now += 4.9
+    assert not breaker.allows()
+    clock.now += 0.2
+    assert breaker.allows()
+    breaker.record(True)
+    assert start_together([breaker.allows] * 20) == [True] * 20
+
+
+OWED: dict[str, Callable[[Any], object]] = {
+    "delete": lambda cache: cache.delete("k"),
+    "set": lambda cache: cache.set("k", "new"),
+    "clear_pattern": lambda cache: cache.clear_pattern("k"),
+    "bump": lambda cache: cache.bump(),
+    "tag": lambda cache: lesson.CacheInvalidationManager(cache).tag("t", "k"),
+    "invalidate_tag": lambda cache: lesson.CacheInvalidationManager(
+        cache
+    ).invalidate_tag("t"),
+}
+
+
+@pytest.mark.parametrize("change", OWED)
+@pytest.mark.parametrize("failures", [0, 5])
+def test_an_invalidation_that_redis_missed_is_made_good(
+    change: str, failures: int, clock: Any
+) -> None:
+    server = fakeredis.FakeServer()
+    client = fakeredis.FakeRedis(server=server)
+    breaker = lesson.CircuitBreaker(clock=clock)
+    cache = lesson.RedisCache(client, "module8:test:", breaker)
+    other = lesson.RedisCache(client, "module8:test:")
+    cache.set("k", "old")
+    server.connected = False
+    for _ in range(failures):
+        assert cache.get("k") is None
+    OWED[change](cache)
+    server.connected = True
+    clock.now += 2
+    assert cache.get("k") is None
+    assert other.get("k") is None  # no other process serves it either
+    assert cache.set("k", "new")
+    assert cache.get("k") == other.get("k") == "new"
+
+
+def test_a_set_that_could_not_read_the_generation_says_so() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    cache.set("k", "old")
+    asked = cache.ask
+    answers = iter([[None]])
+    cache.ask = lambda *args, **options: next(answers, None) or asked(*args, **options)
+    assert cache.set("k", "new") is False
+    assert cache.get("k") is None
+
+
+def test_a_run_of_errors_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+    for _ in range(5):
+        cache.get("k")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the cache does without Redis: " in caplog.text
+
+
+def test_settle_tells_whether_the_debt_is_paid(clock: Any) -> None:
+    server = fakeredis.FakeServer()
+    breaker = lesson.CircuitBreaker(clock=clock)
+    client = fakeredis.FakeRedis(server=server)
+    cache = lesson.RedisCache(client, "module8:test:", breaker)
+    server.connected = False
+    cache.delete("k")
+    assert cache.owed
+    assert not cache.settle(0.1)
+    server.connected = True
+    clock.now += 2
+    assert cache.settle(5)
+
+
+def test_single_flight_holds_while_redis_is_out(clock: Any) -> None:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+    source = SlowSource("value", 0.2)
+    call = functools.partial(cache.get_or_load, "k", source.load, Policy())
+    assert start_together([call] * 50, source) == ["value"] * 50
+    assert source.loads == 1
+
+
+LOCKED_FORK = """
+import os, signal, threading
+import fakeredis
+from lessons import load
+lesson = load("03")
+loading, go_on = threading.Event(), threading.Event()
+def slow(key):
+    loading.set()
+    go_on.wait(30)
+    return key
+cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+timed = lesson.timed_lru_cache()(slow)
+far = lesson.redis_cache(cache=cache, name="slow")(slow)
+for call in (timed, far):
+    loading.clear(), go_on.clear()
+    threading.Thread(target=call, args=("k",), daemon=True).start()
+    assert loading.wait(30)
+    with cache.lock, cache.stats.lock, cache.breaker.lock:
+        child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        go_on.set()
+        os._exit(call("k") != "k")
+    go_on.set()
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_during_a_load_loads_for_itself() -> None:
+    place = Path(services.__file__).parent
+    argv = [sys.executable, "-c", LOCKED_FORK]
+    environment = os.environ | {"PYTHONPATH": str(place.parent)}
+    subprocess.run(argv, cwd=place, env=environment, timeout=90, check=True)

@@ -1,0 +1,54 @@
+"""Lesson 03's services and tools, against plain computations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+from lessons import load
+
+lesson = load("03")
+
+
+def test_recommendations_equal_a_plain_computation(cache: Any) -> None:
+    engine = lesson.RecommendationEngine(cache)
+    for user, mine in engine.bought.items():
+        score: Counter[str] = Counter()
+        for other in engine.bought.values():
+            for item in other - mine:
+                score[item] += len(other & mine)
+        best = sorted(score, key=lambda item: (-score[item], item))[:3]
+        assert engine.recommend(user) == engine.recommend(user, limit=3) == best
+    assert cache.stats.misses == len(engine.bought)
+    assert len(engine.trending(4)) == 4
+    assert engine.product("p03") == "Product 3"
+
+
+def test_predictions_and_embeddings(cache: Any) -> None:
+    service = lesson.MLPredictionService(cache, "churn-1", 1 / 20)
+    assert service.predict(30) == 0.5
+    assert service.predict(50) == pytest.approx(1 / (1 + math.exp(-1)))
+    vector = service.embedding("text")
+    assert vector == service.embedding("text")
+    assert math.hypot(*vector) == pytest.approx(1)
+    assert service.embedding.cache_info().hits >= 1
+
+
+def test_fibonacci() -> None:
+    numbers = lesson.FibonacciCalculator()
+    assert [numbers.naive(n) for n in range(12)] == [
+        numbers.cached(n) for n in range(12)
+    ]
+    assert list(itertools.islice(map(numbers.cached, range(8)), 8)) == [
+        0, 1, 1, 2, 3, 5, 8, 13,
+    ]  # fmt: skip
+
+
+def test_the_timer_times_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    with lesson.PerformanceTimer("a query") as timer:
+        pass
+    assert timer.seconds >= 0
+    assert "a query: " in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Lesson 04: effects that happen once, and an outbox that loses nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lesson_04.amqp_helpers import open_stand_in
+from lessons import load
+
+from course.amqp.errors import PublishFailed
+from course.amqp.trials import emptied
+from course.lab import in_background
+
+lesson = load("04")
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    with open_stand_in() as found:
+        yield found
+
+
+def test_an_effect_and_its_mark_commit_together(tmp_path: Path) -> None:
+    with lesson.Ledger(str(tmp_path / "ledger")) as ledger:
+        message = lesson.user(1)
+        assert ledger.once("a", message, "done")
+        assert not ledger.once("a", message, "done")
+        assert ledger.once("b", message, "done")  # a fanout copy is another matter
+        ledger.db.execute("DROP TABLE effects")
+        with pytest.raises(sqlite3.OperationalError):
+            ledger.once("c", message, "fails")
+        marks = ledger.db.execute("SELECT queue FROM inbox ORDER BY queue").fetchall()
+    assert marks == [("a",), ("b",)]
+
+
+def test_the_relay_sees_no_open_transaction(env: Any) -> None:
+    """Else it publishes what is undone a moment later."""
+    inside, go = threading.Event(), threading.Event()
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+
+        def fail() -> None:
+            with ledger.transaction() as db:
+                row = (lesson.user(1).to_json(), "cause")
+                db.execute("INSERT INTO outbox VALUES (NULL, ?, ?)", row)
+                inside.set()
+                go.wait(10)
+                raise lesson.Crash
+
+        storing = in_background(fail)
+        assert inside.wait(10)
+        relaying = in_background(line.relay)
+        time.sleep(0.2)  # long enough to read, if it could
+        go.set()
+        relaying.result(10)
+        assert isinstance(storing.exception(10), lesson.Crash)
+    assert env.rabbit.ready(env.rabbit.name("user_data")) == 0
+
+
+def test_a_row_that_nobody_takes_keeps_no_other_back(env: Any) -> None:
+    queue = env.rabbit.name("user_data")
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+        lost = lesson.Message()  # of a kind that no exchange is there for
+        for message in (lesson.user(1), lost, lesson.user(2)):
+            line.store("signup", message)
+        for _ in range(3):
+            with pytest.raises(PublishFailed, match="no exchange"):
+                line.relay()
+        ((left,),) = ledger.read("SELECT body FROM outbox")
+    assert json.loads(left)["id"] == lost.id
+    found = emptied(env.rabbit, queue)
+    assert len({about.message_id for about, _ in found}) == 2
+    assert len(found) < 6  # the missing exchange closes the channel: sent again, once
+
+
+def test_the_relay_may_crash_anywhere(env: Any) -> None:
+    class Dying(lesson.Producer):  # type: ignore[name-defined, misc]
+        left = 0
+
+        def send(self, *args: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise lesson.Crash
+            return super().send(*args)
+
+    queue = env.rabbit.name("user_data")
+    with Dying(env.rabbit) as producer, lesson.Ledger() as ledger:
+        line = lesson.UserDataPipeline(producer, ledger)
+        for n in range(5):
+            line.process_user_signup(f"user{n}", "a@example.org")
+        for producer.left in range(15):
+            with pytest.raises(lesson.Crash):
+                line.relay()
+        producer.left = 15
+        assert line.relay() == 15
+        assert line.relay() == 0
+    found = emptied(env.rabbit, queue)
+    got = [json.loads(body)["id"] for _, body in found]
+    # What one signup causes carries the id of its first message.
+    assert [about.correlation_id for about, _ in found] == got
+    assert len(set(got)) == 5  # and some of them twice, with the same id
+    assert len(got) > 5
+    for name in lesson.WORK:
+        emptied(env.rabbit, env.rabbit.name(name))
