@@ -18,7 +18,7 @@ from lessons import load, path_of, run
 from services import Server, wait_for
 
 from course.errors import NoService
-from course.services import Address
+from course.services import ServiceAddress
 from course.sql.backends import PID, end_backend
 from course.sql.postgres import postgres_server
 
@@ -151,7 +151,7 @@ def test_an_endless_statement_ends_at_the_limit(
 
 def test_a_frozen_server_is_left_in_a_second_or_two(private_postgres: Server) -> None:
     url = private_postgres.url
-    server = postgres_server(Address(url, "--url", named=True))
+    server = postgres_server(ServiceAddress(url, "--url", named=True))
     private_postgres.freeze()
     try:
         start = time.monotonic()

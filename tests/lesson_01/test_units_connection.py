@@ -13,7 +13,7 @@ from lessons import load, path_of, run, unbroken
 from services import free_port
 
 from course.errors import BadInput, NoService
-from course.services import Address
+from course.services import ServiceAddress
 from course.sql.postgres import PostgresServer, postgres_server
 
 SCRIPT = path_of("01")
@@ -22,7 +22,7 @@ lesson = load("01")
 
 
 def server_at(url: str, source: str = "DATABASE_URL") -> PostgresServer:
-    return postgres_server(Address(url, source, named=True))
+    return postgres_server(ServiceAddress(url, source, named=True))
 
 
 @pytest.mark.parametrize(
