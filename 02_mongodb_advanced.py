@@ -60,7 +60,7 @@ from course.mongo.codec import (
 from course.mongo.complaints import DUPLICATE_KEY, reason, verdict
 from course.mongo.connection import concerns_of, connect, waits_of
 from course.mongo.counting import CommandCounter
-from course.mongo.environment import Env, open_database
+from course.mongo.environment import MongoEnv, open_database
 from course.mongo.pages import query_behind, raw_page
 from course.mongo.plans import examined, explained, index_definition
 from course.mongo.reference import (
@@ -87,7 +87,7 @@ def deploy(db: Database) -> None:
     MongoDBManager(db).create_collections_with_schema()
 
 
-def open_env(args: argparse.Namespace) -> AbstractContextManager[Env]:
+def open_env(args: argparse.Namespace) -> AbstractContextManager[MongoEnv]:
     """Open a database of our own where a server answers; drop it at the end."""
     return open_database(args, deploy)
 
@@ -170,6 +170,7 @@ INDEXES = {
         IndexModel("email", name="email", unique=True),
         IndexModel("profile.interests", name="interests"),
     ],
+    # Each index answers one question; each write pays for all of them.
     "events": [
         IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline"),
         IndexModel(ESR, name="esr"),  # equality first, then the sort, then the range
@@ -217,6 +218,7 @@ class MongoDBManager:
         for index in INDEXES[collection]:
             wanted = index.document
             found = there.get(wanted["name"])
+            # By its rules too: an email that is not unique has the same name.
             if not found or index_definition(found) != index_definition(wanted):
                 missing.append(index)
         return self.db[collection].create_indexes(missing) if missing else []
@@ -244,7 +246,7 @@ NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": 
 
 
 @lesson.demo
-def validators(env: Env) -> None:
+def validators(env: MongoEnv) -> None:
     """Validators: they accept what PyMongo sends and name what they refuse"""
     env.fresh()
     env.db.create_collection("naive", validator={"$jsonSchema": NAIVE_SCHEMA})
@@ -290,6 +292,7 @@ def as_current(user: Document) -> Document:
     """Return a user of any schema version as version 2; the store is not touched."""
     if user["schema_version"] == 2:
         return user
+    # A copy: a reader must not change what others hold.
     current = dict(user)
     profile = {"interests": current.pop("interests", [])}
     return current | {"schema_version": 2, "profile": profile}
@@ -307,6 +310,7 @@ def upgrade(old: Document) -> UpdateOne:
 def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     """Store the users of version 1 as version 2, page by page; return how many."""
     upgraded = 0
+    # Each page changes what the query finds, so there is no position to keep.
     while page := list(users.find({"schema_version": 1}).limit(batch)):
         changes = [upgrade(old) for old in page]
         upgraded += users.bulk_write(changes, ordered=False).modified_count
@@ -322,6 +326,7 @@ class VersionedUsers:
     def find_users_by_interest(self, interest: str, limit: int = 100) -> list[Document]:
         """Return users of both versions with an interest, in the order of _id."""
         wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
+        # Both places, until the last document of version 1 is upgraded.
         either = [{"profile.interests": wanted}, {"interests": wanted}]
         found = self.users.find({"$or": either}).sort("_id", 1).limit(limit)
         return [as_current(user) for user in found]
@@ -369,7 +374,7 @@ def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
 
 
 @lesson.demo
-def versions(env: Env) -> None:
+def versions(env: MongoEnv) -> None:
     """Versions: two schema versions side by side, read as one"""
     env.fresh()
     users = env.db["users"]
@@ -426,6 +431,7 @@ class UserManager(VersionedUsers):
                 elif stored.setdefault(user["_id"], user) != user:
                     # Trap: it looks like an earlier run's, and is another user.
                     report.rejected.append((start + index, "_id is twice in this load"))
+                # Its _id was there with no word about it in this load: an earlier run.
                 elif index in repeated:
                     report.repeated += 1
                 else:
@@ -445,6 +451,7 @@ class UserManager(VersionedUsers):
                     unsent[index] = {"code": 0, "unsent": why}
             if not unsent:
                 raise  # so it was not that
+            # What is left is sound for BSON; its complaints get their own indexes.
             good = [index for index in range(len(users)) if index not in unsent]
             complaints = self._insert([users[index] for index in good])
             return unsent | {good[n]: complaints[n] for n in complaints}
@@ -468,12 +475,14 @@ class UserManager(VersionedUsers):
                 doubtful[index] = users[index]["_id"]
         if doubtful:
             query = {"_id": {"$in": list(doubtful.values())}}
+            # One query for all that are in doubt, and none in a load without conflicts.
             there = self.users.distinct("_id", query)
             repeated |= {index for index in doubtful if doubtful[index] in there}
         return repeated
 
     def upsert_users(self, users: Iterable[Document]) -> int:
         """Insert or update users by _id; return how many are new or differ now."""
+        # Only what differs is written: an equal document counts as not modified.
         changes = []
         for user in users:
             same = {"_id": user["_id"]}
@@ -505,6 +514,7 @@ def bad_batch(manager: UserManager) -> None:
     batch[1]["email"] = "nobody"
     batch[2]["metrics"] = {"views": object()}
     batch[4]["email"] = "user1@example.org"
+    # It raises before anything is sent: an object() is not BSON.
     with suppress(bson.errors.BSONError):
         manager.users.insert_many(batch, ordered=False)
     naive = manager.users.count_documents({"_id": {"$gt": 10_000}})
@@ -536,7 +546,7 @@ def changed_at_the_source(manager: UserManager, people: list[Document]) -> None:
 
 
 @lesson.demo
-def bulk(env: Env) -> None:
+def bulk(env: MongoEnv) -> None:
     """Bulk writes: 500 commands or 1, and every document is accounted for"""
     env.fresh()
     notes = [{"_id": number} for number in range(500)]
@@ -591,6 +601,7 @@ class EventTracker:
 
     def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
         """Return events and distinct users by type, for start <= timestamp < end."""
+        # Distinct users are a set in memory per group: for millions, group twice.
         totals = {"events": {"$sum": 1}, "users": {"$addToSet": "$user_id"}}
         pipeline: list[Document] = [
             {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
@@ -624,6 +635,7 @@ class EventTracker:
         }
         bands = {
             "groupBy": "$metadata.price",
+            # A price outside all bands would fail the pipeline, but for the default.
             "boundaries": [0, 50, 100, math.inf],
             "default": "no price",
             "output": {"orders": {"$sum": 1}},
@@ -633,6 +645,7 @@ class EventTracker:
             {"$sort": {"_id": 1}},
         ]
         pipeline: list[Document] = [
+            # Before $facet, which cannot use an index.
             {"$match": {"event_type": "purchase"}},
             {"$facet": {"by_category": by_category, "by_price": [{"$bucket": bands}]}},
         ]
@@ -647,6 +660,7 @@ class EventTracker:
             "as": "user",
         }
         pipeline: list[Document] = [
+            # Limited before it is joined: $lookup asks once for each document.
             {"$match": {"event_type": "purchase"}},
             {"$sort": {"timestamp": -1, "_id": 1}},
             {"$limit": limit},
@@ -777,7 +791,7 @@ def purchases(db: Database, events: list[Document]) -> None:
 
 
 @lesson.demo
-def pipelines(env: Env) -> None:
+def pipelines(env: MongoEnv) -> None:
     """Pipelines: the server's answers equal plain Python's over 5,000 events"""
     events = env.fresh(users=100, events=5_000)
     distribution(env.db, events)
@@ -827,6 +841,7 @@ class Summaries:
     def calculate_cohort_metrics(self) -> list[Document]:
         """Return users, active users and revenue by calendar month (UTC) of sign-up."""
         revenue = {"$sum": "$metadata.price"}
+        # Two short answers are joined here; a $lookup would read a user per event.
         by_user: Document = {"$group": {"_id": "$user_id", "revenue": revenue}}
         spent = {}
         for row in self.db["events"].aggregate([by_user]):
@@ -866,10 +881,11 @@ def events_in(collection: Collection) -> int:
 
 
 @lesson.demo
-def summaries(env: Env) -> None:
+def summaries(env: MongoEnv) -> None:
     """Summaries: $merge may run twice, $inc may not, and months begin in UTC"""
     events = env.fresh(users=100, events=5_000)
     ours = Summaries(env.db)
+    # A scheduler that retries does just this.
     for _ in range(2):
         summarize_days_naive(env.db, events)
         ours.summarize_days(START, END)
@@ -886,6 +902,7 @@ def summaries(env: Env) -> None:
     rows = [list(row.values()) for row in found]
     table(("cohort", "users", "active", "revenue"), *rows)
     users = make_users(1, 100)
+    # A user who signed up at 22:30 UTC did so on the next day in Kyiv.
     kyiv = timezone(timedelta(hours=3))
     moved = 0
     for user in users:
@@ -907,6 +924,7 @@ def summaries(env: Env) -> None:
 # region geo
 def point(longitude: float, latitude: float) -> Document:
     """Return a GeoJSON point; raise ValueError outside our area (swapped?)."""
+    # The two ranges do not overlap, so that a swap is always outside.
     if not (22 <= longitude <= 41 and 44 <= latitude <= 53):
         raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
     return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
@@ -968,7 +986,7 @@ def swapped_coordinates(db: Database) -> None:
 
 
 @lesson.demo
-def geo(env: Env) -> None:
+def geo(env: MongoEnv) -> None:
     """Geo: distances to 0.1 m, and what swapped coordinates do"""
     events = env.fresh(events=1_000, located=True)
     manager = GeoLocationManager(env.db)
@@ -1052,8 +1070,10 @@ class DataProcessor(Summaries):
         written = 0
         with path.open("a+b") as file:
             query = query_behind(events, last_id(file))
+            # Trap: skip() would read all earlier pages again, for each page.
             while data := raw_page(events, query, page):
                 file.write(data)
+                # Before the next page is asked for: a crash loses one page at most.
                 file.flush()
                 rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
                 query = {"_id": {"$gt": rows[-1]["_id"]}}
@@ -1077,7 +1097,7 @@ def crash_at_1000(written: int) -> None:
 
 
 @lesson.demo
-def export(env: Env) -> None:
+def export(env: MongoEnv) -> None:
     """Export: killed half-way and resumed, every document is there once"""
     env.fresh(events=2_000, located=True)
     ours = DataProcessor(env.db).export_data_for_analysis
@@ -1085,6 +1105,7 @@ def export(env: Env) -> None:
         path = Path(folder, "ours")
         with suppress(Crash):
             ours(path, on_page=crash_at_1000)
+        # Restarted from the beginning, it would append all of them again.
         restarted = len(bson.decode_all(path.read_bytes())) + 2_000
         with path.open("ab") as file:
             file.write(
@@ -1113,9 +1134,11 @@ def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     Raises ValueError for all else: operators such as {"$ne": null}, pipelines (lists),
     names with $ or dots, fields that the client has no business with.
     """
+    # An allow-list: what it does not name is refused, also what comes next year.
     if not isinstance(body, dict) or not body.keys() <= set(allowed):
         raise ValueError("refused: no object of allowed fields")
     for value in body.values():
+        # A dict would be an operator, a list a pipeline or an $in.
         if not isinstance(value, str | int | float | bool):
             raise ValueError("refused: no plain value")
     if unencodable(body):  # such as an int of more than 64 bits
@@ -1146,6 +1169,7 @@ def change_settings(users: Collection, body: object) -> None:
 
 def search_names(users: Collection, text: str) -> list[Document]:
     """Return the users whose names begin with a text, which is no pattern."""
+    # Escaped, and bounded: a long pattern costs the server time.
     pattern = "^" + re.escape(text[:50])
     return list(users.find({"username": {"$regex": pattern}}))
 
@@ -1226,7 +1250,7 @@ def honest_use(users: Collection) -> None:
 
 
 @lesson.demo
-def injection(env: Env) -> None:
+def injection(env: MongoEnv) -> None:
     """Injection: a JSON body with an operator logs in, unless values stay values"""
     env.fresh()
     users = env.db["logins"]
@@ -1274,6 +1298,7 @@ def count_visit(pages: Collection, name: str) -> None:
 
 def take_seat(flights: Collection, seen: Document) -> None:
     """Take a seat of a flight as it was seen; if it has changed, look again."""
+    # Somebody wins each round, so that 16 need 16 rounds at most.
     for _ in range(100):
         change = {"taken": seen["taken"] + 1, "version": seen["version"] + 1}
         unchanged = {"_id": seen["_id"], "version": seen["version"]}
@@ -1332,6 +1357,7 @@ def move(
 def transfer(db: Database, giver: int, taker: int, crash: bool) -> None:
     """Move a euro, all or nothing; after a conflict it is tried again."""
     with db.client.start_session() as session:
+        # Trap: after a conflict it runs again, so it must do nothing else.
         session.with_transaction(lambda own: move(db, giver, taker, crash, own))
 
 
@@ -1340,6 +1366,7 @@ def transfer(db: Database, giver: int, taker: int, crash: bool) -> None:
 
 def visits(db: Database) -> None:
     """Count a visit in each of sixteen threads."""
+    # All have looked before one writes: a race that does not need luck.
     others = threading.Barrier(CROWD, timeout=10)
     all_at_once(lambda: count_visit_naive(db["naive"], "home", others))
     db["pages"].create_index("name", unique=True)
@@ -1382,6 +1409,7 @@ def seats(db: Database) -> None:
 
 def bounded_waits() -> None:
     """Ask a server that accepts a connection and says nothing."""
+    # A frozen server looks like this: the kernel accepts for it.
     mute = socket.create_server(("127.0.0.1", 0))
     url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
     counter = CommandCounter()
@@ -1427,6 +1455,7 @@ def total_after_transfers(db: Database, way: Callable[..., None]) -> tuple[int, 
     """Race 80 transfers, of which 16 crash; return the money left and the records."""
     db["moves"].drop()
     db["accounts"].drop()
+    # Created outside: a transaction would conflict with the others over it.
     db.create_collection("moves")
     accounts = [{"_id": number, "euro": 100} for number in range(4)]
     db["accounts"].insert_many(accounts)
@@ -1444,7 +1473,7 @@ def total_after_transfers(db: Database, way: Callable[..., None]) -> tuple[int, 
 
 
 @lesson.demo
-def concurrency(env: Env) -> None:
+def concurrency(env: MongoEnv) -> None:
     """Under load: 16 at once and one winner, waits that end, money that stays"""
     env.fresh(users=1)
     visits(env.db)

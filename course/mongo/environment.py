@@ -27,7 +27,7 @@ EMULATED = (
 
 
 @dataclass
-class Env:
+class MongoEnv:
     """What every demo receives: a database of its own, and who answers."""
 
     backend: str
@@ -77,7 +77,7 @@ class Opening:
         self.stack = stack
         self.commands = CommandCounter()
 
-    def named_server(self) -> Env:
+    def named_server(self) -> MongoEnv:
         """Open a database on the server of the URL, dropped at the end."""
         # Asked of the port first, as PyMongo takes a second to give up.
         if not self.address.named and not accepts_connections("127.0.0.1", PORT):
@@ -86,7 +86,7 @@ class Opening:
         self.stack.enter_context(dropped_at_the_end(env.db))
         return env
 
-    def own_server(self, why: str) -> Env:
+    def own_server(self, why: str) -> MongoEnv:
         """Start a server for this run, with which all data goes."""
         url = None
         # A user who names a server wants that one, and no other in its place.
@@ -99,12 +99,12 @@ class Opening:
         env.backend = f"{name} for this run ({why})"
         return env
 
-    def server(self, url: str) -> Env:
+    def server(self, url: str) -> MongoEnv:
         """Open a database on a server; raise NoService where none answers."""
         client, server = opened(url, self.commands, self.address)
         self.stack.enter_context(client)
         hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
-        return Env(
+        return MongoEnv(
             backend=f"{server.name} at {hosts}",
             live=True,
             db=client[f"module8_{uuid.uuid4().hex[:12]}"],
@@ -114,9 +114,9 @@ class Opening:
             mongodb=server.is_mongodb,
         )
 
-    def stand_in(self, why: str) -> Env:
+    def stand_in(self, why: str) -> MongoEnv:
         """Open mongomock, with its gaps filled."""
-        return Env(
+        return MongoEnv(
             backend=f"mongomock, in this process ({why}); emulated: {EMULATED}",
             live=False,
             db=cast(Database, StandInDatabase(self.commands)),
@@ -124,7 +124,7 @@ class Opening:
             deploy=self.deploy,
         )
 
-    def best(self) -> Env:
+    def best(self) -> MongoEnv:
         """Open the named server, else one of our own, else the stand-in."""
         try:
             return self.named_server()
@@ -140,7 +140,7 @@ class Opening:
 @contextmanager
 def open_database(
     args: Namespace, deploy: Callable[[Database], object]
-) -> Iterator[Env]:
+) -> Iterator[MongoEnv]:
     """Open a database of our own where a server answers; drop it at the end."""
     address = address_of(args, VARIABLE, DEFAULT_URL)
     with ExitStack() as stack:

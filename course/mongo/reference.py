@@ -21,49 +21,94 @@ def grouped(rows: Iterable[Document], key: Callable[[Document], Any]) -> dict[An
     return dict(sorted(groups.items()))
 
 
+def kind_of_event(event: Document) -> str:
+    """Return the type of an event."""
+    return str(event["event_type"])
+
+
+def user_of(event: Document) -> Any:
+    """Return the _id of the user of an event."""
+    return event["user_id"]
+
+
+def category_of(event: Document) -> str:
+    """Return the category of what an event is about."""
+    return str(event["metadata"]["category"])
+
+
+def day_of(event: Document) -> str:
+    """Return the day of an event, in UTC."""
+    return f"{event['timestamp']:%Y-%m-%d}"
+
+
+def month_of(user: Document) -> str:
+    """Return the month in which a user signed up, in UTC."""
+    return f"{user['created_at']:%Y-%m}"
+
+
 def price_of(event: Document) -> Any:
     """Return the price of an event, 0 where there is none."""
     return event.get("metadata", {}).get("price", 0)
 
 
+def fewer_events(row: Document) -> int:
+    """Return what sorts rows so that the one with most events comes first."""
+    return -int(row["events"])
+
+
 def distribution_of(events: list[Document]) -> list[Document]:
     """Return events and distinct users by type, the most frequent type first."""
     rows = []
-    for kind, those in grouped(events, lambda event: event["event_type"]).items():
-        users = {event["user_id"] for event in those}
+    for kind, those in grouped(events, kind_of_event).items():
+        users = set(map(user_of, those))
         rows.append({"_id": kind, "events": len(those), "users": len(users)})
-    return sorted(rows, key=lambda row: -row["events"])
+    return sorted(rows, key=fewer_events)
 
 
 def activity_of(events: list[Document]) -> list[Document]:
     """Return events, active days and the last moment by user, the busiest first."""
     rows = []
-    for user, those in grouped(events, lambda event: event["user_id"]).items():
-        moments = [event["timestamp"] for event in those]
-        days = {moment.date() for moment in moments}
-        row = {"_id": user, "events": len(those), "days": len(days)}
-        rows.append(row | {"last": max(moments)})
-    return sorted(rows, key=lambda row: -row["events"])
+    for user, those in grouped(events, user_of).items():
+        row = {
+            "_id": user,
+            "events": len(those),
+            "days": len(set(map(day_of, those))),
+            "last": max(event["timestamp"] for event in those),
+        }
+        rows.append(row)
+    return sorted(rows, key=fewer_events)
 
 
 def purchases_of(events: list[Document]) -> Document:
     """Return orders and revenue by category, and orders by price."""
-    orders = [event for event in events if event["event_type"] == "purchase"]
+    orders = [event for event in events if kind_of_event(event) == "purchase"]
     by_category = []
-    bands = Counter[int]()
-    for category, those in grouped(orders, lambda e: e["metadata"]["category"]).items():
-        prices = [price_of(order) for order in those]
-        row = {"_id": category, "orders": len(prices), "revenue": sum(prices)}
-        by_category.append(row | {"mean": sum(prices) / len(prices)})
-        bands.update(min(int(price // 50), 2) * 50 for price in prices)
+    for category, those in grouped(orders, category_of).items():
+        revenue = sum(map(price_of, those))
+        row = {
+            "_id": category,
+            "orders": len(those),
+            "revenue": revenue,
+            "mean": revenue / len(those),
+        }
+        by_category.append(row)
+    bands = Counter(map(band_of, orders))
     by_price = [{"_id": band, "orders": bands[band]} for band in sorted(bands)]
     return {"by_category": by_category, "by_price": by_price}
+
+
+def band_of(order: Document) -> int:
+    """Return where the band of an order's price begins: 0, 50, or 100 and above."""
+    price = price_of(order)
+    if price >= 100:
+        return 100
+    return 50 if price >= 50 else 0
 
 
 def days_of(events: list[Document]) -> list[Document]:
     """Return events and revenue by day, in UTC."""
     rows = []
-    for day, those in grouped(events, lambda e: f"{e['timestamp']:%Y-%m-%d}").items():
+    for day, those in grouped(events, day_of).items():
         revenue = sum(map(price_of, those))
         rows.append({"_id": day, "events": len(those), "revenue": revenue})
     return rows
@@ -73,13 +118,17 @@ def cohorts_of(users: list[Document], events: list[Document]) -> list[Document]:
     """Return users, active users and revenue by month of sign-up, in UTC."""
     spent = Counter[int]()
     for event in events:
-        spent[event["user_id"]] += price_of(event)
+        spent[user_of(event)] += price_of(event)
     rows = []
-    for month, those in grouped(users, lambda u: f"{u['created_at']:%Y-%m}").items():
+    for month, those in grouped(users, month_of).items():
         ids = [user["_id"] for user in those]
-        active = sum(user in spent for user in ids)
-        row = {"cohort": month, "users": len(ids), "active": active}
-        rows.append(row | {"revenue": sum(spent[user] for user in ids)})
+        row = {
+            "cohort": month,
+            "users": len(ids),
+            "active": sum(user in spent for user in ids),
+            "revenue": sum(spent[user] for user in ids),
+        }
+        rows.append(row)
     return rows
 
 
@@ -89,8 +138,10 @@ def haversine(
     start: tuple[float, float] = KYIV,
 ) -> float:
     """Return the metres to an event (R. W. Sinnott, Sky and Telescope 68, 1984)."""
-    lon, lat = map(math.radians, event["geo"]["coordinates"])
-    lon0, lat0 = map(math.radians, start)
-    across = math.cos(lat) * math.cos(lat0) * math.sin((lon - lon0) / 2) ** 2
-    half = math.asin(math.sqrt(math.sin((lat - lat0) / 2) ** 2 + across))
+    east, north = map(math.radians, event["geo"]["coordinates"])
+    east_0, north_0 = map(math.radians, start)
+    along = math.sin((north - north_0) / 2) ** 2
+    across = math.sin((east - east_0) / 2) ** 2
+    shrunk_by = math.cos(north) * math.cos(north_0)  # a degree east is shorter there
+    half = math.asin(math.sqrt(along + shrunk_by * across))
     return 2_000 * radius_km * half

@@ -126,8 +126,8 @@ MUTATIONS = (
     Mutation(
         "geo",
         "metres equal haversine's with R = 6378.1 km to 0.1",
-        "across = math.cos(lat) * math.cos(lat0) * math",
-        "across = math",
+        "shrunk_by * across",
+        "across",
         file="course/mongo/reference.py",
     ),
     Mutation(

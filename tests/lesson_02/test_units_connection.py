@@ -22,7 +22,7 @@ from course.errors import BadInput, NoService, Skip
 from course.mongo.codec import CODEC
 from course.mongo.connection import connect, probed
 from course.mongo.counting import CommandCounter
-from course.mongo.environment import Env
+from course.mongo.environment import MongoEnv
 from course.mongo.seed import START
 
 lesson = load("02")
@@ -146,7 +146,7 @@ def test_a_name_that_does_not_resolve_is_a_server_that_is_absent(
 
 def test_only_what_needs_a_replica_set_is_skipped_without_one(env: Any) -> None:
     db: Any = SimpleNamespace(client=Mock(**{"admin.command.return_value": {"ok": 1}}))
-    env = Env("", True, db, env.commands, deploy=print)
+    env = MongoEnv("", True, db, env.commands, deploy=print)
     env.need_server("plans")
     with pytest.raises(Skip, match="no replica set"):
         env.need_server("transactions", replica_set=True)
