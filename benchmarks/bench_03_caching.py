@@ -152,8 +152,8 @@ def flights() -> None:
 
 def redis_costs(server: Server) -> None:
     """Compare what a hit in Redis costs, and a hundred keys at once."""
-    client = cache_client(server.url, 5.0)
-    raw = cache_client(server.url, 5.0)
+    client: Any = cache_client(server.url, 5.0)
+    raw: Any = cache_client(server.url, 5.0)
     cache = lesson.RedisCache(client, "bench:")
     fetch = lesson.redis_cache(3600, cache=cache, name="row")(lambda user, limit=3: ROW)
     region = dogpile.cache.make_region().configure(
