@@ -1417,7 +1417,7 @@ def idempotency(env: BrokerEnv) -> None:
     check(
         "the inbox makes it 20, not 60",
         observed=effects,
-        expected={"without an inbox": 60, "with one": 20},
+        expected={"without an inbox": at_least(60), "with one": 20},
     )
 
 

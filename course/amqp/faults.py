@@ -11,7 +11,8 @@ def block(network: FaultyNetwork, reason: str) -> None:
     """Say what a broker short of memory says, and take nothing more."""
 
     async def say_so() -> None:
-        notice = frame.Method(0, spec.Connection.Blocked(reason)).marshal()
+        blocked = spec.Connection.Blocked(reason)
+        notice = frame.Method(0, blocked).marshal()
         for writer in network.clients.values():
             writer.write(notice)
 

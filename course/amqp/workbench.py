@@ -101,9 +101,9 @@ class BrokerEnv:
             yield network, far
 
     def consume(self, consumer: Any, count: int) -> None:
-        """Consume until so many messages are acknowledged."""
+        """Consume until so many deliveries are acknowledged, or more."""
         with running(consumer):
-            self.until(lambda: consumer.counts["acked"] == count)
+            self.until(lambda: consumer.counts["acked"] >= count)
 
     def until_nobody_reads(self, queue: str) -> None:
         """Wait until the broker has noticed that a queue's consumers are gone.

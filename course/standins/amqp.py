@@ -29,6 +29,7 @@ from course.standins.amqp_queues import (
 )
 
 Fields = tuple[Any, ...]  # of a method of AMQP
+Held = tuple[StoredQueue, Stored, Subscription | None]  # by whom; None for a get
 LOGIN = "\0guest\0guest"
 LARGEST_FRAME = 131_072  # bytes
 LARGEST_PART = 100_000  # bytes of a body in one frame
@@ -91,7 +92,8 @@ class Session:
             self.introduce_ourselves()
         # A frame: 7 bytes of head, the last 4 of them its size, and one at its end.
         while len(self.received) >= done + 8:
-            size = int.from_bytes(self.received[done + 3 : done + 7], "big")
+            head = self.received[done : done + 7]
+            size = int.from_bytes(head[3:], "big")
             end = done + 8 + size
             if end > len(self.received):
                 break
@@ -143,23 +145,30 @@ class Session:
             self.fail(*refusal.args)
             return
         asked: Any = method or spec.Basic.Publish
-        class_id, method_id = divmod(asked.INDEX, 1 << 16)
-        self.send(number, spec.Channel.Close(*refusal.args, class_id, method_id))
+        numbers = divmod(asked.INDEX, 1 << 16)  # of its class, of the method
+        why = spec.Channel.Close(*refusal.args, *numbers)
+        self.send(number, why)
         self.channels[number].channel_close()
 
     def send(
-        self, number: int, method: Any, properties: Any = None, body: bytes = b""
+        self,
+        number: int,
+        method: Any,
+        properties: Any = None,
+        body: bytes = b"",
     ) -> None:
         """Queue a method, and a message if it carries one; all leave in one go."""
         if not self.to_send:
             self.broker.loop.call_soon(self.flush)
-        self.to_send.append(frame.Method(number, method).marshal())
-        if properties is None:
-            return
-        self.to_send.append(frame.Header(number, len(body), properties).marshal())
-        for at in range(0, len(body), LARGEST_PART):
-            part = body[at : at + LARGEST_PART]
-            self.to_send.append(frame.Body(number, part).marshal())
+        frames = [frame.Method(number, method)]
+        if properties is not None:
+            size = len(body)
+            frames.append(frame.Header(number, size, properties))
+            for at in range(0, size, LARGEST_PART):
+                part = body[at : at + LARGEST_PART]
+                frames.append(frame.Body(number, part))
+        for one in frames:
+            self.to_send.append(one.marshal())
 
     def flush(self) -> None:
         """Write what has been queued."""
@@ -168,7 +177,8 @@ class Session:
 
     def fail(self, code: int, text: str) -> None:
         """Close the connection with an error."""
-        self.send(0, spec.Connection.Close(code, text, 0, 0))
+        why = spec.Connection.Close(code, text, 0, 0)
+        self.send(0, why)
 
     def beat(self, interval: float) -> None:
         """Send heartbeats; hang up on a client that misses two of its own."""
@@ -185,7 +195,8 @@ class Session:
         """Accept the only login there is."""
         if ask.response not in (LOGIN, LOGIN.encode()):
             raise Refused(403, "ACCESS_REFUSED - Login was refused")
-        self.send(0, spec.Connection.Tune(MOST_CHANNELS, LARGEST_FRAME, HEARTBEAT))
+        limits = spec.Connection.Tune(MOST_CHANNELS, LARGEST_FRAME, HEARTBEAT)
+        self.send(0, limits)
 
     def connection_tuneok(self, ask: Any) -> None:
         """Begin the heartbeats that were agreed on."""
@@ -223,7 +234,7 @@ class Channel:
         self.published = 0  # since the confirms began
         self.owed = 0  # confirms; one settles them all
         self.content: list[Any] = []  # a publish, its header, its body's parts
-        self.unacked: dict[int, tuple[StoredQueue, Stored, Subscription | None]] = {}
+        self.unacked: dict[int, Held] = {}
 
     def confirm_what_is_owed(self) -> None:
         """Confirm all that was published since the last confirm."""
@@ -402,7 +413,8 @@ class Channel:
         routed = self.broker.route(ask.exchange, ask.routing_key, properties, body)
         if ask.mandatory and not routed:
             where = (ask.exchange, ask.routing_key)
-            self.send(spec.Basic.Return(312, "NO_ROUTE", *where), properties, body)
+            back = spec.Basic.Return(312, "NO_ROUTE", *where)
+            self.send(back, properties, body)
         if self.confirms:
             self.published += 1
             self.owed += 1

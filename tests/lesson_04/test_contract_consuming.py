@@ -1,25 +1,17 @@
-"""Lesson 04: a consumer whose connection or queue goes."""
+"""On the stand-in and RabbitMQ: a consumer whose connection or queue goes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pika
 import pytest
-from lesson_04.amqp_helpers import open_stand_in
 from lessons import load
 from services import wait_for
 
 from course.amqp.trials import consumer_with, emptied, running
 
 lesson = load("04")
-
-
-@pytest.fixture(scope="module")
-def env() -> Iterator[Any]:
-    with open_stand_in() as found:
-        yield found
 
 
 def test_what_came_over_a_dead_connection_is_not_begun(env: Any) -> None:

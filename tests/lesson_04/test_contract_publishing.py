@@ -1,10 +1,10 @@
-"""Lesson 04: confirms, windows, deadlines and threads of the producer."""
+"""On the stand-in and RabbitMQ: a producer's confirms, window, deadline, threads."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
 from functools import partial
@@ -12,7 +12,6 @@ from typing import Any
 
 import pika
 import pytest
-from lesson_04.amqp_helpers import open_stand_in
 from lessons import load
 
 from course.amqp.errors import PublishFailed, Unroutable
@@ -23,12 +22,6 @@ from course.amqp.trials import emptied
 from course.lab import in_background
 
 lesson = load("04")
-
-
-@pytest.fixture(scope="module")
-def env() -> Iterator[Any]:
-    with open_stand_in() as found:
-        yield found
 
 
 def test_a_return_is_about_its_own_message_though_others_share_the_id(env: Any) -> None:
