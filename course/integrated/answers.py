@@ -24,6 +24,8 @@ def answer(shop: Shop) -> None:
 def offers_to_all(shop: Shop, log: object) -> list[Letter]:
     """Return a mail to each customer, at the address that MongoDB knows."""
     letters = []
+    # Names from SQL, addresses from MongoDB, scores from Redis: a customer whom one of
+    # them does not know ends the part.
     offer_of = shop.analytics.offers(log, shop.end)
     for person in shop.documents.people():
         offer = offer_of[person.username]

@@ -38,7 +38,7 @@ def delivered_twice(shop: Shop, what: str, kind: type[Books]) -> list[str]:
     with consumer as running:
         reach(what, lambda: int(running.counts["acked"]), 2 * TWICE)
     rows = shop.database.rows("SELECT id FROM purchases")
-    shop.database.empty("purchases", "inbox", "spans")
+    shop.database.empty("purchases", "inbox", "spans")  # nothing has been sold yet
     return [row.id for row in rows]
 
 
@@ -70,6 +70,7 @@ def feed(shop: Shop) -> None:
     """Feed: sign-ups and orders up to the cut, in date order"""
     robots = [shop.writer.robot(number, shop.cut) for number in range(ROBOTS)]
     shop.deliver("robots", robots)
+    # With --chaos it dies during the feed, and another takes its place in the list.
     first_worker = shop.staff.workers[0]
     letters = shop.writer.in_date_order(shop.purchases_until_cut())
     shop.deliver("feed", letters, shop.trouble.without_connections)

@@ -88,6 +88,7 @@ def people_of_file(shop: Shop) -> list[Person]:
 
 def differing(found: Iterable[Any], file: Iterable[Any]) -> int:
     """Return how many rows only one of both has."""
+    # Counted, so that a row that is there twice differs from one.
     ours = Counter(found)
     theirs = Counter(file)
     too_many = ours - theirs
@@ -102,6 +103,7 @@ def compare_queues(shop: Shop) -> None:
     published = {}
     accounted = {}
     for queue in DESKS:
+        # By id: a dead letter may be delivered twice as well.
         dead = len(shop.broker.take_ids(f"{queue}.dead"))
         done = applied.get(queue, 0)
         published[queue] = shop.published[queue]

@@ -143,6 +143,7 @@ class Shop:
         else:
             with trouble():
                 self.publish(letters[half:])
+        # All that was ever published: nothing of an earlier part may still be missing.
         reach(what, self.settled, self.published.total())
         seconds = time.monotonic() - started
         speed = len(letters) / seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 
 LIMIT = 60.0  # seconds that a run goes on without any progress
@@ -24,24 +24,25 @@ class Lent:
     """Where the process of the stand-ins lends them, and what it wants to hear."""
 
     port: int
-    key: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Task:
     """Where everything is, URLs with passwords and all.
 
-    It goes through a pipe and is never an argument, which ps would show to everybody.
+    It goes through a pipe and is never an argument, which ps would show to everybody;
+    printed, it shows no URL.
     """
 
-    sql_url: str
+    sql_url: str = field(repr=False)
     sql_schema: str  # of PostgreSQL; empty on SQLite
-    mongo_url: str
+    mongo_url: str = field(repr=False)
     mongo_database: str
-    redis_url: str
+    redis_url: str = field(repr=False)
     redis_place: Place | None  # None: where its URL says
     redis_prefix: str
-    rabbit_url: str
+    rabbit_url: str = field(repr=False)
     rabbit_place: Place
     rabbit_prefix: str
     lent: Lent | None  # None if MongoDB and Redis are both servers

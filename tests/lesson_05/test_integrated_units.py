@@ -203,11 +203,13 @@ def test_only_the_first_worker_is_told_to_die(monkeypatch: pytest.MonkeyPatch) -
 def test_a_task_survives_the_pipe() -> None:
     near, far = Place("127.0.0.1", 1), Place("::1", 65_535)
     stores = ("sqlite://", "s", "mongodb://", "d", "redis://", near, "p")
-    task = Task(*stores, "amqp://", far, "m", Lent(2, "k"), dies_after=3)
+    task = Task(*stores, "amqp://", far, "m", Lent(2, "key"), dies_after=3)
     for one in (task, replace(task, redis_place=None, lent=None)):
         line = one.to_json()
         assert "\n" not in line
         assert task_of(line) == one
+        assert "://" not in repr(one)
+        assert "key" not in repr(one)
 
 
 def spans(*pairs: tuple[int, int]) -> list[Span]:
