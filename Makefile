@@ -68,7 +68,7 @@ guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
 	$(PY) tools/sync_guide.py benchmarks/README.md
 
-standalone: .venv/demo ## write each lesson with what it uses as a single file, to dist/
+standalone: .venv/bin/python ## write each lesson with what it uses as a single file, to dist/
 	$(PY) tools/standalone.py
 
 clean: ## remove the virtual environment, dist/ and all caches

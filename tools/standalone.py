@@ -110,24 +110,26 @@ class Part:
     def _check_the_rest(self) -> None:
         """Refuse what is no top-level import of ours, and what asks where it stands."""
         for node in ast.walk(self.tree):
-            if node in self.removed:
-                continue
-            if isinstance(node, ast.ImportFrom) and is_ours(node):
-                if not within(node.module or "", LEFT_OUT):
-                    raise self.refuse(node, "import it at the top of the file")
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    if within(alias.name, "course") and not within(
-                        alias.name, LEFT_OUT
-                    ):
-                        raise self.refuse(node, "import it at the top of the file")
-            elif isinstance(node, ast.Name) and not self.is_lesson:
+            if node not in self.removed:
+                self._check_inner_import(node)
                 self._check_name(node)
-            elif isinstance(node, ast.Name) and node.id == "__file__":
-                raise self.refuse(node, "a lesson does not know its file")
 
-    def _check_name(self, node: ast.Name) -> None:
-        if node.id == "__file__" and self.name != "course.services":
+    def _check_inner_import(self, node: ast.AST) -> None:
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = ["course" if node.level else node.module or ""]
+        for module in modules:
+            if within(module, "course") and not within(module, LEFT_OUT):
+                raise self.refuse(node, "import it at the top of the file")
+
+    def _check_name(self, node: ast.AST) -> None:
+        if not isinstance(node, ast.Name) or node.id != "__file__":
+            return
+        if self.is_lesson:
+            raise self.refuse(node, "a lesson does not know its file")
+        if self.name != "course.services":
             raise self.refuse(node, "only course.services knows where the files are")
 
     def check_no_main(self) -> None:
