@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lesson_05.logs import lesson
 
@@ -257,6 +257,7 @@ def test_expected_orders_agree_with_quadrature(
     found = float(fit.expected(np.array([x]), np.array([age]), weeks)[0])
     dropout = stats.beta(fit.a, fit.b + x)
     past = fit.alpha + age
+    assume(weeks < 1000 * past)  # beyond, expected_orders promises fewer digits
 
     def orders(u: float) -> float:  # of a dropout at the u-quantile
         chance = max(float(dropout.ppf(u)), 1e-300)
