@@ -16,7 +16,11 @@ COUNTRIES = {
     "Japan": (124_516_650, 35_215, ("Tokyo", "Osaka", "Nagoya", "Sapporo")),
     "Canada": (40_049_088, 54_848, ("Toronto", "Montreal", "Calgary", "Halifax")),
 }
-SEED = {"olena": "Kyiv", "taras_s": "Kyiv", "iryna": "Lviv"}  # all users in Ukraine
+SEED = {
+    "olena": "Kyiv",
+    "taras_s": "Kyiv",
+    "iryna": "Lviv",
+}  # the only users in Ukraine
 USERS = 600
 NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
 LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=timezone(-timedelta(hours=5)))
@@ -33,7 +37,7 @@ def make_cities(city: Make, address: Make, country: Any, names: Sequence[str]) -
 
 
 def live_through_a_year(user: Any, rng: random.Random) -> None:
-    """Draw at random when a user came, was last seen, and what was spent."""
+    """Draw at random when a user came and was last seen, and what was spent."""
     day = timedelta(days=rng.randrange(365))
     user.registered_at = NEW_YEAR + day
     if user.username == "user100":

@@ -1,4 +1,4 @@
-"""Tables of figures that are shown and claimed alike: by name."""
+"""Tables of figures by name, printed as they are claimed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from course.console import table
 
 
 def table_of(what: str, rows: Mapping[str, Mapping[str, object]]) -> None:
-    """Print the figures of each row, under their names."""
+    """Print a line for each row: its name, then its figures under their names."""
     first = next(iter(rows.values()))
     cells = []
     for name, figures in rows.items():
