@@ -55,7 +55,8 @@ def plain_country_statistics(
     rows = []
     for country in countries:
         name = country.name
-        rows.append((name, len(country.cities), people[name], cents[name]))
+        cities = len(country.cities)
+        rows.append((name, cities, people[name], cents[name]))
     return rows
 
 
