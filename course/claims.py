@@ -1,4 +1,4 @@
-"""What a claim expects: a value, a condition, or either by name; and what differs."""
+"""What a claim expects: a value, a condition, or a dict of them; and what differs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 120  # characters of a value in a failure
 
 @dataclass(frozen=True)
 class Condition:
-    """What a value has to be, other than equal; `text` completes "which is not ..."."""
+    """What a value has to be, other than equal; `text` completes "5, not ..."."""
 
     text: str
     holds: Callable[[Any], bool]
@@ -20,7 +20,7 @@ class Condition:
         return self.text
 
     def accepts(self, seen: Any) -> bool:
-        """Tell whether a value is like this; one that cannot be compared is not."""
+        """Tell whether it holds for a value; not if that cannot be compared."""
         try:
             return self.holds(seen)
         except TypeError:  # such as None > 5
@@ -87,9 +87,9 @@ def clipped(value: object) -> str:
 
 
 def difference(observed: Any, expected: Any) -> str:
-    """Return what was observed that is not as expected, or nothing if all is.
+    """Return what was observed and was not expected, or "" if all is as expected.
 
-    Dicts are compared by name, so that a failure shows just the facts that differ.
+    Dicts are compared by name, so that a failure shows only the facts that differ.
     """
     if isinstance(expected, Mapping) and isinstance(observed, Mapping):
         return difference_by_name(observed, expected)

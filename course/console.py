@@ -40,7 +40,7 @@ def write(text: str = "", style: str = "", indent: int = 4) -> None:
 
 
 def wrapped(text: str, indent: int = 4) -> list[str]:
-    """Return the lines of a text; what did not fit into one goes on indented.
+    """Return the lines of a text; one that is too long goes on in indented lines.
 
     A word is broken only where it is longer than a whole line.
     """
@@ -78,7 +78,7 @@ def longest_of(texts: Iterable[str]) -> int:
 
 
 class TableColumn:
-    """A column of a table: how wide it is, and how narrow it may become."""
+    """A column of a table: how wide it is, and how narrow it may get step by step."""
 
     def __init__(self, heading: str, cells: Sequence[object]) -> None:
         texts = [str(cell) for cell in cells]
@@ -93,7 +93,7 @@ class TableColumn:
 
 
 def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
-    """Return the widths, the roomiest made narrower until all fit, if they can."""
+    """Return the widths, narrowed where there is room until all fit, if they can."""
     widths = list(widths)
     while sum(widths) > available:
         room = [width - low for width, low in zip(widths, least, strict=True)]
@@ -143,7 +143,7 @@ def write_row(
     height = max(1, *map(len, cells))
     for lines in cells:
         blank = [""] * (height - len(lines))
-        # A heading of one line stands on the last one, above its numbers.
+        # A shorter heading stands on the last line, right above its numbers.
         lines[:] = blank + lines if is_header else lines + blank
     for parts in zip(*cells, strict=True):
         line = ""
@@ -191,7 +191,7 @@ class Parser(argparse.ArgumentParser):
             help="exit with 3 if the service is not there",
         )
         self.add_argument(
-            "--url", help="where the service is; the variable keeps a password hidden"
+            "--url", help="address of the service; a password is safer in its variable"
         )
         self.add_argument(
             "--verbose", action="store_true", help="show log lines and tracebacks"
@@ -201,12 +201,12 @@ class Parser(argparse.ArgumentParser):
         """Complain in one line, unlike argparse with its usage text."""
         unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
         if unknown and unknown[1] in self.demos:
-            message = f"a demo is chosen by an option: --only {unknown[1]}"
+            message = f"choose a demo with --only {unknown[1]}"
         raise BadInput(message)
 
 
 class BackEnd(Protocol):
-    """What every demo receives knows who answers, and whether it is a real service."""
+    """What every demo receives: it knows what answers, a real service or not."""
 
     @property
     def backend(self) -> str:
@@ -231,7 +231,7 @@ class Lesson(Generic[AnyEnv]):
     """A lesson: its demos, and what they run on.
 
     `open_env` opens the service that the options name, or its stand-in, for the length
-    of a `with` block, and cleans up at the end of it.
+    of a `with` block, and cleans up when the block ends.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class Lesson(Generic[AnyEnv]):
         self.title = title
         self.open_env = open_env
         self.demos: dict[str, Demo[AnyEnv]] = {}
-        self.opened = ExitStack()  # of a notebook, from its first demo to the last cell
+        self.opened = ExitStack()  # in a notebook, from the first demo to the last cell
         self.env: AnyEnv | None = None
 
     def demo(self, run: Demo[AnyEnv]) -> Demo[AnyEnv]:
@@ -338,14 +338,14 @@ class Lesson(Generic[AnyEnv]):
         """Run one demo on what all of them share."""
         try:
             self.run_demo(name, self.notebook_env())
-        except BadInput as problem:  # the notebook prints it, and keeps it
+        except BadInput as problem:  # the notebook prints it, and saves what it prints
             raise BadInput(redact(problem)) from None
 
     def notebook_env(self) -> AnyEnv:
         """Return what the demos of a notebook share; the last cell closes it."""
         if self.env is None:
             TALLY.clear()
-            # A kernel's own arguments are in sys.argv: no option is read from there.
+            # Not from sys.argv, which holds the kernel's own arguments.
             args = self.parser().parse_args([])
             logging.basicConfig(level=logging.CRITICAL)  # as a script without --verbose
             self.env = self.opened.enter_context(self.open_env(args))

@@ -1,4 +1,4 @@
-"""What the course raises for itself, and what each of these leads to."""
+"""What the course itself raises, and what each of these leads to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ class Skip(Exception):
 
 
 class BadInput(Exception):
-    """Raised for what the user has to mend: one line on stderr, exit code 2."""
+    """Raised for what the user has to correct: one line on stderr, exit code 2."""
 
 
 class NoService(Exception):
-    """Raised where nothing answers at an address; says why. A stand-in takes over."""
+    """Raised if nothing answers at an address; says why. A stand-in takes over."""
 
 
 class ClaimFailed(AssertionError):

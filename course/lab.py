@@ -90,7 +90,7 @@ def start_together(
     """Start the calls at once, a thread each; return their outcomes in order.
 
     An outcome is what the call returned, or the exception that it raised. The source
-    `hold`, if given, answers nobody before all calls have begun: a race without luck.
+    `hold`, if given, answers nobody before all calls have begun.
     """
     barrier = threading.Barrier(len(calls))
     begun = threading.Semaphore(0)
@@ -114,7 +114,7 @@ def start_together(
 def in_background(work: Callable[[], object]) -> Future[Any]:
     """Run something in a daemon thread; the future ends, or fails, as it does."""
     done: Future[Any] = Future()
-    done.set_running_or_notify_cancel()  # a thread cannot be called back
+    done.set_running_or_notify_cancel()  # it cannot be cancelled: a thread goes on
 
     def run() -> None:
         try:
@@ -129,6 +129,6 @@ def in_background(work: Callable[[], object]) -> Future[Any]:
 def run_async(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run a coroutine function to its end and return its result.
 
-    In a thread of its own, since in a notebook the main thread has a loop that runs.
+    It gets a thread of its own: in a notebook, the main thread already runs a loop.
     """
     return in_background(lambda: asyncio.run(work())).result(START_LIMIT)

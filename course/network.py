@@ -1,4 +1,4 @@
-"""A network that is slow, cut or frozen, for every protocol; and its event loop."""
+"""A network that is slow, cut or frozen, for any protocol; and its event loop."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class LoopbackServer:
         raise NotImplementedError
 
     def cut(self) -> None:
-        """End every connection without a goodbye; new ones are welcome."""
+        """End every connection without a goodbye; new ones are accepted."""
         self.call(self._cut)
 
     async def _welcome(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -74,8 +74,8 @@ class LoopbackServer:
     async def _shut_down(self) -> None:
         self.closing = True
         await self._cut()
-        # Trap: a client that was just let in is a task of asyncio's before it is ours;
-        # with the server closed too early, that task would lose an open socket.
+        # Trap: a client that was just accepted belongs to asyncio before it is in
+        # `clients`; if the server closed now, its socket would stay open.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(tasks)
         self.server.close()
@@ -96,7 +96,7 @@ class FaultyNetwork(LoopbackServer):
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay = 0.0  # seconds that each chunk takes, either way
-        self.round_trips = 0  # a chunk up, and then one down
+        self.round_trips = 0  # each is a chunk up that is followed by one down
         self._last_way = ""
         self._gates = {"up": asyncio.Event(), "down": asyncio.Event()}
         for gate in self._gates.values():
@@ -107,16 +107,16 @@ class FaultyNetwork(LoopbackServer):
         self.call(self._hold, ways or tuple(self._gates))
 
     def thaw(self) -> None:
-        """Let everything through again, what was held back first."""
+        """Let everything through again, first what was held back."""
         self.call(self._hold, ())
 
     def cut(self) -> None:
-        """End every connection; what was held back is lost, the network works again."""
+        """End every connection, drop what was held back, and work again."""
         super().cut()
         self.thaw()
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Pass on what the client and the server say, until both are gone."""
+        """Pass on what the client and the server send, until both are gone."""
         far_reader, far_writer = await asyncio.open_connection(*self.target)
         up = self._pass_on(reader, far_writer, "up")
         down = self._pass_on(far_reader, writer, "down")
@@ -136,9 +136,9 @@ class FaultyNetwork(LoopbackServer):
                     self.round_trips += 1
                 self._last_way = way
                 writer.write(data)
-                await writer.drain()  # who does not read stops the one who writes
-        await self._gates[way].wait()  # a goodbye does not get through either
-        writer.close()  # the other end hears that this one went
+                await writer.drain()  # one side that stops reading stops the other
+        await self._gates[way].wait()  # a frozen network holds back a goodbye, too
+        writer.close()  # which tells the other side
 
     async def _hold(self, ways: tuple[str, ...]) -> None:
         for way, gate in self._gates.items():

@@ -1,4 +1,4 @@
-"""Where a service is, what may be said about it, and how a run ends."""
+"""Where a service is, what may be printed about it, and how a run ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def setting(name: str, default: str = "") -> str:
 
 @dataclass(frozen=True)
 class ServiceAddress:
-    """The URL of a service, and who named it: an option, a variable, or nobody."""
+    """The URL of a service, and its origin: an option, a variable, or the default."""
 
     url: str
     source: str  # "--url" or the variable's name: what a complaint points to
@@ -54,7 +54,9 @@ class ServiceAddress:
 
 
 def address_of(args: Namespace, variable: str, default: str = "") -> ServiceAddress:
-    """Return where to look for a service: by --url, the variable, or the default."""
+    """Return where to look for a service: at --url, the variable, or the default."""
+    if args.url == "":  # such as "$UNSET": not a wish for some other server
+        raise BadInput("--url is empty")
     if args.url:
         return ServiceAddress(args.url, "--url", named=True)
     if url := setting(variable):
@@ -85,14 +87,14 @@ def _terminate(number: int, _: FrameType | None) -> NoReturn:
 
 @contextmanager
 def ending_well() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a block as Ctrl-C does: with its cleaning up."""
+    """Let SIGTERM and SIGHUP end a block as Ctrl-C does, so that it cleans up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
     before = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # Trap: nohup has SIGHUP ignored, and a handler of ours would undo that.
+        # Trap: under nohup SIGHUP is ignored, which a handler of ours would undo.
         if number and signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, _terminate)
     try:

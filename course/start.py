@@ -48,7 +48,7 @@ def lack_of(requirement: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """Return the path as one types it in the present folder."""
+    """Return the path as one would type it in the current folder."""
     try:
         return os.path.relpath(path)
     except ValueError:  # on another drive of Windows
@@ -67,9 +67,8 @@ def way_out(script: Path, requirements: list[str]) -> str:
     listed = folder / "requirements.txt"
     if listed.is_file():
         return subprocess.list2cmdline(["pip", "install", "-r", from_here(listed)])
-    quoted = [
-        f'"{requirement}"' for requirement in requirements
-    ]  # a shell reads > and <
+    # Quoted, since to a shell > and < are redirections.
+    quoted = [f'"{requirement}"' for requirement in requirements]
     return f"pip install {' '.join(quoted)}"
 
 

@@ -1,11 +1,11 @@
-"""Writes each lesson as a single file, with the parts of course/ that it uses in it.
+"""Writes each lesson as a single file that contains the parts of course/ it uses.
 
 Run:  python tools/standalone.py [--into FOLDER] [SCRIPT ...]     (make standalone)
 
-Nothing is packed or executed by strings: the text of each module is put, in the order
-of their imports, between the lesson's header and the lesson. So their top-level names
-live in one namespace, and this fails with a line that names the place where two of them
-would meet, or where an import cannot be resolved by leaving it out.
+Nothing is packed, and nothing executed from strings: the text of each module is put
+between the lesson's header and the lesson, in the order of the imports. All top-level
+names then share one namespace. Where two of them clash, or where an import cannot just
+be left out, this fails with one line that names the place.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 START = "course.start"
-LEFT_OUT = "course.integrated"  # needs all lessons: their absence is reported there
-DATA = {"05": "data/cdnow_sample.csv"}  # what lies beside a lesson
+LEFT_OUT = "course.integrated"  # needs all lessons; the single file says so
+DATA = {"05": "data/cdnow_sample.csv"}  # what has to lie beside the file
 LINE = 88  # columns of a line of imports
 MARKER = re.compile(r"^ *# (region|endregion|%%|isort:).*\n", re.MULTILINE)
 STATEMENTS_WITH_BODY = ast.If | ast.Try | ast.With | ast.For | ast.While
@@ -108,7 +108,7 @@ class Part:
             self.imports.append(Import(alias.name, "", bound))
 
     def _check_the_rest(self) -> None:
-        """Refuse what is no top-level import of ours, and what asks where it stands."""
+        """Refuse imports of ours inside blocks, and code that asks for its file."""
         for node in ast.walk(self.tree):
             if node not in self.removed:
                 self._check_inner_import(node)
@@ -133,10 +133,10 @@ class Part:
             raise self.refuse(node, "only course.services knows where the files are")
 
     def check_no_main(self) -> None:
-        """Refuse code for the case that the module is the program: it would run."""
+        """Refuse code under `if __name__ == ...`: in the single file it would run."""
         for node in self.tree.body:
             if isinstance(node, ast.If) and "__name__" in ast.dump(node.test):
-                raise self.refuse(node, "a module of course/ is no program")
+                raise self.refuse(node, "a module of course/ is not a program")
 
     def defined(self) -> dict[str, ast.AST]:
         """Return the names that the part itself binds at its top level."""
@@ -191,7 +191,7 @@ def within(module: str, package: str) -> bool:
 
 
 def is_docstring(node: ast.stmt) -> bool:
-    """Tell whether a statement is a bare text."""
+    """Tell whether a statement is nothing but a string."""
     if not isinstance(node, ast.Expr):
         return False
     return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -218,7 +218,7 @@ def top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def names_bound_by(node: ast.stmt) -> list[str]:
-    """Return the names that one statement binds; an import at the top is hoisted."""
+    """Return the names that a statement binds; those of imports are hoisted."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -253,7 +253,9 @@ def parts_of(script: Path, root: Path) -> list[Part]:
                 raise CannotInline(f"{script.name}: a circle of imports: {circle}")
             path = module_path(name, root)
             if not path.is_file():
-                raise CannotInline(f"{part.path.name}: {name} is no module of course/")
+                raise CannotInline(
+                    f"{part.path.name}: {name} is not a module of course/"
+                )
             if name not in done:
                 done.add(name)
                 add(Part(name, path), (*above, name))
@@ -275,10 +277,10 @@ def check_names(parts: list[Part]) -> None:
         for name, what in found:
             if name in vars(builtins):
                 node = defined[part.name].get(name, part.tree)
-                raise part.refuse(node, f"`{name}` hides what Python calls so")
+                raise part.refuse(node, f"`{name}` hides Python's own")
             if meaning.setdefault(name, what) != what:
                 raise CannotInline(
-                    f"{part.path.name}: `{name}` is another one in {place[name]}"
+                    f"{part.path.name}: `{name}` is something else in {place[name]}"
                 )
             place.setdefault(name, part.path.name)
         for statement, name in part.taken:

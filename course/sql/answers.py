@@ -1,4 +1,4 @@
-"""The figures of lesson 01 in plain Python, to compare those of the database with."""
+"""The figures of lesson 01 in plain Python, to compare with those of the database."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Users = Sequence[Any]  # each with its address, city and country
 
 
 def share_at(ordered: Sequence[int], share: float) -> int:
-    """Return the least of some values that a share of all of them reach."""
-    # Counted from one, as percentile_disc does: the half of five is the third.
+    """Return the least value that this share of all values do not exceed."""
+    # As percentile_disc does: half of five values is reached at the third.
     reached = math.ceil(len(ordered) * share)
     return ordered[reached - 1]
 
@@ -21,7 +21,7 @@ def share_at(ordered: Sequence[int], share: float) -> int:
 def plain_user_statistics(users: Users, active: int) -> dict[str, float]:
     """Return counts, mean logins and spending of users."""
     logins = [user.logins for user in users]
-    # NULL is not 0: who never bought is in no mean, median or percentile of spending.
+    # NULL is not 0: those who never bought count in no mean or percentile of spending.
     buyers = [user for user in users if user.spent_cents is not None]
     spent = sorted(user.spent_cents for user in buyers)
     mean = sum(logins) / len(logins)
@@ -55,15 +55,16 @@ def plain_country_statistics(
     rows = []
     for country in countries:
         name = country.name
-        rows.append((name, len(country.cities), people[name], cents[name]))
+        cities = len(country.cities)
+        rows.append((name, cities, people[name], cents[name]))
     return rows
 
 
 def plain_ranks(users: Users) -> list[int]:
-    """Return the rank of each user by logins: one more than those who have more."""
+    """Return each user's rank by logins: one more than the users who have more."""
     logins = [user.logins for user in users]
     ranks = []
-    # As slow as the definition is short: every user is compared with all others.
+    # Slow and short, as the definition is: every user is compared with all others.
     for own in logins:
         better = sum(n > own for n in logins)
         ranks.append(1 + better)
@@ -71,7 +72,7 @@ def plain_ranks(users: Users) -> list[int]:
 
 
 def plain_top(users: Users, count: int) -> list[Any]:
-    """Return those who spent most, the most first; by id where they spent as much."""
+    """Return those who spent most, the most first; by id where they spent the same."""
 
     def place(user: Any) -> tuple[int, int]:
         spent = user.spent_cents or 0
@@ -101,16 +102,29 @@ def plain_cohorts(users: Users) -> dict[int, Counter[int | None]]:
 def plain_shares(users: Users) -> list[tuple[str, int, float]]:
     """Return (country, users, percent of all users), the largest first."""
     shares = []
-    for name, count in Counter(country_of(user) for user in users).items():
+    people = Counter(country_of(user) for user in users)
+    for name, count in people.items():
         percent = 100 * count / len(users)
         shares.append((name, count, round(percent, 2)))
-    return sorted(shares, key=lambda share: (-share[1], share[0]))
+    shares.sort()  # by name where as many live
+    return sorted(shares, key=lambda row: row[1], reverse=True)
 
 
-def seen_after(months: int, cohort: Mapping[int | None, int]) -> int:
-    """Return how many users of a cohort were seen so many months later, or more."""
-    seen = 0
-    for lag, users in cohort.items():
-        if lag is not None and lag >= months:
-            seen += users
-    return seen
+def month_name(month: int) -> str:
+    """Return a month that is counted from year 0 as "2025-01"."""
+    year, index = divmod(month, 12)
+    return f"{year}-{index + 1:02}"
+
+
+def seen_after(
+    *months: int, cohorts: Mapping[int, Mapping[int | None, int]]
+) -> list[list[str | int]]:
+    """Return a row for each cohort: its month, and its users seen so much later."""
+    rows = []
+    for start, cohort in cohorts.items():
+        row: list[str | int] = [month_name(start)]
+        for least in months:
+            lags = [lag for lag in cohort if lag is not None and lag >= least]
+            row.append(sum(cohort[lag] for lag in lags))
+        rows.append(row)
+    return rows

@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 BACKEND_END_LIMIT = 10  # seconds to wait until a process is gone
-PID = sa.text("SELECT pg_backend_pid()")
+BACKEND_PID = sa.text("SELECT pg_backend_pid()")
 
 
 def end_backend(engine: sa.Engine, pid: int) -> None:
     """End a connection's server process, as a failover or an administrator does."""
     ended = func.pg_terminate_backend(pid, 1000 * BACKEND_END_LIMIT)
-    with engine.connect() as admin:  # waits until it is gone
+    with engine.connect() as admin:  # the call waits until the process is gone
         admin.execute(select(ended))

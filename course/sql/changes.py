@@ -1,4 +1,4 @@
-"""What changing a table needs: SQLite's copies, SQL to review, a look for drift."""
+"""What changing a table needs: SQLite's copies, SQL to review, a check for drift."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Step = Callable[[Operations], None]
 
 @contextmanager
 def connection_for_changes(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Lend a connection on which tables may be changed, of either database."""
-    engine.dispose()  # SQLite's other connections still believe in the old table
+    """Lend a connection to either database on which tables may be changed."""
+    engine.dispose()  # SQLite's other connections still know the old table
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
-            # Trap: to SQLite a table that is copied and dropped has lost its rows, and
-            # their children follow. This is heeded outside of a transaction only.
+            # Trap: SQLite alters a table by a copy. Dropping the old one would delete
+            # the rows that refer to it. The pragma works outside a transaction only.
             connection.detach()  # from the pool: it ends with this setting
             raw: Any = connection.connection
             raw.execute("PRAGMA foreign_keys = OFF")
@@ -30,9 +30,9 @@ def connection_for_changes(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def refuse_orphans(connection: sa.Connection) -> None:
-    """Raise ValueError if rows have lost their parents; PostgreSQL itself refuses it.
+    """Raise ValueError if rows on SQLite have lost their parents.
 
-    SQLite checks no foreign keys on a connection for changes.
+    There a connection for changes checks no foreign keys; PostgreSQL's does, itself.
     """
     if connection.dialect.name == "sqlite":
         raw: Any = connection.connection

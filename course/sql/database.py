@@ -103,13 +103,13 @@ def drop_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> None:
 def open_postgres(
     server: PostgresServer, openers: Openers, stack: ExitStack
 ) -> Database:
-    """Open a new schema of our own, that the stack drops in the end."""
+    """Open a new schema of our own, which the stack drops at the end."""
     schema = f"module8_{uuid4().hex[:12]}"
     open_engine = partial(openers.postgres, server.url, schema)
     folder = temporary_folder(stack)
     database = Database("", True, openers, folder, open_engine, stack)
     try:
-        # No pool: what drops the schema in the end must not meet a dead connection.
+        # No pool: dropping the schema at the end must not meet a dead connection.
         engine = database.connect(poolclass=sa.NullPool)
     except ModuleNotFoundError as error:
         raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
@@ -120,7 +120,7 @@ def open_postgres(
 
 
 def open_sqlite(openers: Openers, stack: ExitStack, why: str = "") -> Database:
-    """Open a temporary file, that the stack removes in the end."""
+    """Open a temporary file, which the stack removes at the end."""
     folder = temporary_folder(stack)
     open_engine = partial(openers.sqlite, folder / "lesson.db")
     backend = "sqlite, in a temporary file"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,14 +19,14 @@ POSTGRES_PORT = 5432
 POSTGRES_EXAMPLE = (
     "postgresql://user:password@host:5432/database, a password's @ as %40"
 )
-# Is answered before any login, by S or N:
+# A server answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A PostgreSQL that somebody named; complaints point to who did."""
+    """A PostgreSQL that was named; `source`, which named it, begins each complaint."""
 
     url: sa.URL  # with driver, host and port
     source: str  # "--url" or "DATABASE_URL"
@@ -65,7 +66,7 @@ class PostgresServer:
 
 def parsed(url: str) -> sa.URL | None:
     """Return a URL for psycopg, or None if it is malformed."""
-    # Trap: postgres:// is what many hosts hand out, and SQLAlchemy knows no such name.
+    # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
     spelled = re.sub("^postgres(ql)?:", "postgresql+psycopg:", url)
     try:
         found = sa.make_url(spelled)
@@ -93,3 +94,12 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
         wrong = f"{address.source}: {url.drivername} is not for this lesson"
         raise BadInput(f"{wrong}: {POSTGRES_EXAMPLE}")
     return PostgresServer(url, address.source)
+
+
+def start_options(url: sa.URL, settings: Mapping[str, object]) -> str:
+    """Return the start-up options of a connection: its URL's, then these settings."""
+    # The URL's own go first: where two set the same name, the last one wins.
+    options = [str(url.query.get("options", ""))]
+    for name, value in settings.items():
+        options.append(f"-c{name}={value}")
+    return " ".join(options)

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 # World Bank, World Development Indicators, for 2023 as revised until August 2026:
 # population is SP.POP.TOTL, GDP per capita NY.GDP.MKTP.CD (current US$) divided by it.
 COUNTRIES = {
-    "Ukraine": (37_732_836, 4_803, ("Kyiv", "Lviv", "Odesa", "Kharkiv")),
-    "Germany": (83_287_273, 54_777, ("Berlin", "Hamburg", "Munich", "Cologne")),
-    "Poland": (36_687_353, 22_145, ("Warsaw", "Krakow", "Gdansk", "Wroclaw")),
-    "Japan": (124_516_650, 35_215, ("Tokyo", "Osaka", "Nagoya", "Sapporo")),
-    "Canada": (40_049_088, 54_848, ("Toronto", "Montreal", "Calgary", "Halifax")),
+    "Ukraine": {"population": 37_732_836, "gdp_per_capita": 4_803},
+    "Germany": {"population": 83_287_273, "gdp_per_capita": 54_777},
+    "Poland": {"population": 36_687_353, "gdp_per_capita": 22_145},
+    "Japan": {"population": 124_516_650, "gdp_per_capita": 35_215},
+    "Canada": {"population": 40_049_088, "gdp_per_capita": 54_848},
 }
-SEED = {"olena": "Kyiv", "taras_s": "Kyiv", "iryna": "Lviv"}  # all users in Ukraine
+CITIES = {
+    "Ukraine": ("Kyiv", "Lviv", "Odesa", "Kharkiv"),
+    "Germany": ("Berlin", "Hamburg", "Munich", "Cologne"),
+    "Poland": ("Warsaw", "Krakow", "Gdansk", "Wroclaw"),
+    "Japan": ("Tokyo", "Osaka", "Nagoya", "Sapporo"),
+    "Canada": ("Toronto", "Montreal", "Calgary", "Halifax"),
+}
+SEED = {
+    "olena": "Kyiv",
+    "taras_s": "Kyiv",
+    "iryna": "Lviv",
+}  # the only users in Ukraine
 USERS = 600
 NEW_YEAR = datetime(2025, 1, 1, tzinfo=UTC)
-LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=timezone(-timedelta(hours=5)))
+NEW_YORK = timezone(-timedelta(hours=5))
+LATE_EVENING = datetime(2025, 1, 31, 22, 30, tzinfo=NEW_YORK)
 
 Make = Callable[..., Any]  # a mapped class
 
 
-def make_cities(city: Make, address: Make, country: Any, names: Sequence[str]) -> None:
-    """Add cities with five addresses each to a country."""
-    for name in names:
-        streets = [f"Main Street {number}" for number in range(1, 6)]
-        homes = [address(street=street) for street in streets]
+def make_cities(city: Make, address: Make, country: Any) -> None:
+    """Add its cities, with five addresses each, to a country."""
+    for name in CITIES[country.name]:
+        homes = []
+        for number in range(1, 6):
+            homes.append(address(street=f"Main Street {number}"))
         city(name=name, country=country, addresses=homes)
 
 
 def live_through_a_year(user: Any, rng: random.Random) -> None:
-    """Draw at random when a user came, was last seen, and what was spent."""
+    """Draw at random when a user came and was last seen, and what was spent."""
     day = timedelta(days=rng.randrange(365))
     user.registered_at = NEW_YEAR + day
     if user.username == "user100":
@@ -51,24 +64,26 @@ def population(country: Make, city: Make, address: Make, user: Make) -> list[Any
     """Return 5 countries with 20 cities, 100 addresses, 600 users, by these classes."""
     countries = []
     homes: dict[str, list[Any]] = {}  # of each city
-    for name, (people, gdp, towns) in COUNTRIES.items():
-        made = country(name=name, population=people, gdp_per_capita=gdp)
-        make_cities(city, address, made, towns)
+    for name, figures in COUNTRIES.items():
+        made = country(name=name, **figures)
+        make_cities(city, address, made)
         countries.append(made)
         for town in made.cities:
             homes[town.name] = town.addresses
 
-    lives = {name: homes[town][0] for name, town in SEED.items()}
-    _, *others = countries
+    home_of = {}  # each user
+    for name, city_name in SEED.items():
+        home_of[name] = homes[city_name][0]
     abroad = []
-    for elsewhere in others:
-        for town in elsewhere.cities:
-            abroad += homes[town.name]
+    for country_name, city_names in CITIES.items():
+        if country_name != "Ukraine":
+            for city_name in city_names:
+                abroad += homes[city_name]
     for number in range(len(SEED), USERS):
-        lives[f"user{number:03}"] = abroad[number % len(abroad)]
+        home_of[f"user{number:03}"] = abroad[number % len(abroad)]
 
     rng = random.Random(8)
-    for name, home in lives.items():
+    for name, home in home_of.items():
         made = user(username=name, email=f"{name}@example.org", address=home)
         live_through_a_year(made, rng)
     return countries

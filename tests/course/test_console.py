@@ -281,7 +281,7 @@ def test_the_demos_are_listed_without_running_any(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["loading"], "a demo is chosen by an option: --only loading"),
+        (["loading"], "choose a demo with --only loading"),
         (["nothing"], "unrecognized arguments: nothing"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (

@@ -108,7 +108,7 @@ def test_a_demo_as_an_argument_points_to_the_option(script: Path) -> None:
     demo = next(iter(load(script.name[:2]).lesson.demos))
     done = run(script, demo)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith(f"a demo is chosen by an option: --only {demo}\n")
+    assert done.stderr.endswith(f"choose a demo with --only {demo}\n")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -90,25 +90,25 @@ REFUSED = [
         "course/claims.py",
         "LONGEST = 120",
         "WIDTH = 1\nLONGEST = 120",
-        "console.py: `WIDTH` is another one in claims.py",
+        "console.py: `WIDTH` is something else in claims.py",
     ),
     (
         "course/claims.py",
         "LONGEST = 120",
         "if Callable:\n    WIDTH = 1\nLONGEST = 120",
-        "console.py: `WIDTH` is another one in claims.py",
+        "console.py: `WIDTH` is something else in claims.py",
     ),
     (
         "course/claims.py",
         "LONGEST = 120",
         "print = repr\nLONGEST = 120",
-        "claims.py:9: `print` hides what Python calls so",
+        "claims.py:9: `print` hides Python's own",
     ),
     (
         "course/claims.py",
         "from typing import Any\n",
         "from typing import Any\nfrom builtins import repr as BadInput\n",
-        "errors.py: `BadInput` is another one in claims.py",
+        "errors.py: `BadInput` is something else in claims.py",
     ),
     (
         "09_small.py",
@@ -138,7 +138,7 @@ REFUSED = [
         "09_small.py",
         "from course.errors import BadInput, Skip\n",
         "from course.nothing import BadInput, Skip\n",
-        "09_small.py: course.nothing is no module of course/",
+        "09_small.py: course.nothing is not a module of course/",
     ),
     (
         "course/console.py",
@@ -174,7 +174,7 @@ REFUSED = [
         "course/claims.py",
         "LONGEST = 120",
         'LONGEST = 12\nif __name__ == "__main__":\n    LONGEST = 120',
-        "claims.py:10: a module of course/ is no program",
+        "claims.py:10: a module of course/ is not a program",
     ),
     (
         "course/errors.py",

@@ -188,8 +188,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "retried: 100 of 100",
-        "increment_in_one(sessions, pause, attempts=200)",
-        "increment_in_one(sessions, pause, attempts=1)",
+        "increment_in_transaction(sessions, pause, attempts=200)",
+        "increment_in_transaction(sessions, pause, attempts=1)",
     ),
     Mutation(
         "concurrency",

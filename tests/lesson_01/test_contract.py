@@ -239,7 +239,7 @@ def test_upserts_of_many_threads_lose_nothing_on_both(both: Both) -> None:
             assert (tally.n, tally.version) == (40, 40)
 
 
-@pytest.mark.parametrize("other", ["atomic", "versioned", "locked", "in_one"])
+@pytest.mark.parametrize("other", ["atomic", "versioned", "locked", "in_transaction"])
 def test_a_versioned_increment_sees_all_other_ways(both: Both, other: str) -> None:
     increment = getattr(lesson, f"increment_{other}")
     for env in both:

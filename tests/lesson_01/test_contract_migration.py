@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from lessons import load
 from services import wait_for
 
-from course.sql.backends import PID
+from course.sql.backends import BACKEND_PID
 from course.sql.changes import drift, offline_sql
 
 lesson = load("01")
@@ -108,7 +108,7 @@ def test_a_backfill_keeps_what_is_edited_meanwhile(both: Both) -> None:
             with engine.begin() as connection:
                 connection.exec_driver_sql(edit)
                 filling = threads.submit(lesson.backfill, engine, size=1)
-                wait_for(partial(waited_for, engine, connection.scalar(PID)))
+                wait_for(partial(waited_for, engine, connection.scalar(BACKEND_PID)))
             filling.result(lesson.LIMIT)
         with engine.connect() as connection:
             in_order = "SELECT display_name FROM members ORDER BY id"
@@ -192,7 +192,7 @@ def test_nobody_waits_long_behind_a_migration_that_waits(both: Both) -> None:
         lesson.backfill(engine)
         with engine.begin() as connection:
             connection.exec_driver_sql("SELECT 1 FROM members").all()
-            pid = connection.scalar(PID)
+            pid = connection.scalar(BACKEND_PID)
             waiting = threads.submit(
                 lesson.migrate, both[1].connect(), lesson.CONTRACT[0]
             )

@@ -19,7 +19,7 @@ from services import Server, wait_for
 
 from course.errors import NoService
 from course.services import ServiceAddress
-from course.sql.backends import PID, end_backend
+from course.sql.backends import BACKEND_PID, end_backend
 from course.sql.postgres import postgres_server
 
 SCRIPT = path_of("01")
@@ -94,7 +94,7 @@ def test_a_unit_of_work_that_loses_its_server_is_not_repeated_blindly(env: Any) 
     def work(session: Any) -> None:
         runs.append(1)
         add(session, "half")
-        end_backend(env.engine, session.scalar(PID))
+        end_backend(env.engine, session.scalar(BACKEND_PID))
         add(session, "other half")
 
     with pytest.raises(sa.exc.OperationalError):
@@ -108,7 +108,7 @@ def test_every_backend_killed_at_once_costs_each_pool_one_error(env: Any) -> Non
     engine = env.connect(pool_size=3)
     with ExitStack() as held:
         lines = [held.enter_context(engine.connect()) for _ in range(3)]
-        pids = [line.scalar(PID) for line in lines]
+        pids = [line.scalar(BACKEND_PID) for line in lines]
     for pid in pids:
         end_backend(env.engine, pid)
     # The first error empties the whole pool: the other two are not tried one by one.
@@ -125,7 +125,7 @@ def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(
     change = sa.update(lesson.Tally).values(n=1)
     with env.engine.connect() as holder:
         holder.execute(change)
-        with frozen(holder.scalar(PID) or 0):
+        with frozen(holder.scalar(BACKEND_PID) or 0):
             start = time.monotonic()
             with (
                 pytest.raises(sa.exc.OperationalError, match="lock timeout"),

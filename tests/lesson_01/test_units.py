@@ -22,7 +22,8 @@ from lessons import load
 from sqlalchemy.orm.exc import StaleDataError
 
 from course.sql.answers import plain_ranks, seen_after
-from course.sql.changes import offline_sql
+from course.sql.changes import drift, offline_sql
+from course.sql.members import OldCode
 from course.sql.seed import COUNTRIES, readings
 
 lesson = load("01")
@@ -451,7 +452,8 @@ def test_the_sql_to_review_needs_no_database(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_20_uses_share_one_connection_of_the_pool(env: Any) -> None:
     opened = {}
-    for name, options in (("no pool", lesson.NO_POOL), ("POOL", lesson.POOL)):
+    no_pool = {"poolclass": sa.NullPool}
+    for name, options in (("no pool", no_pool), ("POOL", lesson.POOL)):
         engine, connections = env.connect(**options), list[Any]()
         sa.event.listen(
             engine, "connect", lambda c, _, seen=connections: seen.append(c)
@@ -472,7 +474,34 @@ def test_the_tables_come_with_the_first_use_of_the_engine() -> None:
 def test_answers_in_plain_python_by_hand() -> None:
     users = [SimpleNamespace(logins=n) for n in (7, 9, 7, 1)]
     assert plain_ranks(users) == [2, 1, 2, 4]
-    assert seen_after(3, {None: 5, 0: 1, 2: 2, 3: 4, 8: 1}) == 5
+    cohorts: dict[int, dict[int | None, int]] = {
+        2025 * 12: {None: 5, 0: 1, 2: 2, 3: 4, 8: 1},
+        2025 * 12 + 11: {None: 2},
+    }
+    seen = seen_after(2, 3, 9, cohorts=cohorts)
+    assert seen == [["2025-01", 7, 5, 0], ["2025-12", 0, 0, 0]]
+
+
+def test_a_stream_adds_up_the_same_values(env: Any) -> None:
+    with changed(env) as session:
+        session.execute(sa.delete(lesson.Reading))
+        lesson.load_core(session, readings(1_050))
+        total = sum(row["value"] for row in readings(1_050))
+        assert lesson.total_of_all(session) == total
+        assert lesson.total_streamed(session) == total
+
+
+def test_a_contract_that_is_refused_leaves_the_table_as_it_was(env: Any) -> None:
+    lesson.BEFORE.create(env.engine)
+    try:
+        lesson.migrate(env.engine, lesson.expand)
+        OldCode(env.engine, lesson.BEFORE).write(["Ada"])
+        expanded = drift(env.engine, lesson.AFTER)
+        with pytest.raises(sa.exc.IntegrityError):
+            lesson.contract(env.engine)
+        assert drift(env.engine, lesson.AFTER) == expanded > 0
+    finally:
+        lesson.BEFORE.drop(env.engine)
 
 
 @pytest.mark.parametrize("way", ["add_all", "ORM, ids back", "Core"])
