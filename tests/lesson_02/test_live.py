@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pymongo
@@ -13,9 +14,11 @@ import pytest
 from lessons import load, path_of, run
 from pymongo.errors import OperationFailure
 
+from course.lab import start_together
 from course.mongo.connection import OPTIONS
 from course.mongo.plans import examined
 from course.mongo.reference import haversine
+from course.mongo.schema import create_unless_there
 from course.mongo.seed import END, KYIV, START
 
 SCRIPT = path_of("02")
@@ -94,6 +97,13 @@ def test_a_pipeline_as_an_update_is_real(live: Any) -> None:
     assert lesson.result_of(users, lesson.change_naive, body) == "bob is admin"
     with pytest.raises(OperationFailure):
         users.find_one({"$no_such_operator": 1})
+
+
+def test_of_deployments_that_start_together_one_creates(live: Any) -> None:
+    for number in range(5):
+        create = partial(create_unless_there, live.db, f"raced{number}", {})
+        outcomes = start_together([create] * 4)
+        assert sorted(outcomes) == [False, False, False, True]
 
 
 def test_a_partial_index_serves_only_queries_that_repeat_its_filter(live: Any) -> None:
@@ -221,8 +231,8 @@ def test_a_second_attempt_is_what_keeps_a_transfer(live: Any) -> None:
 
     lesson.move = counted
     try:
-        found = lesson.total_after_transfers(live.db, lesson.transfer)
+        found = lesson.after_transfers(live.db, lesson.transfer)
     finally:
         lesson.move = move
-    assert found == (400, 64)
+    assert found == {"euro": 400, "moves": 64}
     assert len(attempts) > 80
