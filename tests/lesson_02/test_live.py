@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import itertools
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pymongo
@@ -14,11 +13,9 @@ import pytest
 from lessons import load, path_of, run
 from pymongo.errors import OperationFailure
 
-from course.lab import start_together
 from course.mongo.connection import OPTIONS
 from course.mongo.plans import examined
 from course.mongo.reference import haversine
-from course.mongo.schema import create_unless_there
 from course.mongo.seed import END, KYIV, START
 
 SCRIPT = path_of("02")
@@ -97,13 +94,6 @@ def test_a_pipeline_as_an_update_is_real(live: Any) -> None:
     assert lesson.result_of(users, lesson.change_naive, body) == "bob is admin"
     with pytest.raises(OperationFailure):
         users.find_one({"$no_such_operator": 1})
-
-
-def test_of_deployments_that_start_together_one_creates(live: Any) -> None:
-    for number in range(5):
-        create = partial(create_unless_there, live.db, f"raced{number}", {})
-        outcomes = start_together([create] * 4)
-        assert sorted(outcomes) == [False, False, False, True]
 
 
 def test_a_partial_index_serves_only_queries_that_repeat_its_filter(live: Any) -> None:
