@@ -571,7 +571,7 @@ def bad_batch(manager: UserManager) -> None:
     naive = manager.users.count_documents(of_this_batch)
     report = manager.bulk_insert_users(batch)
     ours = manager.users.count_documents(of_this_batch)
-    named = [place for place, _ in report.rejected]
+    named = [place for place, _ in report.rejected]  # without the reasons
     table(("index", "rejected because"), *report.rejected)
     check(
         "4 of 7 are in, 3 named; insert_many stores none",
@@ -680,7 +680,7 @@ class EventTracker:
         """Return the most active users: events, active days, last seen."""
         totals = {
             "events": {"$sum": 1},
-            "days": {"$addToSet": DAY},
+            "days": {"$addToSet": DAY},  # each day once, however many events it has
             "last": {"$max": "$timestamp"},
         }
         pipeline: list[Document] = [
@@ -788,6 +788,7 @@ def distribution(db: Database, events: list[Document]) -> None:
     day = timedelta(days=1)
     half_open = 0
     closed = 0
+    # The border is the end of the first day and the start of the second.
     for start in (border - day, border):
         rows = tracker.get_event_distribution(start, start + day)
         half_open += sum(row["events"] for row in rows)
@@ -927,6 +928,7 @@ class Summaries:
             # Trap: half a day here would replace a whole one by its half.
             {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
             {"$group": {"_id": DAY} | totals},
+            # The day is the _id, so a second run finds the row of the first.
             {"$merge": {"into": "daily", "whenMatched": "replace"}},
         ]
         self.db["events"].aggregate(pipeline)
@@ -1072,6 +1074,7 @@ class GeoLocationManager:
 
 def is_near_naive(event: Document, max_km: float) -> bool:
     """Tell whether an event is near, as if a degree were 111 km in each direction."""
+    # True of a degree of latitude; in Kyiv, one of longitude is 71 km.
     degrees = math.dist(event["geo"]["coordinates"], KYIV)
     return degrees * 111 <= max_km
 
@@ -1345,6 +1348,7 @@ MEMBERS: list[Document] = [
 
 def result_of(users: Collection, call: Callable[..., Any], text: str) -> str:
     """Return what a client gets for a JSON text: a login, a change, or a refusal."""
+    # Every attempt meets the same members, whatever the one before has changed.
     users.delete_many({})
     users.insert_many(MEMBERS)
     try:
@@ -1408,6 +1412,7 @@ def injection(env: MongoEnv) -> None:
         {"naive": won, "defended": refused},
         {"naive": WON, "defended": [*LOGINS, *CHANGES]},
     )
+    # Were plain_fields() left out, this would still protect.
     body = json.loads(LOGINS[0])
     obeyed = users.count_documents(body)
     compared = users.count_documents(equal_to(body))
@@ -1543,7 +1548,7 @@ def subscriptions(db: Database) -> None:
 
 def seats(db: Database) -> None:
     """Take a seat in each of sixteen threads, of a flight that all saw when empty."""
-    seen = {"taken": 0, "version": 0}
+    seen = {"taken": 0, "version": 0}  # what every thread has read beforehand
     flights = db["flights"]
     naive = {"_id": "naive"} | seen
     ours = {"_id": "ours"} | seen
@@ -1589,7 +1594,7 @@ def mute_server() -> None:
     counter = CommandCounter()
     with (
         MongoClient[Document](url) as naive,
-        connect(url, counter, connect=False) as ours,
+        connect(url, counter, connect=False) as ours,  # only its options are read
         connect(url, counter, timeoutMS=200) as hasty,
         mute,  # closed first, which ends the naive wait
     ):
