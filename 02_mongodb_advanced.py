@@ -6,9 +6,9 @@ crash, operator injection, and what holds under load.
 
 Run:     python 02_mongodb_advanced.py [--list] [--only NAME ...] [--offline]
 Service: MongoDB 5.0 or later at $MONGODB_URI (mongodb:// or mongodb+srv://), else at
-         127.0.0.1:27017, else SecantusDB's secantusd-py, if installed, for this run.
-         All happens in a database module8_<random>, dropped in the end.
-Without: mongomock. What it lacks is emulated, as the first line says, or skipped: the
+         127.0.0.1:27017, else a SecantusDB for this run, if secantusd-py is installed.
+         All data goes into a database module8_<random>, dropped at the end.
+Without: mongomock. What it lacks is emulated (the first line says what) or skipped: the
          planner, transactions, $geoWithin.
 Runtime: 5 s without a server, 30 s on SecantusDB.  Guide: COMPREHENSIVE_GUIDE.md, 2.
 """
@@ -50,6 +50,7 @@ from course.console import Lesson, check, fact, table
 from course.lab import in_background, outcome_of, start_together
 from course.mongo.codec import (
     CODEC,
+    MOST_BYTES,
     RAW,
     UNENCODABLE,
     Collection,
@@ -57,12 +58,12 @@ from course.mongo.codec import (
     Document,
     unencodable,
 )
-from course.mongo.complaints import DUPLICATE_KEY, reason, verdict
+from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
 from course.mongo.connection import concerns_of, connect, waits_of
 from course.mongo.counting import CommandCounter
 from course.mongo.environment import MongoEnv, open_database
 from course.mongo.pages import query_behind, raw_page
-from course.mongo.plans import examined, explained, index_definition
+from course.mongo.plans import Examined, examined, explained, index_definition
 from course.mongo.reference import (
     EARTH_KM,
     activity_of,
@@ -72,14 +73,8 @@ from course.mongo.reference import (
     haversine,
     purchases_of,
 )
-from course.mongo.schema import record, typed
-from course.mongo.seed import (
-    END,
-    KYIV,
-    START,
-    make_user,
-    make_users,
-)
+from course.mongo.schema import create_unless_there, record, typed
+from course.mongo.seed import END, KYIV, START, make_user, make_users
 
 
 def deploy(db: Database) -> None:
@@ -127,6 +122,8 @@ A_USER: Document = {
 
 
 # region schemas
+# typed(bsonType...) describes a value; record("a b", a=..., b=..., c=...) an object
+# that must have a and b, may have c, and nothing else.
 # PyMongo sends an int as int32 or, from 2**31 on, as int64: "int" alone is too narrow.
 WHOLE = typed("int", "long", minimum=0)
 NUMBER = typed("number", minimum=0)  # int, long, double or Decimal128
@@ -151,7 +148,7 @@ EVENT: Document = {
     "user_id": WHOLE,
     "event_type": {"enum": ["view", "search", "cart", "purchase"]},
     "timestamp": WHEN,
-    "metadata": typed("object", properties={"price": NUMBER}),  # and whatever else
+    "metadata": typed("object", properties={"price": NUMBER}),  # other fields as well
     "geo": record("type coordinates", type={"enum": ["Point"]}, coordinates=PLACE),
     "session_info": record("device", device=TEXT, os=TEXT, app_version=TEXT),
     "expires_at": WHEN,
@@ -195,17 +192,17 @@ class MongoDBManager:
         """Create or change what differs; return what was done, [] when run again.
 
         Raises OperationFailure for an index that has our name and another definition:
-        whether it may be dropped is for you to say.
+        you decide whether it may be dropped.
         """
         there = {row["name"]: row["options"] for row in self.db.list_collections()}
         done = []
         for name, schema in self.schemas.items():
             validator = {"$jsonSchema": schema}
             if name not in there:
-                self.db.create_collection(name, validator=validator)
-                done.append(f"created {name}")
+                if create_unless_there(self.db, name, validator):
+                    done.append(f"created {name}")
             elif there[name].get("validator") != validator:
-                # Trap: it does not look at what is stored: {"$nor": [validator]} does.
+                # Trap: stored documents stay; {"$nor": [validator]} finds the bad ones.
                 self.db.command("collMod", name, validator=validator)
                 done.append(f"changed {name}")
             done += self.create_missing_indexes(name)
@@ -218,15 +215,18 @@ class MongoDBManager:
         for index in INDEXES[collection]:
             wanted = index.document
             found = there.get(wanted["name"])
-            # By its rules too: an email that is not unique has the same name.
+            # A name is not enough: an index "email" may be there and not be unique.
             if not found or index_definition(found) != index_definition(wanted):
                 missing.append(index)
-        return self.db[collection].create_indexes(missing) if missing else []
+        if not missing:  # PyMongo refuses an empty list
+            return []
+        return self.db[collection].create_indexes(missing)
 
 
 # endregion manager
 
 
+# What is changed in AN_EVENT, which is sound.
 SOUND_CHANGES: dict[str, Document] = {
     "user_id 2**31 (sent as int64)": {"user_id": 2**31},
     "price 5 (sent as int32)": {"metadata": {"price": 5}},
@@ -241,6 +241,7 @@ BAD_CHANGES: dict[str, Document] = {
     "geo without type": {"geo": {"coordinates": [30.5, 50.4]}},
     "is_admin, not in the schema": {"is_admin": True},
 }
+# The types that the values have in Python: int and float.
 PRICE = typed("object", properties={"price": typed("double")})
 NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": PRICE})
 
@@ -250,31 +251,39 @@ def validators(env: MongoEnv) -> None:
     """Validators: they accept what PyMongo sends and name what they refuse"""
     env.fresh()
     env.db.create_collection("naive", validator={"$jsonSchema": NAIVE_SCHEMA})
-    verdicts: dict[str, list[str]] = {}
-    for name in ("unchecked", "naive", "events"):
-        verdicts[name] = []
-        for change in (SOUND_CHANGES | BAD_CHANGES).values():
-            verdicts[name].append(verdict(env.db[name], AN_EVENT | change))
-    rows = zip(SOUND_CHANGES | BAD_CHANGES, *verdicts.values(), strict=True)
+    events = {}
+    for name, change in (SOUND_CHANGES | BAD_CHANGES).items():
+        events[name] = AN_EVENT | change
+    unchecked = verdicts(env.db["unchecked"], events)
+    naive = verdicts(env.db["naive"], events)
+    ours = verdicts(env.db["events"], events)
+    rows = [(name, unchecked[name], naive[name], ours[name]) for name in events]
     table(("event", "no validator", "int and double", "ours"), *rows)
-    # How many of the four sound events, which come first, each collection accepts.
-    accepted = {name: each[:4].count("accepted") for name, each in verdicts.items()}
     check(
         "4 sound events are accepted, of which int and double refuse 3",
-        accepted,
-        {"unchecked": 4, "naive": 1, "events": 4},
+        {
+            "unchecked": accepted(unchecked, SOUND_CHANGES),
+            "naive": accepted(naive, SOUND_CHANGES),
+            "ours": accepted(ours, SOUND_CHANGES),
+        },
+        {"unchecked": 4, "naive": 1, "ours": 4},
     )
     named = ["user_id", "user_id", "metadata.price", "metadata.price"]
+    named += ["geo.type", "is_admin"]
     check(
         "6 bad ones, else accepted, are refused by name",
-        {"unchecked": verdicts["unchecked"][4:], "ours": verdicts["events"][4:]},
-        {"unchecked": ["accepted"] * 6, "ours": [*named, "geo.type", "is_admin"]},
+        {
+            "unchecked": accepted(unchecked, BAD_CHANGES),
+            "ours": [ours[name] for name in BAD_CHANGES],
+        },
+        {"unchecked": 6, "ours": named},
     )
+    # What most scripts do at every start; it fails from the second start on.
     again = outcome_of(lambda: env.db.create_collection("events"))
-    ours = MongoDBManager(env.db).create_collections_with_schema()
+    done = MongoDBManager(env.db).create_collections_with_schema()
     check(
         "a second deployment neither changes nor fails",
-        {"create_collection": type(again).__name__, "ours": ours},
+        {"create_collection": type(again).__name__, "ours": done},
         {"create_collection": "CollectionInvalid", "ours": []},
     )
 
@@ -292,26 +301,32 @@ def as_current(user: Document) -> Document:
     """Return a user of any schema version as version 2; the store is not touched."""
     if user["schema_version"] == 2:
         return user
-    # A copy: a reader must not change what others hold.
+    # A copy: our caller may still need the user as it was read.
     current = dict(user)
     profile = {"interests": current.pop("interests", [])}
     return current | {"schema_version": 2, "profile": profile}
 
 
 def upgrade(old: Document) -> UpdateOne:
-    """Return the write that stores a user as version 2, if nobody was faster."""
-    # Trap: by _id alone we would undo what others write after our read. So they win:
-    # our change finds nothing, and the next page has the user again.
-    seen = {name: old.get(name) for name in ("_id", "schema_version", "interests")}
+    """Return the write that stores a user as version 2, unless it has changed since."""
+    # Trap: with _id alone in the filter we would undo what others write after our read.
+    # With all that we saw, our change finds nothing; the next page has the new state.
+    seen = {
+        "_id": old["_id"],
+        "schema_version": old["schema_version"],
+        "interests": old.get("interests"),
+    }
     new = {"schema_version": 2, "profile": as_current(old)["profile"]}
-    return UpdateOne(seen, {"$set": new, "$unset": {"interests": ""}})
+    change = {"$set": new, "$unset": {"interests": ""}}
+    return UpdateOne(seen, change)
 
 
 def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     """Store the users of version 1 as version 2, page by page; return how many."""
     upgraded = 0
-    # Each page changes what the query finds, so there is no position to keep.
-    while page := list(users.find({"schema_version": 1}).limit(batch)):
+    old_ones = {"schema_version": 1}
+    # An upgraded user is no longer found, so the first page is always the next one.
+    while page := list(users.find(old_ones).limit(batch)):
         changes = [upgrade(old) for old in page]
         upgraded += users.bulk_write(changes, ordered=False).modified_count
     return upgraded
@@ -328,15 +343,15 @@ class VersionedUsers:
         wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
         # Both places, until the last document of version 1 is upgraded.
         either = [{"profile.interests": wanted}, {"interests": wanted}]
-        found = self.users.find({"$or": either}).sort("_id", 1).limit(limit)
-        return [as_current(user) for user in found]
+        found = self.users.find({"$or": either}).sort("_id", 1)
+        return [as_current(user) for user in found.limit(limit)]
 
 
 # endregion versions
 
 
 def find_users_naive(users: Collection, interest: str) -> list[Document]:
-    """Look where version 2 keeps the interests; whoever is older is not found."""
+    """Look only where version 2 keeps the interests; users of version 1 are missed."""
     return list(users.find({"profile.interests": interest}))
 
 
@@ -350,21 +365,23 @@ def old_user(number: int) -> Document:
 def deploy_version_1(db: Database) -> None:
     """Create the users' collection as it was before there were profiles."""
     fields = USER | {"schema_version": {"enum": [1]}}
-    del fields["profile"]
+    del fields["profile"]  # a field that the schema does not name is refused
     schemas = {"users": record("username", **fields)}
     MongoDBManager(db, schemas).create_collections_with_schema()
 
 
 def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
     """Store 100 users of version 1, and then 100 of version 2 beside them."""
-    users.insert_many([old_user(number) for number in range(1, 101)])
+    old_users = [old_user(number) for number in range(1, 101)]
+    users.insert_many(old_users)
     refused = verdict(users, make_user(201))
     fact("a user of version 2, at first", f"breaks {refused}")
     changed = manager.create_collections_with_schema()
     users.insert_many(make_users(101, 200))
+    stored = users.count_documents({})
     check(
         "collMod lets version 2 in beside version 1",
-        {"at first": refused, "then": changed, "users": users.count_documents({})},
+        {"at first": refused, "then": changed, "users": stored},
         {
             "at first": "profile, schema_version",
             "then": ["changed users"],
@@ -381,9 +398,12 @@ def versions(env: MongoEnv) -> None:
     deploy_version_1(env.db)
     versions_side_by_side(users, MongoDBManager(env.db))
     naive = len(find_users_naive(users, "sql"))
-    wanted = [make_user(number) for number in range(3, 201, 3)]
+    # Every third user is interested in sql; make_user() returns each as version 2.
+    interested = range(3, 201, 3)
+    wanted = [make_user(number) for number in interested]
     before = VersionedUsers(env.db).find_users_by_interest("sql")
-    upgraded = [upgrade_users(users, batch=40) for _ in range(2)]
+    upgraded = upgrade_users(users, batch=40)
+    repeated = upgrade_users(users, batch=40)
     after = VersionedUsers(env.db).find_users_by_interest("sql")
     fact("interested in sql: naive, ours", f"{naive}, {len(before)}")
     check(
@@ -391,7 +411,11 @@ def versions(env: MongoEnv) -> None:
         {"naive": naive, "before": before, "after": after},
         {"naive": 33, "before": wanted, "after": wanted},
     )
-    check("the upgrade is complete, and repeated does nothing", upgraded, [100, 0])
+    check(
+        "the upgrade is complete, and repeated does nothing",
+        {"first": upgraded, "repeated": repeated},
+        {"first": 100, "repeated": 0},
+    )
 
 
 # %% [markdown]
@@ -405,12 +429,27 @@ class LoadReport:
     """What became of a load: every document is in exactly one of the three."""
 
     inserted: int = 0
-    repeated: int = 0  # their _id was there: an earlier run of the same load
-    rejected: list[tuple[int, str]] = field(default_factory=list)  # index, reason
+    repeated: int = 0  # their _id was there already, from an earlier run of this load
+    # The place in the load, and the reason, of each that is not stored.
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+
+    def reject(self, place: int, why: str) -> None:
+        """Note a document that is not stored, and why."""
+        self.rejected.append((place, why))
+
+
+def unencodable_of(users: Sequence[Document]) -> dict[int, Document]:
+    """Return complaints, by index, about the users that BSON cannot hold."""
+    complaints = {}
+    for index, user in enumerate(users):
+        why = unencodable(user)
+        if why:
+            complaints[index] = {"code": 0, "unsent": why}
+    return complaints
 
 
 class UserManager(VersionedUsers):
-    """Unlike VersionedUsers, it also loads and changes them."""
+    """VersionedUsers that also loads and changes them."""
 
     def bulk_insert_users(
         self, users: Sequence[Document], batch: int = BATCH
@@ -420,18 +459,22 @@ class UserManager(VersionedUsers):
         Run again, it inserts what is missing. Raises PyMongoError if the server fails.
         """
         report = LoadReport()
-        stored: dict[Any, Document] = {}  # by _id: the users of this load that are in
+        # What is now stored under each _id of this load, as far as we know.
+        stored: dict[Any, Document] = {}
         for start in range(0, len(users), batch):
             chunk = users[start : start + batch]
             complaints = self._insert(chunk)
             repeated = self._repeated(chunk, complaints)
             for index, user in enumerate(chunk):
+                place = start + index
                 if index in complaints and index not in repeated:
-                    report.rejected.append((start + index, reason(complaints[index])))
-                elif stored.setdefault(user["_id"], user) != user:
-                    # Trap: it looks like an earlier run's, and is another user.
-                    report.rejected.append((start + index, "_id is twice in this load"))
-                # Its _id was there with no word about it in this load: an earlier run.
+                    report.reject(place, reason(complaints[index]))
+                    continue
+                first = stored.setdefault(user["_id"], user)
+                if first != user:
+                    # Trap: the server says "_id is there", as after an earlier run; but
+                    # this is another user, whom nobody has stored.
+                    report.reject(place, "_id is twice in this load")
                 elif index in repeated:
                     report.repeated += 1
                 else:
@@ -441,25 +484,29 @@ class UserManager(VersionedUsers):
     def _insert(self, users: Sequence[Document]) -> dict[int, Document]:
         """Insert in one command; return the complaints about users, by index."""
         try:
-            if users:
+            if users:  # PyMongo refuses an empty list
                 self.users.insert_many(users, ordered=False)
         except UNENCODABLE:
-            # Trap: one such document fails the whole call. Send the others.
-            unsent = {}
-            for index, user in enumerate(users):
-                if why := unencodable(user):
-                    unsent[index] = {"code": 0, "unsent": why}
+            # Trap: one document that BSON cannot hold fails the whole call.
+            unsent = unencodable_of(users)
             if not unsent:
-                raise  # so it was not that
-            # What is left is sound for BSON; its complaints get their own indexes.
-            good = [index for index in range(len(users)) if index not in unsent]
-            complaints = self._insert([users[index] for index in good])
-            return unsent | {good[n]: complaints[n] for n in complaints}
+                raise  # so it was another error
+            return unsent | self._insert_others(users, unsent)
         except BulkWriteError as error:
             if error.details.get("writeConcernErrors"):
                 raise  # written but not safe, which is no single user's fault
-            return {each["index"]: each for each in error.details["writeErrors"]}
+            complaints = error.details["writeErrors"]
+            return {complaint["index"]: complaint for complaint in complaints}
         return {}
+
+    def _insert_others(
+        self, users: Sequence[Document], unsent: dict[int, Document]
+    ) -> dict[int, Document]:
+        """Insert all but these; return the complaints, by index in `users`."""
+        sent = [index for index in range(len(users)) if index not in unsent]
+        refused = self._insert([users[index] for index in sent])
+        # The server counts what it was sent: its 0 is the first that we sent.
+        return {sent[position]: refused[position] for position in refused}
 
     def _repeated(
         self, users: Sequence[Document], complaints: dict[int, Document]
@@ -473,16 +520,17 @@ class UserManager(VersionedUsers):
             elif complaint["code"] == DUPLICATE_KEY:
                 # A server names one broken index, and it need not be that of _id.
                 doubtful[index] = users[index]["_id"]
+        # One query for all that are in doubt, and none in a load without conflicts.
         if doubtful:
-            query = {"_id": {"$in": list(doubtful.values())}}
-            # One query for all that are in doubt, and none in a load without conflicts.
-            there = self.users.distinct("_id", query)
+            keys = list(doubtful.values())
+            there = self.users.distinct("_id", {"_id": {"$in": keys}})
             repeated |= {index for index in doubtful if doubtful[index] in there}
         return repeated
 
     def upsert_users(self, users: Iterable[Document]) -> int:
         """Insert or update users by _id; return how many are new or differ now."""
-        # Only what differs is written: an equal document counts as not modified.
+        # An equal document counts as not modified. A field that is gone at the source
+        # stays here: $set adds and changes; ReplaceOne would also remove.
         changes = []
         for user in users:
             same = {"_id": user["_id"]}
@@ -496,10 +544,12 @@ class UserManager(VersionedUsers):
         # Condition and change are one command, so nobody comes in between.
         missing = {"_id": {"$eq": user_id}, "subscriptions.plan": {"$ne": plan}}
         added = {"$push": {"subscriptions": {"plan": plan, "since": since}}}
-        done = self.users.update_one(missing, added).matched_count == 1
-        if not done and not self.users.find_one({"_id": {"$eq": user_id}}):
+        if self.users.update_one(missing, added).matched_count == 1:
+            return True
+        # Nothing matched: the user has the plan, or there is no such user.
+        if not self.users.find_one({"_id": {"$eq": user_id}}):
             raise LookupError(f"no user {user_id}")
-        return done
+        return False
 
 
 def insert_singly(collection: Collection, rows: list[Document]) -> None:
@@ -511,37 +561,48 @@ def insert_singly(collection: Collection, rows: list[Document]) -> None:
 def bad_batch(manager: UserManager) -> None:
     """Load seven users of whom three are bad: by insert_many, then by ours."""
     batch: list[Any] = make_users(10_001, 10_007)
-    batch[1]["email"] = "nobody"
-    batch[2]["metrics"] = {"views": object()}
-    batch[4]["email"] = "user1@example.org"
-    # It raises before anything is sent: an object() is not BSON.
+    batch[1]["email"] = "nobody"  # breaks the validator
+    batch[2]["metrics"] = {"views": object()}  # BSON cannot hold it
+    batch[4]["email"] = "user1@example.org"  # is taken
+    of_this_batch = {"_id": {"$gt": 10_000}}
+    # It raises before anything is sent.
     with suppress(bson.errors.BSONError):
         manager.users.insert_many(batch, ordered=False)
-    naive = manager.users.count_documents({"_id": {"$gt": 10_000}})
+    naive = manager.users.count_documents(of_this_batch)
     report = manager.bulk_insert_users(batch)
+    ours = manager.users.count_documents(of_this_batch)
+    named = [place for place, _ in report.rejected]  # without the reasons
     table(("index", "rejected because"), *report.rejected)
     check(
         "4 of 7 are in, 3 named; insert_many stores none",
         {
             "insert_many": naive,
-            "ours": manager.users.count_documents({"_id": {"$gt": 10_000}}),
+            "ours": ours,
             "reported": report.inserted,
-            "named": [index for index, _ in report.rejected],
+            "named": named,
         },
-        {"insert_many": 0, "ours": 4, "reported": 4, "named": [1, 2, 4]},
+        {
+            "insert_many": 0,
+            "ours": 4,
+            "reported": 4,
+            "named": [1, 2, 4],
+        },
     )
 
 
 def changed_at_the_source(manager: UserManager, people: list[Document]) -> None:
     """Load users of whom one has changed since: by insert, and by upsert."""
-    people[0]["metrics"] = {"views": 1}
-    inserted = manager.bulk_insert_users(people[:9]).inserted
-    upserted = [manager.upsert_users(people[:9]) for _ in range(2)]
-    fact("1 change, loaded again", f"{inserted} by insert; {upserted} by two upserts")
+    nine = people[:9]
+    nine[0]["metrics"] = {"views": 1}
+    inserted = manager.bulk_insert_users(nine).inserted
+    upserted = manager.upsert_users(nine)
+    again = manager.upsert_users(nine)
+    new = f"insert {inserted}, upsert {upserted}, upsert {again}"
+    fact("1 change, loaded again", new)
     check(
         "upserting brings it in, then 0; inserting nothing",
-        {"inserted": inserted, "upserted": upserted},
-        {"inserted": 0, "upserted": [1, 0]},
+        {"inserted": inserted, "upserted": upserted, "upserted again": again},
+        {"inserted": 0, "upserted": 1, "upserted again": 0},
     )
 
 
@@ -550,8 +611,10 @@ def bulk(env: MongoEnv) -> None:
     """Bulk writes: 500 commands or 1, and every document is accounted for"""
     env.fresh()
     notes = [{"_id": number} for number in range(500)]
-    singly = env.counted(lambda: insert_singly(env.db["singly"], notes))
-    at_once = env.counted(lambda: env.db["at_once"].insert_many(notes))
+    one_by_one = env.db["singly"]
+    together = env.db["at_once"]
+    singly = env.counted(lambda: insert_singly(one_by_one, notes))
+    at_once = env.counted(lambda: together.insert_many(notes))
     fact("commands for 500 documents", f"{singly} singly, {at_once} at once")
     check(
         "500 documents take 1 command instead of 500",
@@ -563,10 +626,11 @@ def bulk(env: MongoEnv) -> None:
     first = env.counted(lambda: manager.bulk_insert_users(people, batch=10_000))
     again = manager.bulk_insert_users(people)
     fact("10,000 users", f"{first} command; again: {again.inserted} new")
+    nothing_new = LoadReport(inserted=0, repeated=10_000)
     check(
         "10,000 users are 1 command, and 0 new when it is repeated",
         {"commands": first, "again": again},
-        {"commands": 1, "again": LoadReport(inserted=0, repeated=10_000)},
+        {"commands": 1, "again": nothing_new},
     )
     bad_batch(manager)
     changed_at_the_source(manager, people)
@@ -595,8 +659,9 @@ class EventTracker:
             "timestamp": datetime.now(UTC),
         }
         if "geo" in more:
+            longitude, latitude = more["geo"]["coordinates"]
             # A server stores swapped coordinates; point(), of section 6, refuses them.
-            point(*more["geo"]["coordinates"])
+            point(longitude, latitude)
         return self.events.insert_one(event | more).inserted_id
 
     def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
@@ -615,7 +680,7 @@ class EventTracker:
         """Return the most active users: events, active days, last seen."""
         totals = {
             "events": {"$sum": 1},
-            "days": {"$addToSet": DAY},
+            "days": {"$addToSet": DAY},  # each day once, however many events it has
             "last": {"$max": "$timestamp"},
         }
         pipeline: list[Document] = [
@@ -635,7 +700,8 @@ class EventTracker:
         }
         bands = {
             "groupBy": "$metadata.price",
-            # A price outside all bands would fail the pipeline, but for the default.
+            # [0, 50), [50, 100), and the rest; without the default, an order that has
+            # no price would fail the whole pipeline.
             "boundaries": [0, 50, 100, math.inf],
             "default": "no price",
             "output": {"orders": {"$sum": 1}},
@@ -644,11 +710,13 @@ class EventTracker:
             {"$group": {"_id": "$metadata.category"} | totals},
             {"$sort": {"_id": 1}},
         ]
+        by_price = [{"$bucket": bands}]
         pipeline: list[Document] = [
             # Before $facet, which cannot use an index.
             {"$match": {"event_type": "purchase"}},
-            {"$facet": {"by_category": by_category, "by_price": [{"$bucket": bands}]}},
+            {"$facet": {"by_category": by_category, "by_price": by_price}},
         ]
+        # A pipeline that ends with $facet returns exactly one document.
         return next(iter(self.events.aggregate(pipeline)))
 
     def latest_with_names(self, limit: int) -> list[Document]:
@@ -675,11 +743,12 @@ class EventTracker:
 
 
 def latest_with_names_naive(db: Database, limit: int) -> list[Document]:
-    """Return the same with one query more for every event."""
+    """Return the same rows, with one more query for every event."""
     bought = db["events"].find({"event_type": "purchase"})
-    latest = bought.sort([("timestamp", -1), ("_id", 1)]).limit(limit)
+    # The _id decides between two of the same moment, so that both ways agree.
+    latest = bought.sort([("timestamp", -1), ("_id", 1)])
     rows = []
-    for event in latest:
+    for event in latest.limit(limit):
         user = db["users"].find_one({"_id": event["user_id"]})
         if user:
             rows.append({"_id": event["_id"], "name": user["username"]})
@@ -687,27 +756,40 @@ def latest_with_names_naive(db: Database, limit: int) -> list[Document]:
 
 
 def count_closed(db: Database, start: datetime, end: datetime) -> int:
-    """Count the events of a span whose end belongs to it, and to the next span."""
+    """Count start <= timestamp <= end; the next span begins with the same end."""
     closed = {"$gte": start, "$lte": end}
     return db["events"].count_documents({"timestamp": closed})
 
 
 def revenue_unwound(db: Database) -> float:
     """Add up the prices after $unwind, which repeats an order for each of its tags."""
-    total = {"$group": {"_id": None, "sum": {"$sum": "$metadata.price"}}}
-    rows = db["events"].aggregate([{"$unwind": "$metadata.tags"}, total])
-    return float(next(iter(rows))["sum"])
+    pipeline: list[Document] = [
+        {"$unwind": "$metadata.tags"},
+        {"$group": {"_id": None, "sum": {"$sum": "$metadata.price"}}},
+    ]
+    row = next(iter(db["events"].aggregate(pipeline)))
+    return float(row["sum"])
+
+
+def events_around(events: list[Document], border: datetime) -> int:
+    """Return how many events are within a day before or from a moment on."""
+    day = timedelta(days=1)
+    around = 0
+    for event in events:
+        if border - day <= event["timestamp"] < border + day:
+            around += 1
+    return around
 
 
 def distribution(db: Database, events: list[Document]) -> None:
-    """Count by type, in all and in two days that meet at an event."""
+    """Count by type, in all and in two days that meet at the moment of an event."""
     tracker = EventTracker(db)
-    middle = events[0]["timestamp"]
+    border = events[0]["timestamp"]
     day = timedelta(days=1)
-    # Each event belongs to one day, also one that happens as a day begins.
     half_open = 0
     closed = 0
-    for start in (middle - day, middle):
+    # The border is the end of the first day and the start of the second.
+    for start in (border - day, border):
         rows = tracker.get_event_distribution(start, start + day)
         half_open += sum(row["events"] for row in rows)
         closed += count_closed(db, start, start + day)
@@ -715,42 +797,48 @@ def distribution(db: Database, events: list[Document]) -> None:
     found = tracker.get_event_distribution(START, END)
     counts = [(row["_id"], row["events"], row["users"]) for row in found]
     table(("type", "events", "users"), *counts)
-    inside = 0
-    for event in events:
-        inside += middle - day <= event["timestamp"] < middle + day
+    # Each event belongs to one day, even if it happens just as a day begins.
+    around = events_around(events, border)
     check(
         "the distribution equals the reference; closed spans count double",
         {"by type": found, "half-open": half_open, "closed": closed},
         {
             "by type": distribution_of(events),
-            "half-open": inside,
-            "closed": more_than(inside),
+            "half-open": around,
+            "closed": more_than(around),
         },
     )
 
 
 def what_is_read(db: Database, events: list[Document]) -> None:
     """Compare what queries read, without an index and with it."""
-    mine = sum(event["user_id"] == 7 for event in events)
+    mine = len([event for event in events if event["user_id"] == 7])
     find = db["events"].find({"user_id": 7})
     scan = find.clone().hint([("$natural", 1)])  # as if there were no index
-    by_user = {"$group": {"_id": "$user_id", "spent": {"$sum": "$metadata.price"}}}
+    spent = {"$sum": "$metadata.price"}
+    by_user: Document = {"$group": {"_id": "$user_id", "spent": spent}}
     # Trap: a $match on what was computed before it cannot use an index.
     computed: list[Document] = [
         {"$set": {"who": {"$toInt": "$user_id"}}},
         {"$match": {"who": 7}},
+        by_user,
     ]
-    matched = [{"$match": {"user_id": 7}}]
+    matched: list[Document] = [
+        {"$match": {"user_id": 7}},
+        by_user,
+    ]
     found = {
         "scan": examined(scan.explain()),
-        "computed": examined(explained(db, [*computed, by_user])),
+        "computed": examined(explained(db, computed)),
         "find": examined(find.explain()),
-        "$match": examined(explained(db, [*matched, by_user])),
+        "$match": examined(explained(db, matched)),
     }
-    rows = [(name, *read) for name, read in found.items()]
+    rows = []
+    for name, read in found.items():
+        rows.append((name, read.index_name, read.keys, read.documents))
     table((f"to return {mine}", "index", "keys", "documents"), *rows)
-    everything = ("COLLSCAN", 0, len(events))
-    only_mine = ("timeline", mine, mine)
+    everything = Examined("COLLSCAN", keys=0, documents=len(events))
+    only_mine = Examined("timeline", keys=mine, documents=mine)
     check(
         "with the index only what is returned is read, else all",
         found,
@@ -769,18 +857,24 @@ def activity(db: Database, events: list[Document]) -> None:
     busiest = found[0]
     fact("the busiest user", f"{busiest['events']} events on {busiest['days']} days")
     check(
-        "activity equals the reference; days are no events",
+        "activity equals the reference; days are not events",
         {"ranking": found, "days": busiest["days"]},
-        {"ranking": activity_of(events), "days": less_than(busiest["events"])},
+        {
+            "ranking": activity_of(events),
+            "days": less_than(busiest["events"]),
+        },
     )
 
 
 def purchases(db: Database, events: list[Document]) -> None:
     """Add up the orders by category and by price, right and unwound."""
     found = EventTracker(db).get_purchase_analytics()
-    rows = [(row["_id"], row["orders"], row["revenue"]) for row in found["by_category"]]
+    rows = []
+    revenue = 0.0
+    for row in found["by_category"]:
+        rows.append((row["_id"], row["orders"], row["revenue"]))
+        revenue += row["revenue"]
     table(("category", "orders", "revenue"), *rows)
-    revenue = sum(row["revenue"] for row in found["by_category"])
     unwound = revenue_unwound(db)
     fact("revenue after $unwind of two tags", unwound)
     check(
@@ -798,14 +892,14 @@ def pipelines(env: MongoEnv) -> None:
     activity(env.db, events)
     purchases(env.db, events)
     ours = EventTracker(env.db).latest_with_names
-    names: list[list[Document]] = []
-    loop = env.counted(lambda: names.append(latest_with_names_naive(env.db, 100)))
-    joined = env.counted(lambda: names.append(ours(100)))
+    loop = env.counted(lambda: latest_with_names_naive(env.db, 100))
+    joined = env.counted(lambda: ours(100))
     fact("commands for 100 orders with names", f"{loop} in a loop, {joined} by $lookup")
+    names = latest_with_names_naive(env.db, 100)
     check(
         "$lookup answers in 1 command, the loop in 101",
-        {"loop": loop, "$lookup": joined, "names": names[1]},
-        {"loop": 101, "$lookup": 1, "names": names[0]},
+        {"loop": loop, "$lookup": joined, "names": ours(100)},
+        {"loop": 101, "$lookup": 1, "names": names},
     )
     env.need_server("a COLLSCAN read all there is, an index what is returned")
     what_is_read(env.db, events)
@@ -824,16 +918,17 @@ class Summaries:
         self.db = db
 
     def summarize_days(self, start: datetime, end: datetime) -> None:
-        """Compute the days from start to before end again; replace them in `daily`.
+        """Compute the days from start until before end; replace them in `daily`.
 
-        So a run may be repeated, at once or when events came late; it has to be, after
-        a lost connection: drivers do not retry $merge.
+        A run may be repeated, at once or when events have come late. After a lost
+        connection it must be: drivers do not retry $merge.
         """
         totals = {"events": {"$sum": 1}, "revenue": {"$sum": "$metadata.price"}}
         pipeline: list[Document] = [
             # Trap: half a day here would replace a whole one by its half.
             {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
             {"$group": {"_id": DAY} | totals},
+            # The day is the _id, so a second run finds the row of the first.
             {"$merge": {"into": "daily", "whenMatched": "replace"}},
         ]
         self.db["events"].aggregate(pipeline)
@@ -846,7 +941,7 @@ class Summaries:
         spent = {}
         for row in self.db["events"].aggregate([by_user]):
             spent[row["_id"]] = row["revenue"]
-        # Trap: in the time zone of whoever asks, users move to another month.
+        # Trap: in the reader's time zone, users would move to another month.
         month = {"$dateToString": {"date": "$created_at", "format": "%Y-%m"}}
         by_month: list[Document] = [
             {"$group": {"_id": month, "users": {"$push": "$_id"}}},
@@ -869,15 +964,26 @@ class Summaries:
 
 
 def summarize_days_naive(db: Database, events: list[Document]) -> None:
-    """Add the events to counters, one by one: right, if it runs only once."""
+    """Add each day's events to its counter: right if it runs only once."""
     for row in days_of(events):
+        day = {"_id": row["_id"]}
         change = {"$inc": {"events": row["events"]}}
-        db["counters"].update_one({"_id": row["_id"]}, change, upsert=True)
+        db["counters"].update_one(day, change, upsert=True)
 
 
 def events_in(collection: Collection) -> int:
-    """Return the events that the rows of a summary count."""
+    """Return how many events the rows of a summary add up to."""
     return sum(row["events"] for row in collection.find())
+
+
+def moved_to_another_month(users: list[Document], zone: timezone) -> int:
+    """Return how many users signed up in another month by the clocks of a zone."""
+    moved = 0
+    for user in users:
+        in_utc = user["created_at"]
+        if in_utc.astimezone(zone).month != in_utc.month:
+            moved += 1
+    return moved
 
 
 @lesson.demo
@@ -886,13 +992,13 @@ def summaries(env: MongoEnv) -> None:
     events = env.fresh(users=100, events=5_000)
     ours = Summaries(env.db)
     # A scheduler that retries does just this.
-    for _ in range(2):
+    for _run in range(2):
         summarize_days_naive(env.db, events)
         ours.summarize_days(START, END)
     naive = events_in(env.db["counters"])
     merged = events_in(env.db["daily"])
     fact("5,000 events summed up twice", f"{naive} with $inc, {merged} with $merge")
-    daily = list(env.db["daily"].find().sort("_id", 1))
+    daily = list(env.db["daily"].find(sort=[("_id", 1)]))
     check(
         "$merge run twice equals the reference; $inc doubles",
         {"$inc": naive, "$merge": daily},
@@ -902,12 +1008,9 @@ def summaries(env: MongoEnv) -> None:
     rows = [list(row.values()) for row in found]
     table(("cohort", "users", "active", "revenue"), *rows)
     users = make_users(1, 100)
-    # A user who signed up at 22:30 UTC did so on the next day in Kyiv.
+    # Ten signed up at 22:30 UTC, on the last of a month: the next day in Kyiv.
     kyiv = timezone(timedelta(hours=3))
-    moved = 0
-    for user in users:
-        signed_up = user["created_at"]
-        moved += signed_up.astimezone(kyiv).month != signed_up.month
+    moved = moved_to_another_month(users, kyiv)
     fact("users in another month in Kyiv", moved)
     check(
         "cohorts by UTC equal the reference; Kyiv's would move 10",
@@ -925,7 +1028,9 @@ def summaries(env: MongoEnv) -> None:
 def point(longitude: float, latitude: float) -> Document:
     """Return a GeoJSON point; raise ValueError outside our area (swapped?)."""
     # The two ranges do not overlap, so that a swap is always outside.
-    if not (22 <= longitude <= 41 and 44 <= latitude <= 53):
+    is_longitude = 22 <= longitude <= 41
+    is_latitude = 44 <= latitude <= 53
+    if not is_longitude or not is_latitude:
         raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
     return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
 
@@ -947,13 +1052,19 @@ class GeoLocationManager:
             "key": "geo",  # which index, should there ever be a second
         }
         # Trap: $geoNear has to come first, and has no limit of its own.
-        return list(self.events.aggregate([{"$geoNear": near}, {"$limit": limit}]))
+        pipeline: list[Document] = [
+            {"$geoNear": near},
+            {"$limit": limit},
+        ]
+        return list(self.events.aggregate(pipeline))
 
     def count_events_within(
         self, longitude: float, latitude: float, max_km: float
     ) -> int:
         """Return how many events are within max_km; this needs no index."""
-        circle = [point(longitude, latitude)["coordinates"], max_km / EARTH_KM]
+        centre = point(longitude, latitude)["coordinates"]
+        # $centerSphere takes its radius as an angle, in radians.
+        circle = [centre, max_km / EARTH_KM]
         within = {"$geoWithin": {"$centerSphere": circle}}
         return self.events.count_documents({"geo": within})
 
@@ -963,20 +1074,26 @@ class GeoLocationManager:
 
 def is_near_naive(event: Document, max_km: float) -> bool:
     """Tell whether an event is near, as if a degree were 111 km in each direction."""
-    return math.dist(event["geo"]["coordinates"], KYIV) <= max_km / 111
+    # True of a degree of latitude; in Kyiv, one of longitude is 71 km.
+    degrees = math.dist(event["geo"]["coordinates"], KYIV)
+    return degrees * 111 <= max_km
 
 
 def metres_off(found: list[Document], radius_km: float) -> float:
     """Return how far the server's distances are from haversine's, at most."""
-    off: list[float] = [row["metres"] - haversine(row, radius_km) for row in found]
-    return max(map(abs, off))
+    off = 0.0
+    for row in found:
+        difference = row["metres"] - haversine(row, radius_km)
+        off = max(off, abs(difference))
+    return off
 
 
 def swapped_coordinates(db: Database) -> None:
     """Store an event in Kyiv whose latitude comes first."""
-    swapped = {"type": "Point", "coordinates": [KYIV[1], KYIV[0]]}
+    longitude, latitude = KYIV
+    swapped = {"type": "Point", "coordinates": [latitude, longitude]}
     server = verdict(db["events"], AN_EVENT | {"geo": swapped})
-    refusal = outcome_of(lambda: point(KYIV[1], KYIV[0]))
+    refusal = outcome_of(lambda: point(latitude, longitude))
     fact("Kyiv swapped: server, point()", f"{server}, {type(refusal).__name__}")
     check(
         "point() refuses swapped coordinates",
@@ -990,7 +1107,8 @@ def geo(env: MongoEnv) -> None:
     """Geo: distances to 0.1 m, and what swapped coordinates do"""
     events = env.fresh(events=1_000, located=True)
     manager = GeoLocationManager(env.db)
-    found = manager.find_events_near_location(*KYIV, max_km=5)
+    longitude, latitude = KYIV
+    found = manager.find_events_near_location(longitude, latitude, max_km=5)
     ours = metres_off(found, EARTH_KM)
     usual = metres_off(found, 6_371)
     fact("metres off with R = 6371 km", f"up to {usual:.1f}")
@@ -1001,11 +1119,14 @@ def geo(env: MongoEnv) -> None:
     )
     inside = [event for event in events if haversine(event) <= 5_000]
     inside.sort(key=haversine)
-    flat = sum(is_near_naive(event, 5) for event in events)
+    flat = len([event for event in events if is_near_naive(event, 5)])
     fact("events within 5 km, 5/111 degrees", f"{len(inside)}, {flat}")
     check(
         "$geoNear equals brute force; degrees miss some",
-        {"$geoNear": [row["_id"] for row in found], "degrees": flat},
+        {
+            "$geoNear": [row["_id"] for row in found],
+            "degrees": flat,
+        },
         {
             "$geoNear": [event["_id"] for event in inside],
             "degrees": less_than(len(inside)),
@@ -1013,10 +1134,14 @@ def geo(env: MongoEnv) -> None:
     )
     swapped_coordinates(env.db)
     env.need_server("that $geoWithin counts the same events")
+    within = manager.count_events_within(longitude, latitude, max_km=5)
     check(
         "$geoWithin equals brute force; degrees do not",
-        {"$geoWithin": manager.count_events_within(*KYIV, 5), "degrees": flat},
-        {"$geoWithin": len(inside), "degrees": less_than(len(inside))},
+        {"$geoWithin": within, "degrees": flat},
+        {
+            "$geoWithin": len(inside),
+            "degrees": less_than(len(inside)),
+        },
     )
 
 
@@ -1032,26 +1157,29 @@ PAGE = 500  # documents in memory at once during an export
 def last_id(file: BinaryIO) -> Any:
     """Return the _id of the last whole document, or None; cut off a torn one."""
     size = file.seek(0, os.SEEK_END)
-    begin = 0
+    begin = 0  # of the last whole document
     end = 0
     while end + 4 <= size:
         file.seek(end)
-        length = int.from_bytes(file.read(4), "little")  # BSON begins with its length
-        if not 5 <= length <= 2**24:  # text read as a number is far more
+        # A BSON document begins with its length; an empty one has five bytes. The first
+        # four letters of a text, read as a number, are far more than 16 MB.
+        length = int.from_bytes(file.read(4), "little")
+        if length < 5 or length > MOST_BYTES:
             raise ValueError(f"no BSON document at byte {end}: not an export of ours")
         if end + length > size:
-            break
+            break  # torn: the process died while it wrote this one
         begin = end
         end += length
     file.truncate(end)
     if end == 0:
         return None
     file.seek(begin)
-    return bson.decode(file.read(end - begin), CODEC)["_id"]
+    last = bson.decode(file.read(end - begin), CODEC)
+    return last["_id"]
 
 
 class DataProcessor(Summaries):
-    """Unlike Summaries, it also takes all events away, in a file."""
+    """Summaries that also exports the events to a file."""
 
     def export_data_for_analysis(
         self,
@@ -1062,9 +1190,9 @@ class DataProcessor(Summaries):
         """Append the events that a file lacks, in the order of _id; return how many.
 
         The file holds BSON documents end to end, as mongodump's do, and is its own
-        checkpoint: killed at any byte, it is gone on with behind the last whole one.
-        Memory holds one page. Raises ValueError for a file that is something else, or
-        where the _id are of two types.
+        checkpoint: after a kill at any byte, the next run goes on behind the last whole
+        document. Memory holds one page. Raises ValueError for a file that is something
+        else, or where the _id are of two types.
         """
         events = self.db["events"]
         written = 0
@@ -1076,7 +1204,8 @@ class DataProcessor(Summaries):
                 # Before the next page is asked for: a crash loses one page at most.
                 file.flush()
                 rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
-                query = {"_id": {"$gt": rows[-1]["_id"]}}
+                last = rows[-1]["_id"]
+                query = {"_id": {"$gt": last}}
                 written += len(rows)
                 if on_page:
                     on_page(written)
@@ -1105,20 +1234,21 @@ def export(env: MongoEnv) -> None:
         path = Path(folder, "ours")
         with suppress(Crash):
             ours(path, on_page=crash_at_1000)
-        # Restarted from the beginning, it would append all of them again.
+        # The naive way starts again at the first event, and appends all 2,000.
         restarted = len(bson.decode_all(path.read_bytes())) + 2_000
         with path.open("ab") as file:
-            file.write(
-                bson.encode(AN_EVENT)[:-7]
-            )  # it died in the middle of a document
+            # The process died in the middle of a document.
+            torn = bson.encode(AN_EVENT)[:-7]
+            file.write(torn)
         resumed = ours(path)
         data = path.read_bytes()
     ids = [row["_id"] for row in bson.decode_all(data, CODEC)]
+    all_ids = list(range(1, 2_001))
     fact("after a crash at 1,000", f"{restarted} restarted, {len(ids)} resumed")
     check(
         "resumed, each of 2,000 is there once; restarted, 1,000 twice",
         {"restarted": restarted, "resumed": resumed, "ids": ids},
-        {"restarted": 3_000, "resumed": 1_000, "ids": list(range(1, 2_001))},
+        {"restarted": 3_000, "resumed": 1_000, "ids": all_ids},
     )
 
 
@@ -1128,22 +1258,25 @@ def export(env: MongoEnv) -> None:
 
 # %%
 # region injection
+CALLER = {"username": "bob"}  # who is logged in: the session says so, never the body
+
+
 def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     """Return a client's JSON object of plain values in allowed fields.
 
     Raises ValueError for all else: operators such as {"$ne": null}, pipelines (lists),
-    names with $ or dots, fields that the client has no business with.
+    names with $ or dots, and fields that this client must not set or ask for.
     """
-    # An allow-list: what it does not name is refused, also what comes next year.
+    # An allow-list also refuses the operators and fields that are added next year.
     if not isinstance(body, dict) or not body.keys() <= set(allowed):
-        raise ValueError("refused: no object of allowed fields")
+        raise ValueError("refused: not the allowed fields")
     for value in body.values():
         # A dict would be an operator, a list a pipeline or an $in.
         if not isinstance(value, str | int | float | bool):
-            raise ValueError("refused: no plain value")
+            raise ValueError("refused: not a plain value")
     if unencodable(body):  # such as an int of more than 64 bits
-        raise ValueError("refused: no plain value")
-    return body
+        raise ValueError("refused: not a plain value")
+    return body  # a dict with str, int, float or bool values, and nothing else
 
 
 def equal_to(given: Document) -> Document:
@@ -1152,24 +1285,27 @@ def equal_to(given: Document) -> Document:
 
 
 def log_in(users: Collection, body: object) -> Document | None:
-    """Return the user with this name and this token (in life: its hash), or None."""
+    """Return the user with this name and this token, or None.
+
+    To be short, the token is stored as it is; store its hash.
+    """
     given = plain_fields(body, ("username", "token"))
     for name in ("username", "token"):
         # Trap: a field left out restricts nothing, and None equals a missing field.
         if not isinstance(given.get(name), str):
-            raise ValueError("refused: no name and token")
+            raise ValueError("refused: name and token needed")
     return users.find_one(equal_to(given))
 
 
 def change_settings(users: Collection, body: object) -> None:
-    """Change what users may change themselves, by an update that we have built."""
+    """Change what a user may change: we build the update, the client gives values."""
     changes = plain_fields(body, ["city"])
-    users.update_one({"username": "bob"}, {"$set": changes})
+    users.update_one(CALLER, {"$set": changes})
 
 
 def search_names(users: Collection, text: str) -> list[Document]:
-    """Return the users whose names begin with a text, which is no pattern."""
-    # Escaped, and bounded: a long pattern costs the server time.
+    """Return the users whose names begin with the first 50 characters of a text."""
+    # Escaped, .* is two characters and no pattern; cut, it cannot keep a server busy.
     pattern = "^" + re.escape(text[:50])
     return list(users.find({"username": {"$regex": pattern}}))
 
@@ -1184,14 +1320,15 @@ def log_in_naive(users: Collection, body: Any) -> Document | None:
 
 def change_naive(users: Collection, body: Any) -> None:
     """Apply what the client has sent: a list is a pipeline, a $set takes any field."""
-    users.update_one({"username": "bob"}, body)
+    users.update_one(CALLER, body)
 
 
 def search_names_naive(users: Collection, text: str) -> list[Document]:
-    """Take what the client has sent for a pattern."""
+    """Return the same, with what the client has sent as the pattern."""
     return list(users.find({"username": {"$regex": "^" + text}}))
 
 
+# What attackers send instead of {"username": "admin", "token": "..."}.
 LOGINS = (
     '{"username": "admin", "token": {"$ne": null}}',
     '{"username": {"$regex": "^a"}, "token": {"$gt": ""}}',
@@ -1202,14 +1339,18 @@ LOGINS = (
 CHANGES = ('[{"$set": {"role": "admin"}}]', '{"$set": {"rights.billing": 1}}')
 WON = {"in as admin", "in as sso", "bob is admin", "bob has billing rights"}
 NO_SCRIPTS = "no JavaScript here"  # a MongoDB has it unless javascriptEnabled is false
+MEMBERS: list[Document] = [
+    {"_id": 1, "username": "admin", "token": "nimda", "role": "admin"},
+    {"_id": 2, "username": "bob", "token": "bbb", "role": "user"},
+    {"_id": 3, "username": "sso"},  # signs in elsewhere, so it has no token
+]
 
 
 def result_of(users: Collection, call: Callable[..., Any], text: str) -> str:
     """Return what a client gets for a JSON text: a login, a change, or a refusal."""
+    # Every attempt meets the same members, whatever the one before has changed.
     users.delete_many({})
-    for name in ("admin", "bob"):
-        users.insert_one({"username": name, "token": name[::-1], "role": name})
-    users.insert_one({"username": "sso"})  # signs in elsewhere, so it has no token
+    users.insert_many(MEMBERS)
     try:
         user = call(users, json.loads(text))
     except ValueError as error:
@@ -1218,23 +1359,25 @@ def result_of(users: Collection, call: Callable[..., Any], text: str) -> str:
         return NO_SCRIPTS if "$where" in text else "an error"
     if user:
         return f"in as {user['username']}"
-    bob = users.find({"username": "bob"})[0]
+    # A change returns nothing: look at what it has made of bob.
+    bob = users.find(CALLER)[0]
     if "rights" in bob:
         return f"bob has {'/'.join(bob['rights'])} rights"
     return f"bob is {bob.get('city', bob['role'])}"
 
 
 def honest_use(users: Collection) -> None:
-    """Log in, change and search as one should; and search for what is a pattern."""
+    """Log in, change and search honestly; then search for ".*", a pattern."""
     pattern = len(search_names_naive(users, ".*"))
     escaped = len(search_names(users, ".*"))
     fact('names that begin with ".*"', f"{pattern} as a pattern, {escaped} as text")
-    honest = '{"username": "admin", "token": "nimda"}'
+    login = '{"username": "admin", "token": "nimda"}'
+    change = '{"city": "in Kyiv"}'
     check(
         "honest logins, changes and searches work; .* lists nobody",
         {
-            "login": result_of(users, log_in, honest),
-            "change": result_of(users, change_settings, '{"city": "in Kyiv"}'),
+            "login": result_of(users, log_in, login),
+            "change": result_of(users, change_settings, change),
             "search": len(search_names(users, "adm")),
             ".* as a pattern": pattern,
             ".* as text": escaped,
@@ -1258,14 +1401,18 @@ def injection(env: MongoEnv) -> None:
     naive |= {text: result_of(users, change_naive, text) for text in CHANGES}
     ours = {text: result_of(users, log_in, text) for text in LOGINS}
     ours |= {text: result_of(users, change_settings, text) for text in CHANGES}
-    rows = [(text, naive[text], ours[text]) for text in naive]
+    rows = []
+    for text in naive:
+        rows.append((text, naive[text], ours[text]))
     table(("body", "naive", "defended"), *rows)
+    won = set(naive.values()) - {NO_SCRIPTS}
     refused = [text for text in ours if ours[text].startswith("refused")]
     check(
         "operators and pipelines win where naive, not where defended",
-        {"naive": set(naive.values()) - {NO_SCRIPTS}, "defended": refused},
+        {"naive": won, "defended": refused},
         {"naive": WON, "defended": [*LOGINS, *CHANGES]},
     )
+    # Were plain_fields() left out, this would still protect.
     body = json.loads(LOGINS[0])
     obeyed = users.count_documents(body)
     compared = users.count_documents(equal_to(body))
@@ -1283,7 +1430,7 @@ def injection(env: MongoEnv) -> None:
 
 
 # %%
-CROWD = 16  # threads that do the same at the same moment
+CROWD = 16  # threads that do the same thing at the same moment
 
 
 # region upsert
@@ -1298,21 +1445,24 @@ def count_visit(pages: Collection, name: str) -> None:
 
 def take_seat(flights: Collection, seen: Document) -> None:
     """Take a seat of a flight as it was seen; if it has changed, look again."""
-    # Somebody wins each round, so that 16 need 16 rounds at most.
-    for _ in range(100):
-        change = {"taken": seen["taken"] + 1, "version": seen["version"] + 1}
+    # One of us wins each round, so 16 threads need 16 rounds at most.
+    for _round in range(100):
         unchanged = {"_id": seen["_id"], "version": seen["version"]}
-        if flights.update_one(unchanged, {"$set": change}).modified_count:
+        change = {
+            "$set": {"taken": seen["taken"] + 1},
+            "$inc": {"version": 1},
+        }
+        if flights.update_one(unchanged, change).modified_count:
             return
         seen = flights.find({"_id": seen["_id"]})[0]
-    raise TimeoutError("100 times somebody was faster")
+    raise TimeoutError("somebody was faster, 100 times in a row")
 
 
 # endregion upsert
 
 
 def take_seat_naive(flights: Collection, seen: Document) -> None:
-    """Write what follows from what was seen, however long ago that was."""
+    """Write the sum of what was seen and 1, however long ago that was seen."""
     change = {"$set": {"taken": seen["taken"] + 1}}
     flights.update_one({"_id": seen["_id"]}, change)
 
@@ -1326,15 +1476,16 @@ def count_visit_naive(pages: Collection, name: str, others: threading.Barrier) -
 
 
 def subscribe_naive(users: Collection, plan: str, others: threading.Barrier) -> None:
-    """Look, then write, once more."""
+    """Look, then write; the others have looked in between."""
     user = users.find_one({"_id": 1})
     others.wait()
     if user and not user["subscriptions"]:
-        users.update_one({"_id": 1}, {"$push": {"subscriptions": {"plan": plan}}})
+        added = {"$push": {"subscriptions": {"plan": plan}}}
+        users.update_one({"_id": 1}, added)
 
 
 def all_at_once(call: Callable[[], Any]) -> None:
-    """Make the same call in sixteen threads at once; raise what one of them raises."""
+    """Make the same call in sixteen threads at once; raise the first error."""
     for outcome in start_together([call] * CROWD):
         if isinstance(outcome, Exception):
             raise outcome
@@ -1345,19 +1496,22 @@ def move(
     db: Database, giver: int, taker: int, crash: bool, session: Any = None
 ) -> None:
     """Move a euro and record it: three writes, which are one only in a session."""
+    less = {"$inc": {"euro": -1}}
+    more = {"$inc": {"euro": 1}}
+    made = {"giver": giver, "taker": taker}
     # Trap: a write without session= is outside, and stays when the rest is undone.
-    accounts = db["accounts"]
-    accounts.update_one({"_id": giver}, {"$inc": {"euro": -1}}, session=session)
+    db["accounts"].update_one({"_id": giver}, less, session=session)
     if crash:
         raise Crash
-    accounts.update_one({"_id": taker}, {"$inc": {"euro": 1}}, session=session)
-    db["moves"].insert_one({"giver": giver, "taker": taker}, session=session)
+    db["accounts"].update_one({"_id": taker}, more, session=session)
+    db["moves"].insert_one(made, session=session)
 
 
 def transfer(db: Database, giver: int, taker: int, crash: bool) -> None:
     """Move a euro, all or nothing; after a conflict it is tried again."""
     with db.client.start_session() as session:
-        # Trap: after a conflict it runs again, so it must do nothing else.
+        # Trap: move() runs again after a conflict. Were it to send a mail, or to count
+        # in Python, that would happen twice.
         session.with_transaction(lambda own: move(db, giver, taker, crash, own))
 
 
@@ -1394,7 +1548,7 @@ def subscriptions(db: Database) -> None:
 
 def seats(db: Database) -> None:
     """Take a seat in each of sixteen threads, of a flight that all saw when empty."""
-    seen = {"taken": 0, "version": 0}
+    seen = {"taken": 0, "version": 0}  # what every thread has read beforehand
     flights = db["flights"]
     naive = {"_id": "naive"} | seen
     ours = {"_id": "ours"} | seen
@@ -1407,26 +1561,13 @@ def seats(db: Database) -> None:
     check("a version in the filter loses none of 16 seats", taken, expected)
 
 
-def bounded_waits() -> None:
-    """Ask a server that accepts a connection and says nothing."""
-    # A frozen server looks like this: the kernel accepts for it.
-    mute = socket.create_server(("127.0.0.1", 0))
-    url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
-    counter = CommandCounter()
-    with (
-        MongoClient[Document](url) as naive,
-        connect(url, counter, connect=False) as ours,
-        connect(url, counter, timeoutMS=200) as hasty,
-        mute,  # closed first, which ends the naive wait
-    ):
-        usual = waits_of(naive) | concerns_of(naive)
-        finite = waits_of(ours) | concerns_of(ours)
-        waiting = in_background(lambda: naive.admin.command("ping"))
-        ending = in_background(lambda: hasty.admin.command("ping"))
-        ended = outcome_of(lambda: ending.result(5))
-        still_waiting = not waiting.done()
-    outcome_of(lambda: waiting.result(5))
-    rows = [(name, usual[name], finite[name]) for name in usual]
+def bounded_waits(naive: MongoClient[Document], ours: MongoClient[Document]) -> None:
+    """Compare how long two clients wait, and when their writes count as done."""
+    usual = waits_of(naive) | concerns_of(naive)
+    finite = waits_of(ours) | concerns_of(ours)
+    rows = []
+    for name in usual:
+        rows.append((name, usual[name], finite[name]))
     table(("seconds to wait for", "PyMongo", "ours"), *rows)
     check(
         "all our waits end, two of PyMongo's do not",
@@ -1443,6 +1584,27 @@ def bounded_waits() -> None:
             "read concern": "majority",
         },
     )
+
+
+def mute_server() -> None:
+    """Ask a server that accepts a connection and says nothing."""
+    # A frozen server looks like this: the kernel accepts for it.
+    mute = socket.create_server(("127.0.0.1", 0))
+    url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
+    counter = CommandCounter()
+    with (
+        MongoClient[Document](url) as naive,
+        connect(url, counter, connect=False) as ours,  # only its options are read
+        connect(url, counter, timeoutMS=200) as hasty,
+        mute,  # closed first, which ends the naive wait
+    ):
+        bounded_waits(naive, ours)
+        waiting = in_background(lambda: naive.admin.command("ping"))
+        ending = in_background(lambda: hasty.admin.command("ping"))
+        ended = outcome_of(lambda: ending.result(5))
+        still_waiting = not waiting.done()
+    # Its thread is to end before the next demo begins; with what error does not matter.
+    outcome_of(lambda: waiting.result(5))
     fact("a mute server, timeoutMS=200", type(ended).__name__)
     check(
         "timeoutMS ends a wait that the defaults go on with",
@@ -1451,7 +1613,17 @@ def bounded_waits() -> None:
     )
 
 
-def total_after_transfers(db: Database, way: Callable[..., None]) -> tuple[int, int]:
+def ten_transfers(db: Database, way: Callable[..., None]) -> None:
+    """Move ten euros around four accounts; the fifth and the tenth time, crash."""
+    for number in range(10):
+        giver = number % 4
+        taker = (number + 1) % 4
+        crash = number in (4, 9)
+        with suppress(Crash):
+            way(db, giver, taker, crash)
+
+
+def after_transfers(db: Database, way: Callable[..., None]) -> dict[str, int]:
     """Race 80 transfers, of which 16 crash; return the money left and the records."""
     db["moves"].drop()
     db["accounts"].drop()
@@ -1459,17 +1631,12 @@ def total_after_transfers(db: Database, way: Callable[..., None]) -> tuple[int, 
     db.create_collection("moves")
     accounts = [{"_id": number, "euro": 100} for number in range(4)]
     db["accounts"].insert_many(accounts)
-
-    def ten() -> None:
-        for number in range(10):
-            with suppress(Crash):
-                way(db, number % 4, (number + 1) % 4, crash=number % 5 == 4)
-
-    for outcome in start_together([ten] * 8):
+    for outcome in start_together([lambda: ten_transfers(db, way)] * 8):
         if isinstance(outcome, Exception):
             raise outcome
-    total = sum(account["euro"] for account in db["accounts"].find())
-    return total, db["moves"].count_documents({})
+    left = [account["euro"] for account in db["accounts"].find()]
+    moves = db["moves"].count_documents({})
+    return {"euro": sum(left), "moves": moves}
 
 
 @lesson.demo
@@ -1479,17 +1646,22 @@ def concurrency(env: MongoEnv) -> None:
     visits(env.db)
     subscriptions(env.db)
     seats(env.db)
-    bounded_waits()
+    mute_server()
     env.need_server("a sum that transactions keep", replica_set=True)
-    totals = {}
-    for way in (transfer, move):
-        totals[way.__name__] = total_after_transfers(env.db, way)
-    rows = [(name, *total) for name, total in totals.items()]
-    table(("80 transfers, 16 of them crash", "of 400 euro", "recorded"), *rows)
+    safe = after_transfers(env.db, transfer)
+    naive = after_transfers(env.db, move)
+    table(
+        ("80 transfers, 16 of them crash", "of 400 euro", "recorded"),
+        ("transfer", safe["euro"], safe["moves"]),
+        ("move", naive["euro"], naive["moves"]),
+    )
     check(
         "transactions keep the sum; without, each crash loses a euro",
-        totals,
-        {"transfer": (400, 64), "move": (384, 64)},
+        {"transfer": safe, "move": naive},
+        {
+            "transfer": {"euro": 400, "moves": 64},
+            "move": {"euro": 384, "moves": 64},
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pymongo.errors import WriteError
@@ -16,13 +17,18 @@ PARTS = ("details", "schemaRulesNotSatisfied", "propertiesNotSatisfied")
 def broken(info: Any, path: tuple[str, ...] = ()) -> set[str]:
     """Return the properties that errInfo's details (MongoDB 5.0+) say are broken."""
     if isinstance(info, list):
-        return set().union(*(broken(part, path) for part in info))
+        found = set()
+        for part in info:
+            found |= broken(part, path)
+        return found
     if "propertyName" in info:
         path = (*path, info["propertyName"])
+    # A complaint about an object holds complaints about its properties, and so on down.
     parts = [info[name] for name in PARTS if name in info]
     if parts:
         return broken(parts, path)
-    wrong = info.get("missingProperties", []) + info.get("additionalProperties", [])
+    wrong = info.get("missingProperties", [])
+    wrong = wrong + info.get("additionalProperties", [])
     if not wrong:
         return {".".join(path)}
     return {".".join((*path, name)) for name in wrong}
@@ -46,5 +52,16 @@ def verdict(collection: Collection, document: Document) -> str:
     except WriteError as error:
         if error.code != BREAKS_VALIDATOR:
             raise
-        return ", ".join(sorted(broken((error.details or {})["errInfo"])))
+        details = error.details or {}
+        return ", ".join(sorted(broken(details["errInfo"])))
     return "accepted"
+
+
+def verdicts(collection: Collection, documents: dict[str, Document]) -> dict[str, str]:
+    """Try to insert copies; return the verdict on each, by its name."""
+    return {name: verdict(collection, each) for name, each in documents.items()}
+
+
+def accepted(found: dict[str, str], names: Iterable[str]) -> int:
+    """Return how many of these verdicts are "accepted"."""
+    return sum(found[name] == "accepted" for name in names)

@@ -17,17 +17,20 @@ def raw_page(
 ) -> bytes:
     """Return documents as BSON, end to end: nothing is decoded."""
     find: Any = collection.find_raw_batches
-    return b"".join(find(query, sort=[("_id", way)], limit=size))
+    batches = find(query, sort=[("_id", way)], limit=size)
+    return b"".join(batches)
 
 
 def query_behind(collection: Collection, last: Any) -> Document:
-    """Return the query of what is behind an _id, of all where that is None.
+    """Return the query for the documents behind an _id; None stands for the beginning.
 
     Raises ValueError if there are _id of two types: $gt compares within a type only, so
     it would pass over the others.
     """
-    ends = raw_page(collection, {}, 1, FIRST) + raw_page(collection, {}, 1, LAST)
-    ids = [row["_id"] for row in bson.decode_all(ends, CODEC)]
+    # A server sorts by type first, so the two ends differ if any two _id do.
+    first = raw_page(collection, {}, 1, FIRST)
+    end = raw_page(collection, {}, 1, LAST)
+    ids = [row["_id"] for row in bson.decode_all(first + end, CODEC)]
     if last is not None:
         ids.append(last)
     kinds = sorted({kind_of(key) for key in ids})

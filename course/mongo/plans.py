@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from course.mongo.codec import Database, Document
 
@@ -12,8 +12,10 @@ INDEX_RULES = ("unique", "expireAfterSeconds", "partialFilterExpression")
 
 def index_definition(index: Any) -> list[object]:
     """Return what an index is: its fields in their order, and its rules."""
-    fields = list(dict(index["key"]).items())
-    return [fields, *(index.get(rule) for rule in INDEX_RULES)]
+    definition: list[object] = [list(dict(index["key"]).items())]
+    for rule in INDEX_RULES:
+        definition.append(index.get(rule))
+    return definition
 
 
 def explained(db: Database, pipeline: list[Document]) -> Any:
@@ -22,11 +24,24 @@ def explained(db: Database, pipeline: list[Document]) -> Any:
     return db.command("explain", asked, verbosity="executionStats")
 
 
-def examined(plan: Any) -> tuple[str, int, int]:
-    """Return a plan's index, or COLLSCAN, and the keys and documents that it reads."""
+class Examined(NamedTuple):
+    """What a server read to answer a query."""
+
+    index_name: str  # or COLLSCAN: it read the whole collection
+    keys: int
+    documents: int
+
+
+def examined(plan: Any) -> Examined:
+    """Return what a plan, from explain(), has read."""
     if "stages" in plan:  # of a pipeline
         plan = plan["stages"][0]["$cursor"]
     stats = plan["executionStats"]
-    index = re.search("'indexName': '(.*?)'", str(plan["queryPlanner"]["winningPlan"]))
-    name = index[1] if index else "COLLSCAN"
-    return name, stats["totalKeysExamined"], stats["totalDocsExamined"]
+    # The index stands at a depth that differs from server to server.
+    winner = str(plan["queryPlanner"]["winningPlan"])
+    index = re.search("'indexName': '(.*?)'", winner)
+    return Examined(
+        index_name=index[1] if index else "COLLSCAN",
+        keys=stats["totalKeysExamined"],
+        documents=stats["totalDocsExamined"],
+    )

@@ -10,10 +10,11 @@ from typing import Any
 from course.mongo.codec import Document
 from course.mongo.seed import KYIV
 
+KeyOf = Callable[[Document], Any]
 EARTH_KM = 6_378.1  # the radius of the sphere that MongoDB measures on
 
 
-def grouped(rows: Iterable[Document], key: Callable[[Document], Any]) -> dict[Any, Any]:
+def grouped(rows: Iterable[Document], key: KeyOf) -> dict[Any, Any]:
     """Return lists of rows by key, in the order of the keys."""
     groups: dict[Any, list[Document]] = defaultdict(list)
     for row in rows:
@@ -61,7 +62,8 @@ def distribution_of(events: list[Document]) -> list[Document]:
     rows = []
     for kind, those in grouped(events, kind_of_event).items():
         users = set(map(user_of, those))
-        rows.append({"_id": kind, "events": len(those), "users": len(users)})
+        row = {"_id": kind, "events": len(those), "users": len(users)}
+        rows.append(row)
     return sorted(rows, key=fewer_events)
 
 
@@ -93,7 +95,9 @@ def purchases_of(events: list[Document]) -> Document:
         }
         by_category.append(row)
     bands = Counter(map(band_of, orders))
-    by_price = [{"_id": band, "orders": bands[band]} for band in sorted(bands)]
+    by_price = []
+    for band in sorted(bands):
+        by_price.append({"_id": band, "orders": bands[band]})
     return {"by_category": by_category, "by_price": by_price}
 
 
@@ -110,7 +114,8 @@ def days_of(events: list[Document]) -> list[Document]:
     rows = []
     for day, those in grouped(events, day_of).items():
         revenue = sum(map(price_of, those))
-        rows.append({"_id": day, "events": len(those), "revenue": revenue})
+        row = {"_id": day, "events": len(those), "revenue": revenue}
+        rows.append(row)
     return rows
 
 

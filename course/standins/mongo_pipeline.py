@@ -17,16 +17,18 @@ import mongomock
 import mongomock.aggregate
 
 EARTH_DIAMETER = 2 * 6_378_100.0  # metres, of the sphere that MongoDB measures on
-Rows = list[dict[str, Any]]
+BsonRow = dict[str, Any]
+Rows = list[BsonRow]
 Mocked: Any = mongomock  # its annotations are PyMongo's, which its classes do not keep
 
 
-def refuse_others(options: dict[str, Any], emulated: dict[str, Any]) -> None:
+def refuse_others(options: BsonRow, emulated: BsonRow) -> None:
     """Raise NotImplementedError for options that are not these; ... is any value."""
-    same = options.keys() == emulated.keys()
-    for name, value in emulated.items():
-        same = same and value in (..., options[name])
-    if not same:
+    unknown = options.keys() ^ emulated.keys()  # too many, or too few
+    for name in emulated.keys() & options.keys():
+        if emulated[name] not in (..., options[name]):
+            unknown.add(name)
+    if unknown:
         raise NotImplementedError(f"this is not emulated: {options}")
 
 
@@ -42,12 +44,13 @@ def run_stages(rows: Rows, database: Any, pipeline: Sequence[Any]) -> Rows:
     return rows
 
 
-def by_mongomock(rows: Rows, database: Any, stage: dict[str, Any]) -> Rows:
+def by_mongomock(rows: Rows, database: Any, stage: BsonRow) -> Rows:
     """Run one stage as mongomock does it."""
-    return list(Mocked.aggregate.process_pipeline(rows, database, [stage], None))
+    run = Mocked.aggregate.process_pipeline
+    return list(run(rows, database, [stage], None))
 
 
-def facet(rows: Rows, database: Any, pipelines: dict[str, Any]) -> Rows:
+def facet(rows: Rows, database: Any, pipelines: BsonRow) -> Rows:
     """Run several pipelines over the same rows."""
     found = {}
     for name, pipeline in pipelines.items():
@@ -55,7 +58,7 @@ def facet(rows: Rows, database: Any, pipelines: dict[str, Any]) -> Rows:
     return [found]
 
 
-def group(rows: Rows, database: Any, options: dict[str, Any]) -> Rows:
+def group(rows: Rows, database: Any, options: BsonRow) -> Rows:
     """Group by a dict, where mongomock sorts all documents by their keys.
 
     mongomock also takes True for 1, and a document with 1 between two with True for a
@@ -73,11 +76,11 @@ def group(rows: Rows, database: Any, options: dict[str, Any]) -> Rows:
     found = []
     for same, members in groups.items():
         totals = Mocked.aggregate._accumulate_group(options, members)
-        found.append(totals | {"_id": keys[same]})
+        found.append({"_id": keys[same]} | totals)  # first, as a server has it
     return found
 
 
-def group_key(expression: Any, row: dict[str, Any]) -> Any:
+def group_key(expression: Any, row: BsonRow) -> Any:
     """Return what a document is grouped by; a server counts what is missing as null."""
     parse = Mocked.aggregate._parse_expression
     try:
@@ -86,7 +89,7 @@ def group_key(expression: Any, row: dict[str, Any]) -> Any:
         return None
 
 
-def geo_near(rows: Rows, options: dict[str, Any]) -> Rows:
+def geo_near(rows: Rows, options: BsonRow) -> Rows:
     """Return the documents within a distance, nearest first, each with its metres."""
     emulated = {
         "near": ...,
@@ -109,7 +112,9 @@ def on_sphere(place: Sequence[float]) -> tuple[float, float, float]:
     """Return a place as a point of the sphere with radius 1."""
     east, north = map(math.radians, place)
     across = math.cos(north)
-    return across * math.cos(east), across * math.sin(east), math.sin(north)
+    x = across * math.cos(east)
+    y = across * math.sin(east)
+    return x, y, math.sin(north)
 
 
 def metres(one: Sequence[float], other: Sequence[float]) -> float:
@@ -118,9 +123,10 @@ def metres(one: Sequence[float], other: Sequence[float]) -> float:
     return EARTH_DIAMETER * math.asin(min(1, chord / 2))
 
 
-def merge(rows: Rows, database: Any, options: dict[str, Any]) -> None:
+def merge(rows: Rows, database: Any, options: BsonRow) -> None:
     """Put documents into another collection, in place of those with their _id."""
     refuse_others(options, {"into": ..., "whenMatched": "replace"})
     target = database[options["into"]]
     for row in rows:
-        target.replace_one({"_id": row["_id"]}, row, upsert=True)
+        same = {"_id": row["_id"]}
+        target.replace_one(same, row, upsert=True)

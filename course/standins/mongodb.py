@@ -21,16 +21,21 @@ from pymongo import IndexModel, InsertOne
 from pymongo.results import BulkWriteResult
 
 from course.standins.bson_schema import breaches
-from course.standins.mongo_pipeline import Mocked, geo_near, merge, run_stages
+from course.standins.mongo_pipeline import BsonRow, Mocked, geo_near, merge, run_stages
 
 DUPLICATE = 11000  # the codes of a server's complaints
 INVALID = 121
-AS_STORED = CodecOptions[dict[str, Any]](
+AS_STORED = CodecOptions[BsonRow](
     uuid_representation=bson.binary.STANDARD,  # mongomock stores naive moments
 )
-AS_ANSWERED = CodecOptions[dict[str, Any]](
+AS_ANSWERED = CodecOptions[BsonRow](
     tz_aware=True, uuid_representation=bson.binary.STANDARD
 )
+
+
+ASCENDING = [("_id", 1)]
+DESCENDING = [("_id", -1)]
+PAGE_SORTS = (ASCENDING, DESCENDING)
 
 
 class Commands(Protocol):
@@ -56,6 +61,11 @@ def duplicate_key(fields: Iterable[str]) -> pymongo.errors.DuplicateKeyError:
     return pymongo.errors.DuplicateKeyError("duplicate key", DUPLICATE, details)
 
 
+def place_by_id(row: BsonRow) -> Any:
+    """Return what sorts documents by _id; a server sorts mixed types, too."""
+    return Mocked.filtering.BsonComparable(row["_id"])
+
+
 class StandInCollection(Mocked.Collection):  # type: ignore[misc]
     """A mongomock collection with validators and what else the lesson needs."""
 
@@ -63,7 +73,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
     insert_one = sends(Mocked.Collection.insert_one)
     update_one = sends(Mocked.Collection.update_one)
 
-    def _insert(self, document: dict[str, Any], *_: Any, **_options: Any) -> Any:
+    def _insert(self, document: BsonRow, *_: Any, **_options: Any) -> Any:
         """Store a copy as BSON carries it; a server, too, does one at a time."""
         if "_id" not in document:
             document["_id"] = bson.ObjectId()
@@ -91,7 +101,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
 
     def _ensure_uniques(
         self,
-        document: dict[str, Any],
+        document: BsonRow,
         invalid: Any = pymongo.errors.DuplicateKeyError,
     ) -> None:
         """Refuse what a validator or a unique index forbids."""
@@ -105,7 +115,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
                 fields = [field for field, _ in index["key"]]
                 self._own_key(name, fields, document)
 
-    def _own_key(self, index: str, fields: list[str], document: dict[str, Any]) -> None:
+    def _own_key(self, index: str, fields: list[str], document: BsonRow) -> None:
         """Note who owns a unique key, where mongomock would read the collection."""
         values = [document.get(field) for field in fields]
         owners = self.database.owners[self.name, index]
@@ -126,9 +136,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
         self._store._ttl_indexes.clear()  # it would go through all at every access
         return [index.document["name"] for index in indexes]
 
-    def insert_many(
-        self, documents: Iterable[dict[str, Any]], ordered: bool = True
-    ) -> Any:
+    def insert_many(self, documents: Iterable[BsonRow], ordered: bool = True) -> Any:
         """Insert as one command, with the complaints that bulk_write collects."""
         requests = [InsertOne(document) for document in documents]
         for request in requests:  # PyMongo, too, encodes all before it sends any
@@ -163,27 +171,29 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
             done["nUpserted"] += result["upserted"] is not None
 
     def find_raw_batches(
-        self, query: dict[str, Any], sort: list[tuple[str, int]], limit: int
+        self, query: BsonRow, sort: list[tuple[str, int]], limit: int
     ) -> Iterator[bytes]:
         """Return a page by _id as the bytes that a server would send."""
-        if sort not in ([("_id", 1)], [("_id", -1)]) or query.keys() - {"_id"}:
+        if sort not in PAGE_SORTS or query.keys() - {"_id"}:
             raise NotImplementedError("pages are by _id")
         query = Mocked.helpers.patch_datetime_awareness_in_document(query)
-        rows = self._store.documents
+        rows = list(self._store.documents)
         if query:
-            rows = [row for row in rows if row["_id"] > query["_id"]["$gt"]]
-        order = Mocked.filtering.BsonComparable  # a server sorts mixed types, too
-        descending = sort == [("_id", -1)]
-        rows = sorted(rows, key=lambda row: order(row["_id"]), reverse=descending)
-        yield b"".join(map(bson.encode, rows[:limit]))
+            last = query["_id"]["$gt"]
+            rows = [row for row in rows if row["_id"] > last]
+        rows.sort(key=place_by_id, reverse=sort == DESCENDING)
+        page = map(bson.encode, rows[:limit])
+        yield b"".join(page)
 
     @sends
-    def aggregate(self, pipeline: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    def aggregate(self, pipeline: Sequence[Any]) -> Iterator[BsonRow]:
         """Run a pipeline; a first stage $geoNear and a last one $merge are ours."""
         stages = list(pipeline)
         sent = self.database.commands.sent
         # Matched here, as mongomock would first convert all moments of all documents.
-        query = stages.pop(0)["$match"] if "$match" in stages[0] else {}
+        query: BsonRow = {}
+        if "$match" in stages[0]:
+            query = stages.pop(0)["$match"]
         rows = self._copies(query)
         if "$geoNear" in stages[0]:
             rows = geo_near(rows, stages.pop(0)["$geoNear"])
@@ -195,7 +205,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
         self.database.commands.sent = sent  # $lookup and $merge have sent none
         return iter([] if merges else rows)
 
-    def _copies(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+    def _copies(self, query: BsonRow) -> list[BsonRow]:
         """Return what a query finds, as copies: a pipeline changes its documents."""
         query = Mocked.helpers.patch_datetime_awareness_in_document(query)
         found = self._store.documents
@@ -214,7 +224,7 @@ class StandInDatabase(Mocked.Database):  # type: ignore[misc]
         self.commands = commands
         self.lock = threading.RLock()
         self.owners: dict[Any, dict[Any, Any]] = defaultdict(dict)  # by index and key
-        self.validators: dict[str, dict[str, Any]] = defaultdict(dict)
+        self.validators: dict[str, BsonRow] = defaultdict(dict)
 
     def get_collection(self, name: str, **_options: Any) -> Any:
         """Return the collection, the same each time."""
@@ -224,19 +234,17 @@ class StandInDatabase(Mocked.Database):  # type: ignore[misc]
             )
         return self._collection_accesses[name]
 
-    def create_collection(
-        self, name: str, validator: dict[str, Any] | None = None
-    ) -> Any:
+    def create_collection(self, name: str, validator: BsonRow | None = None) -> Any:
         """Create a collection with its validator."""
         collection = super().create_collection(name)
         self.validators[name] = validator or {}
         return collection
 
-    def command(self, _collmod: str, name: str, validator: dict[str, Any]) -> None:
+    def command(self, _collmod: str, name: str, validator: BsonRow) -> None:
         """Do collMod, the only command that the lesson sends by its name."""
         self.validators[name] = validator
 
-    def list_collections(self) -> list[dict[str, Any]]:
+    def list_collections(self) -> list[BsonRow]:
         """Return the collections and their validators, as a server does."""
         found = []
         for name in self.list_collection_names():

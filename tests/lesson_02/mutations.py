@@ -45,14 +45,14 @@ MUTATIONS = (
     Mutation(
         "versions",
         "the upgrade is complete, and repeated does nothing",
-        'while page := list(users.find({"schema_version": 1}).limit(batch)):',
-        'if page := list(users.find({"schema_version": 1}).limit(batch)):',
+        "while page := list(users.find(old_ones).limit(batch)):",
+        "if page := list(users.find(old_ones).limit(batch)):",
     ),
     Mutation(
         "bulk",
         "500 documents take 1 command instead of 500",
-        'env.counted(lambda: env.db["at_once"].insert_many(notes))',
-        'env.counted(lambda: insert_singly(env.db["at_once"], notes))',
+        "env.counted(lambda: together.insert_many(notes))",
+        "env.counted(lambda: insert_singly(together, notes))",
     ),
     Mutation(
         "bulk",
@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "4 of 7 are in, 3 named; insert_many stores none",
-        "complaints = self._insert([users[index] for index in good])",
-        "complaints = self._insert([])",
+        "refused = self._insert([users[index] for index in sent])",
+        "refused = self._insert([])",
     ),
     Mutation(
         "bulk",
@@ -82,7 +82,7 @@ MUTATIONS = (
     ),
     Mutation(
         "pipelines",
-        "activity equals the reference; days are no events",
+        "activity equals the reference; days are not events",
         '"days": {"$addToSet": DAY}',
         '"days": {"$push": DAY}',
     ),
@@ -101,8 +101,8 @@ MUTATIONS = (
     Mutation(
         "pipelines",
         "$lookup answers in 1 command, the loop in 101",
-        "names.append(ours(100))",
-        "names.append(latest_with_names_naive(env.db, 100))",
+        "env.counted(lambda: ours(100))",
+        "env.counted(lambda: latest_with_names_naive(env.db, 100))",
     ),
     Mutation(
         "summaries",
@@ -139,8 +139,8 @@ MUTATIONS = (
     Mutation(
         "geo",
         "point() refuses swapped coordinates",
-        "22 <= longitude <= 41 and 44 <= latitude <= 53",
-        "-180 <= longitude <= 180 and -90 <= latitude <= 90",
+        "is_longitude = 22 <= longitude <= 41\n    is_latitude = 44 <= latitude <= 53",
+        "is_longitude = abs(longitude) <= 180\n    is_latitude = abs(latitude) <= 90",
     ),
     Mutation(
         "export",
@@ -170,8 +170,8 @@ MUTATIONS = (
     Mutation(
         "concurrency",
         "a version in the filter loses none of 16 seats",
-        '"version": seen["version"]}\n        if',
-        "}\n        if",
+        'unchanged = {"_id": seen["_id"], "version": seen["version"]}',
+        'unchanged = {"_id": seen["_id"]}',
     ),
     Mutation(
         "concurrency",

@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure
 from course.lab import start_together
 from course.mongo.complaints import verdict
 from course.mongo.reference import days_of
+from course.mongo.schema import create_unless_there
 from course.mongo.seed import BARE_EVENT, END, KYIV, START, make_user
 
 SCRIPT = path_of("02")
@@ -238,6 +239,30 @@ def test_an_event_is_logged_now_in_utc(env: Any) -> None:
     assert event["timestamp"].microsecond % 1000 == 0
     with pytest.raises(pymongo.errors.WriteError):
         tracker.log_event(-1, "purchase")
+
+
+def test_a_deployment_that_comes_second_does_not_fail(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.fresh()
+    # What it sees if another one creates the collections right after its look.
+    monkeypatch.setattr(env.db, "list_collections", list, raising=False)
+    assert lesson.MongoDBManager(env.db).create_collections_with_schema() == []
+
+
+@pytest.mark.parametrize("code", [48, 13])  # NamespaceExists, Unauthorized
+def test_a_collection_made_in_between_is_no_error(
+    env: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: Any, **_options: Any) -> None:
+        raise OperationFailure("refused", code)
+
+    monkeypatch.setattr(env.db, "create_collection", refuse, raising=False)
+    if code == 48:
+        assert not create_unless_there(env.db, "users", {})
+    else:
+        with pytest.raises(OperationFailure):
+            create_unless_there(env.db, "users", {})
 
 
 def test_seats_are_taken_one_by_one(env: Any) -> None:
