@@ -13,7 +13,9 @@ ARRIVALS = 84  # days in which customers first buy
 SPAN = 273  # days until the cut: 39 weeks, as in CDNOW
 START = date(2024, 1, 1).toordinal()
 TASTES = 8
-FAVOURITES = 6
+KNOWN = 30  # items that a customer would ever buy
+FAVOURITES = 6  # of them, bought again and again
+LOYALTY = 0.4  # the chance that a favourite is picked
 BASKET = 3  # items of an order
 
 
@@ -27,23 +29,30 @@ def simulated_orders(
     chance of its own.
     """
     rng = np.random.default_rng(seed)
+    # Each one's habits: orders a day, and the chance of leaving after an order.
     rate = rng.gamma(truth.r, 1 / truth.alpha, n).clip(1e-12) / 7
-    leave = rng.beta(truth.a, truth.b, n) * dropout
+    leave = rng.beta(truth.a, truth.b, n)
+    if not dropout:
+        leave = np.zeros(n)
     joined = rng.integers(ARRIVALS, size=n)
     who = np.arange(n)
     now = joined.astype(np.float64)
     buyers = [who]
     times = [joined]
     while len(who):
-        now = now + rng.standard_exponential(len(who)) / rate[who]
+        wait = rng.standard_exponential(len(who)) / rate[who]
+        now = now + wait
         in_time = now < days
-        who, now = who[in_time], now[in_time]
+        who = who[in_time]
+        now = now[in_time]
         buyers.append(who)
         times.append(now.astype(np.int64))
         stay = rng.random(len(who)) >= leave[who]
-        who, now = who[stay], now[stay]
+        who = who[stay]
+        now = now[stay]
     buyer = np.concatenate(buyers)
     day = np.concatenate(times)
+    # Each one's mean order, and around it each order.
     scale = money.gamma / rng.standard_gamma(money.q, n)
     amount = rng.standard_gamma(money.p, len(buyer)) * scale[buyer]
     return buyer, day + START, amount
@@ -60,15 +69,19 @@ def simulated_shop(
     rank = np.arange(items)
     rows = []
     for c in range(customers):
-        appeal = np.where(rank % TASTES == c % TASTES, 8, 0.3) / (rank + 1)
-        some = rng.choice(items, 30, p=appeal / appeal.sum())
+        # Customers and items of the same taste go together; low ranks sell best.
+        same_taste = rank % TASTES == c % TASTES
+        appeal = np.where(same_taste, 8, 0.3) / (rank + 1)
+        known = rng.choice(items, KNOWN, p=appeal / appeal.sum())
         orders = rng.integers(3, 12)
         for day in rng.integers(365, size=orders):
-            again = rng.random(BASKET) < 0.4  # a favourite, else a find
-            favourites = some[rng.integers(FAVOURITES, size=BASKET)]
-            picks = np.where(again, favourites, rng.choice(some, BASKET))
-            rows += [(c, START + int(day), int(item)) for item in picks]
-    buyer, when, item = np.array(rows, np.int64).T
+            again = rng.random(BASKET) < LOYALTY
+            favourites = known[rng.integers(FAVOURITES, size=BASKET)]
+            others = rng.choice(known, BASKET)
+            for item in np.where(again, favourites, others):
+                rows.append((c, START + int(day), int(item)))
+    buyer, when, bought = np.array(rows, np.int64).T
     ids = [f"customer-{c}" for c in range(customers)]
     names = [f"item-{i:03}" for i in range(items)]
-    return buyer, when, 5.0 + item % 7, ids, item, names
+    price = 5.0 + bought % 7
+    return buyer, when, price, ids, bought, names

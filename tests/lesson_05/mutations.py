@@ -43,8 +43,8 @@ MUTATIONS = (
     Mutation(
         "models",
         "all eight equal the published figures, digit by digit",
-        "value = data.weight @ (np.maximum(odds, 0) + np.log1p(small))",
-        "value = data.weight @ np.maximum(odds, 0)",
+        "each = np.maximum(odds, 0) + np.log1p(small)",
+        "each = np.maximum(odds, 0)",
         file="course/analytics/bgnbd.py",
     ),
     Mutation(
@@ -56,7 +56,7 @@ MUTATIONS = (
     Mutation(
         "models",
         "BG/NBD misses by less than a quarter of the rate x / T",
-        "c * lead - np.exp(e * log) * total",
+        "c * lead - power * total",
         "c * lead",
         file="course/analytics/bgnbd.py",
     ),

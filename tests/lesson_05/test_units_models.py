@@ -24,8 +24,7 @@ def log_likelihood(fit: Any, x: int, t_last: float, age: float) -> float:
     """Return one customer's, in weeks to a hundredth."""
     last, whole = np.array([round(100 * t_last)]), np.array([round(100 * age)])
     data = Collapsed(np.array([x]), last, whole, 100)
-    value: float = bgnbd_terms(data, fit.r, fit.alpha, fit.a, fit.b)[0]
-    return value
+    return bgnbd_terms(data, fit.r, fit.alpha, fit.a, fit.b).value
 
 
 PAPER = lesson.BgNbd(0.243, 4.414, 0.793, 2.426)
@@ -338,12 +337,16 @@ def test_the_prior_hardly_moves_an_identified_fit(record: Any) -> None:
     free = by_logs(lambda *p: bgnbd_terms(data, *p))
 
     def held(theta: Floats) -> Terms:
-        value, slope, curve = free(theta)
+        found = free(theta)
         prior = weak_prior(theta)
-        return value + prior[0], slope + prior[1], curve + prior[2]
+        return Terms(
+            value=found.value + prior.value,
+            slope=found.slope + prior.slope,
+            curve=found.curve + prior.curve,
+        )
 
     start = np.log([fit.r, fit.alpha, fit.a, fit.b])
-    moved = maximum(held, start)[0] - start
+    moved = maximum(held, start).place - start
     assert (np.abs(moved) < 0.1 * np.sqrt(np.diag(fit.covariance))).all()
 
 
