@@ -32,7 +32,8 @@ def grouped(by: Ints, n: int, codes: Ints) -> list[Ints]:
 def grouped_with_repeats(by: Ints, n: int, codes: Ints) -> list[Ints]:
     """Return the codes that stand beside each of 0 to n - 1, in their order."""
     order = np.argsort(by, kind="stable")
-    cuts = np.searchsorted(by[order], np.arange(1, n))
+    in_order = by[order]
+    cuts = np.searchsorted(in_order, np.arange(1, n))
     return np.split(codes[order], cuts)
 
 
@@ -40,13 +41,19 @@ class Baskets:
     """Items by customer, customers by item, what sells best, and mean prices."""
 
     def __init__(
-        self, customer: Ints, item: Ints, amount: Floats, customers: int, items: int
+        self,
+        customer: Ints,
+        item: Ints,
+        amount: Floats,
+        customers: int,
+        items: int,
     ) -> None:
         # What each customer bought: each time, and each item once.
         self.bought = grouped_with_repeats(customer, customers, item)
         self.of_customer = grouped(customer, customers, item)
         self.buyers = grouped(item, items, customer)
-        sold = np.array([len(buyers) for buyers in self.buyers])
+        buyers_of_each = [len(buyers) for buyers in self.buyers]
+        sold = np.array(buyers_of_each)
         # How many customers bought an item; 1 for none, as it is divided by.
         self.reach = np.maximum(sold, 1)
         best = np.argsort(-sold, kind="stable")
@@ -58,7 +65,11 @@ class Baskets:
         self.price = paid / np.maximum(times, 1)
 
 
-def recalls(log: Any, later: Bools, rank: Callable[[int], Iterable[int]]) -> Floats:
+def recalls(
+    log: Any,
+    later: Bools,
+    rank: Callable[[int], Iterable[int]],
+) -> Floats:
     """Return what share of up to ten later items was ranked, per known customer.
 
     `later` are the rows of the log that nobody had seen when the ranking was made.
@@ -75,5 +86,6 @@ def recalls(log: Any, later: Bools, rank: Callable[[int], Iterable[int]]) -> Flo
     for customer, mine in bought.items():
         hits = mine & set(rank(customer))
         # Ten are ranked: of more than ten later items, ten can be found.
-        shares.append(len(hits) / min(len(mine), RANKED))
+        possible = min(len(mine), RANKED)
+        shares.append(len(hits) / possible)
     return np.array(shares)

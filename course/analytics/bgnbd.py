@@ -8,6 +8,7 @@ likelihood as A1 x A2 x (A3 + A4), A4 only where x > 0; those names are used her
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -80,7 +81,9 @@ def nbd_terms(data: Collapsed, r: float, alpha: float) -> Terms:
     by_r_alpha = n / alpha - data.by_age @ pace
     by_alpha_alpha = power @ pace**2 - n * r / alpha**2
     slope = np.array([by_r, by_alpha])
-    curve = np.array([[by_r_r, by_r_alpha], [by_r_alpha, by_alpha_alpha]])
+    row_r = [by_r_r, by_r_alpha]
+    row_alpha = [by_r_alpha, by_alpha_alpha]
+    curve = np.array([row_r, row_alpha])
     return Terms(float(value), slope, curve)
 
 
@@ -102,7 +105,8 @@ def dropout_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -
     # ln(1 + e^odds) by way of e^-|odds|: e^odds itself could overflow.
     small = np.exp(-np.abs(odds))
     each = np.maximum(odds, 0) + np.log1p(small)
-    left = np.where(odds > 0, 1, small) / (1 + small)  # 1 - P(alive)
+    left = np.where(odds > 0, 1, small)
+    left = left / (1 + small)  # 1 - P(alive)
     gone = data.weight * left
     # The derivatives of each row's odds.
     by_r = idle
@@ -119,7 +123,8 @@ def dropout_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -
     curve[1, 1] -= gone @ ((r + x) * slower_still)
     curve[2, 2] -= gone.sum() / a**2
     curve[3, 3] += gone @ by_b**2
-    return Terms(float(data.weight @ each), by @ gone, curve)
+    value = data.weight @ each
+    return Terms(float(value), by @ gone, curve)
 
 
 def bgnbd_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -> Terms:
@@ -129,7 +134,8 @@ def bgnbd_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -> 
     # Staying after each order but the last:
     # A2 = Gamma(b + x) / Gamma(b) x Gamma(a + b) / Gamma(a + b + x).
     i = data.i
-    staying = data.above @ (np.log(b + i) - np.log(a + b + i))
+    log_stay = np.log(b + i) - np.log(a + b + i)
+    staying = data.above @ log_stay
     by_both = data.above @ (1 / (a + b + i))
     by_b = data.above @ (1 / (b + i))
     slope = leaving.slope
@@ -159,8 +165,24 @@ def weak_prior(theta: Floats) -> Terms:
     # The second derivatives of ln k: f (1 - f) with either sign.
     bend = shares.prod() * np.array([[1, -1], [-1, 1]])
     curve = np.zeros((4, 4))
-    curve[2:, 2:] = -(2 + off) * bend - np.outer(shares, shares) / 2.25
+    pull = np.outer(shares, shares) / 2.25
+    curve[2:, 2:] = -(2 + off) * bend - pull
     return Terms(float(value), slope, curve)
+
+
+def with_weak_prior(objective: Callable[[Floats], Terms]) -> Callable[[Floats], Terms]:
+    """Return an objective plus the weak prior: where it climbs, a and b stay finite."""
+
+    def held(theta: Floats) -> Terms:
+        found = objective(theta)
+        prior = weak_prior(theta)
+        return Terms(
+            value=found.value + prior.value,
+            slope=found.slope + prior.slope,
+            curve=found.curve + prior.curve,
+        )
+
+    return held
 
 
 class FittedBgNbd(NamedTuple):
@@ -187,7 +209,11 @@ def shows_dropout(data: Collapsed, top: Peak, start: Floats) -> bool:
 
 
 def fitted_bgnbd(
-    x: Ints, t_last: Ints, age: Ints, per_week: float, guard: bool
+    x: Ints,
+    t_last: Ints,
+    age: Ints,
+    per_week: float,
+    guard: bool,
 ) -> FittedBgNbd:
     """Return the maximum of the likelihood; BadInput if too few customers came back.
 
@@ -199,30 +225,21 @@ def fitted_bgnbd(
         said = f"{repeaters} of {len(x)} customers bought on more than one day"
         raise BadInput(f"{said}; the models need {MIN_REPEATERS} who did")
     data = Collapsed(x, t_last, age, per_week)
-    # Any start will do that has the right unit of time.
+    # Any start with the right unit of time will do.
     middle_age = float(np.median(age)) / per_week
     start = np.log([1, max(middle_age, 0.1), 1, 1])
     free = by_logs(partial(bgnbd_terms, data))
 
-    def held(theta: Floats) -> Terms:
-        found = free(theta)
-        prior = weak_prior(theta)
-        return Terms(
-            value=found.value + prior.value,
-            slope=found.slope + prior.slope,
-            curve=found.curve + prior.curve,
-        )
-
     top = maximum(free, start)
     identified = not guard or shows_dropout(data, top, start)
     if not identified:
-        top = maximum(held, start)
+        top = maximum(with_weak_prior(free), start)
     r, alpha, a, b = np.exp(top.place).tolist()
     return FittedBgNbd(
-        r=r,
-        alpha=alpha,
-        a=a,
-        b=b,
+        r,
+        alpha,
+        a,
+        b,
         log_likelihood=free(top.place).value,
         identified=identified,
         covariance=np.linalg.pinv(-top.curve),
@@ -231,7 +248,13 @@ def fitted_bgnbd(
 
 # region expected
 def expected_orders(  # noqa: PLR0917 (the paper's order)
-    r: float, alpha: float, a: float, b: float, x: Ints, age: Floats, weeks: Any
+    r: float,
+    alpha: float,
+    a: float,
+    b: float,
+    x: Ints,
+    age: Floats,
+    weeks: Any,
 ) -> Floats:
     """Return the orders expected of someone alive in the next weeks.
 
@@ -248,7 +271,8 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
     term = u * z + 0 * c  # 0 * c: a number for each customer
     total = term
     for n in range(1, MOST_TERMS):
-        if not (np.abs(term) > SMALL_TERM * np.abs(total)).any():
+        still_counts = np.abs(term) > SMALL_TERM * np.abs(total)
+        if not still_counts.any():
             break
         ratio = (u + n) * (e + n) / (n + 1)
         term = term * z * ratio / (c + n)
@@ -256,7 +280,8 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
     log = np.log1p(-z)  # ln(1 - z)
     power = np.exp(e * log)
     # (1 - (1 - z)^e) / e, whose limit at e = 0 is -ln(1 - z).
-    lead = -log if abs(e) < POLE else -np.expm1(e * log) / e
+    at_pole = abs(e) < POLE
+    lead = -log if at_pole else -np.expm1(e * log) / e
     orders = c * lead - power * total
     return np.asarray(orders.clip(0))
 

@@ -21,12 +21,16 @@ def surveyed(n: int) -> Ints:
 
 
 def possible_spends(
-    forecast: Any, rows: Ints, days: float, seed: Sequence[int]
+    forecast: Any,
+    rows: Ints,
+    days: float,
+    seed: Sequence[int],
 ) -> Floats:
     """Return DRAWS possible spends of each row in the next days, (rows, DRAWS).
 
-    Given the data, who is alive has a rate of gamma(r + x, alpha + T), a dropout of
-    beta(a, b + x) and a gamma mean order; the parameters are taken as known.
+    Given the data, those alive have a rate of gamma(r + x, alpha + T), a chance of
+    leaving of beta(a, b + x), and orders as Gamma-Gamma has them. The parameters are
+    taken as known.
     """
     # The order of the draws is part of the result: with one seed, the same futures.
     rng = np.random.default_rng(seed)
@@ -39,13 +43,15 @@ def possible_spends(
     age = table.age[rows, None] / 7
     mean_spend = table.mean_spend[rows, None]
     chance_alive = forecast.live[rows, None]
-    # How often customers want to order, until after one of the orders they leave.
+    # Orders as if nobody left, and after how many of them each customer leaves.
     rate = rng.gamma(fit.r + x, 1 / (fit.alpha + age), shape)
-    leave = rng.beta(fit.a, fit.b + x, shape).clip(1e-9, 1)
+    leave = rng.beta(fit.a, fit.b + x, shape)
+    leave = leave.clip(1e-9, 1)  # geometric() refuses 0
     wanted = rng.poisson(rate * days / 7)
     until_leaving = rng.geometric(leave)
+    orders = np.minimum(wanted, until_leaving)
     alive = rng.random(shape) < chance_alive
-    orders = np.where(alive, np.minimum(wanted, until_leaving), 0)
+    orders = np.where(alive, orders, 0)
     # A mean order of each future; the sum of so many gamma orders is gamma, too.
     shared = rng.gamma(money.p * x + money.q, 1, shape)
     scale = (money.gamma + x * mean_spend) / shared

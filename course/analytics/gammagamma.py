@@ -72,9 +72,7 @@ def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> T
     both = gamma_terms(p * k + q)
     own = gamma_terms(p * k)
     of_q = gamma_terms(np.array([q]))
-    log_gamma_q = float(of_q.log[0])
-    digamma_q = float(of_q.digamma[0])
-    trigamma_q = float(of_q.trigamma[0])
+    log_gamma_q, digamma_q, trigamma_q = (float(each[0]) for each in of_q)
     total = np.log(gamma + x * z)
     part = 1 / (gamma + x * z)
     shape = p * x + q
@@ -83,8 +81,7 @@ def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> T
     value = weight @ (both.log - own.log)
     value = value + n * (q * math.log(gamma) - log_gamma_q)
     value = value + p * scale
-    value = value - np.log(z).sum()
-    value = value - shape @ total
+    value = value - np.log(z).sum() - shape @ total
     by_p = weight @ (k * (both.digamma - own.digamma))
     by_p = by_p + scale - x @ total
     of_q_alone = n * (math.log(gamma) - digamma_q)
@@ -97,7 +94,10 @@ def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> T
     qg = n / gamma - part.sum()
     gg = shape @ part**2 - n * q / gamma**2
     slope = np.array([by_p, by_q, by_gamma])
-    curve = np.array([[pp, pq, pg], [pq, qq, qg], [pg, qg, gg]])
+    row_p = [pp, pq, pg]
+    row_q = [pq, qq, qg]
+    row_gamma = [pg, qg, gg]
+    curve = np.array([row_p, row_q, row_gamma])
     return Terms(float(value), slope, curve)
 
 

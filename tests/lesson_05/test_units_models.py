@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from lesson_05.logs import lesson
 
 from course.analytics.arrays import Floats
-from course.analytics.bgnbd import Collapsed, bgnbd_terms, nbd_terms, weak_prior
+from course.analytics.bgnbd import (
+    Collapsed,
+    bgnbd_terms,
+    nbd_terms,
+    weak_prior,
+    with_weak_prior,
+)
 from course.analytics.gammagamma import gamma_gamma_terms, gamma_terms
-from course.analytics.newton import Terms, by_logs, fit_logistic, maximum
+from course.analytics.newton import by_logs, fit_logistic, maximum
 from course.analytics.rates import SEED
 from course.analytics.simulate import SPAN, START
 
@@ -336,17 +342,8 @@ def test_the_prior_hardly_moves_an_identified_fit(record: Any) -> None:
     data = Collapsed(t.x, t.t_last, t.age, 7)
     free = by_logs(lambda *p: bgnbd_terms(data, *p))
 
-    def held(theta: Floats) -> Terms:
-        found = free(theta)
-        prior = weak_prior(theta)
-        return Terms(
-            value=found.value + prior.value,
-            slope=found.slope + prior.slope,
-            curve=found.curve + prior.curve,
-        )
-
     start = np.log([fit.r, fit.alpha, fit.a, fit.b])
-    moved = maximum(held, start).place - start
+    moved = maximum(with_weak_prior(free), start).place - start
     assert (np.abs(moved) < 0.1 * np.sqrt(np.diag(fit.covariance))).all()
 
 
