@@ -275,7 +275,7 @@ def leakage(env: AnalyticsEnv) -> None:
 # carried on for a year: quick to write and easy to explain. Are they true?
 
 # %%
-DORMANT_DAYS = 90  # the backtest shows whom this rule writes off
+DORMANT_DAYS = 90  # the demo shows whom this rule writes off
 CHURN_MIDPOINT = 30  # days since the last order
 CHURN_SLOPE = 20  # days
 VIP_SHARE = 0.10  # of customers, by what they have spent
@@ -1167,7 +1167,7 @@ class Prediction:
 
 
 class MLModelManager:
-    """Answers by the chosen models; a backtest, if there is one, says how good."""
+    """Answers with the chosen models; a backtest, if there is one, tests them."""
 
     def __init__(
         self,
