@@ -10,9 +10,9 @@ Run:     python 05_realworld_data_science.py [--list] [--only NAME ...]
          python 05_realworld_data_science.py --transactions orders.csv --report r.html
          python 05_realworld_data_science.py --simulate 1000000 --json
          python 05_realworld_data_science.py --integrated [--chaos] [--workers N]
-Service: none. The sample in data/ is read: CDNOW, 2,357 customers, 1997-98. Only
-         --integrated uses all four, as lessons 01 to 04 find them beside this file.
-Without: data/cdnow_sample.csv, give your own orders by --transactions.
+Service: none. It reads the sample in data/: CDNOW, 2,357 customers, 1997-98. Only
+         --integrated uses services: all four, as lessons 01 to 04 find them.
+Without: the sample, give your own orders with --transactions.
 Runtime: about 3 s; --integrated 10 s on stand-ins.
 Guide:   COMPREHENSIVE_GUIDE.md, chapter 5.
 """
@@ -79,13 +79,13 @@ SAMPLE = sample_file()
 
 @dataclass(frozen=True)
 class TransactionLog:
-    """Purchases as columns of one length: code into `ids`, ordinal day, amount."""
+    """Purchases as columns of one length; customers and items are codes from 0."""
 
-    customer: Ints
-    day: Ints
+    customer: Ints  # place in `ids`
+    day: Ints  # ordinal, as in date.toordinal()
     amount: Floats
     ids: Sequence[str] | range
-    item: Ints | None = None  # code into `items`
+    item: Ints | None = None  # place in `items`
     items: Sequence[str] = ()
     refused: Mapping[str, Sequence[int]] = field(default_factory=dict)  # reason: lines
     read: Mapping[str, str] = field(default_factory=dict)  # role: column of the file
@@ -115,12 +115,12 @@ class TransactionLog:
 
 def read_log(path: Path, columns: str | None = None) -> TransactionLog:
     """Read a CSV of purchases; BadInput if it is unusable."""
-    return TransactionLog(*purchase_columns(path, columns))
+    return TransactionLog(**purchase_columns(path, columns)._asdict())
 
 
 @dataclass
 class AnalyticsEnv:
-    """What every demo receives: the log, and its backtest, made once when asked."""
+    """What every demo receives: the log, and its backtest, made at the first use."""
 
     backend: str
     live: bool
@@ -128,7 +128,7 @@ class AnalyticsEnv:
 
     @cached_property
     def record(self) -> Backtest:
-        """The later half of the log, predicted from the earlier half."""
+        """The later half of the log, predicted from the earlier one: section 5."""
         end, days = halves(self.log)
         return Backtest(self.log, end, days)
 
@@ -152,7 +152,7 @@ lesson = Lesson(
 # ## 1. As of a date: what was known, and when
 #
 # A churn model learns from customers at some date, with what they did afterwards as
-# the label. One feature that was computed later, and it has learnt the answer.
+# the label. If a single feature was computed later, the model has learnt the answer.
 
 
 # %%
@@ -181,11 +181,12 @@ class CustomerTable:
 
 
 def leaky_recency(log: TransactionLog, as_of: int) -> Ints:
-    """Return the days since the last order, of customers judged at `as_of`."""
+    """Return the days since the last order, taken from the whole log."""
     # Trap: recency from the whole log, joined to a label from its last months. The
     # feature holds the answer, and the model shines until it meets a new month.
     today = customer_table(log, log.last_day)
-    known = np.isin(today.customer, log.customer[log.day <= as_of])
+    buyers = log.customer[log.day <= as_of]
+    known = np.isin(today.customer, buyers)
     return today.days_since_last[known]
 
 
@@ -195,18 +196,20 @@ def customer_table(log: TransactionLog, as_of: int) -> CustomerTable:
     if not len(log.day):
         raise BadInput(f"no order on or before {iso(as_of)}")
     who, when = order_days(log.customer, log.day)
-    # Sorted by customer, then day: a customer's rows begin and end somewhere.
+    # Sorted by customer, then day: one row for each of a customer's days.
     first = starts(who)
     last = np.append(first[1:], len(who)) - 1
     customer = who[first]
     x = last - first
-    # The first order is no repeat order: what it cost says nothing of repeat spend.
-    day_one = np.zeros(len(log.ids), np.int64)
-    day_one[customer] = when[first]
-    at_first = log.day == day_one[log.customer]
-    spend = np.bincount(log.customer, log.amount)[customer]
-    first_spend = np.bincount(log.customer, log.amount * at_first)[customer]
-    repeat_spend = (spend - first_spend).clip(0) * (x > 0)
+    # The first order is not a repeat order: it says nothing about what those cost.
+    first_day = np.zeros(len(log.ids), np.int64)
+    first_day[customer] = when[first]
+    on_first_day = log.day == first_day[log.customer]
+    first_amount = np.where(on_first_day, log.amount, 0)
+    spend = np.bincount(log.customer, log.amount)[customer]  # summed by customer
+    first_spend = np.bincount(log.customer, first_amount)[customer]
+    repeat_spend = (spend - first_spend).clip(0)  # rounding could leave -1e-15
+    repeat_spend[x == 0] = 0
     return CustomerTable(
         as_of=as_of,
         customer=customer,
@@ -226,20 +229,21 @@ def outcome(
     log: TransactionLog, known: CustomerTable, days: int
 ) -> tuple[Ints, Floats]:
     """Return orders and spend of each customer in the days after `as_of`."""
-    n = len(log.ids)
-    until = known.as_of + days
-    later = log.where((log.day > known.as_of) & (log.day <= until))
+    everybody = len(log.ids)
+    after = log.day > known.as_of
+    in_time = log.day <= known.as_of + days
+    later = log.where(after & in_time)
     buyer, _ = order_days(later.customer, later.day)
-    orders = np.bincount(buyer, minlength=n)
-    spend = np.bincount(later.customer, later.amount, n)
+    orders = np.bincount(buyer, minlength=everybody)
+    spend = np.bincount(later.customer, later.amount, everybody)
     return orders[known.customer], spend[known.customer]
 
 
 def halves(log: TransactionLog) -> tuple[int, int]:
     """Return the day that halves the log, and the days after it."""
-    last = log.last_day
-    days = (int(np.ptp(log.day)) + 1) // 2
-    return last - days, days
+    whole = log.last_day - int(log.day.min()) + 1
+    days = whole // 2
+    return log.last_day - days, days
 
 
 @lesson.demo
@@ -255,26 +259,31 @@ def leakage(env: AnalyticsEnv) -> None:
     fact("AUC of recency from the whole log", cell(leaks))
     fact("AUC of recency cut at as_of", cell(auc(gone, cut.days_since_last)))
     check("a feature that saw the future looks perfect", leaks, more_than(0.999))
+    # The same table from a log in which the later rows never were.
     early = env.log.where(env.log.day <= end)
-    alone = vars(customer_table(early, end))
+    without_later = vars(customer_table(early, end))
     same = {}
     for name, column in vars(cut).items():
-        same[name] = np.array_equal(column, alone[name])
+        same[name] = np.array_equal(column, without_later[name])
     check("rows after as_of change no feature", same, dict.fromkeys(same, True))
 
 
 # %% [markdown]
 # ## 2. The rules that everybody copies, beside a constant
 #
-# Segments, a logistic in the days since the last order, orders a day times the mean
-# order: quick to write and easy to explain. Are they true?
+# Segments, a logistic curve over the days since the last order, spend per day so far
+# carried on for a year: quick to write and easy to explain. Are they true?
 
 # %%
-DORMANT_DAYS = 90  # the backtest shows whom this rule writes off
-CHURN_MIDPOINT, CHURN_SLOPE = 30, 20  # days; the logistic that everybody copies
+DORMANT_DAYS = 90  # the demo shows whom this rule writes off
+CHURN_MIDPOINT = 30  # days since the last order
+CHURN_SLOPE = 20  # days
 VIP_SHARE = 0.10  # of customers, by what they have spent
-CONSTANT, RULE = "constant", "heuristic"  # names of models in tables
 ENGAGEMENT = {"recency": 0.5, "frequency": 0.3, "spend": 0.2}  # weights
+
+# Names of models in tables.
+CONSTANT = "constant"
+RULE = "heuristic"
 
 
 class UserSegment(Enum):
@@ -286,27 +295,30 @@ class UserSegment(Enum):
     AT_RISK = "at_risk"
 
 
-SEGMENTS = list(UserSegment)
+SEGMENTS = list(UserSegment)  # arrays hold a segment as its place in this list
 
 
 # region rules
 def churn_rule(days_since_last: Ints) -> Floats:
-    """Return the copied "probability" of churn, a logistic in days."""
-    # Trap: 1 / (1 + exp(-x)) lies between 0 and 1, and is no probability for that.
-    # Nobody has fitted its midpoint and slope: it is a rank in disguise.
+    """Return the "probability" of churn that everybody copies."""
+    # Trap: 1 / (1 + exp(-x)) lies between 0 and 1, but that alone does not make it a
+    # probability. Nobody fitted midpoint and slope: it is a ranking in disguise.
     score = (days_since_last - CHURN_MIDPOINT) / CHURN_SLOPE
     return 1 / (1 + np.exp(-score))
 
 
 def value_rule(t: CustomerTable, days: float) -> Floats:
-    """Return orders a day so far x mean order x days; for a newcomer it explodes."""
-    return t.spend / np.maximum(t.age, 1) * days
+    """Return the spend per day so far, times the days that come."""
+    # It explodes for newcomers: they have spent a lot per day of a very short age.
+    per_day = t.spend / np.maximum(t.age, 1)
+    return per_day * days
 
 
 def engagement_rule(t: CustomerTable) -> Floats:
     """Return a weighted score from 0 to 100; recency halves every 30 days."""
     recency = 0.5 ** (t.days_since_last / 30)
     frequency = np.minimum(t.x + 1, 10) / 10
+    # Ten orders, or the spend of a VIP, are as good as it gets.
     enough = max(vip_threshold(t), 1e-9)
     spend = np.minimum(t.spend / enough, 1)
     score = ENGAGEMENT["recency"] * recency
@@ -316,16 +328,17 @@ def engagement_rule(t: CustomerTable) -> Floats:
 
 
 def segment_rule(t: CustomerTable) -> Ints:
-    """Return positions in SEGMENTS: dormant before VIP before at risk before active."""
-    # In this order: a VIP who has been silent for 90 days is written off, too.
+    """Return each customer's place in SEGMENTS."""
+    # The first rule that fits decides: a VIP who is silent for 90 days is dormant, too.
     rules = {
         UserSegment.DORMANT: t.days_since_last >= DORMANT_DAYS,
         UserSegment.VIP: t.spend > vip_threshold(t),
         UserSegment.AT_RISK: churn_rule(t.days_since_last) > 0.5,
     }
+    conditions = list(rules.values())
     codes = [SEGMENTS.index(segment) for segment in rules]
     active = SEGMENTS.index(UserSegment.ACTIVE)
-    return np.select(list(rules.values()), codes, active)
+    return np.select(conditions, codes, default=active)
 
 
 # endregion rules
@@ -335,6 +348,7 @@ def vip_threshold(t: CustomerTable) -> float:
     """Return the spend that the top share of customers exceeds."""
     last = len(t.spend) - 1
     place = int((1 - VIP_SHARE) * last)
+    # What would stand at this place if all were sorted; a partition is cheaper.
     return float(np.partition(t.spend, place)[place])
 
 
@@ -356,6 +370,7 @@ class UserProfile:
 
 def row_of(log: TransactionLog, known: CustomerTable, user: str) -> int:
     """Return the row of a user; BadInput for one who had not bought by then."""
+    # The table is sorted by code, and lacks those who came after its day.
     code = log.codes.get(user, -1)
     row = int(np.searchsorted(known.customer, code))
     if row == len(known.customer) or known.customer[row] != code:
@@ -364,13 +379,14 @@ def row_of(log: TransactionLog, known: CustomerTable, user: str) -> int:
 
 
 class AnalyticsEngine:
-    """The customers of a log by the rules, in `columns`; `as_of` has no default."""
+    """The customers of a log by the rules, one array per figure in `columns`."""
 
     def __init__(self, log: TransactionLog, as_of: int) -> None:
         self.log = log
         self.table = customer_table(log, as_of)
         t = self.table
         self.segments = segment_rule(t)
+        # By the names of UserProfile's fields.
         self.columns = {
             "orders": t.x + 1,
             "total_spend": t.spend,
@@ -400,14 +416,13 @@ def beside_constant(
 ) -> dict[str, dict[str, Any]]:
     """Return each forecast's scores, and the interval of its loss minus a constant's.
 
-    The constant is the hardest there is: it knows the mean of what happens to these
-    very customers.
+    The constant is the mean of what then happened to these very customers. No forecast
+    could have known it: a model that beats it can tell customers apart.
     """
-    # Outside a backtest nobody has it: a model that beats it knows its customers.
     constant = np.full(len(actual), actual.mean())
     scores = {CONSTANT: score(actual, constant)}
     for name, forecast in forecasts.items():
-        # Of the same customers, in pairs: what all have in common drops out.
+        # Both losses of the same customer: a hard case is hard for both, and drops out.
         gap = loss(actual, forecast) - loss(actual, constant)
         scores[name] = score(actual, forecast)
         scores[name]["loss - constant"] = interval_of_mean(gap)
@@ -425,27 +440,29 @@ def rules(env: AnalyticsEnv) -> None:
     orders, spent = outcome(env.log, engine.table, days)
     gone = orders == 0
     # AUC asks who is ranked above whom; Brier and log-loss, whether 99 % is 99 in 100.
-    told = {RULE: engine.columns["churn_risk"]}
-    scores = beside_constant(gone, told, churn_score, squared_errors)
+    forecasts = {RULE: engine.columns["churn_risk"]}
+    scores = beside_constant(gone, forecasts, churn_score, squared_errors)
     print_grid("churn", scores)
     rule = scores[RULE]
     check("the logistic in days ranks: AUC above 0.75", rule["auc"], more_than(0.75))
-    least, _ = rule["loss - constant"]
-    check("its Brier score is worse than a constant's", least, more_than(0))
+    low, _ = rule["loss - constant"]
+    check("its Brier score is worse than a constant's", low, more_than(0))
+    log_loss = rule["log_loss"]
     twice = 2 * scores[CONSTANT]["log_loss"]
-    surprise = rule["log_loss"]
-    check("its log-loss is over twice a constant's", surprise, more_than(twice))
+    check("its log-loss is over twice a constant's", log_loss, more_than(twice))
+    # Whom the segments write off: how many came back all the same, and what they spent.
     dormant = engine.segments == SEGMENTS.index(UserSegment.DORMANT)
     back = 1 - gone[dormant].mean()
     fact("dormant for 90 days; come back", f"{dormant.mean():.0%}; {back:.0%}")
-    share = float(spent[dormant].sum() / spent.sum())
+    share = spent[dormant].sum() / spent.sum()
     check(
         "those written off as dormant bring over a third of the spend",
-        observed=share,
+        observed=float(share),
         expected=more_than(1 / 3),
     )
     forecast = value_rule(engine.table, days).sum()
-    fact("LTV rule: forecast / spent", cell(float(forecast / spent.sum())))
+    times = float(forecast / spent.sum())
+    fact("LTV rule: forecast / spent", cell(times))
     engaged = auc(~gone, engine.columns["engagement_score"])
     fact("AUC of engagement for coming back", cell(engaged))
 
@@ -453,8 +470,8 @@ def rules(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 3. Two models with a story, equal to their published fit
 #
-# BG/NBD: each customer buys at a rate of their own, and after some order silently
-# leaves, with a chance of their own; the rates vary like a gamma distribution, the
+# BG/NBD: each customer buys at a rate of their own, and after each order may silently
+# leave, with a chance of their own. The rates vary like a gamma distribution, the
 # chances like a beta. Gamma-Gamma: what an order costs varies around each one's mean.
 
 # %%
@@ -463,17 +480,18 @@ BGNBD = "BG/NBD"
 
 def orders_by_rate(t: CustomerTable, days: int) -> Floats:
     """Return the orders that each customer's own rate so far promises: x / T x days."""
-    # Trap: it takes all customers at their word. Nothing is expected of those who came
-    # once, and too much of the others, some of whom have left.
-    return t.x / t.age * days
+    # Trap: each customer's rate, taken at face value. Nothing is expected of those who
+    # came once, and too much of the others, some of whom have left.
+    per_day = t.x / t.age
+    return per_day * days
 
 
 @dataclass(frozen=True)
 class BgNbd:
-    """Buying at a gamma rate until a beta chance of dropout; times in weeks.
+    """Customers buy at a gamma rate, and drop out by a beta chance; times in weeks.
 
-    Where `identified` is False, the data tell the model from one without dropout by a
-    likelihood ratio under 3.84: a and b rest on a prior and are not knowledge.
+    `identified` is False where a model without dropout fits about as well (likelihood
+    ratio under 3.84). Then a and b come from a weak prior and not from the data.
     """
 
     r: float
@@ -485,37 +503,44 @@ class BgNbd:
     covariance: Floats = field(default_factory=lambda: np.eye(4), repr=False)  # of logs
 
     def log_odds_gone(self, x: Ints, t_last: Floats, age: Floats) -> Floats:
-        """Return the log odds of having left after the last of x > 0 repeat orders."""
-        # Of those who left after the last order, and of those who stayed: the longer
-        # the silence beside the own rhythm, the likelier is the first.
+        """Return the log odds of having left after the last of x > 0 repeat orders.
+
+        The odds: a / (b + x - 1) x ((alpha + T) / (alpha + t_x))^(r + x).
+        """
+        # The longer the silence, and the faster the rhythm before it (r + x), the
+        # likelier it is that the customer has left. The floor is for x = 0 only.
         stayed = (self.b + x - 1).clip(1e-9)
-        longer = (self.alpha + age) / (self.alpha + t_last)
-        odds = math.log(self.a) - np.log(stayed)
-        return np.asarray(odds + (self.r + x) * np.log(longer))
+        silence = (self.alpha + age) / (self.alpha + t_last)
+        log_odds = math.log(self.a) - np.log(stayed)
+        log_odds = log_odds + (self.r + x) * np.log(silence)
+        return np.asarray(log_odds)
 
     def p_alive(self, x: Ints, t_last: Floats, age: Floats) -> Floats:
         """Return the chance of not having dropped out; 1 for every one-time buyer."""
+        # The model lets customers leave after a repeat order only: none, no leaving.
         log_odds = self.log_odds_gone(x, t_last, age)
-        odds = np.exp(np.minimum(log_odds, 700))
+        odds = np.exp(np.minimum(log_odds, 700))  # e^710 is more than a float holds
         return np.where(x > 0, 1 / (1 + odds), 1.0)
 
     def p_none(self, x: Ints, age: Floats, weeks: float) -> Floats:
         """Return the chance that someone alive buys nothing in the next weeks."""
-        longer = np.log1p(weeks / (self.alpha + age))
-        return np.exp(-(self.r + x) * longer)
+        # ((alpha + T) / (alpha + T + weeks))^(r + x), by logarithms.
+        log_ratio = np.log1p(weeks / (self.alpha + age))
+        return np.exp(-(self.r + x) * log_ratio)
 
     def expected(self, x: Ints, age: Floats, weeks: Floats | float) -> Floats:
         """Return the orders expected of someone alive in the next weeks."""
         return expected_orders(self.r, self.alpha, self.a, self.b, x, age, weeks)
 
     def next_order(self, x: Ints, t_last: Floats, age: Floats, q: float) -> Floats:
-        """Return weeks until an order has come with chance q; inf if it is less."""
+        """Return the weeks until an order has come with chance q; inf if never."""
         live = self.p_alive(x, t_last, age)
         # A customer who is alive with chance .3 never orders again with chance .5.
         can = live > q
-        rate = self.r + x[can]
-        log = -np.log1p(-q / live[can]) / rate
-        growth = np.expm1(log.clip(0, 700))
+        # live x (1 - p_none) = q, solved for the weeks.
+        log_none = np.log1p(-q / live[can])
+        log_ratio = -log_none / (self.r + x[can])
+        growth = np.expm1(log_ratio.clip(0, 700))
         weeks = np.full(len(x), np.inf)
         weeks[can] = (self.alpha + age[can]) * growth
         return weeks
@@ -528,8 +553,10 @@ def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
     Fader, Hardie and Lee 2005 (Marketing Science 24), equation 6. `fit_bgnbd` climbs
     the same function, with its derivatives, on the rows that differ.
     """
-    r, alpha = fit.r, fit.alpha
-    a, b = fit.a, fit.b
+    r = fit.r
+    alpha = fit.alpha
+    a = fit.a
+    b = fit.b
     # x repeat orders within the age, at a rate that is gamma(r, alpha) ...
     orders = log_gamma(r + x) - log_gamma(r)
     orders = orders + r * np.log(alpha)
@@ -537,9 +564,11 @@ def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
     # ... and after each of them the customer stayed, with a chance of beta(b, a) ...
     stayed = log_gamma(b + x) - log_gamma(b)
     stayed = stayed - log_gamma(a + b + x) + log_gamma(a + b)
-    # ... or left after the last one, and was silent because of that.
-    left = np.logaddexp(0, fit.log_odds_gone(x, t_last, age))
-    return np.asarray(orders + stayed + np.where(x > 0, left, 0))
+    # ... or left after the last one, and was silent because of that: ln(1 + odds).
+    log_odds = fit.log_odds_gone(x, t_last, age)
+    left = np.logaddexp(0, log_odds)
+    left = np.where(x > 0, left, 0)  # nobody leaves before a repeat order
+    return np.asarray(orders + stayed + left)
 
 
 # endregion likelihood
@@ -550,17 +579,20 @@ def fit_bgnbd(
 ) -> BgNbd:
     """Fit by maximum likelihood; times are whole units, `per_week` of them a week.
 
-    Raises BadInput if too few customers have a repeat order.
+    The guard looks for dropout in the data: without any, see section 4. Raises
+    BadInput if too few customers have a repeat order.
     """
-    return BgNbd(*fitted_bgnbd(x, t_last, age, per_week, guard))
+    found = fitted_bgnbd(x, t_last, age, per_week, guard)
+    return BgNbd(**found._asdict())
 
 
 @dataclass(frozen=True)
 class GammaGamma:
-    """Spend of an order: gamma around a customer's mean, and means gamma, too.
+    """What an order costs: gamma with shape p, at a scale of the customer's own.
 
-    Fader, Hardie and Lee 2005 (Journal of Marketing Research 42). How often and how
-    much are taken to be independent.
+    The inverse scales vary like a gamma(q, gamma). How often and how much customers
+    buy is taken to be independent. Fader, Hardie and Lee 2005 (Journal of Marketing
+    Research 42).
     """
 
     p: float
@@ -569,22 +601,51 @@ class GammaGamma:
     log_likelihood: float = math.nan  # of the means of repeat orders
 
     def mean(self, x: Ints, mean_spend: Floats) -> Floats:
-        """Return a customer's expected order: the own mean, drawn to the shop's."""
-        # Without a repeat order (x = 0) nothing but the shop's mean remains.
+        """Return what a customer's next order will cost on average.
+
+        It is the customer's mean so far, pulled towards the shop's.
+        """
+        # The more repeat orders, the less it is pulled; at x = 0 it is the shop's mean.
         spent = self.gamma + x * mean_spend
         return self.p * spent / (self.p * x + self.q - 1)
 
 
 def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
     """Fit to those who paid for a repeat order; BadInput if they are too few."""
-    return GammaGamma(*fitted_gamma_gamma(x, mean_spend))
+    found = fitted_gamma_gamma(x, mean_spend)
+    return GammaGamma(**found._asdict())
 
 
 def orders_by_model(t: CustomerTable, days: int) -> Floats:
     """Return the orders that BG/NBD expects: P(alive) x orders of someone alive."""
     fit = fit_bgnbd(t.x, t.t_last, t.age)
     x, t_last, age = t.weeks
-    return fit.p_alive(x, t_last, age) * fit.expected(x, age, days / 7)
+    alive = fit.p_alive(x, t_last, age)
+    orders_if_alive = fit.expected(x, age, days / 7)
+    return alive * orders_if_alive
+
+
+def by_repeats(t: CustomerTable, orders: Mapping[str, Floats]) -> dict[str, Any]:
+    """Return the means of some numbers of orders, by repeat orders so far."""
+    groups = {
+        "0": t.x == 0,
+        "1": t.x == 1,
+        "2": t.x == 2,
+        "3": t.x == 3,
+        "over 3": t.x > 3,
+    }
+    means = {}
+    for group, rows in groups.items():
+        means[group] = {name: float(each[rows].mean()) for name, each in orders.items()}
+    return means
+
+
+def miss(means: Grid, forecast: str) -> float:
+    """Return how far a forecast is off, added up over the groups."""
+    off = 0.0
+    for row in means.values():
+        off += abs(row[forecast] - row["then"])
+    return off
 
 
 # A fit that converges to something proves nothing. These figures are in the papers,
@@ -609,34 +670,29 @@ def models(env: AnalyticsEnv) -> None:
     fit = fit_bgnbd(t.x, t.t_last, t.age)
     money = fit_gamma_gamma(t.x, t.mean_spend)
     found = vars(money) | vars(fit)
-    found["log_likelihood"] = log_likelihoods(fit, *t.weeks).sum()
+    # By the formula above, which the fit itself does not use.
+    each = log_likelihoods(fit, *t.weeks)
+    found["log_likelihood"] = each.sum()
     printed = {}
     for name, text in PUBLISHED.items():
+        # As many decimals as the paper prints, and no 0 before the point.
         digits = len(text.partition(".")[2])
         printed[name] = f"{found[name]:.{digits}f}".lstrip("0")
         fact(name, printed[name])
     claim = "all eight equal the published figures, digit by digit"
     check(claim, observed=printed, expected=PUBLISHED)
     later, _ = outcome(env.log, t, days)
-    model = orders_by_model(t, days)
-    rate = orders_by_rate(t, days)
-    # By repeat orders so far: what was ordered then, and what either promised.
-    means: dict[str, dict[str, float]] = {}
-    model_off = 0.0
-    rate_off = 0.0
-    for x, name in enumerate(("0", "1", "2", "3", "over 3")):
-        rows = np.minimum(t.x, 4) == x
-        seen = float(later[rows].mean())
-        told = float(model[rows].mean())
-        rated = float(rate[rows].mean())
-        means[name] = {"then": seen, BGNBD: told, "x / T": rated}
-        model_off += abs(told - seen)
-        rate_off += abs(rated - seen)
+    orders = {
+        "then": later,
+        BGNBD: orders_by_model(t, days),
+        "x / T": orders_by_rate(t, days),
+    }
+    means = by_repeats(t, orders)
     print_grid("repeat orders", means)
     check(
         "BG/NBD misses by less than a quarter of the rate x / T",
-        observed=model_off,
-        expected=less_than(rate_off / 4),
+        observed=miss(means, BGNBD),
+        expected=less_than(miss(means, "x / T") / 4),
     )
 
 
@@ -649,8 +705,8 @@ def models(env: AnalyticsEnv) -> None:
 # %%
 NOT_ALIVE = "1 - P(alive)"
 # Simulated customers have the published habits.
-TRUTH = BgNbd(0.243, 4.414, 0.793, 2.426)
-MONEY = GammaGamma(6.25, 3.74, 15.44)
+TRUTH = BgNbd(r=0.243, alpha=4.414, a=0.793, b=2.426)
+MONEY = GammaGamma(p=6.25, q=3.74, gamma=15.44)
 
 
 def simulate(
@@ -658,14 +714,14 @@ def simulate(
 ) -> TransactionLog:
     """Return the orders of n customers drawn from TRUTH and MONEY, by the day."""
     orders = simulated_orders(n, seed, days, dropout, truth=TRUTH, money=MONEY)
-    return TransactionLog(*orders, range(n))
+    return TransactionLog(**orders._asdict(), ids=range(n))
 
 
 # region churn
 def not_alive(fit: BgNbd, t: CustomerTable, days: int) -> Floats:
-    """Return 1 - P(alive); the days do not matter to it."""
-    # Trap: 1 - P(alive) sold as churn. In this model people leave after a repeat
-    # order: who bought once cannot have left, and most of them never come back.
+    """Return 1 - P(alive), which has no horizon: it does not use `days`."""
+    # Trap: 1 - P(alive) sold as churn. In this model customers leave only after a
+    # repeat order. Those who bought once count as alive, and most never come back.
     return 1 - fit.p_alive(*t.weeks)
 
 
@@ -686,6 +742,7 @@ def fits_without_dropout() -> tuple[BgNbd, BgNbd]:
     Their likelihood has a ridge to a = 0, b = infinity. An optimiser stops on it
     somewhere, and reports that as a finding.
     """
+    # Nobody leaves, so whatever a fit says about leaving is made up.
     log = simulate(4_000, SEED, dropout=False)
     t = customer_table(log, START + SPAN - 1)
     naive = fit_bgnbd(t.x, t.t_last, t.age, guard=False)
@@ -694,12 +751,12 @@ def fits_without_dropout() -> tuple[BgNbd, BgNbd]:
 
 
 def fit_row(fit: BgNbd) -> dict[str, Any]:
-    """Return parameters for a table; where on the ridge b stopped, is chance."""
+    """Return the parameters for a table."""
     return {
         "r": fit.r,
         "alpha": fit.alpha,
         "a": fit.a,
-        "b, at most 100": min(fit.b, 100.0),
+        "b, at most 100": min(fit.b, 100.0),  # where on the ridge it stops is chance
         "identified": fit.identified,
     }
 
@@ -720,13 +777,14 @@ def alive(env: AnalyticsEnv) -> None:
     print_grid("x", alive_grid(fit, days))
     # The row x = 0 of the table: alive for certain, and most of the customers.
     once = chances[NOT_ALIVE][t.x == 0]
+    ranking = scores[NOT_ALIVE]["auc"]
     check(
         "who bought once counts as alive, so 1 - P(alive) ranks backwards",
-        observed={"who bought once": once.max(), "AUC": scores[NOT_ALIVE]["auc"]},
+        observed={"who bought once": once.max(), "AUC": ranking},
         expected={"who bought once": 0, "AUC": less_than(0.5)},
     )
-    _, most = scores[BGNBD]["loss - constant"]
-    check("P(no order in the horizon) beats the constant", most, less_than(0))
+    _, high = scores[BGNBD]["loss - constant"]
+    check("P(no order in the horizon) beats the constant", high, less_than(0))
     naive, guarded = fits_without_dropout()
     grid = {"naive fit": fit_row(naive), "guarded fit": fit_row(guarded)}
     print_grid("nobody leaves", grid)
@@ -742,11 +800,14 @@ def alive(env: AnalyticsEnv) -> None:
 # ## 5. The backtest: chosen before the holdout is read
 #
 # Several models, one holdout. Choosing by the holdout turns it into training data. So
-# whatever is learnt, is learnt from an earlier forecast inside.
+# the choice, too, has to be learnt before it: from an earlier forecast inside the past.
 
 # %%
 STACK = "stack"  # a logistic regression on what BG/NBD says and two plain features
-NAIVE, PER_DAY, GG = "naive (x+1)/T", "naive x/T", "BG/NBD x GG"
+# Three forecasts of spend: by all orders so far, by repeat orders, by both models.
+NAIVE = "naive (x+1)/T"
+PER_DAY = "naive x/T"
+GG = "BG/NBD x GG"
 DISCOUNT = 0.10  # a year's rate
 LTV_MONTHS = 12  # how far a lifetime reaches
 
@@ -755,12 +816,16 @@ LTV_MONTHS = 12  # how far a lifetime reaches
 class Forecast:
     """All that can be said at `as_of` about the days after it, which are not read.
 
-    What must be learnt, the stack and which model to trust, is learnt from an earlier
-    forecast inside: of `inner_days` up to `as_of`, whose outcome is known.
+    The stack and the choice of a model must be learnt. They are learnt from an earlier
+    forecast of the `inner_days` up to `as_of`, whose outcome is known.
     """
 
     def __init__(
-        self, log: TransactionLog, as_of: int, days: int, learn: bool = True
+        self,
+        log: TransactionLog,
+        as_of: int,
+        days: int,
+        learn: bool = True,
     ) -> None:
         self.log = log
         self.days = days
@@ -772,21 +837,25 @@ class Forecast:
         self.live = self.bgnbd.p_alive(*self.weeks)
         self.inner_loss: dict[str, float] = {}
         self.inner_rmse: dict[str, float] = {}
+        # Without a past to learn from: no stack, and the models of section 3.
         self.weights = np.zeros(0)
         self.churn_model = BGNBD
         self.value_model = GG
         # Half of the oldest customer's age: the other half is left to fit on.
-        inner_days = min(days, int(t.age.max()) // 2)
+        oldest = int(t.age.max())
+        inner_days = min(days, oldest // 2)
         if learn and inner_days:
             with suppress(BadInput):  # too few repeat buyers half-way: the defaults
-                self._learn(Forecast(log, as_of - inner_days, inner_days, learn=False))
+                past = Forecast(log, as_of - inner_days, inner_days, learn=False)
+                self._learn(past)
 
     def _learn(self, past: Forecast) -> None:
         orders, spent = outcome(self.log, past.table, past.days)
         gone = orders == 0
-        # Half a history ago the inputs looked alike, and the outcome is known by now.
         self.weights = fit_logistic(past.inputs, gone)
-        chances = past.churn | {STACK: out_of_fold(past.inputs, gone)}
+        # The stack is scored on customers it was not fitted to, or it would always win.
+        chances = dict(past.churn)
+        chances[STACK] = out_of_fold(past.inputs, gone)
         for name, chance in chances.items():
             losses = log_losses(gone, chance)
             self.inner_loss[name] = float(losses.mean())
@@ -802,30 +871,33 @@ class Forecast:
         def none(x: Ints, age: Floats) -> Floats:
             return self.bgnbd.p_none(x, age, self.days / 7)
 
-        silent = by_distinct_pair(none, self.table.x, self.table.age)
-        zero: Floats = 1 - self.live * (1 - silent)
+        # Computed once for each (x, T): many customers have both in common.
+        none_if_alive = by_distinct_pair(none, self.table.x, self.table.age)
+        zero: Floats = 1 - self.live * (1 - none_if_alive)
         return zero
 
     @cached_property
     def inputs(self) -> Floats:
         """Of the stack: 1, log odds of no order, and two features free of scale."""
         t = self.table
-        # Days are measured in horizons: weights learnt inside serve a longer one.
         chance = self.p_zero.clip(1e-9, 1 - 1e-9)
-        odds = np.log(chance / (1 - chance))
+        log_odds = np.log(chance / (1 - chance))
+        # Days count in horizons: the inner one, where weights are learnt, is shorter.
         idle = np.log1p(t.days_since_last / self.days)
-        columns = [np.ones(len(t.x)), odds, idle, np.log1p(t.x)]
-        return np.column_stack(columns)
+        repeats = np.log1p(t.x)
+        ones = np.ones(len(t.x))
+        return np.column_stack([ones, log_odds, idle, repeats])
 
     @cached_property
     def churn(self) -> dict[str, Floats]:
         """Each model's chance that a customer buys nothing in the next days."""
+        # The rule and 1 - P(alive) are here to be beaten: sections 2 and 4.
         chances = {
             RULE: churn_rule(self.table.days_since_last),
             NOT_ALIVE: 1 - self.live,
             BGNBD: self.p_zero,
         }
-        if len(self.weights):  # not in the forecast inside, nor where it was refused
+        if len(self.weights):  # none in the inner forecast, or without one
             chances[STACK] = logistic(self.inputs, self.weights)
         return chances
 
@@ -844,21 +916,25 @@ class Forecast:
         """Each model's forecast of what a customer spends in the next days."""
         t = self.table
         naive = value_rule(t, self.days)
+        # Of x + 1 orders x were repeats: only those can say how often one comes back.
+        per_day = naive * t.x / (t.x + 1)
         mean = self.money.mean(t.x, t.mean_spend)
         return {
             NAIVE: naive,
-            PER_DAY: naive * t.x / (t.x + 1),
+            PER_DAY: per_day,
             GG: self.orders * mean,
         }
 
     def lifetime_spend(self, discount: float) -> Floats:
         """Return the spend of the next LTV_MONTHS, each month's discounted."""
+        # Months go down, customers across.
         month = np.arange(1, LTV_MONTHS + 1)[:, None]
         worth = (1 + discount) ** (-month / 12)
+        month_ends = month * 365.25 / 84  # in weeks: 12 months a year, 7 days a week
 
         def orders(x: Ints, age: Floats) -> Floats:
-            # Expected up to the end of each month, in weeks; so each one's own.
-            by_then = self.bgnbd.expected(x, age, month * 365.25 / 84)
+            # The model expects orders up to a date: a month's own are the difference.
+            by_then = self.bgnbd.expected(x, age, month_ends)
             each_month = np.diff(by_then, axis=0, prepend=0)
             return np.asarray((each_month * worth).sum(0))
 
@@ -874,7 +950,7 @@ class Forecast:
 
     @cached_property
     def undiscounted(self) -> Floats:
-        """The same without a discount, as intervals are drawn."""
+        """The same without a discount, as the drawn futures have none."""
         return self.lifetime_spend(0.0)
 
 
@@ -886,19 +962,28 @@ def least(losses: Mapping[str, float]) -> str:
     return min(losses, key=lambda name: losses[name])
 
 
+class Survey(NamedTuple):
+    """What was drawn for some customers, compared with what they spent."""
+
+    rows: Ints
+    held: Bools  # whether the spend lay within its 80 % interval
+    total: list[float]  # the two ends of the 95 % interval of their total
+
+
 class Backtest:
     """A forecast made at `end`, and what happened in the days after it."""
 
     def __init__(self, log: TransactionLog, end: int, days: int) -> None:
         self.log = log
         self.forecast = Forecast(log, end, days)
+        # Of the models that the forecast has chosen, without a look at the outcome.
         self.chance = self.forecast.churn[self.forecast.churn_model]
         self.amount = self.forecast.value[self.forecast.value_model]
         # Trap: the best of four models on the holdout. Its lead is partly luck, and the
         # holdout has become training data: choose inside, score once. It is read here.
         self.orders, self.spent = outcome(log, self.forecast.table, days)
         self.gone = self.orders == 0
-        self._edges: dict[str, Floats] = {}  # of tenths, by model
+        self._edges: dict[str, Floats] = {}  # by model: where its tenths end
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -917,24 +1002,29 @@ class Backtest:
         return {RULE: self.forecast.churn[RULE], chosen: self.chance}
 
     def alike(self, model: str, scores: Floats, score: float) -> Bools:
-        """Return whose score was in the tenth of a model's that this one falls into."""
+        """Return who had nearly this score: whose fell into the same tenth."""
         if model not in self._edges:
             highest = [scores[rows].max() for rows in tenths(scores)]
-            self._edges[model] = np.unique(highest)[:-1]  # the last is open above
+            # The last tenth is open above: a higher score than any belongs to it.
+            self._edges[model] = np.unique(highest)[:-1]
         edges = self._edges[model]
-        mine = np.searchsorted(edges, score)
-        return np.asarray(np.searchsorted(edges, scores) == mine)
+        tenth = np.searchsorted(edges, score)
+        tenth_of_each = np.searchsorted(edges, scores)
+        return np.asarray(tenth_of_each == tenth)
 
     def seen(self, chance: float, model: str) -> Rate | None:
-        """Return how many did churn in a model's same tenth; None of another model."""
+        """Return how many churned of those to whom a model gave nearly this chance.
+
+        None if the backtest does not have the model.
+        """
         if model not in self.forecast.churn:
             return None
         said = self.forecast.churn[model]
         return rate_of(self.gone[self.alike(model, said, chance)])
 
     @cached_property
-    def survey(self) -> tuple[Ints, Bools, list[float]]:
-        """The rows surveyed, whose 80 % interval held, and the 95 % of their total.
+    def survey(self) -> Survey:
+        """The intervals that the forecast gave, and whether they held.
 
         The draws, and with them both intervals, take the fitted parameters for known.
         """
@@ -944,39 +1034,56 @@ class Backtest:
         low, high = np.quantile(draws, (0.1, 0.9), axis=1)
         spent = self.spent[rows]
         held = (low <= spent) & (spent <= high)
-        totals = draws.sum(0)
-        return rows, held, np.quantile(totals, (0.025, 0.975)).tolist()
+        # In each future, what they spend together: only its spread is an interval.
+        totals = draws.sum(axis=0)
+        total = np.quantile(totals, (0.025, 0.975))
+        return Survey(rows, held, total.tolist())
 
     def held(self, value: float) -> Rate | None:
-        """Return how many intervals held in GG's same tenth; None if it is empty."""
-        rows, held, _ = self.survey
-        told = self.forecast.value[GG]
-        alike = self.alike(GG, told, value)[rows]
-        return rate_of(held[alike]) if alike.any() else None
+        """Return how many intervals held of those who got nearly this value from GG.
+
+        None if the survey has nobody like that.
+        """
+        values = self.forecast.value[GG]
+        alike = self.alike(GG, values, value)
+        held = self.survey.held[alike[self.survey.rows]]
+        return rate_of(held) if len(held) else None
 
 
 def scramble_facts(record: Backtest) -> dict[str, Any]:
     """Return what changes if the later orders are dealt out to other customers."""
     end = record.forecast.table.as_of
+    days = record.forecast.days
     later = record.log.day > end
     who = record.log.customer.copy()
     rng = np.random.default_rng(SEED)
     who[later] = rng.permutation(who[later])
-    # Whatever was read of the holdout would now be read of somebody else.
-    other = Backtest(replace(record.log, customer=who), end, record.forecast.days)
+    # If anything was read from the holdout, it would now be somebody else's.
+    scrambled = replace(record.log, customer=who)
+    other = Backtest(scrambled, end, days)
+    changed = other.spent != record.spent
     return {
-        "spends changed": float((other.spent != record.spent).mean()),
+        "spends changed": float(changed.mean()),
         "same chances": np.array_equal(other.chance, record.chance),
         "same values": np.array_equal(other.amount, record.amount),
     }
 
 
+def print_choice(forecast: Forecast) -> None:
+    """Print what the choice of the models rests on."""
+    for name, loss in forecast.inner_loss.items():
+        fact(f"inner log-loss, {name}", cell(loss))
+    fact("chosen by it", f"{forecast.churn_model}; {forecast.value_model}")
+
+
 def print_survey(record: Backtest) -> None:
-    """Print how often intervals held; a bad figure is printed as a good one is."""
-    rows, held, total = record.survey
-    spent = float(record.spent[rows].sum())
-    fact("spends in their 80 % interval", f"{held.mean():.0%} of {len(held):,}")
-    fact("total's 95 %, were the fit exact", f"{cell(total)}; spent {cell(spent)}")
+    """Print how often intervals held, however bad that looks."""
+    survey = record.survey
+    share = f"{survey.held.mean():.0%} of {len(survey.held):,}"
+    fact("spends in their 80 % interval", share)
+    spent = float(record.spent[survey.rows].sum())
+    total = cell(survey.total)
+    fact("total's 95 %, were the fit exact", f"{total}; spent {cell(spent)}")
 
 
 @lesson.demo
@@ -984,28 +1091,28 @@ def backtest(env: AnalyticsEnv) -> None:
     """The backtest: chosen before the holdout is read, scored beside a constant"""
     record = env.record
     f = record.forecast
-    for name, loss in f.inner_loss.items():
-        fact(f"inner log-loss, {name}", cell(loss))
-    fact("chosen by it", f"{f.churn_model}; {f.value_model}")
+    print_choice(f)
     for name, scores in record.scores.items():
         print_grid(name, scores)
     print_grid("tenth", reliability(record.chances_shown, record.gone))
     ours = record.scores["churn"][f.churn_model]
     rule = record.scores["churn"][RULE]
-    _, most = ours["loss - constant"]
+    _, high = ours["loss - constant"]
     check(
         "the chosen churn model beats the constant, and the rule by far",
-        observed={"loss - constant": most, "Brier score": ours["brier"]},
+        observed={"loss - constant": high, "Brier score": ours["brier"]},
         expected={
             "loss - constant": less_than(0),
             "Brier score": less_than(rule["brier"] - 0.05),
         },
     )
-    value = record.scores["value"]
-    naive = {name: value[name]["mae"] for name in (NAIVE, PER_DAY)}
-    far = more_than(1.4 * value[GG]["mae"])
-    claim = "naive values are over 1.4 times as far off"
-    check(claim, naive, dict.fromkeys(naive, far))
+    errors = {name: row["mae"] for name, row in record.scores["value"].items()}
+    far = more_than(1.4 * errors[GG])
+    check(
+        "naive values are over 1.4 times as far off",
+        observed={NAIVE: errors[NAIVE], PER_DAY: errors[PER_DAY]},
+        expected={NAIVE: far, PER_DAY: far},
+    )
     print_survey(record)
     found = scramble_facts(record)
     changed = f"{found['spends changed']:.0%} of customers"
@@ -1024,11 +1131,11 @@ def backtest(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 6. Predictions that carry their record
 #
-# "Confidence: 0.85" cannot be checked. How often did it come true in a backtest, when
-# this model said nearly the same, and out of how many?
+# "Confidence: 0.85" cannot be checked. When this model said nearly the same in a
+# backtest, how often did it come true, and out of how many?
 
 # %%
-CENTURY = 36_525  # days; an order that is expected later is not expected
+CENTURY = 36_525  # days; for an order later than that, the answer is None
 
 
 class PredictionType(Enum):
@@ -1042,34 +1149,35 @@ class PredictionType(Enum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer, and how far to trust it; None where there is nothing to say.
-
-    `probability`: of churn or an order in the forecast's days, of any spend in
-    LTV_MONTHS. `skill`: share of the constant's error saved in the backtest.
-    `observed`: how often it came true there, in the model's same tenth; of a lifetime
-    value, how often the interval of the spend in the backtest's days held.
-    """
+    """An answer, and how far to trust it; None where there is nothing to say."""
 
     kind: PredictionType
     user: str
     value: float | tuple[str, ...] | None
     model: str
+    # Of churn or an order in the forecast's days; of any spend in LTV_MONTHS.
     probability: float | None = None
     low: float | None = None
     high: float | None = None
+    # The share of the constant's error that the model saved in the backtest.
     skill: float | None = None
+    # How often it came true there, for those who were told nearly the same. Of a
+    # lifetime value: how often the interval held, of what they spent in those days.
     observed: Rate | None = None
 
 
 class MLModelManager:
-    """Answers by the chosen models; a backtest, if there is one, says how good."""
+    """Answers with the chosen models; a backtest, if there is one, tests them."""
 
     def __init__(
-        self, forecast: Forecast, record: Backtest | None, *more: RecommendationEngine
+        self,
+        forecast: Forecast,
+        record: Backtest | None,
+        recommender: RecommendationEngine | None = None,
     ) -> None:
         self.forecast = forecast
         self.record = record
-        self.recommenders = more
+        self.recommender = recommender
 
     def predict(self, kind: PredictionType, users: str | Sequence[str]) -> Any:
         """Return the Prediction of a user, or a list for a sequence of users.
@@ -1093,8 +1201,11 @@ class MLModelManager:
         scores = self.record.scores[kind] if self.record else {}
         if model not in scores:
             return None
-        base = scores[CONSTANT][error]
-        return 1 - scores[model][error] / base if base else None
+        constant_error = scores[CONSTANT][error]
+        if constant_error == 0:
+            return None
+        left: float = scores[model][error] / constant_error
+        return 1 - left
 
     def _predict_churn(self, user: str, row: int) -> Prediction:
         model = self.forecast.churn_model
@@ -1119,28 +1230,28 @@ class MLModelManager:
         seed = [SEED, int(f.table.customer[row])]
         days = 30.4375 * LTV_MONTHS
         draws = possible_spends(f, np.array([row]), days, seed)
+        # The drawn spends are not discounted: the same share of them is left.
         whole = float(f.undiscounted[row])
-        share = value / whole if whole else 1.0  # what the discount leaves
-        ends = share * np.quantile(draws, (0.1, 0.9))
-        told = float(f.value[GG][row])
+        share = value / whole if whole else 1.0
+        low, high = share * np.quantile(draws, (0.1, 0.9))
+        in_backtest_days = float(f.value[GG][row])
         return Prediction(
             kind=PredictionType.LIFETIME_VALUE,
             user=user,
             value=value,
             model=f"{GG}, {LTV_MONTHS} months",
             probability=float((draws > 0).mean()),
-            low=float(ends[0]),
-            high=float(ends[1]),
+            low=float(low),
+            high=float(high),
             skill=self._skill("value", "rmse", GG),
-            observed=self.record.held(told) if self.record else None,
+            observed=self.record.held(in_backtest_days) if self.record else None,
         )
 
     def _predict_next_purchase(self, user: str, row: int) -> Prediction:
+        # BG/NBD knows the day; whether it comes at all, the chosen churn model knows
+        # better, and how often that came true.
         churn = self._predict_churn(user, row)
         gone = churn.observed
-        back = None
-        if gone:
-            back = Rate(1 - gone.rate, 1 - gone.high, 1 - gone.low, gone.n)
         return Prediction(
             kind=PredictionType.NEXT_PURCHASE,
             user=user,
@@ -1150,19 +1261,20 @@ class MLModelManager:
             low=self._days_until(row, 0.1),
             high=self._days_until(row, 0.9),
             skill=churn.skill,
-            observed=back,
+            observed=gone.of_the_rest if gone else None,
         )
 
     def _days_until(self, row: int, q: float) -> float | None:
+        # Arrays of one customer: a list as an index keeps them arrays.
         x, t_last, age = (column[[row]] for column in self.forecast.weeks)
         weeks = self.forecast.bgnbd.next_order(x, t_last, age, q)
         days = 7 * float(weeks[0])
         return days if days < CENTURY else None
 
     def _predict_recommendation(self, user: str) -> Prediction:
-        if not self.recommenders:
+        if self.recommender is None:
             raise BadInput("a recommendation needs a RecommendationEngine")
-        offers = self.recommenders[0].get_recommendations(user)
+        offers = self.recommender.get_recommendations(user)
         named = tuple(offer.item or offer.strategy for offer in offers)
         kind = PredictionType.RECOMMENDATION
         return Prediction(kind, user, named, model=offers[0].reason)
@@ -1185,7 +1297,8 @@ def tenths_that_held(gone: Bools, chance: Floats) -> int:
     count = 0
     for rows in tenths(chance):
         seen = rate_of(gone[rows])
-        if seen.low <= chance[rows].mean() <= seen.high:
+        said = chance[rows].mean()
+        if seen.low <= said <= seen.high:
             count += 1
     return count
 
@@ -1199,14 +1312,20 @@ def predict(env: AnalyticsEnv) -> None:
     f = Forecast(log, log.last_day, days)
     manager = MLModelManager(f, record)
     t = f.table
-    kinds = [kind for kind in PredictionType if kind.value != "recommendation"]
-    idle = t.days_since_last
-    for row in (t.x.argmax(), idle.argmax(), idle.argmin()):
+    kinds = [
+        PredictionType.CHURN,
+        PredictionType.LIFETIME_VALUE,
+        PredictionType.NEXT_PURCHASE,
+    ]
+    most_orders = t.x.argmax()
+    longest_silent = t.days_since_last.argmax()
+    seen_last = t.days_since_last.argmin()
+    for row in (most_orders, longest_silent, seen_last):
         user = str(log.ids[t.customer[row]])
         fact("customer, days with orders", f"{user}, {t.x[row] + 1}")
-        answers = [manager.predict(kind, user) for kind in kinds]
-        print_grid(user, {answer.kind.value: shown(answer) for answer in answers})
-    # Ten times: the mean of what was said, within the interval of what was seen.
+        grid = {kind.value: shown(manager.predict(kind, user)) for kind in kinds}
+        print_grid(user, grid)
+    # For each tenth: is the mean of what was said within the interval of what was seen?
     rule = tenths_that_held(record.gone, record.forecast.churn[RULE])
     model = tenths_that_held(record.gone, record.chance)
     fact("tenths that held: rule, model", f"{rule}, {model} of 10")
@@ -1216,11 +1335,12 @@ def predict(env: AnalyticsEnv) -> None:
     newcomers = customer_table(log, int(log.day.min()) + 7)
     spends = np.bincount(log.customer, log.amount)
     most = float(spends.max())
-    ruled = float(value_rule(newcomers, 365).max())
-    fact("most spent; newcomer's LTV, by rule", f"{most:,.0f}; {ruled:,.0f}")
+    by_rule = float(value_rule(newcomers, 365).max())
+    by_model = float(f.ltv.max())
+    fact("most spent; newcomer's LTV, by rule", f"{most:,.0f}; {by_rule:,.0f}")
     check(
         "no modelled lifetime value exceeds what anyone ever spent",
-        observed={"by the model": float(f.ltv.max()), "by the rule": ruled},
+        observed={"by the model": by_model, "by the rule": by_rule},
         expected={"by the model": less_than(most), "by the rule": more_than(most)},
     )
 
@@ -1228,8 +1348,8 @@ def predict(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 7. Recommendations: the segment's strategy, filled with items
 #
-# A segment says how to talk to a customer. What to offer, their own baskets say, and
-# the baskets of those who bought the same.
+# A segment says how to talk to a customer. What to offer follows from their own
+# baskets, and from the baskets of those who bought the same.
 
 # %%
 STRATEGY = {
@@ -1255,7 +1375,9 @@ class RecommendationEngine:
         self.engine = engine
         self.items = engine.log.items
         self.baskets: Baskets | None = None
-        log = engine.log.where(engine.log.day <= engine.table.as_of)
+        # An engine as of a date must not recommend what was first bought later.
+        bought_by_now = engine.log.day <= engine.table.as_of
+        log = engine.log.where(bought_by_now)
         if log.item is not None:
             named = has_name(log.item, log.items)
             self.baskets = Baskets(
@@ -1275,8 +1397,8 @@ class RecommendationEngine:
 
     def popular(self, customer: int, count: int = 10) -> dict[int, str]:
         """Return what most customers bought, the same for everybody."""
-        # Trap: a list per segment, which is popularity by another name. What a customer
-        # bought says more than the company they are put in.
+        # Trap: one list for all, or one per segment, which is popularity by another
+        # name. What customers bought says more than the group they were put into.
         return dict.fromkeys(self.known.popular[:count], "popular")
 
     # region similar
@@ -1288,10 +1410,12 @@ class RecommendationEngine:
         reach = self.known.reach
         score = np.zeros(len(reach))
         for item in np.unique(items):
-            # Everything that its buyers have bought, once per buyer.
+            # Everything that its buyers have bought, once per buyer: how often an item
+            # stands there is how many bought both.
             buyers = self.known.buyers[item]
             baskets = [self.known.of_customer[buyer] for buyer in buyers]
-            both = np.bincount(np.concatenate(baskets), minlength=len(score))
+            in_all_of_them = np.concatenate(baskets)
+            both = np.bincount(in_all_of_them, minlength=len(score))
             score += both / np.sqrt(reach * reach[item])
         return score
 
@@ -1301,14 +1425,16 @@ class RecommendationEngine:
         """Return the best items and why; the popular fill what is left."""
         mine = self.known.bought[customer]
         again = np.bincount(mine, minlength=len(self.known.reach))
-        near_mine = self.similar(mine)
-        # Similarity stays below 1: items bought before come first.
-        score = again + near_mine / (near_mine.max() + 1e-9)
-        best = np.argsort(-score, kind="stable")[:count].tolist()
+        similarity = self.similar(mine)
+        # Scaled to stay below 1, so that items bought before come first.
+        score = again + similarity / (similarity.max() + 1e-9)
+        # Stable: of equals, the item with the lower code, on every machine.
+        order = np.argsort(-score, kind="stable")
         found: dict[int, str] = {}
-        for item in best:
+        for item in order[:count].tolist():
             if score[item]:
                 found[item] = "bought before" if again[item] else "bought together"
+        # A customer with few orders has few neighbours: what is popular fills the list.
         for item in self.known.popular:
             if len(found) == count:
                 break
@@ -1322,11 +1448,17 @@ class RecommendationEngine:
         strategy = STRATEGY[segment]
         if self.baskets is None or not self.baskets.popular:
             return [Recommendation(strategy, None, "the log names no items")]
-        best = self.ranked(int(self.engine.table.customer[row]), count)
-        items = list(best)
+        customer = int(self.engine.table.customer[row])
+        reason = self.ranked(customer, count)
+        items = list(reason)
         if segment is UserSegment.VIP:
-            items.sort(key=self.baskets.price.__getitem__, reverse=True)
-        return [Recommendation(strategy, self.items[i], best[i]) for i in items]
+            price = self.baskets.price
+            items.sort(key=lambda item: price[item], reverse=True)
+        offers = []
+        for item in items:
+            name = self.items[item]
+            offers.append(Recommendation(strategy, name, reason[item]))
+        return offers
 
 
 @lesson.demo
@@ -1334,26 +1466,30 @@ def recommend(env: AnalyticsEnv) -> None:
     """Recommendations: what they bought, and its neighbours, beat what is popular"""
     log = env.log
     engine = RecommendationEngine(AnalyticsEngine(log, log.last_day))
-    offer = engine.get_recommendations(str(log.ids[0]))[0]
+    first_customer = str(log.ids[0])
+    offer = engine.get_recommendations(first_customer)[0]
     fact("CDNOW's first customer", f"{offer.strategy}; {offer.reason}")
     # CDNOW names no items. A simulated shop has them, and customers with favourites.
-    shop = TransactionLog(*simulated_shop(400, 160, SEED))
+    orders = simulated_shop(customers=400, items=160, seed=SEED)
+    shop = TransactionLog(**orders._asdict())
     end = START + 270
     later = shop.day > end
     advice = RecommendationEngine(AnalyticsEngine(shop, end))
     popular = recalls(shop, later, advice.popular)
     ours = recalls(shop, later, advice.ranked)
+    recall = {"popularity": popular, "again + item-item": ours}
     grid = {}
-    for name, hits in {"popularity": popular, "again + item-item": ours}.items():
+    for name, shares in recall.items():
         grid[name] = {
-            "recall@10": float(hits.mean()),
-            "95 %": interval_of_mean(hits),
+            "recall@10": float(shares.mean()),
+            "95 %": interval_of_mean(shares),
         }
     print_grid("a simulated shop, 160 items", grid)
-    more, _ = interval_of_mean(ours - popular)
+    # Both recalls of the same customer, in pairs: is the difference more than chance?
+    low, _ = interval_of_mean(ours - popular)
     check(
         "recall@10 is over 1.3 times popularity's, and not by chance",
-        observed={"recall": float(ours.mean()), "difference": more},
+        observed={"recall": float(ours.mean()), "difference": low},
         expected={
             "recall": more_than(1.3 * float(popular.mean())),
             "difference": more_than(0),
@@ -1365,16 +1501,17 @@ def recommend(env: AnalyticsEnv) -> None:
 # ## 8. Sentences from figures
 #
 # A report that always says "win back the dormant" is a template. Which sentence would
-# change if the data turned round?
+# change if the data were different?
 
 # %%
-FEWEST = 30  # customers of a segment in the backtest; of fewer nothing is concluded
+FEWEST = 30  # customers of a segment in the backtest; fewer prove nothing
+WRONG = 0.1  # by which the model's churn may miss what was seen, unless by chance
 
 
 # region advice
 def advice_by_template(name: str, row: Mapping[str, Any]) -> str:
     """Return what is written into the report of every shop."""
-    # Trap: advice written into the template. It reads the same when the data turn.
+    # Trap: advice written into the template. Whatever the data say, it reads the same.
     template = {"dormant": "win them back.", "vip": "keep them."}
     return template.get(name, "a reminder is enough.")
 
@@ -1385,10 +1522,12 @@ def advice(name: str, row: Mapping[str, Any]) -> str:
     said = row["backtest_churn"]
     low, high = row["observed_95"]
     spends_much = row["observed_spend_share"] > 0.2
-    # First whether the figures carry a sentence at all, then which one.
+    # First: do the figures carry a sentence at all? Then: which one?
     if row["observed_of"] < FEWEST:
         return f"{row['observed_of']} are too few to tell."
-    if abs(seen - said) > 0.1 and not low <= said <= high:
+    far_off = abs(seen - said) > WRONG
+    by_chance = low <= said <= high
+    if far_off and not by_chance:
         return "do not act on the model's figure here."
     if seen > 0.5:
         return "win them back." if spends_much else "a reminder is enough."
@@ -1398,9 +1537,20 @@ def advice(name: str, row: Mapping[str, Any]) -> str:
 # endregion advice
 
 
+def in_the_backtest(name: str, row: Mapping[str, Any]) -> str:
+    """Return what the backtest saw of a segment, and the advice that follows."""
+    came_back = 1 - row["observed_churn"]
+    said = 1 - row["backtest_churn"]
+    share = row["observed_spend_share"]
+    seen = f"{came_back:.0%} came back (said: {said:.0%}) with {share:.0%} of all spend"
+    return f"in the backtest {seen}: {advice(name, row)}"
+
+
 def average(column: Floats | Bools, rows: Bools) -> float | None:
     """Return the mean of these rows; None if there are none."""
-    return float(column[rows].mean()) if rows.any() else None
+    if not rows.any():
+        return None
+    return float(column[rows].mean())
 
 
 class InsightsGenerator:
@@ -1429,15 +1579,17 @@ class InsightsGenerator:
         return report
 
     def _observed(self, record: Backtest, code: int) -> dict[str, Any]:
+        # Of those who were in the segment when the backtest began.
         then = segment_rule(record.forecast.table) == code
         seen = rate_of(record.gone[then]) if then.any() else None
         total = record.spent.sum() or 1
+        share = record.spent[then].sum() / total
         return {
             "backtest_churn": average(record.chance, then),
             "observed_churn": seen.rate if seen else None,
             "observed_95": (seen.low, seen.high) if seen else None,
             "observed_of": int(then.sum()),
-            "observed_spend_share": float(record.spent[then].sum() / total),
+            "observed_spend_share": float(share),
         }
 
     def _generate_insights(self, report: Grid) -> list[str]:
@@ -1448,35 +1600,35 @@ class InsightsGenerator:
                 sentences.append(self._sentence(name, row))
         if self.record:
             churn = self.record.scores["churn"]
-            names = [RULE, CONSTANT, self.record.forecast.churn_model]
             # The constant stands among them: a model behind it is not worth its name.
-            names.sort(key=lambda name: churn[name]["brier"])
-            best = ", ".join(f"{name} {churn[name]['brier']:.3f}" for name in names)
+            # A set, as the chosen model may be the rule.
+            names = {RULE, CONSTANT, self.record.forecast.churn_model}
+            brier = {name: churn[name]["brier"] for name in names}
+            ranked = sorted(brier, key=lambda name: (brier[name], name))
+            best = ", ".join(f"{name} {brier[name]:.3f}" for name in ranked)
             sentences.append(f"churn by Brier score, best first: {best}.")
         return sentences
 
     def _sentence(self, name: str, row: Mapping[str, Any]) -> str:
         count = f"{row['customers']:,} customers ({row['share']:.0%})"
         worth = f"worth {row['predicted_ltv']:,.0f} in {LTV_MONTHS} months"
-        seen = row.get("observed_churn")
-        said = row.get("backtest_churn")
-        if seen is None or said is None:
+        # Without a backtest, or with nobody of the segment in it, nothing was tested.
+        if row.get("observed_churn") is None:
             churn = f"{row['predicted_churn']:.0%} are expected to churn"
             return f"{name}: {count}, {worth}; {churn} (untested)."
-        back = f"{1 - seen:.0%} came back (said: {1 - said:.0%})"
-        share = f"with {row['observed_spend_share']:.0%} of all spend"
-        tested = f"in the backtest {back} {share}: {advice(name, row)}"
-        return f"{name}: {count}, {worth}; {tested}"
+        return f"{name}: {count}, {worth}; {in_the_backtest(name, row)}"
 
 
 def quiet_backtest(record: Backtest, segment: UserSegment) -> Backtest:
-    """Return the backtest as it would be had nobody of a segment come back."""
+    """Return the backtest as it would be if nobody of a segment had come back."""
     f = record.forecast
-    mine = segment_rule(f.table) == SEGMENTS.index(segment)
     end = f.table.as_of
-    lost = np.isin(record.log.customer, f.table.customer[mine])
-    early = record.log.day <= end
-    return Backtest(record.log.where(early | ~lost), end, f.days)
+    mine = segment_rule(f.table) == SEGMENTS.index(segment)
+    members = f.table.customer[mine]
+    theirs = np.isin(record.log.customer, members)
+    later = record.log.day > end
+    without = record.log.where(~(theirs & later))
+    return Backtest(without, end, f.days)
 
 
 @lesson.demo
@@ -1493,19 +1645,21 @@ def insights(env: AnalyticsEnv) -> None:
     for line in sentences:
         write(f"  - {line}")
     quiet = InsightsGenerator(now, quiet_backtest(record, UserSegment.DORMANT))
-    other_rows = quiet.generate_segment_report()
-    changed = quiet._generate_insights(other_rows)[0]
-    write(f"  had none of the dormant come back: {changed.partition('; ')[2]}")
-    won = sentences[0].endswith("win them back.")
-    check("the data say: win the dormant back", observed=won, expected=True)
-    templates = {
-        advice_by_template("dormant", row["dormant"]) for row in (rows, other_rows)
-    }
+    dormant = rows["dormant"]
+    lost = quiet.generate_segment_report()["dormant"]
+    changed = in_the_backtest("dormant", lost)
+    write(f"  had none of the dormant come back: {changed}")
+    # The advice has to turn with the data; the template's cannot.
+    said = advice("dormant", dormant)
+    check("the data say: win the dormant back", said, "win them back.")
     check(
         "other data, other sentence",
-        observed={"template": templates, "now": changed.rpartition(": ")[2]},
+        observed={
+            "template": advice_by_template("dormant", lost),
+            "now": advice("dormant", lost),
+        },
         expected={
-            "template": {"win them back."},
+            "template": advice_by_template("dormant", dormant),
             "now": "do not act on the model's figure here.",
         },
     )
@@ -1514,8 +1668,8 @@ def insights(env: AnalyticsEnv) -> None:
 # %% [markdown]
 # ## 9. A million customers: the rows that differ
 #
-# The likelihood knows of a customer no more than x, t_x and T. Those who have the same
-# three add the same, so it needs to be computed once for all of them.
+# All that the likelihood knows about a customer is x, t_x and T. Customers who have the
+# same three add the same term, so it is enough to compute it once for all of them.
 
 
 # %%
@@ -1533,8 +1687,9 @@ def likelihood_of_all(fit: BgNbd, t: CustomerTable) -> tuple[int, float]:
 def likelihood_of_distinct(fit: BgNbd, t: CustomerTable) -> tuple[int, float]:
     """Return the same sum, from each different (x, t_x, T) times its customers."""
     again = t.x > 0
-    times = np.column_stack((t.x, t.t_last, t.age))
-    rows, customers = np.unique(times[again], axis=0, return_counts=True)
+    columns = (t.x, t.t_last, t.age)
+    times = np.column_stack(columns)[again]
+    rows, customers = np.unique(times, axis=0, return_counts=True)
     x, t_last, age = rows.T
     each = log_likelihoods(fit, x, t_last / 7, age / 7)
     return len(each), float(customers @ each)
@@ -1546,8 +1701,8 @@ def likelihood_of_distinct(fit: BgNbd, t: CustomerTable) -> tuple[int, float]:
 @lesson.demo
 def scale(env: AnalyticsEnv) -> None:
     """Scale: 100,000 customers of known truth, on the few rows that differ"""
-    # On the model's own customers what it says has to come true: what is missing on
-    # CDNOW is in the world, and not in the arithmetic.
+    # Customers drawn from the model itself: here what it says has to come true. If it
+    # does, what it misses on CDNOW is due to the world and not to the arithmetic.
     log = simulate(100_000, SEED, days=2 * SPAN)
     record = Backtest(log, START + SPAN - 1, SPAN)
     f = record.forecast
@@ -1563,6 +1718,7 @@ def scale(env: AnalyticsEnv) -> None:
             "log-likelihood": near(whole, 1e-3),
         },
     )
+    # The calibration error: how far said and seen are apart, on average over tenths.
     rule = churn_score(record.gone, f.churn[RULE])["ece"]
     model = churn_score(record.gone, f.churn[BGNBD])["ece"]
     fact("said and seen differ, rule; BG/NBD", f"{rule:.2f}; {model:.2f}")
@@ -1578,6 +1734,7 @@ def scale(env: AnalyticsEnv) -> None:
 # %%
 def run_together(args: argparse.Namespace) -> int:
     """Run all five lessons as one system, or be one of its workers."""
+    # Imported only here: a lesson made one file comes without course/integrated.
     try:
         from course.integrated.run import integrated  # noqa: PLC0415
         from course.integrated.worker import work  # noqa: PLC0415
@@ -1597,6 +1754,7 @@ def run(args: argparse.Namespace) -> int:
         return lesson.teach(args)
     if args.as_worker or args.integrated:
         return run_together(args)
+    # Exit code 3, as in all lessons: the service that was asked for is not used.
     if args.require_live:
         said = "this lesson needs no service; the option goes with --integrated"
         print(f"--require-live: {said}", file=sys.stderr)

@@ -24,8 +24,9 @@ def iso(day: int) -> str:
 
 
 def starts(ordered: Ints) -> Ints:
-    """Return the positions at which a new value begins."""
-    return np.flatnonzero(np.diff(ordered, prepend=-1))
+    """Return the positions at which a new value begins, in sorted codes from 0."""
+    new = np.diff(ordered, prepend=-1) != 0
+    return np.flatnonzero(new)
 
 
 def order_days(customer: Ints, day: Ints) -> tuple[Ints, Ints]:
@@ -33,22 +34,30 @@ def order_days(customer: Ints, day: Ints) -> tuple[Ints, Ints]:
 
     Both are packed into one integer, which sorts twice as fast as an argsort.
     """
-    key = np.sort(customer << BITS | day)
-    key = key[starts(key)]
-    return key >> BITS, key & DAY
+    packed = customer << BITS | day
+    packed = np.sort(packed)
+    different = packed[starts(packed)]
+    return different >> BITS, different & DAY
 
 
 def by_distinct_pair(
     compute: Callable[[Ints, Floats], Floats], x: Ints, age: Ints
 ) -> Floats:
-    """Return compute(x, T in weeks) of each row, evaluated once per different pair."""
+    """Return compute(x, T in weeks) of each row, evaluated once per different pair.
+
+    Customers who have both numbers in common get the same answer: with a million
+    customers there are a few thousand pairs.
+    """
     width = int(age.max()) + 1
-    key = x * width + age
-    if (int(x.max()) + 1) * width > 4 * len(key) + 1000:
+    key = x * width + age  # the pair as one number
+    possible = (int(x.max()) + 1) * width
+    if possible > 4 * len(key) + 1000:
         pairs, place = np.unique(key, return_inverse=True)
     else:
         # Few pairs are possible: to count them all is faster than to sort.
         seen = np.bincount(key) > 0
         pairs = np.flatnonzero(seen)
-        place = (np.cumsum(seen) - 1)[key]
-    return compute(pairs // width, pairs % width / 7)[place]
+        place_of_key = np.cumsum(seen) - 1
+        place = place_of_key[key]
+    answers = compute(pairs // width, pairs % width / 7)
+    return answers[place]

@@ -1,22 +1,28 @@
 """BG/NBD: its likelihood with derivatives on the rows that differ, its fit, E[orders].
 
-Fader, Hardie and Lee 2005, Marketing Science 24(2). Lesson 05 has the formula.
+Fader, Hardie and Lee 2005, Marketing Science 24(2). Lesson 05 has the formula, step by
+step (`log_likelihoods`). The authors' note on the model in Excel writes a customer's
+likelihood as A1 x A2 x (A3 + A4), A4 only where x > 0; those names are used here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from course.analytics.arrays import BITS, DAY, Floats, Ints, starts
-from course.analytics.newton import BOUND, Terms, by_logs, maximum
+from course.analytics.newton import BOUND, Peak, Terms, by_logs, maximum
 from course.errors import BadInput
 
 MIN_REPEATERS = 10  # under this, four parameters have nothing to hold on to
 LIKELIHOOD_RATIO = 3.84  # the 95 % quantile of chi-square with one degree
+MOST_TERMS = 20_000  # of a series
+SMALL_TERM = 1e-12  # beside the sum: adding more of them changes no printed digit
+POLE = 1e-8  # nearer to a = 1 than this, the limit is exact
 
 
 class Collapsed:
@@ -27,78 +33,121 @@ class Collapsed:
     """
 
     def __init__(self, x: Ints, t_last: Ints, age: Ints, per_week: float) -> None:
-        # Three numbers in one integer: sorted and compared at once.
-        key = (x << 2 * BITS | t_last << BITS | age)[x > 0]
+        # Three numbers side by side in one integer: sorted and compared at once.
+        packed = x << 2 * BITS
+        packed = packed | t_last << BITS
+        packed = packed | age
+        key = packed[x > 0]
         key.sort()
         first = starts(key)
-        self.weight = np.diff(np.append(first, len(key))).astype(np.float64)
-        self.x = key[first] >> 2 * BITS
-        self.t_last = key[first] >> BITS & DAY
-        self.age = key[first] & DAY
+        distinct = key[first]
+        self.x = distinct >> 2 * BITS
+        self.t_last = distinct >> BITS & DAY
+        self.age = distinct & DAY
+        ends = np.append(first, len(key))
+        self.weight = np.diff(ends).astype(np.float64)  # customers of each row
+        self.customers = len(x)
         self.by_age = np.bincount(age)
         self.repeats_by_age = np.bincount(age, x)
-        self.clock = np.arange(len(self.by_age)) / per_week
-        self.above = len(x) - np.bincount(x).cumsum()[:-1]  # customers with x > i
+        self.clock = np.arange(len(self.by_age)) / per_week  # each age in weeks
+        # Of 0, 1, 2 ... repeat orders: how many customers have more than that.
+        at_most = np.bincount(x).cumsum()
+        self.above = len(x) - at_most[:-1]
+        self.i = np.arange(len(self.above))
 
 
 def nbd_terms(data: Collapsed, r: float, alpha: float) -> Terms:
-    """Return the log-likelihood of buying without dropout; derivatives by r, alpha."""
+    """Return ln A1 + ln A3: buying without dropout; derivatives by r, alpha.
+
+    A1 = Gamma(r + x) / Gamma(r) x alpha^r, and A3 = (alpha + T)^-(r + x).
+    """
     # ln Gamma(r + x) - ln Gamma(r) is the sum of ln(r + i) over i < x: summed over
     # customers, each i counts as often as somebody has more than i repeat orders.
-    i = np.arange(len(data.above))
-    n = data.by_age.sum()
+    i = data.i
+    n = data.customers
+    log_alpha = math.log(alpha)
     wait = np.log(alpha + data.clock)
     pace = 1 / (alpha + data.clock)
-    rows = r * data.by_age + data.repeats_by_age
-    value = data.above @ np.log(r + i) + n * r * math.log(alpha) - rows @ wait
-    by_r = data.above @ (1 / (r + i)) + n * math.log(alpha) - data.by_age @ wait
-    by_alpha = n * r / alpha - rows @ pace
+    # r + x, summed over the customers of each age.
+    power = r * data.by_age + data.repeats_by_age
+    value = data.above @ np.log(r + i)
+    value = value + n * r * log_alpha
+    value = value - power @ wait
+    by_r = data.above @ (1 / (r + i))
+    by_r = by_r + n * log_alpha
+    by_r = by_r - data.by_age @ wait
+    by_alpha = n * r / alpha - power @ pace
     by_r_r = -data.above @ (r + i) ** -2
     by_r_alpha = n / alpha - data.by_age @ pace
-    by_alpha_alpha = rows @ pace**2 - n * r / alpha**2
-    curve = [[by_r_r, by_r_alpha], [by_r_alpha, by_alpha_alpha]]
-    return float(value), np.array([by_r, by_alpha]), np.array(curve)
+    by_alpha_alpha = power @ pace**2 - n * r / alpha**2
+    slope = np.array([by_r, by_alpha])
+    row_r = [by_r_r, by_r_alpha]
+    row_alpha = [by_r_alpha, by_alpha_alpha]
+    curve = np.array([row_r, row_alpha])
+    return Terms(float(value), slope, curve)
 
 
 def dropout_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -> Terms:
-    """Return the sum of ln(1 + e^odds) over customers with x > 0, and derivatives.
+    """Return ln(1 + A4 / A3), summed over customers with x > 0, and derivatives.
 
-    `odds` are the log odds of having dropped out after the last order.
+    A4 = a / (b + x - 1) x (alpha + t_x)^-(r + x). A4 / A3 are the odds of having
+    dropped out after the last order.
     """
     x = data.x
     wait = np.log(alpha + data.clock)
     pace = 1 / (alpha + data.clock)
+    # Of alpha + T beside alpha + t_x: the logarithm and its derivatives by alpha.
     idle = wait[data.age] - wait[data.t_last]
     slower = pace[data.age] - pace[data.t_last]
     slower_still = pace[data.age] ** 2 - pace[data.t_last] ** 2
-    odds = math.log(a) - np.log(b + x - 1) + (r + x) * idle
-    small = np.exp(-np.abs(odds))  # e^odds itself could overflow
-    left = np.where(odds > 0, 1, small) / (1 + small)  # 1 - P(alive)
+    odds = math.log(a) - np.log(b + x - 1)
+    odds = odds + (r + x) * idle
+    # ln(1 + e^odds) by way of e^-|odds|: e^odds itself could overflow.
+    small = np.exp(-np.abs(odds))
+    each = np.maximum(odds, 0) + np.log1p(small)
+    left = np.where(odds > 0, 1, small)
+    left = left / (1 + small)  # 1 - P(alive)
     gone = data.weight * left
-    # By r, alpha, a, b: the derivatives of each row's odds.
-    by = np.stack([idle, (r + x) * slower, np.full(len(x), 1 / a), -1 / (b + x - 1)])
-    curve = by * (gone * (1 - left)) @ by.T
-    curve[[0, 1], [1, 0]] += gone @ slower
+    # The derivatives of each row's odds.
+    by_r = idle
+    by_alpha = (r + x) * slower
+    by_a = np.full(len(x), 1 / a)
+    by_b = -1 / (b + x - 1)
+    by = np.stack([by_r, by_alpha, by_a, by_b])
+    spread = gone * (1 - left)
+    curve = by * spread @ by.T
+    # What the second derivatives of the odds add.
+    by_r_alpha = gone @ slower
+    curve[0, 1] += by_r_alpha
+    curve[1, 0] += by_r_alpha
     curve[1, 1] -= gone @ ((r + x) * slower_still)
-    curve[2, 2] += -gone.sum() / a**2
-    curve[3, 3] += gone @ by[3] ** 2
-    value = data.weight @ (np.maximum(odds, 0) + np.log1p(small))
-    return value, by @ gone, curve
+    curve[2, 2] -= gone.sum() / a**2
+    curve[3, 3] += gone @ by_b**2
+    value = data.weight @ each
+    return Terms(float(value), by @ gone, curve)
 
 
 def bgnbd_terms(data: Collapsed, r: float, alpha: float, a: float, b: float) -> Terms:
     """Return the BG/NBD log-likelihood (equation 6); derivatives by r, alpha, a, b."""
-    i = np.arange(len(data.above))
-    plain_value, plain_slope, plain_curve = nbd_terms(data, r, alpha)
-    value, slope, curve = dropout_terms(data, r, alpha, a, b)
-    value = plain_value + value
-    value += data.above @ (np.log(b + i) - np.log(a + b + i))
-    either = data.above @ (1 / (a + b + i))
-    stay = data.above @ (1 / (b + i))
-    curve[:2, :2] += plain_curve
+    buying = nbd_terms(data, r, alpha)
+    leaving = dropout_terms(data, r, alpha, a, b)
+    # Staying after each order but the last:
+    # A2 = Gamma(b + x) / Gamma(b) x Gamma(a + b) / Gamma(a + b + x).
+    i = data.i
+    log_stay = np.log(b + i) - np.log(a + b + i)
+    staying = data.above @ log_stay
+    by_both = data.above @ (1 / (a + b + i))
+    by_b = data.above @ (1 / (b + i))
+    slope = leaving.slope
+    slope[:2] += buying.slope
+    slope[2] -= by_both
+    slope[3] += by_b - by_both
+    curve = leaving.curve
+    curve[:2, :2] += buying.curve
     curve[2:, 2:] += data.above @ (a + b + i) ** -2.0
     curve[3, 3] -= data.above @ (b + i) ** -2.0
-    return float(value), slope + np.array([*plain_slope, -either, stay - either]), curve
+    value = buying.value + leaving.value + staying
+    return Terms(float(value), slope, curve)
 
 
 def weak_prior(theta: Floats) -> Terms:
@@ -106,17 +155,38 @@ def weak_prior(theta: Floats) -> Terms:
 
     ln f + ln(1 - f) - (ln k - ln 3)^2 / 4.5 with f = a/(a+b) and k = a+b.
     """
-    k = np.logaddexp(*theta[2:])
-    part = np.exp(theta[2:] - k)
-    off = (k - math.log(3)) / 2.25
-    bend = part.prod() * np.array([[1, -1], [-1, 1]])
-    curve = -(2 + off) * bend - np.outer(part, part) / 2.25
-    value = float(theta[2:].sum() - 2 * k - off**2 * 1.125)
-    return value, np.pad(1 - (2 + off) * part, (2, 0)), np.pad(curve, (2, 0))
+    logs = theta[2:]  # of a and b; r and alpha need none
+    log_k = np.logaddexp(logs[0], logs[1])
+    shares = np.exp(logs - log_k)  # f and 1 - f, the derivatives of ln k
+    off = (log_k - math.log(3)) / 2.25
+    value = logs.sum() - 2 * log_k - off**2 * 1.125
+    slope = np.zeros(4)
+    slope[2:] = 1 - (2 + off) * shares
+    # The second derivatives of ln k: f (1 - f) with either sign.
+    bend = shares.prod() * np.array([[1, -1], [-1, 1]])
+    curve = np.zeros((4, 4))
+    pull = np.outer(shares, shares) / 2.25
+    curve[2:, 2:] = -(2 + off) * bend - pull
+    return Terms(float(value), slope, curve)
+
+
+def with_weak_prior(objective: Callable[[Floats], Terms]) -> Callable[[Floats], Terms]:
+    """Return an objective plus the weak prior: where it climbs, a and b stay finite."""
+
+    def held(theta: Floats) -> Terms:
+        found = objective(theta)
+        prior = weak_prior(theta)
+        return Terms(
+            value=found.value + prior.value,
+            slope=found.slope + prior.slope,
+            curve=found.curve + prior.curve,
+        )
+
+    return held
 
 
 class FittedBgNbd(NamedTuple):
-    """The parameters found, in the order in which the lesson's model has them."""
+    """The parameters found, by the names of the lesson's model."""
 
     r: float
     alpha: float
@@ -127,8 +197,23 @@ class FittedBgNbd(NamedTuple):
     covariance: Floats  # of the logarithms
 
 
+def shows_dropout(data: Collapsed, top: Peak, start: Floats) -> bool:
+    """Return whether a fit is better than one of the model without dropout."""
+    # Trap: without dropout in the data, the likelihood has a ridge to a = 0, b =
+    # infinity. An optimiser stops on it somewhere, and reports that as a finding.
+    without_dropout = by_logs(partial(nbd_terms, data))
+    plain = maximum(without_dropout, start[:2])
+    ratio = 2 * (top.value - plain.value)
+    inside = np.abs(top.place[2:]).max() < BOUND
+    return bool(ratio > LIKELIHOOD_RATIO and inside)
+
+
 def fitted_bgnbd(
-    x: Ints, t_last: Ints, age: Ints, per_week: float, guard: bool
+    x: Ints,
+    t_last: Ints,
+    age: Ints,
+    per_week: float,
+    guard: bool,
 ) -> FittedBgNbd:
     """Return the maximum of the likelihood; BadInput if too few customers came back.
 
@@ -140,34 +225,36 @@ def fitted_bgnbd(
         said = f"{repeaters} of {len(x)} customers bought on more than one day"
         raise BadInput(f"{said}; the models need {MIN_REPEATERS} who did")
     data = Collapsed(x, t_last, age, per_week)
-    # Any start will do that has the right unit of time.
-    start = np.log([1, max(float(np.median(age)) / per_week, 0.1), 1, 1])
+    # Any start with the right unit of time will do.
+    middle_age = float(np.median(age)) / per_week
+    start = np.log([1, max(middle_age, 0.1), 1, 1])
     free = by_logs(partial(bgnbd_terms, data))
-    plain = by_logs(partial(nbd_terms, data))
 
-    def held(theta: Floats) -> Terms:
-        value, slope, curve = free(theta)
-        prior_value, prior_slope, prior_curve = weak_prior(theta)
-        return value + prior_value, slope + prior_slope, curve + prior_curve
-
-    # Trap: without dropout in the data, the likelihood has a ridge to a = 0, b =
-    # infinity. An optimiser stops on it somewhere, and reports that as a finding.
-    theta, value, curve = maximum(free, start)
-    identified = True
-    if guard:
-        ratio = 2 * (value - maximum(plain, start[:2])[1])
-        inside = np.abs(theta[2:]).max() < BOUND
-        identified = bool(ratio > LIKELIHOOD_RATIO and inside)
+    top = maximum(free, start)
+    identified = not guard or shows_dropout(data, top, start)
     if not identified:
-        theta, _, curve = maximum(held, start)
-    r, alpha, a, b = np.exp(theta).tolist()
-    covariance = np.linalg.pinv(-curve)
-    return FittedBgNbd(r, alpha, a, b, free(theta)[0], identified, covariance)
+        top = maximum(with_weak_prior(free), start)
+    r, alpha, a, b = np.exp(top.place).tolist()
+    return FittedBgNbd(
+        r,
+        alpha,
+        a,
+        b,
+        log_likelihood=free(top.place).value,
+        identified=identified,
+        covariance=np.linalg.pinv(-top.curve),
+    )
 
 
 # region expected
 def expected_orders(  # noqa: PLR0917 (the paper's order)
-    r: float, alpha: float, a: float, b: float, x: Ints, age: Floats, weeks: Any
+    r: float,
+    alpha: float,
+    a: float,
+    b: float,
+    x: Ints,
+    age: Floats,
+    weeks: Any,
 ) -> Floats:
     """Return the orders expected of someone alive in the next weeks.
 
@@ -175,20 +262,28 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
     shrink like z^n with z < 1, nothing overflows, and a = 1 is no pole. Six digits
     hold while `weeks` are under 1,000 times alpha + age; beyond, terms are missing.
     """
+    # With F = 2F1(u, e; c; z), the orders are c/e x (1 - (1 - z)^e x F).
     z = weeks / (alpha + age + weeks)
-    e = a - 1
     c = a + b + x - 1
-    slack = a + b - 1 - r
-    term = slack * z + 0 * c
+    e = a - 1
+    u = a + b - 1 - r
+    # c/e x (F - 1), term by term: divided by e beforehand, it is finite at e = 0.
+    term = u * z + 0 * c  # 0 * c: a number for each customer
     total = term
-    n = 1
-    while n < 20_000 and (np.abs(term) > 1e-12 * np.abs(total)).any():
-        term = term * z * ((slack + n) * (e + n) / (n + 1)) / (c + n)
+    for n in range(1, MOST_TERMS):
+        still_counts = np.abs(term) > SMALL_TERM * np.abs(total)
+        if not still_counts.any():
+            break
+        ratio = (u + n) * (e + n) / (n + 1)
+        term = term * z * ratio / (c + n)
         total = total + term
-        n += 1
-    log = np.log1p(-z)
-    lead = -log if abs(e) < 1e-8 else -np.expm1(e * log) / e
-    return np.asarray((c * lead - np.exp(e * log) * total).clip(0))
+    log = np.log1p(-z)  # ln(1 - z)
+    power = np.exp(e * log)
+    # (1 - (1 - z)^e) / e, whose limit at e = 0 is -ln(1 - z).
+    at_pole = abs(e) < POLE
+    lead = -log if at_pole else -np.expm1(e * log) / e
+    orders = c * lead - power * total
+    return np.asarray(orders.clip(0))
 
 
 # endregion expected

@@ -21,23 +21,38 @@ def surveyed(n: int) -> Ints:
 
 
 def possible_spends(
-    forecast: Any, rows: Ints, days: float, seed: Sequence[int]
+    forecast: Any,
+    rows: Ints,
+    days: float,
+    seed: Sequence[int],
 ) -> Floats:
     """Return DRAWS possible spends of each row in the next days, (rows, DRAWS).
 
-    Given the data, who is alive has a rate of gamma(r + x, alpha + T), a dropout of
-    beta(a, b + x) and a gamma mean order; the parameters are taken as known.
+    Given the data, those alive have a rate of gamma(r + x, alpha + T), a chance of
+    leaving of beta(a, b + x), and orders as Gamma-Gamma has them. The parameters are
+    taken as known.
     """
+    # The order of the draws is part of the result: with one seed, the same futures.
     rng = np.random.default_rng(seed)
     shape = (len(rows), DRAWS)
     fit = forecast.bgnbd
     money = forecast.money
-    x = forecast.table.x[rows, None]
-    age = forecast.weeks[2][rows, None]
+    table = forecast.table
+    # Columns: one number per customer, beside DRAWS futures.
+    x = table.x[rows, None]
+    age = table.age[rows, None] / 7
+    mean_spend = table.mean_spend[rows, None]
+    chance_alive = forecast.live[rows, None]
+    # Orders as if nobody left, and after how many of them each customer leaves.
     rate = rng.gamma(fit.r + x, 1 / (fit.alpha + age), shape)
-    leave = rng.beta(fit.a, fit.b + x, shape).clip(1e-9, 1)
-    orders = np.minimum(rng.poisson(rate * days / 7), rng.geometric(leave))
-    orders *= rng.random(shape) < forecast.live[rows, None]
+    leave = rng.beta(fit.a, fit.b + x, shape)
+    leave = leave.clip(1e-9, 1)  # geometric() refuses 0
+    wanted = rng.poisson(rate * days / 7)
+    until_leaving = rng.geometric(leave)
+    orders = np.minimum(wanted, until_leaving)
+    alive = rng.random(shape) < chance_alive
+    orders = np.where(alive, orders, 0)
+    # A mean order of each future; the sum of so many gamma orders is gamma, too.
     shared = rng.gamma(money.p * x + money.q, 1, shape)
-    scale = (money.gamma + x * forecast.table.mean_spend[rows, None]) / shared
+    scale = (money.gamma + x * mean_spend) / shared
     return np.asarray(rng.gamma(money.p * orders) * scale)

@@ -6,6 +6,7 @@ Fader, Hardie and Lee 2005, Journal of Marketing Research 42.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,63 +16,104 @@ from course.analytics.newton import Terms, by_logs, maximum
 from course.errors import BadInput
 
 LEAST_Q = 1.1  # at 1 the mean of everybody's orders would be infinite
+STEPS_UP = 8  # from here on, Stirling's series is exact to the last digit
 
 
-def gamma_terms(v: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return ln Gamma and two derivatives: Stirling's series eight units above v."""
-    # The series is exact to the last digit from 8 on; the steps down to v are sums.
-    above = v + np.arange(8)[:, None]
-    y = v + 8
+class GammaFunctions(NamedTuple):
+    """ln Gamma and its first two derivatives at the same places."""
+
+    log: Floats
+    digamma: Floats
+    trigamma: Floats
+
+
+def gamma_terms(v: Floats) -> GammaFunctions:
+    """Return ln Gamma, digamma and trigamma: Stirling's series some units above v."""
+    y = v + STEPS_UP
     i = y**-2.0
-    series = (1 / 12 - i * (1 / 360 - i * (1 / 1260 - i / 1680))) / y
-    value = (y - 0.5) * np.log(y) - y + math.log(2 * math.pi) / 2 + series
-    first = np.log(y) - 0.5 / y - i * (1 / 12 - i * (1 / 120 - i * (1 / 252 - i / 240)))
-    second = 1 / y + i / 2 + i / y * (1 / 6 - i * (1 / 30 - i * (1 / 42 - i / 30)))
-    value = value - np.log(above).sum(0)
-    first = first - (1 / above).sum(0)
-    return value, first, second + (above**-2.0).sum(0)
+    # Each series is nested, from its last term outwards.
+    series = 1 / 1260 - i / 1680
+    series = 1 / 360 - i * series
+    series = 1 / 12 - i * series
+    log = (y - 0.5) * np.log(y) - y
+    log = log + math.log(2 * math.pi) / 2 + series / y
+    series = 1 / 252 - i / 240
+    series = 1 / 120 - i * series
+    series = 1 / 12 - i * series
+    digamma = np.log(y) - 0.5 / y - i * series
+    series = 1 / 42 - i / 30
+    series = 1 / 30 - i * series
+    series = 1 / 6 - i * series
+    trigamma = 1 / y + i / 2 + i / y * series
+    # Back down to v: Gamma(v + 1) = v x Gamma(v), so each step is one summand.
+    steps = v + np.arange(STEPS_UP)[:, None]
+    log = log - np.log(steps).sum(0)
+    digamma = digamma - (1 / steps).sum(0)
+    trigamma = trigamma + (steps**-2.0).sum(0)
+    return GammaFunctions(log, digamma, trigamma)
 
 
 def log_gamma(v: Floats | float) -> Floats:
     """Return ln Gamma."""
-    return gamma_terms(np.atleast_1d(v))[0]
+    return gamma_terms(np.atleast_1d(v)).log
 
 
 def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> Terms:
-    """Return the log-likelihood of means z of x orders; derivatives by p, q, gamma."""
+    """Return the log-likelihood of means z of x orders; derivatives by p, q, gamma.
+
+    Of a customer: ln Gamma(px + q) - ln Gamma(px) - ln Gamma(q) + q ln gamma
+    + (px - 1) ln z + px ln x - (px + q) ln(gamma + xz).
+    """
     # Gamma functions depend on x alone: computed once for each x that occurs.
     n = len(x)
     count = np.bincount(x)
     k = np.flatnonzero(count)  # the different x, and how many customers have each
     weight = count[k]
-    sums = gamma_terms(p * k + q)
+    both = gamma_terms(p * k + q)
     own = gamma_terms(p * k)
-    q0, q1, q2 = (float(g[0]) for g in gamma_terms(np.array([q])))
+    of_q = gamma_terms(np.array([q]))
+    log_gamma_q, digamma_q, trigamma_q = (float(each[0]) for each in of_q)
     total = np.log(gamma + x * z)
     part = 1 / (gamma + x * z)
     shape = p * x + q
+    # What p is multiplied by: ln z + ln x, x times each.
     scale = float(x @ np.log(z) + weight @ (k * np.log(k)))
-    value = weight @ (sums[0] - own[0]) + n * (q * math.log(gamma) - q0) + p * scale
-    by_p = weight @ (k * (sums[1] - own[1])) + scale - x @ total
-    by_q = weight @ sums[1] + n * (math.log(gamma) - q1) - total.sum()
+    value = weight @ (both.log - own.log)
+    value = value + n * (q * math.log(gamma) - log_gamma_q)
+    value = value + p * scale
+    value = value - np.log(z).sum() - shape @ total
+    by_p = weight @ (k * (both.digamma - own.digamma))
+    by_p = by_p + scale - x @ total
+    of_q_alone = n * (math.log(gamma) - digamma_q)
+    by_q = weight @ both.digamma + of_q_alone - total.sum()
     by_gamma = n * q / gamma - shape @ part
-    pp = weight @ (k**2 * (sums[2] - own[2]))
-    pq = weight @ (k * sums[2])
-    qq = weight @ sums[2] - n * q2
-    qg = n / gamma - part.sum()
+    pp = weight @ (k**2 * (both.trigamma - own.trigamma))
+    pq = weight @ (k * both.trigamma)
     pg = -(x @ part)
+    qq = weight @ both.trigamma - n * trigamma_q
+    qg = n / gamma - part.sum()
     gg = shape @ part**2 - n * q / gamma**2
     slope = np.array([by_p, by_q, by_gamma])
-    curve = np.array([[pp, pq, pg], [pq, qq, qg], [pg, qg, gg]])
-    return float(value - np.log(z).sum() - shape @ total), slope, curve
+    row_p = [pp, pq, pg]
+    row_q = [pq, qq, qg]
+    row_gamma = [pg, qg, gg]
+    curve = np.array([row_p, row_q, row_gamma])
+    return Terms(float(value), slope, curve)
 
 
-def fitted_gamma_gamma(
-    x: Ints, mean_spend: Floats
-) -> tuple[float, float, float, float]:
-    """Return p, q, gamma, and the log-likelihood of the means of repeat orders.
+class FittedGammaGamma(NamedTuple):
+    """The parameters found, by the names of the lesson's model."""
 
-    Of the customers who paid for a repeat order; BadInput if they are too few.
+    p: float
+    q: float
+    gamma: float
+    log_likelihood: float  # of the means of repeat orders
+
+
+def fitted_gamma_gamma(x: Ints, mean_spend: Floats) -> FittedGammaGamma:
+    """Return the maximum for those who paid for a repeat order.
+
+    Raises BadInput if they are too few.
     """
     paid = (x > 0) & (mean_spend > 0)
     x = x[paid]
@@ -85,6 +127,8 @@ def fitted_gamma_gamma(
     def terms(p: float, q: float, gamma: float) -> Terms:
         return gamma_gamma_terms(x, z, p, LEAST_Q + q, gamma)
 
-    theta, value, _ = maximum(by_logs(terms), np.zeros(3))
-    p, q, gamma = np.exp(theta).tolist()
-    return p, LEAST_Q + q, gamma * unit, value - len(z) * math.log(unit)
+    top = maximum(by_logs(terms), np.zeros(3))
+    p, q, gamma = np.exp(top.place).tolist()
+    # Back in the currency of the log: the density of z shrinks as its unit grows.
+    log_likelihood = top.value - len(z) * math.log(unit)
+    return FittedGammaGamma(p, LEAST_Q + q, gamma * unit, log_likelihood)

@@ -12,17 +12,19 @@ from course.analytics.rates import tenths
 
 def auc(happened: Bools, score: Floats | Ints) -> float:
     """Return the chance that a case outscores a non-case; NaN if one is missing."""
-    # Ranks, of which equal scores share the middle one.
+    # Mann and Whitney: cases have won against all that are ranked below them. Equal
+    # scores share the rank in their middle, so they count as half won.
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count - 1) / 2
+    last_rank = np.cumsum(count)
+    middle = last_rank - (count - 1) / 2
     rank = middle[place]
-    n = len(score)
     cases = int(happened.sum())
-    if not 0 < cases < n:
+    others = len(score) - cases
+    if cases == 0 or others == 0:
         return math.nan
-    least = cases * (cases + 1) / 2  # the sum if all cases came last
-    over = float(rank[happened].sum()) - least
-    return over / cases / (n - cases)
+    least_sum = cases * (cases + 1) / 2  # of ranks, if all cases came last
+    won = float(rank[happened].sum()) - least_sum
+    return won / cases / others
 
 
 def squared_errors(actual: Bools | Floats, forecast: Floats) -> Floats:
@@ -45,12 +47,13 @@ def log_losses(happened: Bools, chance: Floats) -> Floats:
 
 def calibration_error(gone: Bools, chance: Floats) -> float:
     """Return how far said and seen are apart, on average over tenths."""
-    if not np.ptp(chance):
+    if np.ptp(chance) == 0:
         return 0.0  # one number for all makes no tenths
     off = 0.0
     for rows in tenths(chance):
-        gap = gone[rows].mean() - chance[rows].mean()
-        off += len(rows) * abs(gap)
+        seen = gone[rows].mean()
+        said = chance[rows].mean()
+        off += len(rows) * abs(seen - said)
     return float(off / len(chance))
 
 
@@ -69,9 +72,10 @@ def value_score(spent: Floats, forecast: Floats) -> dict[str, float]:
     top = tenths(-forecast)[0]
     total = float(spent.sum()) or math.nan
     off = absolute_errors(spent, forecast)
+    mean_square = (off**2).mean()
     return {
         "mae": float(off.mean()),
-        "rmse": float(np.sqrt((off**2).mean())),
+        "rmse": float(np.sqrt(mean_square)),
         "bias": float(forecast.sum()) / total - 1,
         "top_decile_share": float(spent[top].sum()) / total,
     }

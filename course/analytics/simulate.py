@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,62 +13,103 @@ ARRIVALS = 84  # days in which customers first buy
 SPAN = 273  # days until the cut: 39 weeks, as in CDNOW
 START = date(2024, 1, 1).toordinal()
 TASTES = 8
-FAVOURITES = 6
+KNOWN = 30  # items that a customer would ever buy
+FAVOURITES = 6  # of them, bought again and again
+LOYALTY = 0.4  # the chance that a favourite is picked
 BASKET = 3  # items of an order
 
 
-def simulated_orders(
-    n: int, seed: int, days: int, dropout: bool, *, truth: Any, money: Any
-) -> tuple[Ints, Ints, Floats]:
-    """Return customer, day and amount of each order of n customers of known habits.
+class SimulatedOrders(NamedTuple):
+    """Orders as columns, by the names of the lesson's log."""
 
-    `truth` and `money` have the parameters of BG/NBD and of Gamma-Gamma. Round by
-    round, who is still there waits for the next order, and after it leaves with a
-    chance of its own.
+    customer: Ints
+    day: Ints
+    amount: Floats
+
+
+class SimulatedShop(NamedTuple):
+    """Orders with items as columns, by the names of the lesson's log."""
+
+    customer: Ints
+    day: Ints
+    amount: Floats
+    ids: list[str]
+    item: Ints
+    items: list[str]
+
+
+def simulated_orders(
+    n: int,
+    seed: int,
+    days: int,
+    dropout: bool,
+    *,
+    truth: Any,
+    money: Any,
+) -> SimulatedOrders:
+    """Return the orders of n customers of known habits, from START on.
+
+    `truth` and `money` have the parameters of BG/NBD and of Gamma-Gamma.
     """
     rng = np.random.default_rng(seed)
-    rate = rng.gamma(truth.r, 1 / truth.alpha, n).clip(1e-12) / 7
-    leave = rng.beta(truth.a, truth.b, n) * dropout
-    joined = rng.integers(ARRIVALS, size=n)
-    who = np.arange(n)
+    # Each one's habits: orders a day, and the chance of leaving after an order.
+    per_week = rng.gamma(truth.r, 1 / truth.alpha, n)
+    rate = per_week.clip(1e-12) / 7
+    leave = rng.beta(truth.a, truth.b, n)
+    if not dropout:
+        leave = np.zeros(n)
+    buyer, day = visits(rng, rate, leave, days)
+    # Each one's mean order, and around it each order.
+    scale = money.gamma / rng.standard_gamma(money.q, n)
+    shape = rng.standard_gamma(money.p, len(buyer))
+    amount = shape * scale[buyer]
+    return SimulatedOrders(buyer, day + START, amount)
+
+
+def visits(rng: Any, rate: Floats, leave: Floats, days: int) -> tuple[Ints, Ints]:
+    """Return who orders and on which day, for customers of these habits.
+
+    Round by round, those who are still there wait for their next order, and after it
+    leave with a chance of their own.
+    """
+    joined = rng.integers(ARRIVALS, size=len(rate))
+    who = np.arange(len(rate))
     now = joined.astype(np.float64)
     buyers = [who]
     times = [joined]
     while len(who):
-        now = now + rng.standard_exponential(len(who)) / rate[who]
+        wait = rng.standard_exponential(len(who)) / rate[who]
+        now = now + wait
         in_time = now < days
-        who, now = who[in_time], now[in_time]
+        who = who[in_time]
+        now = now[in_time]
         buyers.append(who)
         times.append(now.astype(np.int64))
         stay = rng.random(len(who)) >= leave[who]
-        who, now = who[stay], now[stay]
-    buyer = np.concatenate(buyers)
-    day = np.concatenate(times)
-    scale = money.gamma / rng.standard_gamma(money.q, n)
-    amount = rng.standard_gamma(money.p, len(buyer)) * scale[buyer]
-    return buyer, day + START, amount
+        who = who[stay]
+        now = now[stay]
+    return np.concatenate(buyers), np.concatenate(times)
 
 
-def simulated_shop(
-    customers: int, items: int, seed: int
-) -> tuple[Ints, Ints, Floats, list[str], Ints, list[str]]:
-    """Return a year's orders of customers with favourites and one of eight tastes.
-
-    The columns are those of the lesson's log: customer, day, amount, ids, item, items.
-    """
+def simulated_shop(customers: int, items: int, seed: int) -> SimulatedShop:
+    """Return a year's orders of customers with favourites and one of eight tastes."""
     rng = np.random.default_rng(seed)
     rank = np.arange(items)
     rows = []
     for c in range(customers):
-        appeal = np.where(rank % TASTES == c % TASTES, 8, 0.3) / (rank + 1)
-        some = rng.choice(items, 30, p=appeal / appeal.sum())
+        # Customers and items of the same taste go together; low ranks sell best.
+        same_taste = rank % TASTES == c % TASTES
+        appeal = np.where(same_taste, 8, 0.3) / (rank + 1)
+        known = rng.choice(items, KNOWN, p=appeal / appeal.sum())
         orders = rng.integers(3, 12)
         for day in rng.integers(365, size=orders):
-            again = rng.random(BASKET) < 0.4  # a favourite, else a find
-            favourites = some[rng.integers(FAVOURITES, size=BASKET)]
-            picks = np.where(again, favourites, rng.choice(some, BASKET))
-            rows += [(c, START + int(day), int(item)) for item in picks]
-    buyer, when, item = np.array(rows, np.int64).T
+            again = rng.random(BASKET) < LOYALTY
+            favourites = known[rng.integers(FAVOURITES, size=BASKET)]
+            others = rng.choice(known, BASKET)
+            for item in np.where(again, favourites, others):
+                rows.append((c, START + int(day), int(item)))
+    buyer, when, bought = np.array(rows, np.int64).T
     ids = [f"customer-{c}" for c in range(customers)]
     names = [f"item-{i:03}" for i in range(items)]
-    return buyer, when, 5.0 + item % 7, ids, item, names
+    price = 5.0 + bought % 7
+    return SimulatedShop(buyer, when, price, ids, bought, names)

@@ -52,13 +52,16 @@ class Analytics:
 
     def log_of(self, purchases: Sequence[Purchase]) -> Any:
         """Return purchases as lesson 05 keeps them: columns of one length."""
+        # Sorted: the same customers have the same codes, in whatever order they come.
         users = sorted({purchase.user for purchase in purchases})
         code_of = {user: code for code, user in enumerate(users)}
-        cents = np.array([purchase.cents for purchase in purchases])
+        codes = [code_of[purchase.user] for purchase in purchases]
+        days = [purchase.day for purchase in purchases]
+        cents = [purchase.cents for purchase in purchases]
         return self.lesson.TransactionLog(
-            customer=np.array([code_of[purchase.user] for purchase in purchases]),
-            day=np.array([purchase.day for purchase in purchases]),
-            amount=cents / 100,
+            customer=np.array(codes),
+            day=np.array(days),
+            amount=np.array(cents) / 100,
             ids=users,
         )
 
@@ -73,6 +76,7 @@ class Analytics:
 
     def forecast(self, log: Any, as_of: int, days: int) -> Any:
         """Return the models, fitted to what was known at the end of a day."""
+        # Without the stack and the choice: the scores here are BG/NBD's own.
         return self.lesson.Forecast(log, as_of, days, learn=False)
 
     def offers(self, log: Any, as_of: int) -> dict[str, str]:
@@ -97,6 +101,7 @@ def first_customers(log: Any, count: int) -> Any:
     known = len(log.ids)
     if count > known:
         raise BadInput(f"--customers {count}: the log has {known:,}")
+    # Codes are given in the order of the file: the first customers have the lowest.
     theirs = log.where(log.customer < count)
     return replace(theirs, ids=log.ids[:count])
 
@@ -105,12 +110,20 @@ def purchases_of(log: Any) -> list[Purchase]:
     """Return the rows of a log, in its order."""
     purchases = []
     known = set()
-    cents = np.rint(100 * log.amount).astype(int)
-    columns = zip(log.customer.tolist(), log.day.tolist(), cents.tolist(), strict=True)
-    for row, (code, day, paid) in enumerate(columns):
-        first = code not in known
+    codes = log.customer.tolist()
+    days = log.day.tolist()
+    # Whole cents from here on: SQL and Python then add up to the same sum.
+    cents = np.rint(100 * log.amount).astype(int).tolist()
+    for row, code in enumerate(codes):
+        purchase = Purchase(
+            row=row,
+            user=str(log.ids[code]),
+            day=days[row],
+            cents=cents[row],
+            first=code not in known,
+        )
         known.add(code)
-        purchases.append(Purchase(row, str(log.ids[code]), day, paid, first))
+        purchases.append(purchase)
     return purchases
 
 
@@ -126,14 +139,17 @@ def unlike(one: Any, other: Any) -> list[str]:
 
 def scores_of(forecast: Any, history: History) -> Numbers:
     """Return the chance of no order in the days that come, and the spend: (n, 2)."""
+    fit = forecast.bgnbd
+    x = history.repeats
     # The models count in weeks.
     weeks = forecast.days / 7
     age = history.age / 7
     t_last = history.t_last / 7
-    alive = forecast.bgnbd.p_alive(history.repeats, t_last, age)
-    orders = forecast.bgnbd.expected(history.repeats, age, weeks)
-    none_if_alive = forecast.bgnbd.p_none(history.repeats, age, weeks)
-    an_order = forecast.money.mean(history.repeats, history.mean_spend)
+    alive = fit.p_alive(x, t_last, age)
+    # What someone does who is alive: buy nothing, or so many orders at such a price.
+    none_if_alive = fit.p_none(x, age, weeks)
+    orders_if_alive = fit.expected(x, age, weeks)
+    order_mean = forecast.money.mean(x, history.mean_spend)
     gone = 1 - alive * (1 - none_if_alive)
-    spend = alive * orders * an_order
+    spend = alive * orders_if_alive * order_mean
     return np.column_stack((gone, spend))

@@ -11,10 +11,13 @@ SALES = "sales@example.org"
 
 def answer(shop: Shop) -> None:
     """Answers: recommendations and reports go out as notifications"""
+    # From what SQL holds now, as a nightly job would have it.
     log = shop.stored()
     forecast = shop.analytics.forecast(log, shop.end, shop.days)
     sentences = shop.analytics.insights(forecast)
-    letters = [shop.writer.mail(SALES, "report", text) for text in sentences]
+    letters = []
+    for sentence in sentences:
+        letters.append(shop.writer.mail(SALES, "report", sentence))
     letters += offers_to_all(shop, log)
     shop.deliver("notifications", letters)
     write(f"  - {sentences[0]}")
@@ -24,8 +27,8 @@ def answer(shop: Shop) -> None:
 def offers_to_all(shop: Shop, log: object) -> list[Letter]:
     """Return a mail to each customer, at the address that MongoDB knows."""
     letters = []
-    # Names from SQL, addresses from MongoDB, scores from Redis: a customer whom one of
-    # them does not know ends the part.
+    # Names from SQL, addresses from MongoDB, scores from Redis. If one of them does not
+    # know a customer, it is a KeyError: no mail must hide that.
     offer_of = shop.analytics.offers(log, shop.end)
     for person in shop.documents.people():
         offer = offer_of[person.username]

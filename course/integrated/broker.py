@@ -36,6 +36,7 @@ class Broker:
 
     def through(self, place: Place) -> Broker:
         """Return the same broker, reached through another address."""
+        # A copy: the addresses of the broker itself must stay as they are.
         parameters = copy.copy(self.parameters)
         parameters.host = place.host
         parameters.port = place.port
@@ -70,21 +71,25 @@ class Broker:
         try:
             return int(self.rabbit.ready(*names))
         except exceptions.AMQPError:
-            return 0  # cut off: who waits for a count asks again
+            # Cut off, by --chaos for example. Whatever waits for a count asks again.
+            return 0
 
     def waiting_for_retry(self) -> int:
         """Return how many messages wait to be tried again."""
+        # Lesson 04 has a queue for each attempt, each with a longer wait.
         attempts = range(self.lesson.MAX_RETRIES)
         names = [self.rabbit.wait_queue(attempt) for attempt in attempts]
         return int(self.rabbit.ready(*names))
 
     def take_ids(self, queue: str) -> set[str]:
         """Take all messages out of a queue; return their ids."""
-        taken = emptied(self.rabbit, self.name(queue))
-        return {properties.message_id for properties, _ in taken}
+        # Messages come as pairs of properties and body.
+        messages = emptied(self.rabbit, self.name(queue))
+        return {properties.message_id for properties, _ in messages}
 
     def consuming(self, queue: str, kind: str, **options: Any) -> Any:
         """Return a context in which a consumer of a kind reads a queue."""
+        # The kind is the name of one of lesson 04's classes.
         consumer_class = getattr(self.lesson, kind)
         name = self.name(queue)
         return running(consumer_class(self.rabbit, name, **options))
@@ -95,13 +100,13 @@ class Broker:
 
     def addressed(self, letter: Letter) -> Any:
         """Return what the producer sends."""
-        exchange = letter.exchange
-        key = letter.key
-        if exchange:
-            exchange = self.name(exchange)
-        else:
-            key = self.name(key)  # the default exchange takes it for a queue
-        return self.lesson.addressed(letter.message, exchange, key)
+        message = letter.message
+        if letter.exchange:
+            exchange = self.name(letter.exchange)
+            return self.lesson.addressed(message, exchange, letter.key)
+        # The default exchange takes the routing key for the name of a queue.
+        queue = self.name(letter.key)
+        return self.lesson.addressed(message, letter.exchange, queue)
 
 
 class Publisher:
@@ -114,6 +119,7 @@ class Publisher:
 
     def publish(self, letters: Sequence[Letter]) -> None:
         """Publish letters, and wait until all are confirmed."""
+        # One window at a time: what is unconfirmed stays bounded.
         for first in range(0, len(letters), WINDOW):
             window = letters[first : first + WINDOW]
             pending = [self.send(letter) for letter in window]
@@ -121,9 +127,11 @@ class Publisher:
 
     def send(self, letter: Letter) -> Any:
         """Begin to publish a letter; return what can be waited for."""
-        note_confirm = partial(self.confirmed, time.time())
+        started = time.time()
         addressed = self.broker.addressed(letter)
         pending = self.producer.send(*addressed)
+        # Called later, in the thread that hears of the confirm.
+        note_confirm = partial(self.confirmed, started)
         pending.confirmed.add_done_callback(note_confirm)
         return pending
 

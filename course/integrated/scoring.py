@@ -30,28 +30,30 @@ def scorer(shop: Shop, forecast: Any) -> Predict:
         orders = shop.database.rows(ORDERS, user=user)
         shop.spans.append(span_since("features from SQL", started))
         history = history_of(orders, shop.end)
+        # One customer in, one row out.
         (score,) = scores_of(forecast, history).tolist()
         return list(score)
 
+    # Lesson 03's decorator: SQL is asked only where the cache has no score.
     cached: Predict = shop.cache.cached(predict)
     return cached
 
 
 def history_of(orders: Sequence[Any], today: int) -> History:
-    """Return what the models ask of one customer, with an order on each of these days.
+    """Return what the models ask of one customer, from the sums of each day's orders.
 
     As in lesson 05, the first order shows when a customer came, not how often or for
     how much one comes back.
     """
-    first = orders[0].day
-    last = orders[-1].day
-    repeats = len(orders) - 1
-    cents = sum(order.cents for order in orders[1:])
+    first, *repeat_orders = orders
+    last = orders[-1]
+    repeats = len(repeat_orders)
+    cents = sum(order.cents for order in repeat_orders)
     mean_spend = cents / 100 / max(repeats, 1)
     return History(
         repeats=np.array([repeats]),
-        t_last=np.array([last - first]),
-        age=np.array([today - first]),
+        t_last=np.array([last.day - first.day]),
+        age=np.array([today - first.day]),
         mean_spend=np.array([mean_spend]),
     )
 
@@ -71,6 +73,7 @@ class Pass:
 
 def read_all(shop: Shop, predict: Predict, name: str) -> Pass:
     """Read the score of every customer, as a page would."""
+    # Before the first read: afterwards all scores are in the cache.
     held = set(shop.cache.held(shop.users))
     with shop.database.watching_queries() as sent:
         read = {user: predict(user) for user in shop.users}
@@ -82,8 +85,10 @@ def equal_rows(read: Scores, model: Numbers) -> int:
     ours = np.array(list(read.values()))
     if len(ours) != len(model):
         return 0  # somebody is missing: rows and customers would not match
+    # Sums of cents by SQL and of amounts by numpy differ in the last digits.
     same = np.isclose(ours, model, rtol=1e-9, atol=0)
-    return int(same.all(axis=1).sum())
+    same_row = same.all(axis=1)
+    return int(same_row.sum())
 
 
 def scores(shop: Shop) -> None:
@@ -93,6 +98,7 @@ def scores(shop: Shop) -> None:
     predict = scorer(shop, forecast)
     first = read_all(shop, predict, "first")
     again = read_all(shop, predict, "again")
+    # Purchases after the cut arrive: with each, the customer's score is out of date.
     late_orders = shop.purchases_after_cut()
     letters = shop.writer.in_date_order(late_orders)
     shop.deliver("late orders", letters, shop.trouble.without_redis)
@@ -115,19 +121,24 @@ def show_passes(*passes: Pass) -> None:
 
 def check_passes(everybody: int, buyers: set[str], again: Pass, last: Pass) -> None:
     """Claim that SQL is asked for whom a score was deleted, and for nobody else."""
-    found = {"in the cache": len(again.held), "queries": again.queries}
-    expected = {"in the cache": everybody, "queries": 0}
-    check("the second pass asks SQL nothing", found, expected)
-    found = {
-        "late buyers in the cache": len(last.held & buyers),
-        "queries": last.queries,
-    }
-    expected = {
-        "late buyers in the cache": 0,
-        "queries": everybody - len(last.held),
-    }
-    claim = "whom a purchase came for is read again, who is cached is not"
-    check(claim, found, expected)
+    check(
+        "the second pass asks SQL nothing",
+        observed={"in the cache": len(again.held), "queries": again.queries},
+        expected={"in the cache": everybody, "queries": 0},
+    )
+    late_but_cached = last.held & buyers
+    not_cached = everybody - len(last.held)
+    check(
+        "whom a purchase came for is read again, who is cached is not",
+        observed={
+            "late buyers in the cache": len(late_but_cached),
+            "queries": last.queries,
+        },
+        expected={
+            "late buyers in the cache": 0,
+            "queries": not_cached,
+        },
+    )
 
 
 def compare_with_model(shop: Shop, before: Pass) -> None:
@@ -136,6 +147,7 @@ def compare_with_model(shop: Shop, before: Pass) -> None:
     The scores of the pass before the late orders show what would be served if nothing
     had been deleted.
     """
+    # From the log of the file, which has been through none of the stores.
     history = shop.analytics.history(shop.log, shop.end)
     model = scores_of(shop.truth, history)
     everybody = len(shop.users)
@@ -143,6 +155,11 @@ def compare_with_model(shop: Shop, before: Pass) -> None:
     kept = equal_rows(before.scores, model)
     shown = f"{equal} of {everybody}; had nothing been deleted, {kept}"
     fact("equal the model's", shown)
-    found = {"now": equal, "had nothing been deleted": kept}
-    expected = {"now": everybody, "had nothing been deleted": less_than(everybody)}
-    check("cached predictions = model output", found, expected)
+    check(
+        "cached predictions = model output",
+        observed={"now": equal, "had nothing been deleted": kept},
+        expected={
+            "now": everybody,
+            "had nothing been deleted": less_than(everybody),
+        },
+    )

@@ -24,8 +24,8 @@ MUTATIONS = (
     Mutation(
         "rules",
         "its Brier score is worse than a constant's",
-        "CHURN_MIDPOINT, CHURN_SLOPE = 30, 20",
-        "CHURN_MIDPOINT, CHURN_SLOPE = 30, 150",
+        "CHURN_SLOPE = 20",
+        "CHURN_SLOPE = 150",
     ),
     Mutation(
         "rules",
@@ -43,8 +43,8 @@ MUTATIONS = (
     Mutation(
         "models",
         "all eight equal the published figures, digit by digit",
-        "value = data.weight @ (np.maximum(odds, 0) + np.log1p(small))",
-        "value = data.weight @ np.maximum(odds, 0)",
+        "each = np.maximum(odds, 0) + np.log1p(small)",
+        "each = np.maximum(odds, 0)",
         file="course/analytics/bgnbd.py",
     ),
     Mutation(
@@ -56,7 +56,7 @@ MUTATIONS = (
     Mutation(
         "models",
         "BG/NBD misses by less than a quarter of the rate x / T",
-        "c * lead - np.exp(e * log) * total",
+        "c * lead - power * total",
         "c * lead",
         file="course/analytics/bgnbd.py",
     ),
@@ -101,7 +101,7 @@ MUTATIONS = (
         "backtest",
         "naive values are over 1.4 times as far off",
         "GG: self.orders * mean,",
-        "GG: naive * t.x / (t.x + 1),",
+        "GG: per_day,",
     ),
     Mutation(
         "backtest",
@@ -130,13 +130,13 @@ MUTATIONS = (
     Mutation(
         "recommend",
         "recall@10 is over 1.3 times popularity's, and not by chance",
-        "score = again + near_mine / (near_mine.max() + 1e-9)",
+        "score = again + similarity / (similarity.max() + 1e-9)",
         "score = 0.0 * again",
     ),
     Mutation(
         "recommend",
         "recall@10 is over 1.3 times popularity's, and not by chance",
-        "score = again + near_mine / (near_mine.max() + 1e-9)",
+        "score = again + similarity / (similarity.max() + 1e-9)",
         "score = 1.0 * self.known.reach",
     ),
     Mutation(
@@ -148,14 +148,14 @@ MUTATIONS = (
     Mutation(
         "insights",
         "other data, other sentence",
-        "abs(seen - said) > 0.1",
+        "abs(seen - said) > WRONG",
         "abs(seen - said) > 9",
     ),
     Mutation(
         "scale",
         "the likelihood visits a row for under a third of them",
-        "rows, customers = np.unique(times[again], axis=0, return_counts=True)",
-        "rows, customers = times[again], np.ones(again.sum())",
+        "rows, customers = np.unique(times, axis=0, return_counts=True)",
+        "rows, customers = times, np.ones(again.sum())",
     ),
     Mutation(
         "scale",
@@ -172,7 +172,7 @@ MUTATIONS = (
     Mutation(
         "scale",
         "the rule's are off by over 0.1",
-        "CHURN_MIDPOINT, CHURN_SLOPE = 30, 20",
-        "CHURN_MIDPOINT, CHURN_SLOPE = 60, 150",
+        "CHURN_MIDPOINT = 30  # days since the last order\nCHURN_SLOPE = 20",
+        "CHURN_MIDPOINT = 60\nCHURN_SLOPE = 150",
     ),
 )

@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from lesson_05.logs import lesson
 
 from course.analytics.arrays import Floats
-from course.analytics.bgnbd import Collapsed, bgnbd_terms, nbd_terms, weak_prior
+from course.analytics.bgnbd import (
+    Collapsed,
+    bgnbd_terms,
+    nbd_terms,
+    weak_prior,
+    with_weak_prior,
+)
 from course.analytics.gammagamma import gamma_gamma_terms, gamma_terms
-from course.analytics.newton import Terms, by_logs, fit_logistic, maximum
+from course.analytics.newton import by_logs, fit_logistic, maximum
 from course.analytics.rates import SEED
 from course.analytics.simulate import SPAN, START
 
@@ -24,8 +30,7 @@ def log_likelihood(fit: Any, x: int, t_last: float, age: float) -> float:
     """Return one customer's, in weeks to a hundredth."""
     last, whole = np.array([round(100 * t_last)]), np.array([round(100 * age)])
     data = Collapsed(np.array([x]), last, whole, 100)
-    value: float = bgnbd_terms(data, fit.r, fit.alpha, fit.a, fit.b)[0]
-    return value
+    return bgnbd_terms(data, fit.r, fit.alpha, fit.a, fit.b).value
 
 
 PAPER = lesson.BgNbd(0.243, 4.414, 0.793, 2.426)
@@ -338,13 +343,8 @@ def test_the_prior_hardly_moves_an_identified_fit(record: Any) -> None:
     data = Collapsed(t.x, t.t_last, t.age, 7)
     free = by_logs(lambda *p: bgnbd_terms(data, *p))
 
-    def held(theta: Floats) -> Terms:
-        value, slope, curve = free(theta)
-        prior = weak_prior(theta)
-        return value + prior[0], slope + prior[1], curve + prior[2]
-
     start = np.log([fit.r, fit.alpha, fit.a, fit.b])
-    moved = maximum(held, start)[0] - start
+    moved = maximum(with_weak_prior(free), start).place - start
     assert (np.abs(moved) < 0.1 * np.sqrt(np.diag(fit.covariance))).all()
 
 

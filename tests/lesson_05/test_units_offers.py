@@ -144,3 +144,12 @@ def test_a_sentence_concludes_nothing_from_a_few(
     row |= {"observed_churn": 0.3, "backtest_churn": 0.15}
     row |= {"observed_95": (low, 0.5), "observed_of": of}
     assert report._generate_insights({"active": row})[0].endswith(end)
+
+
+def test_the_rule_is_named_once_where_it_is_the_chosen_model(
+    now: Any, record: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record.forecast, "churn_model", lesson.RULE)
+    report = lesson.InsightsGenerator(now, record)
+    last = report._generate_insights(report.generate_segment_report())[-1]
+    assert last == "churn by Brier score, best first: constant 0.206, heuristic 0.220."
