@@ -27,7 +27,12 @@ NO_ANSWER = (
     pymongo.errors.OperationFailure,
     pymongo.errors.ConfigurationError,
 )
-AGAIN = 3.0  # seconds in which an insert that was cut off may bring a database back
+# Seconds in which a write that was cut off may bring a database back: in any case,
+# after the server was last seen at it, and at most.
+AGAIN = 3.0
+AFTER_A_WRITE = 1.0
+LONGEST_DROP = 30.0
+WRITES = ("insert", "update", "remove", "bulkWrite")
 
 FOR_EVER = "for ever"
 BY_DEFAULT = "as the server says"
@@ -148,17 +153,32 @@ def dropped_at_the_end(db: Database) -> Iterator[Database]:
 
 
 def drop(db: Database, seconds: float) -> None:
-    """Drop a database, again and again for a while.
+    """Drop a database, again and again for a while, longer while the server writes.
 
     Trap: an insert that we cut off goes on at the server, and brings it back.
     """
-    ends = time.monotonic() + seconds
+    now = time.monotonic()
+    ends = now + seconds
+    last = now + LONGEST_DROP
     while True:
-        with suppress(pymongo.errors.PyMongoError):
+        # Whatever a client whose call was cut off makes of it: the next try is near.
+        with suppress(Exception):
             db.client.drop_database(db.name)
-        if time.monotonic() >= ends:
+            if seconds and writes_under_way(db):
+                ends = max(ends, time.monotonic() + AFTER_A_WRITE)
+        if time.monotonic() >= min(ends, last):
             return
         time.sleep(0.1)
+
+
+def writes_under_way(db: Database) -> bool:
+    """Tell whether the server is at a write, to this database as far as it says."""
+    ours = {"currentOp": 1, "$ownOps": True}  # which needs no right of its own
+    for operation in db.client.admin.command(ours)["inprog"]:
+        place = operation.get("ns", "")  # SecantusDB leaves it empty
+        if operation.get("op") in WRITES and (not place or place.startswith(db.name)):
+            return True
+    return False
 
 
 def waits_of(client: Any) -> dict[str, object]:
