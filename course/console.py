@@ -166,6 +166,13 @@ def check(claim: str, observed: Any, expected: Any) -> None:
     write(f"  [ok] {claim}", "green")
 
 
+def given_url(text: str) -> str:
+    """Refuse an empty URL, such as "$UNSET": nobody asked for some other server."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 class Parser(argparse.ArgumentParser):
     """Parses the options that all lessons share; a complaint is one line."""
 
@@ -191,7 +198,9 @@ class Parser(argparse.ArgumentParser):
             help="exit with 3 if the service is not there",
         )
         self.add_argument(
-            "--url", help="address of the service; a password is safer in its variable"
+            "--url",
+            type=given_url,
+            help="address of the service; a password is safer in its variable",
         )
         self.add_argument(
             "--verbose", action="store_true", help="show log lines and tracebacks"

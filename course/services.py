@@ -55,8 +55,6 @@ class ServiceAddress:
 
 def address_of(args: Namespace, variable: str, default: str = "") -> ServiceAddress:
     """Return where to look for a service: at --url, the variable, or the default."""
-    if args.url == "":  # such as "$UNSET": not a wish for some other server
-        raise BadInput("--url is empty")
     if args.url:
         return ServiceAddress(args.url, "--url", named=True)
     if url := setting(variable):

@@ -282,6 +282,7 @@ def test_the_demos_are_listed_without_running_any(
     ("options", "complaint"),
     [
         (["loading"], "choose a demo with --only loading"),
+        (["--url", ""], "argument --url: it is empty"),
         (["nothing"], "unrecognized arguments: nothing"),
         (["--bogus"], "unrecognized arguments: --bogus"),
         (

@@ -95,8 +95,6 @@ def test_an_address_knows_who_named_it(
     assert found == ServiceAddress("small://variable", "SMALL_URL", named=True)
     found = address_of(Namespace(url="small://option"), "SMALL_URL")
     assert found == ServiceAddress("small://option", "--url", named=True)
-    with pytest.raises(BadInput, match="--url is empty"):
-        address_of(Namespace(url=""), "SMALL_URL", "small://default")
 
 
 def test_a_port_accepts_connections_while_something_listens() -> None:
