@@ -201,7 +201,7 @@ CHANGES = (
     Change(
         "cached predictions = model output",
         "scoring.py",
-        "for order in orders[1:])",
+        "for order in repeat_orders)",
         "for order in orders)",
     ),
     Change(
