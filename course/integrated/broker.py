@@ -93,7 +93,7 @@ class Broker:
         """Return lesson 04's producer, which closes at the end of a `with` block."""
         return self.lesson.Producer(self.rabbit)
 
-    def addressed(self, letter: Letter) -> Any:
+    def publish_arguments(self, letter: Letter) -> Any:
         """Return what the producer sends."""
         exchange = letter.exchange
         key = letter.key
@@ -101,7 +101,7 @@ class Broker:
             exchange = self.name(exchange)
         else:
             key = self.name(key)  # the default exchange takes it for a queue
-        return self.lesson.addressed(letter.message, exchange, key)
+        return self.lesson.publish_arguments(letter.message, exchange, key)
 
 
 class Publisher:
@@ -122,8 +122,8 @@ class Publisher:
     def send(self, letter: Letter) -> Any:
         """Begin to publish a letter; return what can be waited for."""
         note_confirm = partial(self.confirmed, time.time())
-        addressed = self.broker.addressed(letter)
-        pending = self.producer.send(*addressed)
+        arguments = self.broker.publish_arguments(letter)
+        pending = self.producer.send(*arguments)
         pending.confirmed.add_done_callback(note_confirm)
         return pending
 
