@@ -55,7 +55,7 @@ def program(name: str) -> str | None:
 
 
 def states_of(group: int) -> set[str]:
-    """Return the states of all threads of a group's processes, such as T for stopped."""
+    """Return the states of all threads of a process group, such as T for stopped."""
     states = set()
     for file in Path("/proc").glob("[0-9]*/task/*/stat"):
         with suppress(OSError):  # it has ended meanwhile

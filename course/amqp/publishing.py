@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from pika import exceptions
@@ -152,13 +153,16 @@ class PublishingThread:
         self.room.release()
 
     def _run(self) -> None:
-        error = PublishFailed("the producer is closed")
         try:
             self._loop.start()
         except BaseException as failure:
             logging.getLogger(__name__).exception("the I/O thread of a producer ends")
-            error = PublishFailed(f"the I/O thread ended with {failure!r}")
-        self._end(error)
+            self._end(PublishFailed(f"the I/O thread ended with {failure!r}"))
+            self._closing = True
+            with suppress(Exception):  # it is broken already
+                if hang_up(self._connection):
+                    self._loop.start()  # until _on_lost() stops it
+        self._end(PublishFailed("the producer is closed"))
 
     def _end(self, error: PublishFailed) -> None:
         """Fail what is unsettled and, from here on, each send()."""

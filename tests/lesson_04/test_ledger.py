@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,16 @@ def test_the_relay_may_crash_anywhere(env: Any) -> None:
         for n in range(5):
             pipeline.process_user_signup(f"user{n}", "a@example.org")
         for producer.left in range(15):
-            with pytest.raises(lesson.Crash):
+            # What is confirmed by then is forgotten, and keeps no crash coming.
+            with suppress(lesson.Crash):
                 pipeline.relay()
         producer.left = 15
-        # A crash after a confirm does not keep that row back.
-        left = len(ledger.read("SELECT number FROM outbox"))
-        assert pipeline.relay() == left
-        assert pipeline.relay() == 0
+        pipeline.relay()
+        assert ledger.read("SELECT number FROM outbox") == []
     found = emptied(env.rabbit, queue)
     got = [json.loads(body)["id"] for _, body in found]
     # What one signup causes carries the id of its first message.
     assert [about.correlation_id for about, _ in found] == got
-    assert len(set(got)) == 5  # and some of them twice, with the same id
+    assert len(set(got)) == 5  # sent again or not, the ids stay
     for name in lesson.WORK:
         emptied(env.rabbit, env.rabbit.name(name))
