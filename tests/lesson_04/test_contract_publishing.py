@@ -89,6 +89,7 @@ def test_a_full_window_holds_back_the_sender(env: Any) -> None:
         with pytest.raises(PublishFailed, match="the window stayed full within"):
             producer.send(*lesson.publish_arguments(lesson.user(5), "", queue))
         network.cut()
+        producer.deadline = DEADLINE
 
 
 def publish_until_lost(rabbit: Any, queue: str) -> None:
