@@ -119,7 +119,7 @@ def body() -> bytes:
 
 def publish_ours(producer: Any, queue: str, count: int, each: bool = False) -> float:
     """Publish through our Producer: one window, or one confirm at a time."""
-    ready = [lesson.addressed(one, "", queue) for one in lesson.users(count)]
+    ready = [lesson.publish_arguments(one, "", queue) for one in lesson.users(count)]
 
     def run() -> None:
         if each:

@@ -54,6 +54,18 @@ def program(name: str) -> str | None:
     return str(beside) if beside.exists() else shutil.which(name)
 
 
+def states_of(group: int) -> set[str]:
+    """Return the states of all threads of a process group, such as T for stopped."""
+    states = set()
+    for file in Path("/proc").glob("[0-9]*/task/*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            # The name before these, in brackets, may have anything in it.
+            state, _, its_group, *_ = file.read_text().rpartition(")")[2].split()
+            if int(its_group) == group:
+                states.add(state)
+    return states
+
+
 @dataclass
 class Server:
     """A private server on its own port and folder: kill it, freeze it, restart it."""
@@ -107,8 +119,14 @@ class Server:
             os.killpg(self.process.pid, number)
 
     def freeze(self) -> None:
-        """Stop it from answering while its connections stay open (SIGSTOP)."""
+        """Stop it from answering while its connections stay open (SIGSTOP).
+
+        Returns when all its processes have stopped: a signal takes hold a little later.
+        """
         self.signal(signal.SIGSTOP)
+        assert self.process
+        group = self.process.pid
+        wait_for(lambda: states_of(group) <= set("TZ"), what=f"{self.name} still runs")
 
     def thaw(self) -> None:
         """Let a frozen server go on (SIGCONT)."""

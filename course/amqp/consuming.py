@@ -54,10 +54,11 @@ class PoolAndConnection:
         self.ready = threading.Event()
         self.stopping = threading.Event()
         self.jobs: SimpleQueue[Delivery | None] = SimpleQueue()
+        self.settled: deque[Delivery] = deque()  # to be acknowledged
         self.busy: set[int] = set()  # deliveries that have begun
         self.connection: Any = None
         self._channel: Any = None
-        self._settled: deque[Delivery] = deque()
+        self._fatal: BaseException | None = None  # what ended a thread of the pool
         self._flushing = False  # the I/O thread knows that something is settled
         self._failures = 0  # connections in a row that brought nothing
         self._acknowledged = 0
@@ -67,29 +68,39 @@ class PoolAndConnection:
 
     def start_pool(self, work: Callable[[], None]) -> None:
         """Start the threads that work."""
+        run = partial(self._run, work)
         for _ in range(self.concurrency):
-            threading.Thread(target=work, daemon=True).start()
+            threading.Thread(target=run, daemon=True).start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # a thread less would work on in silence
+            self._fatal = error
+            self.stopping.set()
+            self.stop_listening()
 
     def end_pool(self) -> None:
-        """Let the threads end that work."""
+        """Let the threads that work end; raise what has ended one of them before."""
         for _ in range(self.concurrency):
             self.jobs.put(None)
+        if self._fatal:
+            raise self._fatal
 
-    def deliveries(self) -> Iterator[Delivery]:
-        """Yield to a thread of the pool what it has to do, until the pool ends.
+    @contextmanager
+    def in_hand(self, delivery: Delivery) -> Iterator[bool]:
+        """Mark a delivery as begun; tell whether it should begin.
 
-        What came over a connection that is lost has not begun, and does not: the broker
-        has it back, and gives it to somebody else.
+        Not if it came over a connection that is lost: the broker has it back, and gives
+        it to somebody else. And not after stop().
         """
-        while delivery := self.jobs.get():
-            self.busy.add(id(delivery))  # before the look at what stop() sets first
-            try:
-                same = delivery.channel is self._channel
-                current = same and self._channel.is_open
-                if current and not self.stopping.is_set():
-                    yield delivery
-            finally:
-                self.busy.discard(id(delivery))
+        self.busy.add(id(delivery))  # before the look at what stop() sets first
+        try:
+            same = delivery.channel is self._channel
+            current = same and self._channel.is_open
+            yield current and not self.stopping.is_set()
+        finally:
+            self.busy.discard(id(delivery))
 
     def count(self, what: str, timestamp: str | None = None) -> None:
         """Count a message and, if it says when it was made, its age."""
@@ -118,10 +129,9 @@ class PoolAndConnection:
             if self.connection:
                 self.connection.add_callback_threadsafe(work)
 
-    def acknowledge(self, delivery: Delivery) -> None:
-        """Tell the broker that a message is done; it may now forget it."""
-        self._settled.append(delivery)
-        if not self._flushing:  # one call to the I/O thread settles what has gathered
+    def wake_io_thread(self) -> None:
+        """Have flush() called in the I/O thread, once for all that is settled."""
+        if not self._flushing:
             self._flushing = True
             self.on_io(self.flush)
 
@@ -129,14 +139,14 @@ class PoolAndConnection:
         """Send the acknowledgements that have gathered, in one write."""
         self._flushing = False  # first: what is added from here on asks again
         with batch_of(self.connection):
-            while self._settled:
-                delivery = self._settled.popleft()
+            while self.settled:
+                delivery = self.settled.popleft()
                 if delivery.channel.is_open:  # else the broker has it back already
                     delivery.channel.basic_ack(delivery.tag)
                     self.count("acked")
 
     def give_back(self, delivery: Delivery, error: Exception) -> None:
-        """Leave a message to the broker, after a pause.
+        """Reject a message with requeue, after a pause.
 
         At once, a classic queue would deliver it in a hot loop.
         """
@@ -149,7 +159,7 @@ class PoolAndConnection:
 
     def _reject(self, delivery: Delivery) -> None:
         if delivery.channel.is_open:
-            delivery.channel.basic_reject(delivery.tag)
+            delivery.channel.basic_reject(delivery.tag, requeue=True)
 
     def stop_listening(self) -> None:
         """End the channel's start_consuming(), which returns in the I/O thread."""
@@ -160,13 +170,15 @@ class PoolAndConnection:
 
     def pause(self, error: Exception) -> None:
         """Wait before the next connection: longer where the last brought nothing."""
-        logging.getLogger(__name__).debug("the consumer lost its connection: %s", error)
         acknowledged = self.counts["acked"]
         if acknowledged == self._acknowledged:
             self._failures += 1
         else:
             self._failures = 0
         self._acknowledged = acknowledged
+        log = logging.getLogger(__name__)
+        level = logging.WARNING if self._failures < 2 else logging.DEBUG
+        log.log(level, "the consumer lost its connection: %r", error)
         self.stopping.wait(backoff(self._failures))
 
     def round_trip(self) -> None:

@@ -15,18 +15,21 @@ from typing import Any
 
 import pika
 from pika import exceptions, frame, spec
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 LOGIN_ERRORS = (
     exceptions.ProbableAuthenticationError,
     exceptions.ProbableAccessDeniedError,
 )
+# What a new connection may mend. The last is no AMQPError: a login that takes too long.
+CONNECTION_LOST = (exceptions.AMQPError, OSError, AMQPConnectorException)
 FRAME_HEAD = ">BHL"  # its kind, its channel, its size
 BODY_SIZE_AT = (
     11  # bytes into the frame of a header: 7 of the frame's head, 4 of its own
 )
 
 
-class SteadyConnection(pika.SelectConnection):  # type: ignore[misc]
+class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
     """pika's connection, which one header can't end and a batch leaves at once."""
 
     def _read_frame(self) -> tuple[int, Any]:

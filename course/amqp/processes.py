@@ -39,7 +39,7 @@ class Parts:
     ledger: Callable[..., Any]  # Ledger(path)
     consumers: Mapping[str, Callable[..., Any]]  # by the queue that they read
     example: Callable[[int], Any]  # the nth message that --publish makes
-    addressed: Callable[..., Any]  # what Producer.send takes
+    arguments: Callable[..., Any]  # what Producer.send takes
     redrive: Callable[..., int]
 
 
@@ -205,8 +205,8 @@ def publish_many(rabbit: Any, args: Namespace, parts: Parts) -> None:
         pending: deque[Any] = deque()
         numbers = range(args.publish)
         for n in track(numbers, "publishing", console=Console(stderr=True)):
-            one = parts.addressed(parts.example(n), exchange, "user_data")
-            pending.append(producer.send(*one))
+            arguments = parts.arguments(parts.example(n), exchange, "user_data")
+            pending.append(producer.send(*arguments))
             wait_for_the_oldest(producer, pending)
             if args.rate:
                 time.sleep(max(0.0, start + n / args.rate - time.monotonic()))

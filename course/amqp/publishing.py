@@ -4,58 +4,29 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
 from course.amqp.errors import PublishFailed, Unroutable
-from course.amqp.internals import SteadyConnection, hang_up, refused
+from course.amqp.internals import TolerantConnection, hang_up, refused
+from course.amqp.pending import Pending
 from course.amqp.reconnecting import backoff
 
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
 
 
-@dataclass(eq=False)
-class Pending:
-    """A publish on its way: what is sent, and the promise of a confirm."""
-
-    exchange: str
-    key: str
-    body: bytes
-    properties: Any
-    confirmed: Future[None] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def arrived(self) -> bool:
-        """Whether the broker has confirmed it."""
-        if not self.confirmed.done() or self.confirmed.cancelled():
-            return False
-        return self.confirmed.exception() is None
-
-    @property
-    def sent_to(self) -> tuple[str, str, str]:
-        """What a returned message is known by.
-
-        An id alone is not enough: a fanout's messages may share theirs with others.
-        """
-        return self.exchange, self.key, self.properties.message_id
-
-
 class PublishingThread:
     """Owns the connection of a producer, in a thread of its own.
 
-    A subclass says how one publish is transmitted and how publishes are settled:
-    `transmit`, `on_confirm` and `settle`. These, and all methods here that begin with
-    an underscore, run in that thread: pika is not to be called from any other.
+    A subclass says what happens on a channel: `on_channel`, `on_lost`, `transmit`,
+    `on_confirm`, `settle`. These, and all methods here that begin with an underscore,
+    run in that thread: pika is not to be called from any other.
     """
 
     def __init__(
@@ -66,36 +37,60 @@ class PublishingThread:
         self.room = threading.BoundedSemaphore(window)
         self.blocked = ""  # the broker's reason while it takes no messages
         self.counts: Counter[str] = Counter()
+        self.waiting: deque[Pending] = deque()  # to be sent, in order
         self.sent: dict[int, Pending] = {}  # unconfirmed, by delivery tag, in order
         self._returned: Counter[tuple[str, str, str]] = Counter()
-        self._waiting: deque[Pending] = deque()
         self._awake = False  # the I/O thread knows that something waits
         self._channel: Any = None
         self._connection: Any = None
         self._tag = 0
         self._attempt = 0
         self._closing = False
+        self._lock = threading.Lock()  # of the next two
+        self._unsettled: set[Pending] = set()
+        self._ended: PublishFailed | None = None  # why nothing is sent any more
         self._loop = IOLoop()
-        self._thread = threading.Thread(target=self._loop.start, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop.add_callback_threadsafe(self._connect)
         self._thread.start()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Close without waiting: wait() first for what has to arrive."""
-        self._closing = True
-        self._loop.add_callback_threadsafe(self._close)
-        self._thread.join(DEADLINE)
-        self._loop.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for what is unsettled, then close; after an exception, close at once.
+
+        Raises what wait() raises, of publishes that nobody has waited for.
+        """
+        try:
+            if kind is None:
+                with self._lock:
+                    unsettled = list(self._unsettled)
+                self.wait(*[one for one in unsettled if not one.confirmed.done()])
+        finally:
+            self._end(PublishFailed("the producer is closed"))
+            self._closing = True
+            if self._thread.is_alive():
+                self._loop.add_callback_threadsafe(self._close)
+                self._thread.join(DEADLINE)
+            self._loop.close()
+
+    def check_alive(self) -> None:
+        """Raise PublishFailed if nothing is sent any more, with the reason."""
+        if self._ended:
+            raise self._ended
 
     def enqueue(self, pending: Pending) -> None:
         """Have a publish transmitted, in the order of the calls; from any thread."""
-        self._waiting.append(pending)
-        if not self._awake:
-            self._awake = True
-            self._loop.add_callback_threadsafe(self._transmit_waiting)
+        with self._lock:
+            if self._ended:
+                pending.end(self._ended)
+                return
+            self._unsettled.add(pending)
+            self.waiting.append(pending)
+            if not self._awake:
+                self._awake = True
+                self._loop.add_callback_threadsafe(self.send_waiting)
 
     def too_late(self, what: str) -> PublishFailed:
         """Return the error of a publish that is past its deadline, with the reason."""
@@ -103,6 +98,18 @@ class PublishingThread:
         if self.blocked:
             text += f"; the broker blocks publishers: {self.blocked}"
         return PublishFailed(text)
+
+    def wait(self, *publishes: Pending) -> None:
+        """Wait until all are confirmed or have failed; raise the first failure."""
+        raise NotImplementedError
+
+    def on_channel(self, channel: Any) -> None:
+        """Begin on a new channel."""
+        raise NotImplementedError
+
+    def on_lost(self) -> None:
+        """Keep what is unconfirmed."""
+        raise NotImplementedError
 
     def transmit(self, channel: Any, pending: Pending) -> None:
         """Publish once."""
@@ -113,7 +120,7 @@ class PublishingThread:
         raise NotImplementedError
 
     def settle(self, settled: Sequence[Pending], error: PublishFailed | None) -> None:
-        """End publishes, with an error or without, and make room for others."""
+        """End publishes, with an error or without."""
         raise NotImplementedError
 
     def sent_up_to(self, last: int) -> list[Pending]:
@@ -133,21 +140,42 @@ class PublishingThread:
         return True
 
     def finish(self, pending: Pending, error: PublishFailed | None) -> None:
-        """Count a publish, and wake up the thread that waits for it."""
+        """Count a publish, make room for another, wake up the thread that waits."""
         if error is None:
             self.counts["confirmed"] += 1
         elif isinstance(error, Unroutable):
             self.counts["returned"] += 1
         else:
             self.counts["failed"] += 1
-        with suppress(InvalidStateError):  # given up by wait()
-            if error:
-                pending.confirmed.set_exception(error)
-            else:
-                pending.confirmed.set_result(None)
+        with self._lock:
+            self._unsettled.discard(pending)
+        pending.end(error)
+        self.room.release()
+
+    def _run(self) -> None:
+        try:
+            self._loop.start()
+        except BaseException as failure:
+            logging.getLogger(__name__).exception("the I/O thread of a producer ends")
+            self._end(PublishFailed(f"the I/O thread ended with {failure!r}"))
+            self._closing = True
+            with suppress(Exception):  # it is broken already
+                if hang_up(self._connection):
+                    self._loop.start()  # until _on_lost() stops it
+        self._end(PublishFailed("the producer is closed"))
+
+    def _end(self, error: PublishFailed) -> None:
+        """Fail what is unsettled and, from here on, each send()."""
+        with self._lock:
+            if self._ended is None:
+                self._ended = error
+            unsettled = list(self._unsettled)
+            self._unsettled.clear()
+        for pending in unsettled:
+            pending.end(error)
 
     def _connect(self) -> None:
-        self._connection = SteadyConnection(
+        self._connection = TolerantConnection(
             self.rabbit.parameters,
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_lost,
@@ -169,28 +197,30 @@ class PublishingThread:
         self._tag = 0
         channel.add_on_close_callback(self._on_channel_closed)
         channel.add_on_return_callback(self._on_returned)
-        channel.confirm_delivery(self.on_confirm)
-        self._transmit_waiting()
+        self.on_channel(channel)
 
     # region batching
-    def _transmit_waiting(self) -> None:
+    def send_waiting(self) -> None:
+        """Send what waits, in one write; in the I/O thread."""
         self._awake = False
         if not (self._channel and self._channel.is_open):
             return  # _on_channel comes back here
-        with self._connection.batch():  # one write for all of them
-            while self._waiting:
-                one = self._waiting.popleft()
-                if one.confirmed.cancelled():  # given up by wait()
-                    self.room.release()
-                    continue
-                try:
-                    self.transmit(self._channel, one)
-                except Exception as error:  # not to be encoded: nothing was sent
-                    reason = f"{type(error).__name__}: {error}"
-                    self.settle([one], PublishFailed(reason))
-                    continue
-                self._tag += 1
-                self.sent[self._tag] = one
+        with self._connection.batch():
+            while self.waiting:
+                self._send(self.waiting.popleft())
+
+    def _send(self, pending: Pending) -> None:
+        if pending.confirmed.done():  # given up by wait()
+            self.finish(pending, PublishFailed("given up"))
+            return
+        try:
+            self.transmit(self._channel, pending)
+        except Exception as error:  # not to be encoded: nothing was sent
+            reason = f"{type(error).__name__}: {error}"
+            self.settle([pending], PublishFailed(reason))
+            return
+        self._tag += 1
+        self.sent[self._tag] = pending
 
     # endregion batching
 
@@ -214,18 +244,15 @@ class PublishingThread:
         self.sent = {}
         self.settle(guilty, PublishFailed(reason.reply_text))
         self._returned.clear()
-        self._waiting.extendleft(one for one in reversed(sent) if one not in guilty)
+        others = [one for one in sent if one not in guilty]
+        self.waiting.extendleft(reversed(others))
         channel.connection.channel(on_open_callback=self._on_channel)
 
-    # region resend
     def _on_lost(self, _: Any, reason: Exception) -> None:
         self.blocked = ""
         self._channel = None
         self._connection = None
-        # What is unconfirmed may have arrived or not: it goes out again, and first.
-        self.counts["resent"] += len(self.sent)
-        self._waiting.extendleft(reversed(self.sent.values()))
-        self.sent = {}
+        self.on_lost()
         self._returned.clear()
         if self._closing:
             self._loop.stop()
@@ -236,12 +263,10 @@ class PublishingThread:
         self._attempt += 1
         self._loop.call_later(backoff(self._attempt), self._connect)
 
-    # endregion resend
-
     def _give_up(self, reason: Exception) -> None:
         given_up = []
-        for _ in range(len(self._waiting)):  # other threads may add to it meanwhile
-            given_up.append(self._waiting.popleft())
+        for _ in range(len(self.waiting)):  # other threads may add to it meanwhile
+            given_up.append(self.waiting.popleft())
         self.settle(given_up, PublishFailed(type(reason).__name__))
 
     def _close(self) -> None:

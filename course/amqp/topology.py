@@ -1,4 +1,4 @@
-"""What stands on a broker under our prefix: declared with care, taken down again."""
+"""What exists on a broker under our prefix: declared with care, taken down again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pika
 from pika import exceptions
 
-from course.amqp.internals import SteadyConnection
+from course.amqp.internals import TolerantConnection
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
@@ -26,7 +26,7 @@ class Planned:
 
 
 class Topology:
-    """Where the broker is, and the plan of what is to stand on it.
+    """Where the broker is, and the planned queues and exchanges, which it declares.
 
     With `expires`, what nobody has used for so many seconds disappears by itself, also
     after a kill -9.
@@ -58,7 +58,7 @@ class Topology:
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        return pika.BlockingConnection(self.parameters, SteadyConnection)
+        return pika.BlockingConnection(self.parameters, TolerantConnection)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -96,14 +96,14 @@ class Topology:
             declare = getattr(one, f"{item.kind}_declare")
             return declare(item.name, passive=True).method
 
-    def standing(self, connection: Any) -> list[Planned]:
-        """Return what of the plan is there."""
+    def existing(self, connection: Any) -> list[Planned]:
+        """Return those of the plan that exist already."""
         return [item for item in self.plan if self.look(connection, item)]
 
     def teardown(self) -> None:
-        """Delete everything of ours that stands, with what is in it."""
+        """Delete everything of ours that exists, with what is in it."""
         with self.channel() as channel:
-            for item in self.standing(channel.connection):
+            for item in self.existing(channel.connection):
                 delete = getattr(channel, f"{item.kind}_delete")
                 delete(item.name)
 

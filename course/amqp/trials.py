@@ -55,19 +55,19 @@ def emptied(rabbit: Any, queue: str) -> list[tuple[Any, bytes]]:
         return [(properties, body) for _, properties, body in all_in(channel, queue)]
 
 
-def with_pulse(rabbit: Any, pulse: list[float]) -> Any:
-    """Return `rabbit` with connections that note every BEAT that they are served.
+def with_timer(rabbit: Any, ticks: list[float]) -> Any:
+    """Return `rabbit` with connections that, while served, note every BEAT a tick.
 
-    As long as nothing is noted, heartbeats go unanswered, too.
+    As long as it does not tick, heartbeats go unanswered, too.
     """
 
-    def beat(connection: Any) -> None:
-        pulse.append(time.monotonic())
-        connection.call_later(BEAT, partial(beat, connection))
+    def tick(connection: Any) -> None:
+        ticks.append(time.monotonic())
+        connection.call_later(BEAT, partial(tick, connection))
 
     def connect() -> Any:
         connection = rabbit.connect()
-        beat(connection)
+        tick(connection)
         return connection
 
     watched = copy.copy(rabbit)

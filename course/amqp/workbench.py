@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -149,12 +150,24 @@ def open_broker(
         yield env
 
 
-def truth_table(
-    rabbit: Any, exchange: str, patterns: list[str], keys: list[str]
-) -> set[tuple[str, str]]:
-    """Return the pairs (pattern, key) that a topic exchange lets through."""
+def patterns_and_keys() -> tuple[list[str], list[str]]:
+    """Return topics of up to three parts, and keys of up to three words."""
+    patterns = []
+    keys = []
+    for size in range(4):
+        keys += [".".join(words) for words in itertools.product("ab", repeat=size)]
+        if size > 0:
+            parts = itertools.product("a*#", repeat=size)
+            patterns += [".".join(words) for words in parts]
+    patterns.remove("#.#.#")  # the newest brokers take two # at most
+    return patterns, keys
+
+
+def truth_table(rabbit: Any, exchange: str) -> dict[tuple[str, str], bool]:
+    """Return for pairs (pattern, key) whether a topic exchange lets it through."""
+    patterns, keys = patterns_and_keys()
+    passes = dict.fromkeys(itertools.product(patterns, keys), False)
     queues = {}
-    through = set()
     with rabbit.channel() as channel:
         channel.confirm_delivery()
         for pattern in patterns:
@@ -164,6 +177,29 @@ def truth_table(
             channel.basic_publish(exchange, key, b"")
         for pattern, queue in queues.items():
             for method, _, _ in all_in(channel, queue):
-                through.add((pattern, method.routing_key))
+                passes[pattern, method.routing_key] = True
             channel.queue_delete(queue)
-    return through
+    return passes
+
+
+def arrivals(
+    env: BrokerEnv, producer: Any, wait: Callable[[Any, str, int], None]
+) -> list[int]:
+    """Return in which order four messages come back, by their waits in base delays.
+
+    `wait(producer, queue, attempt)` lets a message wait, for instance in the queue
+    whose name ends in ".shared"; when it expires there, it goes to `queue`.
+    """
+    came: list[int] = []
+    with env.queue("waits") as queue, env.rabbit.channel() as channel:
+        back = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
+        channel.queue_declare(queue + ".shared", exclusive=True, arguments=back)
+        for attempt in (3, 0, 1, 2):  # the longest first
+            wait(producer, queue, attempt)
+
+        def all_came() -> bool:
+            came.extend(2 ** int(body) for _, _, body in all_in(channel, queue))
+            return len(came) >= 4
+
+        env.until(all_came)
+    return came

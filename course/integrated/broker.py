@@ -98,15 +98,15 @@ class Broker:
         """Return lesson 04's producer, which closes at the end of a `with` block."""
         return self.lesson.Producer(self.rabbit)
 
-    def addressed(self, letter: Letter) -> Any:
+    def publish_arguments(self, letter: Letter) -> Any:
         """Return what the producer sends."""
         message = letter.message
         if letter.exchange:
             exchange = self.name(letter.exchange)
-            return self.lesson.addressed(message, exchange, letter.key)
+            return self.lesson.publish_arguments(message, exchange, letter.key)
         # The default exchange takes the routing key for the name of a queue.
         queue = self.name(letter.key)
-        return self.lesson.addressed(message, letter.exchange, queue)
+        return self.lesson.publish_arguments(message, letter.exchange, queue)
 
 
 class Publisher:
@@ -128,8 +128,8 @@ class Publisher:
     def send(self, letter: Letter) -> Any:
         """Begin to publish a letter; return what can be waited for."""
         started = time.time()
-        addressed = self.broker.addressed(letter)
-        pending = self.producer.send(*addressed)
+        arguments = self.broker.publish_arguments(letter)
+        pending = self.producer.send(*arguments)
         # Called later, in the thread that hears of the confirm.
         note_confirm = partial(self.confirmed, started)
         pending.confirmed.add_done_callback(note_confirm)

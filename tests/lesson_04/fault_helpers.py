@@ -128,7 +128,9 @@ def once(done: Counter[str]) -> bool:
 def published(producer: Any, queue: str, count: int) -> set[str]:
     """Publish user data to a queue, confirmed; return the ids."""
     messages = lesson.users(count)
-    pending = [producer.send(*lesson.addressed(one, "", queue)) for one in messages]
+    pending = [
+        producer.send(*lesson.publish_arguments(one, "", queue)) for one in messages
+    ]
     producer.wait(*pending)
     return {one.id for one in messages}
 

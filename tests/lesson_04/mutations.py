@@ -2,7 +2,6 @@
 
 from lessons import Mutation
 
-PUBLISHING = "course/amqp/publishing.py"
 STAND_IN = "course/standins/amqp_queues.py"
 
 MUTATIONS = (
@@ -34,17 +33,15 @@ MUTATIONS = (
     Mutation(
         "publishing",
         "unconfirmed is sent again: 200, not 0",
-        "self._waiting.extendleft(reversed(self.sent.values()))",
-        "self._waiting.clear()",
+        "        self.waiting.extendleft(reversed(self.sent.values()))\n",
+        "",
         error="PublishFailed",
-        file=PUBLISHING,
     ),
     Mutation(
         "publishing",
         "a lost confirm duplicates, with the same ids",
-        "        where = (one.exchange, one.key)\n",
-        "        where = (one.exchange, one.key)\n"
-        "        one.properties.message_id = uuid.uuid4().hex\n",
+        "        # A broker confirms what it drops; only the mandatory flag tells.\n",
+        "        pending.properties.message_id = uuid.uuid4().hex\n",
     ),
     Mutation(
         "publishing",
@@ -54,7 +51,7 @@ MUTATIONS = (
     ),
     Mutation(
         "consuming",
-        "on a pool, heartbeats are answered meanwhile",
+        "on a pool, the connection is served while a job runs",
         "self.jobs.put(Delivery(channel, method.delivery_tag, properties, body))",
         "self.process(one := Delivery(channel, method.delivery_tag, properties, body))"
         "; self.acknowledge(one)",
@@ -68,8 +65,8 @@ MUTATIONS = (
     Mutation(
         "stopping",
         "ours comes back each time",
-        "            self.pause(error)",
-        "            self.stopping.set()",
+        "                self.pause(error)",
+        "                self.stopping.set()",
     ),
     Mutation(
         "stopping",
@@ -86,20 +83,20 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "attempts back off exponentially",
-        "where = (self.rabbit.wait_queue(attempts), self.queue)",
-        "where = (self.rabbit.wait_queue(0), self.queue)",
+        "wait = self.rabbit.wait_queue(attempts)",
+        "wait = self.rabbit.wait_queue(0)",
     ),
     Mutation(
         "retrying",
         "a passing error is retried, a permanent one not",
-        "final = isinstance(error, self.permanent) or attempts >= limit",
-        "final = attempts >= limit",
+        "permanent = (PermanentError, ValueError, LookupError)",
+        "permanent = ()",
     ),
     Mutation(
         "retrying",
         "dead letters say why and how often",
-        '"x-retry-count": attempts if final else attempts + 1',
-        '"x-retry-count": 0 if final else attempts + 1',
+        "about = self.about_copy(delivery, error, attempts)",
+        "about = self.about_copy(delivery, error, 0)",
     ),
     Mutation(
         "retrying",
@@ -110,11 +107,8 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "the one order loses, ours keeps both",
-        "            try:\n                self.process(delivery)\n",
-        "            try:\n"
-        "                self.acknowledge(delivery)\n"
-        "                self.process(delivery)\n"
-        "                continue\n",
+        "    publish_copy()\n    channel.basic_ack(delivery_tag)\n",
+        "    channel.basic_ack(delivery_tag)\n    publish_copy()\n",
     ),
     Mutation(
         "idempotency",
@@ -127,17 +121,17 @@ MUTATIONS = (
         "an outbox loses none and invents none",
         "        with self.ledger.transaction() as db:\n            db.execute(",
         "        self.ledger.db.executemany(\n"
-        '            "INSERT INTO outbox VALUES (NULL, ?, ?)", rows\n'
+        '            "INSERT INTO outbox VALUES (NULL, ?, ?)", bodies\n'
         "        )\n"
         "        self.ledger.db.commit()\n"
-        "        rows = []\n"
+        "        bodies = []\n"
         "        with self.ledger.transaction() as db:\n            db.execute(",
     ),
     Mutation(
         "pipeline",
         "it adds up at every checkpoint",
-        "self.producer.publish(*where, delivery.body, properties)",
-        "where, properties",
+        "self.producer.publish(wait, self.queue, delivery.body, about)",
+        "wait, about",
         error="TimeoutError",
     ),
     Mutation(

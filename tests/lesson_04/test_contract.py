@@ -85,7 +85,7 @@ def test_many_confirms_at_once(env: Any, name: str, channel: Any) -> None:
     channel.queue_declare(name, durable=True)
     with lesson.Producer(env.rabbit, window=500) as producer:
         messages = lesson.users(2000)
-        lesson.publish(producer, name, messages)
+        lesson.publish_all(producer, name, messages)
         assert producer.counts["confirmed"] == 2000
         assert producer.sent == {}
     got = [properties.message_id for _, properties, _ in all_of(env, name, 2000)]
@@ -101,7 +101,7 @@ def test_a_missing_exchange_fails_its_messages_only(
         right: list[Any] = []
         for n in range(50):
             where = ("", name) if n % 10 else (name + ".none", "key")
-            one = producer.send(*lesson.addressed(lesson.user(n), *where))
+            one = producer.send(*lesson.publish_arguments(lesson.user(n), *where))
             (right if n % 10 else wrong).append(one)
         producer.wait(*right)
         for one in wrong:

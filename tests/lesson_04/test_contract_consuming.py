@@ -18,7 +18,7 @@ def test_what_came_over_a_dead_connection_is_not_begun(env: Any) -> None:
     queue = env.declare_queue("dead.connection")
     done: list[str] = []
     with lesson.Producer(env.rabbit) as producer, env.network() as (network, far):
-        lesson.publish(producer, queue, lesson.users(20))
+        lesson.publish_all(producer, queue, lesson.users(20))
 
         def work(message: Any) -> None:
             done.append(lesson.user_of(message))
@@ -55,7 +55,7 @@ def test_a_deleted_queue_is_declared_again(env: Any) -> None:
             if comes_back:
                 wait_for(lambda: consumer.counts["reconnects"] == 1)
                 wait_for(consumer.ready.is_set)
-                lesson.publish(producer, queue, lesson.users(1))
+                lesson.publish_all(producer, queue, lesson.users(1))
                 env.until(lambda: consumer.counts["acked"] == 1)
             ends[kind.__name__] = consumer.counts["acked"]
     assert ends == {"PoolConsumer": 0, "Consumer": 1}
@@ -92,7 +92,7 @@ def test_a_stop_gives_back_what_has_not_begun(env: Any) -> None:
             done.append(lesson.user_of(message))
             consumer.stop()
 
-        lesson.publish(producer, queue, lesson.users(20))
+        lesson.publish_all(producer, queue, lesson.users(20))
         options = {"prefetch": 20, "concurrency": 1}
         consumer = consumer_with(
             lesson.Consumer, work, env.rabbit, queue, producer, **options

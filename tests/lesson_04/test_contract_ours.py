@@ -24,9 +24,9 @@ def test_setup_is_idempotent_and_teardown_leaves_nothing(env: Any) -> None:
     rabbit.setup_infrastructure()
     rabbit.setup_infrastructure()
     with rabbit.connect() as connection:
-        assert rabbit.standing(connection) == rabbit.plan
+        assert rabbit.existing(connection) == rabbit.plan
         rabbit.teardown()
-        assert not rabbit.standing(connection)
+        assert not rabbit.existing(connection)
 
 
 def test_a_refused_setup_declares_nothing(env: Any, channel: Any) -> None:
@@ -38,7 +38,7 @@ def test_a_refused_setup_declares_nothing(env: Any, channel: Any) -> None:
         with pytest.raises(BadInput, match="inequivalent arg 'x-"):
             rabbit.setup_infrastructure()
         with rabbit.connect() as connection:
-            there = rabbit.standing(connection)
+            there = rabbit.existing(connection)
         assert [item.name for item in there] == [work]
     finally:
         channel.queue_delete(work)
@@ -63,7 +63,7 @@ def test_poisoned_headers_cost_themselves(env: Any) -> None:
     ]
     with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
         for number, one in enumerate(headers):
-            _, _, body, about = lesson.addressed(lesson.user(number), "", queue)
+            _, _, body, about = lesson.publish_arguments(lesson.user(number), "", queue)
             about.headers = one
             producer.publish("", queue, body, about)
         with running(lesson.UserDataConsumer(env.rabbit, queue, producer, ledger)):
@@ -96,7 +96,7 @@ def test_an_undecodable_header_costs_only_itself(env: Any, kind: str) -> None:
         for where in (queue, queue + ".dead"):
             channel.basic_publish("", where, b"poison", Undecodable())
     with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
-        lesson.publish(producer, queue, lesson.users(10))  # all in one prefetch
+        lesson.publish_all(producer, queue, lesson.users(10))  # all in one prefetch
         consumer = lesson.UserDataConsumer(env.rabbit, queue, producer, ledger)
         with running(consumer):
             env.until(lambda: len(ledger.effects(queue)) == 10)
@@ -134,8 +134,8 @@ def test_seven_seconds_of_work_at_a_heartbeat_of_two(env: Any) -> None:
         time.sleep(7)
 
     with lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, inline, lesson.users(1))
-        lesson.publish(producer, pooled, lesson.users(1))
+        lesson.publish_all(producer, inline, lesson.users(1))
+        lesson.publish_all(producer, pooled, lesson.users(1))
         seen = consumer_with(lesson.Consumer, work, rabbit, pooled, producer)
         with running(seen):
             with pytest.raises(pika.exceptions.AMQPConnectionError):

@@ -31,7 +31,7 @@ def test_a_return_is_about_its_own_message_though_others_share_the_id(env: Any) 
         lot = [producer.send("", q, b"", same) for q in (queue, "nowhere") * 300]
         with pytest.raises(Unroutable):
             producer.wait(*lot)
-        assert [one.arrived for one in lot] == [True, False] * 300
+        assert [one.is_confirmed for one in lot] == [True, False] * 300
         assert producer.counts["returned"] == producer.counts["confirmed"] == 300
 
 
@@ -47,9 +47,9 @@ def test_reconnecting_never_waits_longer_than_ten_seconds() -> None:
 def test_what_cannot_be_encoded_fails_alone(env: Any, wrong: dict[str, Any]) -> None:
     queue = env.declare_queue(f"encoding.{min(wrong)}")
     with lesson.Producer(env.rabbit) as producer:
-        before = producer.send(*lesson.addressed(lesson.user(1), "", queue))
+        before = producer.send(*lesson.publish_arguments(lesson.user(1), "", queue))
         bad = producer.send("", queue, b"", pika.BasicProperties(**wrong))
-        after = producer.send(*lesson.addressed(lesson.user(2), "", queue))
+        after = producer.send(*lesson.publish_arguments(lesson.user(2), "", queue))
         with pytest.raises(PublishFailed, match=r"^\w+: "):
             producer.wait(bad)
         producer.wait(before, after)
@@ -64,13 +64,13 @@ def test_a_window_takes_under_a_third_of_the_round_trips(env: Any) -> None:
         env.network() as (network, far),
         lesson.Producer(far) as producer,
     ):
-        lesson.publish(producer, queue, lesson.users(1))
+        lesson.publish_all(producer, queue, lesson.users(1))
         network.delay = 0.005  # seconds, each way
         ten = lesson.users(10)
         for name, batches in (("each", [[one] for one in ten]), ("window", [ten])):
             before = network.round_trips
             for batch in batches:
-                lesson.publish(producer, queue, batch)
+                lesson.publish_all(producer, queue, batch)
             trips[name] = network.round_trips - before
     assert trips["each"] > 3 * trips["window"]
 
@@ -81,14 +81,15 @@ def test_a_full_window_holds_back_the_sender(env: Any) -> None:
         env.network() as (network, far),
         lesson.Producer(far, window=5) as producer,
     ):
-        lesson.publish(producer, queue, lesson.users(1))
+        lesson.publish_all(producer, queue, lesson.users(1))
         network.freeze()
         producer.deadline = 0.1
         for one in lesson.users(5):
-            producer.send(*lesson.addressed(one, "", queue))
+            producer.send(*lesson.publish_arguments(one, "", queue))
         with pytest.raises(PublishFailed, match="the window stayed full within"):
-            producer.send(*lesson.addressed(lesson.user(5), "", queue))
+            producer.send(*lesson.publish_arguments(lesson.user(5), "", queue))
         network.cut()
+        producer.deadline = DEADLINE
 
 
 def publish_until_lost(rabbit: Any, queue: str) -> None:
@@ -108,18 +109,18 @@ def test_a_deadline_ends_the_wait_for_a_broker_that_takes_nothing(env: Any) -> N
         lesson.Producer(far) as ours,
     ):
         naive = in_background(partial(publish_until_lost, far, queue))
-        lesson.publish(ours, queue, lesson.users(1))
+        lesson.publish_all(ours, queue, lesson.users(1))
         env.until(lambda: env.rabbit.ready(queue) > 1)
         block(network, "low on memory")
         env.until(lambda: ours.blocked)
         ours.deadline = 0.1
         with pytest.raises(PublishFailed, match="low on memory"):
-            lesson.publish(ours, queue, [message])
+            lesson.publish_all(ours, queue, [message])
         assert not naive.done()  # pika waits on
         network.cut()
         naive.result(DEADLINE)
         ours.deadline = DEADLINE
-        lesson.publish(ours, queue, [message])
+        lesson.publish_all(ours, queue, [message])
         ids = [about.message_id for about, _ in emptied(env.rabbit, queue)]
     assert message.id in ids
 
@@ -157,7 +158,7 @@ def test_a_channel_belongs_to_one_thread_and_our_producer_to_all(env: Any) -> No
                 )
             shared = len(emptied(env.rabbit, queue))
         publish_from_eight_threads(
-            lambda message: lesson.publish(producer, queue, [message])
+            lambda message: lesson.publish_all(producer, queue, [message])
         )
         ours = len(emptied(env.rabbit, queue))
     assert shared < 400

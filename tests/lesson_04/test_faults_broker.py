@@ -52,7 +52,7 @@ def test_a_killed_broker_loses_no_confirmed_message(
 
     def publish() -> None:
         for one in messages:
-            pending.append(producer.send(*lesson.addressed(one, "", queue)))
+            pending.append(producer.send(*lesson.publish_arguments(one, "", queue)))
 
     with (
         worker(rabbit, node, ledger) as one,
@@ -111,7 +111,7 @@ def test_what_is_in_hand_or_waits_for_its_retry_outlives_the_broker(
             lesson.Consumer, fail_first, rabbit, retried, producer, own
         )
         with running(flaky):
-            producer.publish(*lesson.addressed(bad, "", queue))
+            producer.publish(*lesson.publish_arguments(bad, "", queue))
             waiting = published(producer, retried, 100)
             wait_for(lambda: flaky.counts["retried"] >= 50, LIMIT)
             node.kill()
@@ -146,7 +146,7 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
         try:
             producer.deadline, start = 1.0, time.monotonic()
             with pytest.raises(PublishFailed, match="within 1 s"):
-                producer.publish(*lesson.addressed(message, "", queue))
+                producer.publish(*lesson.publish_arguments(message, "", queue))
             assert time.monotonic() - start < 30  # pika's own 130 are far away
             seen = len(outcome)
             time.sleep(0.5)
@@ -156,7 +156,7 @@ def test_a_frozen_broker_fails_a_publish_at_its_deadline(
             enough.set()
             node.thaw()
         producer.deadline = LIMIT
-        producer.publish(*lesson.addressed(message, "", queue))
+        producer.publish(*lesson.publish_arguments(message, "", queue))
     ids = [about.message_id for about, _ in emptied(rabbit, queue)]
     assert message.id in ids
 
@@ -186,17 +186,17 @@ def test_a_memory_alarm_is_reported_and_over_when_it_is_over(
             with thread(publish_confirmed, impatient, queue, outcome):
                 # The broker blocks a publisher at its first message.
                 with suppress(PublishFailed):
-                    producer.publish(*lesson.addressed(message, "", queue))
+                    producer.publish(*lesson.publish_arguments(message, "", queue))
                 wait_for(lambda: producer.blocked, LIMIT)
                 with pytest.raises(PublishFailed, match="low on memory"):
-                    producer.publish(*lesson.addressed(message, "", queue))
+                    producer.publish(*lesson.publish_arguments(message, "", queue))
             # The consuming side goes on: that is why it has a connection of its own.
             assert emptied(rabbit, queue) == []
         finally:
             node.ctl("set_vm_memory_high_watermark", "0.6")
         wait_for(lambda: not producer.blocked, LIMIT)
         producer.deadline = LIMIT
-        producer.publish(*lesson.addressed(message, "", queue))
+        producer.publish(*lesson.publish_arguments(message, "", queue))
     assert outcome == ["published", "ConnectionBlockedTimeout"]
     ids = {about.message_id for about, _ in emptied(rabbit, queue)}
     assert message.id in ids

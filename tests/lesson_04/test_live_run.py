@@ -22,7 +22,7 @@ def ours_on(url: str) -> set[str]:
     """Return which of our standard names exist, by passive declares."""
     rabbit = lesson.RabbitMQConnection(parameters_of(url), "module8")
     with rabbit.connect() as connection:
-        return {item.name for item in rabbit.standing(connection)}
+        return {item.name for item in rabbit.existing(connection)}
 
 
 def test_a_live_run_is_the_golden_run_and_leaves_nothing(
@@ -60,7 +60,7 @@ def test_what_a_killed_run_leaves_behind_expires(rabbitmq_url: str) -> None:
     def gone() -> bool:
         time.sleep(1.5)  # a look may count as use
         with rabbit.connect() as connection:
-            return not rabbit.standing(connection)
+            return not rabbit.existing(connection)
 
     try:
         wait_for(gone, 30)

@@ -45,7 +45,9 @@ def test_every_queue_is_durable_and_quorum_or_prioritised() -> None:
             limit = arguments.get("x-delivery-limit")
             waits = not quorum or ".retry." in name
             assert limit == (2**31 - 1 if dead else None if waits else 20)
-            assert dead or not quorum or lesson.SAFE.items() <= arguments.items()
+            assert (
+                dead or not quorum or lesson.AT_LEAST_ONCE.items() <= arguments.items()
+            )
 
 
 def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
@@ -59,7 +61,7 @@ def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
         consumer = consumer_with(lesson.Consumer, fail, env.rabbit, queue, producer)
         with running(consumer):
             begun, start = time.monotonic(), env.broker.clock
-            lesson.publish(producer, queue, lesson.users(1))
+            lesson.publish_all(producer, queue, lesson.users(1))
             env.until(lambda: env.rabbit.ready(queue + ".dead"))
             took = time.monotonic() - begun
         assert env.broker.clock - start == pytest.approx(31)
@@ -96,7 +98,7 @@ def test_errors_are_passing_or_permanent(
         raise error("text \ud800 with \N{SNOWMAN}" + "x" * 1000)
 
     with lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, queue, lesson.users(1))
+        lesson.publish_all(producer, queue, lesson.users(1))
         with running(consumer_with(lesson.Consumer, fail, env.rabbit, queue, producer)):
             env.until(lambda: env.rabbit.ready(queue + ".dead"))
     assert tried == list(range(attempts))
@@ -113,7 +115,7 @@ def test_max_retries_of_the_message_count(env: Any) -> None:
         raise ConnectionError
 
     with lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, queue, [message])
+        lesson.publish_all(producer, queue, [message])
         consumer = consumer_with(lesson.Consumer, fail, env.rabbit, queue, producer)
         with running(consumer):
             env.until(lambda: env.rabbit.ready(queue + ".dead"))
@@ -127,7 +129,7 @@ def test_without_a_dead_letter_queue_nothing_is_acknowledged(env: Any) -> None:
     with env.rabbit.connect() as connection:
         connection.channel().queue_delete(queue + ".dead")
     with lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, queue, [lesson.Message()])
+        lesson.publish_all(producer, queue, [lesson.Message()])
 
         def fail(_: Any) -> None:
             raise lesson.PermanentError
@@ -150,7 +152,7 @@ def test_redrive_resets_the_counter_and_keeps_id_and_body(env: Any) -> None:
     message = lesson.user(7)
     with lesson.Producer(env.rabbit) as producer:
         where = ("", queue + ".dead")
-        _, _, body, about = lesson.addressed(message, *where)
+        _, _, body, about = lesson.publish_arguments(message, *where)
         about.headers = {"x-retry-count": 5, "x-error": "old"}
         about.priority, about.correlation_id = 3, "cause"
         producer.publish(*where, body, about)
@@ -200,7 +202,7 @@ def test_attempts_back_off_exactly(env: Any) -> None:
         raise ConnectionError("no answer")
 
     with env.queue("exactly") as queue, lesson.Producer(env.rabbit) as producer:
-        lesson.publish(producer, queue, lesson.users(1))
+        lesson.publish_all(producer, queue, lesson.users(1))
         consumer = consumer_with(lesson.Consumer, fail, env.rabbit, queue, producer)
         with running(consumer):
             env.until(lambda: consumer.counts["dead"])

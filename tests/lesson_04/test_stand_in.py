@@ -70,11 +70,11 @@ def test_a_network_freezes_each_way_and_cuts(broker: Any) -> None:
         with lesson.Producer(far, deadline=0.3) as producer:
             for way, arrives in (("up", 0), ("down", 1)):
                 producer.deadline = 10
-                lesson.publish(producer, queue, lesson.users(1))  # connected again
+                lesson.publish_all(producer, queue, lesson.users(1))  # connected again
                 producer.deadline = 0.3
                 emptied(target, queue)
                 network.freeze(way)
                 with pytest.raises(PublishFailed, match="not confirmed"):
-                    lesson.publish(producer, queue, lesson.users(1))
+                    lesson.publish_all(producer, queue, lesson.users(1))
                 assert target.ready(queue) == arrives
                 network.cut()

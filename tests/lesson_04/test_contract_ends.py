@@ -1,0 +1,188 @@
+"""On the stand-in and RabbitMQ: how a producer or a consumer ends, and says so."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pika
+import pytest
+from lessons import load
+from services import wait_for
+
+from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.publishing import DEADLINE
+from course.amqp.trials import consumer_with, emptied
+from course.lab import in_background
+
+lesson = load("04")
+
+
+def test_a_publish_without_properties_arrives_once(env: Any) -> None:
+    with env.queue("bare") as queue:
+        with lesson.Producer(env.rabbit) as producer:
+            producer.publish("", queue, b"x", None)
+        assert len(emptied(env.rabbit, queue)) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "about"),
+    [([], None), (None, None), ("key", pika.BasicProperties(message_id=[1]))],
+    ids=["a list as key", "no key", "a list as id"],
+)
+def test_what_is_no_text_is_refused_at_once_and_alone(
+    env: Any, key: Any, about: Any
+) -> None:
+    with env.queue("no.text") as queue, lesson.Producer(env.rabbit) as producer:
+        with pytest.raises(TypeError, match="are str"):
+            producer.send("", key, b"", about)
+        producer.publish("", queue, b"", None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_producer_whose_thread_dies_says_so_at_once(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    with env.queue("dying") as queue, lesson.Producer(env.rabbit) as producer:
+        producer.publish("", queue, b"", None)
+        monkeypatch.setattr(producer, "settle", fail)
+        start = time.monotonic()
+        for key in ("\ud800", queue):  # the one that can't be encoded, and the next
+            with pytest.raises(PublishFailed, match="a mistake"):
+                producer.publish("", key, b"", None)
+        assert time.monotonic() - start < 2
+
+
+def test_a_block_waits_for_what_it_has_sent(env: Any) -> None:
+    with env.queue("block") as queue:
+        with lesson.Producer(env.rabbit) as producer:
+            lesson.send_all(producer, queue, lesson.users(500))
+        assert len(emptied(env.rabbit, queue)) == 500
+        with pytest.raises(PublishFailed, match="closed"):
+            producer.send("", queue, b"", None)
+
+
+def test_a_block_raises_what_nobody_has_waited_for(env: Any) -> None:
+    with env.network() as (network, far):
+        with (
+            pytest.raises(PublishFailed, match="not confirmed within"),
+            lesson.Producer(far) as producer,
+            env.queue("unheard") as queue,
+        ):
+            lesson.publish_all(producer, queue, lesson.users(1))
+            network.freeze()
+            producer.deadline = 0.2
+            lesson.send_all(producer, queue, lesson.users(1))
+        network.cut()
+
+
+def test_a_block_that_fails_fails_what_is_left(env: Any) -> None:
+    with env.network() as (network, far), env.queue("failing") as queue:
+        with (
+            pytest.raises(lesson.Crash),
+            lesson.Producer(far) as producer,
+        ):
+            producer.publish("", queue, b"", None)
+            network.freeze()
+            pending = producer.send("", queue, b"", None)
+            raise lesson.Crash
+        with pytest.raises(PublishFailed, match="closed"):
+            pending.confirmed.result(0)
+        network.cut()
+
+
+def test_what_was_given_up_fails_in_the_same_way_again(env: Any) -> None:
+    with (
+        env.network() as (network, far),
+        env.queue("again") as queue,
+        lesson.Producer(far) as producer,
+    ):
+        producer.publish("", queue, b"", None)
+        nowhere = producer.send("", "nowhere", b"", None)
+        wait_for(nowhere.confirmed.done)
+        network.freeze()
+        producer.deadline = 0.1
+        late = producer.send("", queue, b"", None)
+        with pytest.raises(Unroutable):  # the first of two
+            producer.wait(nowhere, late)
+        for _ in range(2):
+            with pytest.raises(PublishFailed, match="not confirmed within"):
+                producer.wait(late)
+        network.cut()
+
+
+def test_a_relay_forgets_what_is_confirmed_though_the_window_is_full(
+    env: Any,
+) -> None:
+    """Else what is confirmed is published again at every attempt."""
+    with (
+        env.network() as (network, far),
+        lesson.Producer(far, window=2) as producer,
+        lesson.Ledger() as ledger,
+    ):
+        pipeline = lesson.UserDataPipeline(producer, ledger)
+        pipeline.store("signup", *lesson.users(5))
+        send = producer.send
+
+        def send_two(*args: Any) -> Any:
+            """Send; from the third on, nothing gets through."""
+            if producer.counts["confirmed"] == 2:
+                network.freeze()
+                producer.deadline = 0.1
+                return send(*args)
+            pending = send(*args)
+            wait_for(pending.confirmed.done)
+            return pending
+
+        producer.send = send_two
+        with pytest.raises(PublishFailed, match="window stayed full"):
+            pipeline.relay()  # at the fifth
+        left = ledger.read("SELECT number FROM outbox ORDER BY number")
+        network.cut()
+        producer.deadline = DEADLINE
+        assert left == [(3,), (4,), (5,)]
+    emptied(env.rabbit, env.rabbit.name("user_data"))
+
+
+def test_an_exit_in_the_work_ends_the_consumer(env: Any) -> None:
+    """Not a thread of its pool, in silence; and the message stays."""
+
+    def work(_: Any) -> None:
+        raise SystemExit(3)
+
+    with env.queue("exit") as queue:
+        with lesson.Producer(env.rabbit) as producer:
+            lesson.publish_all(producer, queue, lesson.users(1))
+            consumer = consumer_with(lesson.Consumer, work, env.rabbit, queue, producer)
+            ended = in_background(consumer.start_consuming)
+            with pytest.raises(SystemExit):
+                ended.result(10)
+        env.until(lambda: env.rabbit.ready(queue) == 1)
+
+
+def test_a_mistake_is_no_lost_connection(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistake() -> None:
+        raise NameError("a mistake")
+
+    consumer = consumer_with(lesson.Consumer, str, env.rabbit, "no.matter")
+    monkeypatch.setattr(consumer, "session", mistake)
+    ended = in_background(consumer.start_consuming)
+    with pytest.raises(NameError):
+        ended.result(10)
+
+
+def test_the_first_lost_connection_is_a_warning(
+    env: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = consumer_with(lesson.Consumer, str, env.rabbit, "no.matter")
+    with caplog.at_level(logging.DEBUG, "course.amqp.consuming"):
+        for _ in range(3):
+            consumer.pause(ConnectionError("gone"))
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "DEBUG", "DEBUG"]
