@@ -21,7 +21,7 @@ def test_recommendations_equal_a_plain_computation(cache: Any) -> None:
             for item in other - mine:
                 score[item] += len(other & mine)
         best = sorted(score, key=lambda item: (-score[item], item))[:3]
-        assert engine.recommend(user) == engine.recommend(user, limit=3) == best
+        assert engine.recommend(user) == engine.recommend(user, count=3) == best
     assert cache.stats.misses == len(engine.bought)
     assert len(engine.trending(4)) == 4
     assert engine.product("p03") == "Product 3"
