@@ -262,6 +262,7 @@ class SingleFlight:
         """Do as run() does, once."""
         mine = Flight()
         name = (mine.leader[0], key)
+        flight = mine
         try:
             # Atomic: of all threads that come now one finds its own flight, no lock.
             flight = self.flights.setdefault(name, mine)
@@ -273,8 +274,8 @@ class SingleFlight:
         finally:  # however it ends, Ctrl-C included: nobody waits for a dead flight
             try:
                 # First: those who are told of a failure may call again at once.
-                if self.flights.get(name) is mine:
-                    del self.flights[name]
+                if flight is mine:
+                    self.flights.pop(name, None)
             finally:
                 mine.landed.set()
 

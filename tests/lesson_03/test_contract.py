@@ -316,8 +316,8 @@ def test_a_near_cache_never_keeps_what_was_overtaken(
         services.wait_for(lambda: near.copies.followed)
         fetched = near.ask
 
-        def overtaken(command: Any, default: Any) -> Any:
-            answer = fetched(command, default)
+        def overtaken(command: Any) -> Any:
+            answer = fetched(command)
             writer.set("k", "new")
             name = near.name("value", "k")
             services.wait_for(lambda: (near.copies.held or {}).get(name) is None)
