@@ -392,7 +392,7 @@ class TimedCache:
         # C code looks up, keeps the order of use and evicts. Nothing of it is ours.
         self.find = functools.lru_cache(places, typed)(self.new_entry)
 
-    def new_entry(self, *_args: Any, **_kwargs: Any) -> Entry:
+    def new_entry(self, /, *_args: Any, **_kwargs: Any) -> Entry:
         """Return an empty entry, for a call that has none."""
         return Entry(self.clears)
 
@@ -453,10 +453,11 @@ def timed_lru_cache(
     """Cache results, each for `ttl_seconds` from the end of its load; as lru_cache.
 
     Except: threads that miss one key share one load, and its exception, which is not
-    kept. Recursion gets a third as deep. An entry that is evicted while it is loading
-    may be loaded again. A negative maxsize is refused, and so is the decorator without
-    parentheses, a coroutine function or a generator function (ValueError, TypeError).
-    An expired value is freed when its place is needed or its key is asked for.
+    kept. Recursion gets less than a third as deep. An entry that is evicted while it
+    is loading may be loaded again. A negative maxsize is refused, and so is the
+    decorator without parentheses, a coroutine function or a generator function
+    (ValueError, TypeError). An expired value is freed when its place is needed or its
+    key is asked for.
     As with lru_cache, all callers get the same object, and on a method it keeps every
     `self` alive: make it in __init__.
     """

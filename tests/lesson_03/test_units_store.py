@@ -121,7 +121,7 @@ def test_deep_nesting_and_other_schemas_are_misses(cache: Any) -> None:
         ({"ttl": -1}, "not -1"),
         ({"ttl": math.inf}, "not inf"),
         ({"none_ttl": 0}, "none_ttl is above 0"),
-        ({"wait": 0}, "wait is above 0"),
+        ({"longest_load": 0}, "longest_load is above 0"),
         ({"jitter": 1}, "jitter is in"),
         ({"beta": -1}, "beta and grace"),
         ({"grace": -1}, "beta and grace"),
