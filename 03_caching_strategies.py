@@ -1041,32 +1041,30 @@ def stampede_on_lease(env: CacheEnv, name: str, source: SlowSource) -> tuple[int
 @lesson.demo
 def lease(env: CacheEnv) -> None:
     """Stampede: four caches, 25 threads each, one load; nothing stale is stored"""
-    loads = {}
+    rows = []
     for kind, answer, seconds, asks in (
         ("None, 0.1 s", None, 0.1, 1),
         ("an exception, 0.1 s", LookupError("no such row"), 0.1, 1),
         ("a value, 0.4 s", "value", 0.4, 100),  # the tutorial waits for 0.2 s
     ):
         naive = stampede_on_tutorial(env, kind, SlowSource(answer, seconds), asks)
-        leased, failed = stampede_on_lease(env, kind, SlowSource(answer, seconds))
-        loads[kind] = (naive, leased, failed)
-    rows = [(kind, *counts) for kind, counts in loads.items()]
+        leased = stampede_on_lease(env, kind, SlowSource(answer, seconds))
+        rows.append((kind, naive, *leased))
     table(("100 callers; a load gives", "tutorial", "lease", "failed"), *rows)
     check(
         "one load for all, also of None or an exception",
-        observed=loads,
+        observed={kind: counts for kind, *counts in rows},
         expected={
-            "None, 0.1 s": (100, 1, 0),
-            "an exception, 0.1 s": (100, 1, 100),
-            "a value, 0.4 s": (100, 1, 0),
+            "None, 0.1 s": [100, 1, 0],
+            "an exception, 0.1 s": [100, 1, 100],
+            "a value, 0.4 s": [100, 1, 0],
         },
     )
 
     cache = LeasedCache(env.connect(), f"{env.prefix}fence:")
     client = env.connect()
-    rounds = 100
     stale = {"tutorial": 0, "lease": 0}
-    for number in range(rounds):
+    for number in range(100):
         key = f"{env.prefix}price:{number}"
         cache_aside(client, key, partial(old_value_after, partial(client.delete, key)))
         if client.get(key) == b'"old"':
@@ -1075,11 +1073,11 @@ def lease(env: CacheEnv) -> None:
         cache.get_or_load(key, load, Policy(ttl=60))
         if cache.get(key) == "old":
             stale["lease"] += 1
-    fact(f"stale after {rounds} overtaken loads", stale)
+    fact("stale after 100 overtaken loads", stale)
     check(
         "a delete during a load leaves nothing stale",
         observed=stale,
-        expected={"tutorial": rounds, "lease": 0},
+        expected={"tutorial": 100, "lease": 0},
     )
 
 
@@ -1164,6 +1162,16 @@ def share_early(gap: float, beta: float) -> float:
     return early / 50_000
 
 
+def crowded_seconds(cache: RefreshingCache) -> dict[float, int]:
+    """Return how many of 1000 keys expire in one second, by jitter."""
+    crowded = {}
+    for jitter in (0.0, 0.2):
+        policy = Policy(ttl=100, jitter=jitter)
+        lives = [cache.lifetime("value", policy) for _ in range(1000)]
+        crowded[jitter] = most_in_one_second(lives)
+    return crowded
+
+
 def what_callers_get(cache: RefreshingCache, clock: ManualClock) -> dict[int, str]:
     """Return what a caller gets whose load fails, by seconds of grace."""
     down = SlowSource(ConnectionError("origin is down"))
@@ -1201,14 +1209,9 @@ def early(env: CacheEnv) -> None:
     clock = ManualClock()
     cache = RefreshingCache(env.connect(), f"{env.prefix}late:", clock)
     cache.dice = random.Random(8)
-    crowded = {}
-    for jitter in (0.0, 0.2):
-        policy = Policy(ttl=100, jitter=jitter)
-        lives = [cache.lifetime("value", policy) for _ in range(1000)]
-        crowded[jitter] = most_in_one_second(lives)
+    crowded = crowded_seconds(cache)
     # Trap: what was loaded together and has one TTL expires together.
-    numbers = f"{crowded[0.0]} without jitter, {crowded[0.2]} with 0.2"
-    fact("of 1000 keys expire in one second", numbers)
+    fact("of 1000 keys in one second, by jitter", crowded)
     check(
         "with a jitter of 0.2 fewer than 150 do",
         observed=crowded,
@@ -1216,11 +1219,8 @@ def early(env: CacheEnv) -> None:
     )
 
     got = what_callers_get(cache, clock)
-    table(
-        ("the origin fails", "the caller gets"),
-        ("no grace", got[0]),
-        ("grace 600 s", got[600]),
-    )
+    rows = [(f"grace {seconds} s", text) for seconds, text in got.items()]
+    table(("the origin fails", "the caller gets"), *rows)
     check(
         "within the grace a failing load gives the old value",
         observed=got,
@@ -1346,11 +1346,9 @@ def invalidation(env: CacheEnv) -> None:
             "cascade": (4, "feed page profile user"),
         },
     )
-    check(
-        "a bump: one command, all entries are misses",
-        observed=found["bump"],
-        expected=(1, " ".join(KEYS)),
-    )
+    everything = " ".join(KEYS)
+    bump = "a bump: one command, all entries are misses"
+    check(bump, found["bump"], expected=(1, everything))
 
 
 # %% [markdown]
@@ -1729,8 +1727,7 @@ def services(env: CacheEnv) -> None:
 
     def visit() -> None:
         for user in range(50):
-            best = engine.recommend(user % 10)[0]
-            engine.product(best)
+            engine.product(engine.recommend(user % 10)[0])
             engine.trending()
             unlocked.add()
 
