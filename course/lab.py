@@ -85,12 +85,13 @@ class SlowSource:
 
 
 def start_together(
-    calls: Sequence[Callable[[], Any]], hold: SlowSource | None = None
+    calls: Sequence[Callable[[], Any]], hold: SlowSource | None = None, asks: int = 0
 ) -> list[Any]:
     """Start the calls at once, a thread each; return their outcomes in order.
 
     An outcome is what the call returned, or the exception that it raised. The source
-    `hold`, if given, answers nobody before all calls have begun.
+    `hold`, if given, answers nobody before all calls have begun and `asks` of them have
+    reached it.
     """
     barrier = threading.Barrier(len(calls))
     begun = threading.Semaphore(0)
@@ -107,6 +108,7 @@ def start_together(
         for _ in calls:
             begun.acquire(timeout=START_LIMIT)
         if hold:
+            wait_until(lambda: hold.loads >= asks, START_LIMIT, "too few calls ask")
             hold.ready.set()
         return [one.result() for one in running]
 

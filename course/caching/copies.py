@@ -34,12 +34,12 @@ class Copies:
         with self.lock:
             self.held = {}
 
-    def drop_copies(self) -> None:
+    def end_copies(self) -> None:
         """Keep no copies any more: changes may be missed."""
         with self.lock:
             self.held = None
 
-    def changed(self, *names: bytes) -> None:
+    def drop(self, *names: bytes) -> None:
         """Drop the copies, and the marks, of these names, or all."""
         with self.lock:
             if self.held is None:
@@ -49,17 +49,20 @@ class Copies:
 
     # region near
     def find(self, names: Sequence[bytes], mark: object) -> list[bytes | None] | None:
-        """Return the copies of all names; if one is missing, mark them, return None."""
+        """Return the copies of all names; None if one is missing, and mark that."""
         with self.lock:
             if self.held is None:
                 return None
-            found = [self.held.get(name, mark) for name in names]
-            # Another reader's mark is an object, too, and no copy.
-            if all(item is None or isinstance(item, bytes) for item in found):
-                return found
+            found: list[Any] = []
+            missing = False
             for name in names:
-                self.held[name] = mark
-            return None
+                item = self.held.get(name, mark)
+                # Another reader's mark is an object, too, and not a copy.
+                if item is not None and not isinstance(item, bytes):
+                    self.held[name] = mark
+                    missing = True
+                found.append(item)
+            return None if missing else found
 
     def keep(
         self, names: Sequence[bytes], payloads: Sequence[bytes | None], mark: object

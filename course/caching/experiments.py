@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from course.caching.policy import Policy
 from course.lab import (
     ManualClock,
     SlowSource,
     in_background,
+    outcome_of,
     start_together,
     wait_until,
 )
@@ -95,3 +98,62 @@ def old_value_after(delete: Callable[[], object]) -> str:
     value = "old"
     delete()
     return value
+
+
+class Exploit:
+    """Once unpickled, it has run code of its author's choice."""
+
+    ran = False
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return setattr, (Exploit, "ran", True)
+
+
+class UnlockedCounter:
+    """Counts without a lock: it reads, may be interrupted, and writes."""
+
+    hits = 0
+
+    def add(self) -> None:
+        """Count; what another thread counts in between is lost."""
+        hits = self.hits
+        time.sleep(0)
+        self.hits = hits + 1
+
+
+def commands_sent(cache: Counting, call: Callable[[], object]) -> int:
+    """Return how many commands the call sends to Redis."""
+    before = cache.stats.trips
+    call()
+    return int(cache.stats.trips - before)
+
+
+KEYS = ("feed", "page", "profile", "u:a1", "u:a[1]", "u:b", "user")
+
+
+def invalidated(cache: Any, invalidate: Callable[[], Any]) -> tuple[Any, str]:
+    """Store all keys and invalidate; return what the call returned, and what is gone.
+
+    Of a call that raises, the name of the exception.
+    """
+    for key in KEYS:
+        cache.set(key, key, ttl=60)
+    returned = outcome_of(invalidate)
+    if isinstance(returned, Exception):
+        returned = type(returned).__name__
+    left = cache.get_many(KEYS)
+    return returned, " ".join(key for key in KEYS if key not in left)
+
+
+class Reads(NamedTuple):
+    """How reads ended: with the right answer, and after how many failed commands."""
+
+    answered: int
+    failed: int
+
+
+def read_often(cache: Any, number: int) -> Reads:
+    """Read a key, which the origin gives as "new", so many times."""
+    before = cache.stats.errors
+    answers = [cache.get_or_load("k", lambda: "new", Policy()) for _ in range(number)]
+    return Reads(answers.count("new"), cache.stats.errors - before)

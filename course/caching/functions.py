@@ -40,7 +40,7 @@ def refuse_coroutines(fn: Callable[..., Any]) -> None:
 def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
     """Raise ValueError for limits of a cache that make no sense."""
     if callable(maxsize):
-        raise ValueError("write @timed_lru_cache(), with brackets")
+        raise ValueError("write @timed_lru_cache(), with parentheses")
     if maxsize is not None and not (isinstance(maxsize, int) and maxsize >= 0):
         raise ValueError(f"maxsize is 0, above or None, not {maxsize!r}")
     # Not "<= 0": that would let nan pass.

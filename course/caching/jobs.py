@@ -25,28 +25,34 @@ class Job:
     """A load to do: for whom, and how long to wait for somebody else's."""
 
     key: str
-    load: Callable[[], Any]
+    origin: Callable[[], Any]  # what really loads
     policy: Policy
-    began: int  # how many changes this process had made before it read
+    asked: float  # when, by time.perf_counter(): before it read
     seen: Envelope | None  # what it read: missing, expired, or soon to expire
     old: Envelope | None = None  # may stand in for what is loaded
     token: bytes = field(default_factory=new_token)  # in the lease, while it may store
-    wait: float = 0.0  # seconds, for another thread's or process's load
+    timeout: float = 0.0  # seconds to wait for another thread's or process's load
+    loaded: bool = False  # the origin has answered: what fails later is not its fault
 
     def __post_init__(self) -> None:
-        self.wait = self.policy.wait
+        self.timeout = self.policy.longest_load
 
     def serve_meanwhile(self, old: Envelope | None) -> None:
         """Wait for nobody: there is an old value to serve while another one loads."""
         self.old = old
-        self.wait = 0.0
+        self.timeout = 0.0
 
 
 class Answer(NamedTuple):
-    """A value, and how many changes this process had made when it was read."""
+    """A value, and who may have it; times are those of time.perf_counter().
+
+    A caller gets no value from before an invalidation that had ended when it asked.
+    """
 
     value: Any
-    began: int
+    valid_until: float  # an answer to those who asked by then
+    started: float = 0.0  # when its load began
+    seconds: float = 0.0  # that its load took
 
 
 class Claim(NamedTuple):
@@ -56,10 +62,11 @@ class Claim(NamedTuple):
     holder: bytes
     entry: Envelope | None
     failure: bytes  # of a load: the token of its lease, and why it failed
+    asked: float  # when, by time.perf_counter()
 
-    def reason(self, token: bytes) -> str:
+    def reason(self, token: bytes | None) -> str:
         """Return why the load with this token failed, or nothing."""
-        if not self.failure.startswith(token):
+        if token is None or not self.failure.startswith(token):
             return ""
         return self.failure[len(token) :].decode()
 

@@ -23,8 +23,8 @@ class RareWarnings:
             self.warned = now
             LOG.warning("%s", text)
 
-    def warn_if_slow(self, key: str, seconds: float, limit: float) -> None:
+    def warn_if_slow(self, key: str, seconds: float, longest: float) -> None:
         """Warn of a load that took longer than its lease: it was done in vain."""
-        if seconds > limit:
+        if seconds > longest:
             took = f"{key!r:.80} took {seconds:.1f} s to load"
-            self.warn(f"{took}: raise Policy.wait")
+            self.warn(f"{took}: raise Policy.longest_load")

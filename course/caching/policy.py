@@ -22,11 +22,11 @@ class Policy:
     jitter: float = 0.0  # up to this share of the TTL is cut off at random
     beta: float = 1.0  # of XFetch: above 1 refreshes earlier, 0 never
     grace: float = 0.0  # how long after expiry an old value may stand in
-    wait: float = 5.0  # the longest load; others wait for it, or its lease ends
+    longest_load: float = 5.0  # others wait for it so long; then its lease ends
 
     def __post_init__(self) -> None:
         refuse_ttl("ttl", self.ttl)
-        refuse_ttl("wait", self.wait)
+        refuse_ttl("longest_load", self.longest_load)
         longest = self.ttl
         if self.none_ttl is not None:
             refuse_ttl("none_ttl", self.none_ttl)

@@ -1,4 +1,4 @@
-"""Names, envelopes and generations: how entries lie in Redis under a prefix."""
+"""Names and the generation: where entries lie in Redis under a prefix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from course.caching.client import escape, refuse_decoding, unlink_matching
-from course.caching.codec import Envelope, Unreadable, envelope_of, payload_of
 from course.caching.policy import LONGEST_TTL
 
 # Kinds of names: values, leases (who may store), failures (for those who waited), tags.
@@ -25,11 +24,7 @@ def milliseconds(seconds: float) -> int:
 
 
 class Store:
-    """Entries under a prefix: prefix + kind + key; each carries its generation.
-
-    There is one generation at a time, in a name of its own: entries of another one are
-    misses, so that a new generation turns all of them into misses at once.
-    """
+    """Names under a prefix: prefix + kind + ":" + key; and the generation's."""
 
     def __init__(self, client: Any, prefix: str, clock: Callable[[], float]) -> None:
         refuse_decoding(client)
@@ -51,36 +46,15 @@ class Store:
         """Return the names in Redis of some keys."""
         return [self.name(kind, key) for key in keys]
 
-    def sealed(
-        self, value: Any, stored: bytes | None, ttl: float, delta: float = 0.0
-    ) -> str:
-        """Return the payload of a value; TypeError if JSON would change it."""
-        now = self.clock()
-        generation = generation_in(stored)
-        envelope = Envelope(value, now, now + ttl, delta, generation)
-        return payload_of(envelope)
-
-    def opened(self, payload: bytes | None, stored: bytes | None) -> Envelope | None:
-        """Return what is in a payload; None if it is not of the stored generation."""
-        if payload is None:
-            return None
-        try:
-            envelope = envelope_of(payload)
-        except Unreadable:
-            self.found_corrupt()
-            return None
-        if envelope is None or envelope.generation != generation_in(stored):
-            return None
-        return envelope
-
-    def begin(self, pipe: Any, *names: bytes) -> list[bytes | None]:
+    def run_with_generation(self, pipe: Any, *names: bytes) -> list[bytes | None]:
         """Run the pipe; return the generation, begun if there is none, and the rest."""
-        life = 12 * LONGEST_TTL  # it has to outlive every entry
+        # It outlives every entry; after 360 days every entry becomes a miss once.
+        life = 12 * LONGEST_TTL
         pipe.set(self.generation, uuid.uuid4().hex, ex=life, nx=True)
         pipe.mget(self.generation, *names)
         *_, begun, stored = pipe.execute()
         if begun:
-            self.changed(self.generation)
+            self.drop_copies(self.generation)
         answer: list[bytes | None] = stored
         return answer
 
@@ -92,8 +66,5 @@ class Store:
         start = escape(f"{self.prefix}{kind}:").encode()
         return unlink_matching(self.client, start + glob)
 
-    def changed(self, *names: bytes) -> None:
-        """Note that these names, or all, have changed (for the near cache)."""
-
-    def found_corrupt(self) -> None:
-        """Note that a payload was no envelope of ours."""
+    def drop_copies(self, *names: bytes) -> None:
+        """Drop what this process holds of these names, or all (for the near cache)."""

@@ -22,10 +22,10 @@ class Follower(Protocol):
     def begin_copies(self) -> None:
         """Begin to keep copies: from now on every change is told."""
 
-    def changed(self, *names: bytes) -> None:
+    def drop(self, *names: bytes) -> None:
         """Drop the copies of these names, or all."""
 
-    def drop_copies(self) -> None:
+    def end_copies(self) -> None:
         """Keep no copies any more: changes may be missed."""
 
 
@@ -66,7 +66,7 @@ class ChangeListener:
             return
         with self.lock:
             if self.process != os.getpid():
-                self.follower.drop_copies()
+                self.follower.end_copies()
                 self.start()
 
     def listen(self) -> None:
@@ -77,7 +77,7 @@ class ChangeListener:
             with suppress(redis.RedisError, OSError):
                 self.subscribe(connection)
                 self.follow(connection)
-            self.follower.drop_copies()
+            self.follower.end_copies()
             connection.disconnect()
             stopping.wait(RETRY_AFTER)
 
@@ -105,7 +105,7 @@ class ChangeListener:
                 kind, *_, names = connection.read_response()
                 asked = False
                 if kind == b"message":
-                    self.follower.changed(*(names or ()))
+                    self.follower.drop(*(names or ()))
             elif asked:
                 raise redis.TimeoutError("no answer to PING: the connection is lost")
             else:

@@ -52,7 +52,7 @@ class ScoreCache:
         with self.lock:
             self.cache.delete(*keys)
             if self.cache.owed:
-                self.cache.owed = False
+                self.cache.debts.forgive()
                 raise ConnectionError("the cache has not heard of a purchase")
 
     # endregion forget

@@ -172,7 +172,10 @@ def test_a_hundred_threads_on_four_clients_load_once(
         source = SlowSource(answer, 0.2)
         calls = [
             functools.partial(
-                c.get_or_load, f"k{number}", source.load, Policy(ttl=60, wait=30)
+                c.get_or_load,
+                f"k{number}",
+                source.load,
+                Policy(ttl=60, longest_load=30),
             )
             for c in caches
         ]
@@ -207,7 +210,7 @@ answer = {"row": {"id": 1}, "none": None, "error": LookupError("no row")}[kind]
 source = SlowSource(answer, 0.3)
 source.ready.clear()
 all_are("ready")
-call = partial(cache.get_or_load, "k", source.load, Policy(ttl=60, wait=30))
+call = partial(cache.get_or_load, "k", source.load, Policy(ttl=60, longest_load=30))
 running = in_background(lambda: start_together([call] * 25))
 wait_until(lambda: all_have_asked([cache], 25), 60)
 all_are("joined")
@@ -313,8 +316,8 @@ def test_a_near_cache_never_keeps_what_was_overtaken(
         services.wait_for(lambda: near.copies.followed)
         fetched = near.ask
 
-        def overtaken(command: Any, default: Any) -> Any:
-            answer = fetched(command, default)
+        def overtaken(command: Any) -> Any:
+            answer = fetched(command)
             writer.set("k", "new")
             name = near.name("value", "k")
             services.wait_for(lambda: (near.copies.held or {}).get(name) is None)

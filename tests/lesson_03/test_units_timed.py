@@ -315,7 +315,7 @@ def test_recursion_over_other_arguments_works() -> None:
     [
         ({"maxsize": -1}, "maxsize is 0, above or None, not -1"),
         ({"maxsize": 1.5}, "not 1.5"),
-        ({"maxsize": len}, "with brackets"),
+        ({"maxsize": len}, "with parentheses"),
         ({"ttl_seconds": 0}, "above 0, not 0"),
         ({"ttl_seconds": -3}, "not -3"),
         ({"ttl_seconds": math.nan}, "not nan"),
