@@ -22,11 +22,14 @@ test: .venv/dev ## run all tests; with REQUIRE_LIVE=1 a missing service is a fai
 soak: .venv/dev ## run what sweeps long: all interpreters, all seeds, all moments
 	@$(PY) -m pytest $(ARGS) -m soak
 
-# From the release that Debian prepares, in a folder of its own: chroot needs root.
+# From the release that Debian prepares, in a folder of its own: chroot needs root. The
+# mirror is the one that this machine's apt uses.
 newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root and debootstrap)
 	@root=$$(mktemp -d) && trap 'rm -rf --one-file-system "$$root"' EXIT && \
+	  mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' | \
+	      grep -v security | head -n 1) && \
 	  { said=$$(debootstrap --variant=minbase --include=rabbitmq-server forky "$$root" \
-	      http://deb.debian.org/debian sid) || { echo "$$said"; exit 1; }; } && \
+	      "$$mirror" sid) || { echo "$$said"; exit 1; }; } && \
 	  cp /etc/hosts "$$root/etc" && RABBITMQ_ROOT=$$root REQUIRE_LIVE=1 \
 	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04/test_contract*.py \
 	    tests/lesson_04/test_faults*.py tests/lesson_04/test_live_run.py
