@@ -12,7 +12,7 @@ Service: Redis 6.2 or later at REDIS_URL (default redis://127.0.0.1:6379/0; redi
          for TLS). Own keys only, each with a TTL, deleted at the end.
 Without: fakeredis, in this process: no CLIENT TRACKING (the near cache is skipped),
          no real latency.
-Runtime: about four seconds.
+Runtime: about five seconds.
 Guide:   COMPREHENSIVE_GUIDE.md, chapter 3.
 """
 
