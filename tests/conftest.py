@@ -8,6 +8,7 @@ none, its tests are skipped with the reason; REQUIRE_LIVE=1 makes that a failure
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -23,6 +24,15 @@ FOUND_AT = {
     "redis": ("REDIS_URL", 6379, "redis://127.0.0.1:6379/0"),
     "rabbitmq": ("RABBITMQ_URL", 5672, "amqp://guest:guest@127.0.0.1:5672/%2F"),
 }
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start.
+
+    A shell lets what it starts in the background ignore SIGINT, and so would they.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def absent(reason: str) -> None:
