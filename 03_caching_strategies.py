@@ -311,7 +311,7 @@ def flight(env: CacheEnv) -> None:
     ):
         found = SlowSource("value", seconds=0.1)
         # A source raises its answer, if that is an exception.
-        missing = SlowSource(LookupError("no such row"), seconds=0.1)
+        missing = SlowSource(LookupError("no such row"), seconds=0.04)
         # On hold, it answers nobody until all calls have begun, and so many ask it.
         start_together([partial(decorate(found.load), 1)] * 100, hold=found, asks=asks)
         start_together([partial(decorate(missing.load), 1)] * 5, hold=missing)
@@ -1043,9 +1043,9 @@ def lease(env: CacheEnv) -> None:
     """Stampede: four caches, 25 threads each, one load; nothing stale is stored"""
     rows = []
     for kind, answer, seconds, asks in (
-        ("None, 0.1 s", None, 0.1, 1),
-        ("an exception, 0.1 s", LookupError("no such row"), 0.1, 1),
-        ("a value, 0.4 s", "value", 0.4, 100),  # the tutorial waits for 0.2 s
+        ("None, 0.05 s", None, 0.05, 1),
+        ("an exception, 0.05 s", LookupError("no such row"), 0.05, 1),
+        ("a value, 0.25 s", "value", 0.25, 100),  # the tutorial waits for 0.2 s
     ):
         naive = stampede_on_tutorial(env, kind, SlowSource(answer, seconds), asks)
         leased = stampede_on_lease(env, kind, SlowSource(answer, seconds))
@@ -1055,9 +1055,9 @@ def lease(env: CacheEnv) -> None:
         "one load for all, also of None or an exception",
         observed={kind: counts for kind, *counts in rows},
         expected={
-            "None, 0.1 s": [100, 1, 0],
-            "an exception, 0.1 s": [100, 1, 100],
-            "a value, 0.4 s": [100, 1, 0],
+            "None, 0.05 s": [100, 1, 0],
+            "an exception, 0.05 s": [100, 1, 100],
+            "a value, 0.25 s": [100, 1, 0],
         },
     )
 
