@@ -80,6 +80,7 @@ class Server:
     user: str | None = None
     control: list[str] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
+    _awaited: subprocess.Popen[bytes] | None = None  # the process that took an order
 
     @property
     def log(self) -> Path:
@@ -148,15 +149,28 @@ class Server:
         self.start()
 
     def ctl(self, *args: str) -> str:
-        """Run the server's control program (rabbitmqctl) and return what it prints."""
+        """Run the server's control program (rabbitmqctl) and return what it prints.
+
+        Raises RuntimeError with its complaint. A node takes connections a moment before
+        it takes orders: the first order after each start waits for that.
+        """
+        if self.process is not self._awaited:
+            self._control("await_startup")
+            self._awaited = self.process
+        return self._control(*args)
+
+    def _control(self, *args: str) -> str:
         done = subprocess.run(
             [*self.control, *args],
             env=os.environ | self.env,
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             timeout=START_LIMIT,
         )
+        if done.returncode:
+            said = f"{done.stdout}{done.stderr}".strip()
+            raise RuntimeError(f"{args[0]} ended with {done.returncode}: {said}")
         return done.stdout
 
 
