@@ -28,7 +28,6 @@ import course.start  # noqa: F401  (first: it says in one line what is missing)
 import argparse
 import json
 import math
-import os
 import re
 import socket
 import tempfile
@@ -39,7 +38,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import bson
 from pymongo import IndexModel, MongoClient, UpdateOne
@@ -50,7 +49,6 @@ from course.console import Lesson, check, fact, table
 from course.lab import in_background, outcome_of, start_together
 from course.mongo.codec import (
     CODEC,
-    MOST_BYTES,
     RAW,
     UNENCODABLE,
     Collection,
@@ -62,6 +60,7 @@ from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, ve
 from course.mongo.connection import concerns_of, connect, waits_of
 from course.mongo.counting import CommandCounter
 from course.mongo.environment import MongoEnv, open_database
+from course.mongo.exports import export_file, exported, lacking
 from course.mongo.pages import query_behind, raw_page
 from course.mongo.plans import Examined, examined, explained, index_definition
 from course.mongo.reference import (
@@ -1154,30 +1153,6 @@ PAGE = 500  # documents in memory at once during an export
 
 
 # region export
-def last_id(file: BinaryIO) -> Any:
-    """Return the _id of the last whole document, or None; cut off a torn one."""
-    size = file.seek(0, os.SEEK_END)
-    begin = 0  # of the last whole document
-    end = 0
-    while end + 4 <= size:
-        file.seek(end)
-        # A BSON document begins with its length; an empty one has five bytes. The first
-        # four letters of a text, read as a number, are far more than 16 MB.
-        length = int.from_bytes(file.read(4), "little")
-        if length < 5 or length > MOST_BYTES:
-            raise ValueError(f"no BSON document at byte {end}: not an export of ours")
-        if end + length > size:
-            break  # torn: the process died while it wrote this one
-        begin = end
-        end += length
-    file.truncate(end)
-    if end == 0:
-        return None
-    file.seek(begin)
-    last = bson.decode(file.read(end - begin), CODEC)
-    return last["_id"]
-
-
 class DataProcessor(Summaries):
     """Summaries that also exports the events to a file."""
 
@@ -1186,26 +1161,36 @@ class DataProcessor(Summaries):
         path: Path,
         page: int = PAGE,
         on_page: Callable[[int], object] | None = None,
+        late_from: Any = None,
     ) -> int:
-        """Append the events that a file lacks, in the order of _id; return how many.
+        """Append the events behind the greatest _id of a file; return how many.
 
         The file holds BSON documents end to end, as mongodump's do, and is its own
         checkpoint: after a kill at any byte, the next run goes on behind the last whole
-        document. Memory holds one page. Raises ValueError for a file that is something
-        else, or where the _id are of two types.
+        document. Memory holds one page.
+
+        An event that comes late, with a smaller _id, is not among them: two machines
+        make _id at once. With late_from, an _id, all events from there on are compared
+        with the file, and those that it lacks appended; memory holds their _id, too.
+
+        Raises ValueError for a file that is something else, which stays as it is, or
+        that another export writes to, and where the _id are of two types.
         """
         events = self.db["events"]
         written = 0
-        with path.open("a+b") as file:
-            query = query_behind(events, last_id(file))
+        with export_file(path) as file:
+            there = exported(file, events, late_from)
+            query = query_behind(events, there.greatest, late_from)
             # Trap: skip() would read all earlier pages again, for each page.
             while data := raw_page(events, query, page):
+                rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
+                query = {"_id": {"$gt": rows[-1]["_id"]}}
+                if there.since:
+                    rows = lacking(there.since, rows)
+                    data = b"".join(row.raw for row in rows)
                 file.write(data)
                 # Before the next page is asked for: a crash loses one page at most.
                 file.flush()
-                rows = bson.decode_all(data, RAW)  # raw: only one _id is looked at
-                last = rows[-1]["_id"]
-                query = {"_id": {"$gt": last}}
                 written += len(rows)
                 if on_page:
                     on_page(written)

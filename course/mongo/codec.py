@@ -6,7 +6,7 @@ from typing import Any
 
 import bson
 import pymongo
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
 Document = dict[str, Any]
@@ -17,7 +17,13 @@ CODEC = CodecOptions[Document](
     tz_aware=True,  # moments come back in UTC, and not naive
     uuid_representation=bson.binary.STANDARD,
 )
-RAW = CodecOptions(document_class=RawBSONDocument)  # decoded where it is touched
+RAW = CodecOptions(  # decoded where it is touched, whatever the other fields hold
+    document_class=RawBSONDocument,
+    tz_aware=True,
+    uuid_representation=bson.binary.STANDARD,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,  # years after 9999, too
+    unicode_decode_error_handler="surrogateescape",
+)
 MOST_BYTES = 2**24  # of a document
 UNENCODABLE = (bson.errors.BSONError, TypeError, ValueError, OverflowError)
 

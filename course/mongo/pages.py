@@ -6,7 +6,7 @@ from typing import Any
 
 import bson
 
-from course.mongo.codec import CODEC, Collection, Document
+from course.mongo.codec import RAW, Collection, Document
 
 FIRST = 1  # the directions of a sort
 LAST = -1
@@ -21,8 +21,10 @@ def raw_page(
     return b"".join(batches)
 
 
-def query_behind(collection: Collection, last: Any) -> Document:
+def query_behind(collection: Collection, last: Any, since: Any = None) -> Document:
     """Return the query for the documents behind an _id; None stands for the beginning.
+
+    With `since`, an _id, it is the query for the documents from there on.
 
     Raises ValueError if there are _id of two types: $gt compares within a type only, so
     it would pass over the others.
@@ -30,12 +32,13 @@ def query_behind(collection: Collection, last: Any) -> Document:
     # A server sorts by type first, so the two ends differ if any two _id do.
     first = raw_page(collection, {}, 1, FIRST)
     end = raw_page(collection, {}, 1, LAST)
-    ids = [row["_id"] for row in bson.decode_all(first + end, CODEC)]
-    if last is not None:
-        ids.append(last)
+    ids = [row["_id"] for row in bson.decode_all(first + end, RAW)]
+    ids += [key for key in (last, since) if key is not None]
     kinds = sorted({kind_of(key) for key in ids})
     if len(kinds) > 1:
         raise ValueError(f"_id of two types: {' and '.join(kinds)}")
+    if since is not None:
+        return {"_id": {"$gte": since}}
     if last is None:
         return {}
     return {"_id": {"$gt": last}}

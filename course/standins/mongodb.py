@@ -66,6 +66,19 @@ def place_by_id(row: BsonRow) -> Any:
     return Mocked.filtering.BsonComparable(row["_id"])
 
 
+def as_bson(rows: Iterable[BsonRow]) -> bytes:
+    """Return documents as BSON, end to end."""
+    return b"".join(bson.encode(row, codec_options=AS_STORED) for row in rows)
+
+
+def is_behind(key: Any, bound: BsonRow) -> bool:
+    """Tell whether an _id keeps {"$gt": ...} or {"$gte": ...}."""
+    ((name, last),) = bound.items()
+    if name not in ("$gt", "$gte"):
+        raise NotImplementedError("pages are by _id")
+    return bool(key > last or (name == "$gte" and key == last))
+
+
 class StandInCollection(Mocked.Collection):  # type: ignore[misc]
     """A mongomock collection with validators and what else the lesson needs."""
 
@@ -179,11 +192,9 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
         query = Mocked.helpers.patch_datetime_awareness_in_document(query)
         rows = list(self._store.documents)
         if query:
-            last = query["_id"]["$gt"]
-            rows = [row for row in rows if row["_id"] > last]
+            rows = [row for row in rows if is_behind(row["_id"], query["_id"])]
         rows.sort(key=place_by_id, reverse=sort == DESCENDING)
-        page = map(bson.encode, rows[:limit])
-        yield b"".join(page)
+        yield as_bson(rows[:limit])
 
     @sends
     def aggregate(self, pipeline: Sequence[Any]) -> Iterator[BsonRow]:
@@ -211,8 +222,7 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
         found = self._store.documents
         if query:
             found = self._iter_documents(query)
-        stored = b"".join(map(bson.encode, found))
-        return bson.decode_all(stored, AS_ANSWERED)
+        return bson.decode_all(as_bson(found), AS_ANSWERED)
 
 
 class StandInDatabase(Mocked.Database):  # type: ignore[misc]

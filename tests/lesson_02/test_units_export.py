@@ -7,18 +7,22 @@ import io
 import time
 import timeit
 import tracemalloc
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
+from bson.codec_options import DatetimeConversion
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lessons import load
 
+from course.lab import outcome_of
 from course.mongo.codec import CODEC, RAW
-from course.mongo.seed import make_events
+from course.mongo.exports import exported
+from course.mongo.seed import BARE_EVENT, make_events
 
 lesson = load("02")
 relaxed = settings(
@@ -72,15 +76,15 @@ def test_a_file_that_is_no_export_is_left_alone(
 class Endless:
     """A collection of `count` events that are made when they are asked for."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, body: dict[str, Any] | None = None) -> None:
         self.count = count
-        self.body = make_events(1)[0]
+        self.body = body or make_events(1)[0]
 
     def find_raw_batches(self, query: Any, sort: Any, limit: int) -> Iterator[bytes]:
-        start = query["_id"]["$gt"] + 1 if query else 1
+        start = query["_id"].get("$gt", 0) + 1 if query else 1
         start = self.count if sort == [("_id", -1)] else start
         for number in range(start, min(start + limit, self.count + 1)):
-            yield bson.encode(self.body | {"_id": number})
+            yield bson.encode(self.body | {"_id": number}, codec_options=CODEC)
 
 
 def test_memory_is_flat_from_10_000_to_200_000_documents(tmp_path: Path) -> None:
@@ -95,19 +99,116 @@ def test_memory_is_flat_from_10_000_to_200_000_documents(tmp_path: Path) -> None
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_the_last_id_of_an_empty_and_of_a_torn_file() -> None:
-    one, two = (bson.encode({"_id": number}) for number in (1, 2))
-    for text, last, kept in (
+def test_what_a_file_holds_when_empty_torn_or_in_any_order(env: Any) -> None:
+    env.fresh(events=3)
+    events = env.db["events"]
+    one, two, three = map(bson.encode, events.find().sort("_id", 1))
+    for text, greatest, kept in (
         (b"", None, b""),
         (one[:3], None, b""),
         (one[:-1], None, b""),
         (one, 1, one),
+        (one + two[:2], 1, one),
         (one + two[:-1], 1, one),
+        (one + three[:-1], 1, one),  # the second has expired since
         (one + two, 2, one + two),
+        (two + one, 2, two + one),
     ):
         file = io.BytesIO(text)
-        assert lesson.last_id(file) == last
+        assert exported(file, events).greatest == greatest
         assert file.getvalue() == kept
+
+
+GZIP = b"\x1f\x8b\x08\x00" + bytes(range(256)) * 190  # its head is a length < 16 MB
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GZIP[:48_437],
+        b"abc",
+        b"\x05\0\0\0\0",
+        b"\0\0\0\0",
+        bson.encode({"_id": 1, "username": "ann"}),
+        bson.encode({"_id": 1, "username": "ann"}) * 2 + b"\x20",
+        bson.encode({"name": "ann"})[:-3],
+        bson.encode({"_id": 1, "username": "ann"})[:-3],
+        bson.encode(BARE_EVENT | {"_id": 1})[:-1] + b"\x01",
+        bson.encode(BARE_EVENT | {"_id": 1}) + b"\n",
+        bson.encode(BARE_EVENT | {"_id": 1}) + GZIP,
+    ],
+)
+def test_a_file_is_cut_only_where_it_is_provably_ours(
+    env: Any, tmp_path: Path, text: bytes
+) -> None:
+    env.fresh(events=3)
+    path = tmp_path / "events.bson"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match="not an export of ours"):
+        lesson.DataProcessor(env.db).export_data_for_analysis(path)
+    assert path.read_bytes() == text
+
+
+def test_a_second_export_into_a_file_is_refused(env: Any, tmp_path: Path) -> None:
+    env.fresh(events=60)
+    export = lesson.DataProcessor(env.db).export_data_for_analysis
+    path = tmp_path / "events.bson"
+    refused = []
+
+    def again(_written: int) -> None:
+        refused.append(str(outcome_of(lambda: export(path))))
+
+    assert export(path, page=20, on_page=again) == 60
+    assert refused == ["another export writes to events.bson"] * 3
+    assert len(bson.decode_all(path.read_bytes())) == 60
+    assert export(path) == 0  # the lock went with the file
+
+
+def test_events_that_come_late_are_appended_once_if_asked_for(
+    env: Any, tmp_path: Path
+) -> None:
+    env.fresh()
+    events, path = env.db["events"], tmp_path / "events.bson"
+    events.insert_many([BARE_EVENT | {"_id": key} for key in (1, 2, 5, 7, 9)])
+    export = lesson.DataProcessor(env.db).export_data_for_analysis
+    assert export(path) == 5
+    events.insert_many([BARE_EVENT | {"_id": key} for key in (0, 4, 6, 11)])
+    assert export(path) == 1
+    assert export(path, page=2, late_from=3) == 2
+    assert export(path, page=2, late_from=3) == 0
+    assert export(path) == 0  # behind 11, although 6 stands last
+    events.insert_one(BARE_EVENT | {"_id": 12})
+    assert export(path, late_from=0) == 2
+    ids = [row["_id"] for row in bson.decode_all(path.read_bytes())]
+    assert ids == [1, 2, 5, 7, 9, 11, 4, 6, 0, 12]
+    with pytest.raises(ValueError, match="two types"):
+        export(path, late_from=bson.ObjectId())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"timestamp": bson.DatetimeMS(8_640_000_000_000_000)},  # the year 275760
+        {"timestamp": bson.DatetimeMS(-8_640_000_000_000_000)},
+        {"metadata": {"at": bson.DatetimeMS(2**62)}},
+        {"metadata": {"key": uuid.UUID(int=8)}},
+    ],
+)
+def test_an_export_does_not_look_at_what_it_copies(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    """A driver's date ends in the year 9999, which is no reason to stop here."""
+    body = BARE_EVENT | odd
+    many = Endless(25, body)
+    export = lesson.DataProcessor({"events": many}).export_data_for_analysis
+    path = tmp_path / "events.bson"
+    assert export(path, page=10) == 25
+    many.count = 40
+    assert export(path, page=10) == 15
+    codec = CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+    rows = bson.decode_all(path.read_bytes(), codec)
+    assert [row["_id"] for row in rows] == list(range(1, 41))
+    assert rows[-1] == body | {"_id": 40}
 
 
 def test_pages_take_less_than_half_the_memory_of_a_list(

@@ -1,0 +1,164 @@
+"""The file of an export: opened by one at a time, and cut only where it is ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from course.mongo.codec import MOST_BYTES, RAW, Collection
+from course.mongo.pages import query_behind, raw_page
+
+if sys.platform == "win32":
+    import msvcrt
+
+    FAR_AWAY = 2**62  # a byte that no file has: what is locked cannot be read
+
+    def lock(file: BinaryIO) -> None:
+        """Lock a file until it is closed; raise OSError if another has it."""
+        file.seek(FAR_AWAY)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def lock(file: BinaryIO) -> None:
+        """Lock a file until it is closed; raise OSError if another has it."""
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# How a document begins: its length, the type of its first field, and that one's name.
+# A server, and PyMongo, put _id first.
+LENGTH = 4
+NAME = b"_id\0"
+HEAD = LENGTH + 1 + len(NAME)
+EVENT_FIELDS = {"schema_version", "user_id", "event_type", "timestamp"}
+
+
+class NotOurs(ValueError):
+    """Raised for a file that is not provably an export of ours; it is left as it is."""
+
+
+@dataclass
+class Exported:
+    """What a file holds already."""
+
+    greatest: Any = None  # of all _id; not the last one, if events came late
+    since: set[Any] = field(default_factory=set)  # the _id from where we were asked
+    end: int = 0  # of the last whole document, in bytes
+    last: RawBSONDocument | None = None
+
+
+@contextmanager
+def export_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to append to; raise ValueError if another export writes to it."""
+    with path.open("a+b") as file:
+        try:
+            lock(file)
+        except OSError:
+            raise ValueError(f"another export writes to {path.name}") from None
+        yield file
+
+
+def exported(file: BinaryIO, events: Collection, since: Any = None) -> Exported:
+    """Return what a file holds; cut off a document that is torn.
+
+    Raises NotOurs, and leaves the file alone, unless its documents are of this
+    collection and what is torn is the beginning of another one.
+    """
+    size = file.seek(0, os.SEEK_END)
+    found = Exported()
+    for row, end in whole_documents(file, size):
+        key = row["_id"]
+        if found.end == 0 or is_greater(key, found.greatest):
+            found.greatest = key
+        if since is not None and not is_greater(since, key):
+            found.since.add(key)
+        found.last = row
+        found.end = end
+    if found.last is not None and not is_event(found.last, events):
+        raise NotOurs("its last document is no event: not an export of ours")
+    file.seek(found.end)
+    torn = file.read(size - found.end)
+    if torn and not is_torn(torn, found, events):
+        raise NotOurs(f"no BSON document at byte {found.end}: not an export of ours")
+    file.truncate(found.end)
+    return found
+
+
+def whole_documents(file: BinaryIO, size: int) -> Iterator[tuple[RawBSONDocument, int]]:
+    """Yield the documents of a file that are whole, each with where it ends."""
+    end = 0
+    while end + HEAD <= size:
+        file.seek(end)
+        head = file.read(HEAD)
+        length = int.from_bytes(head[:LENGTH], "little")
+        if not is_head(head):
+            raise NotOurs(f"no BSON document at byte {end}: not an export of ours")
+        if end + length > size:
+            return  # the process died while it wrote this one
+        data = head + file.read(length - HEAD)
+        try:
+            row = RawBSONDocument(data, RAW)
+            row["_id"]  # which reads the fields
+        except bson.errors.BSONError:
+            problem = f"no BSON document at byte {end}: not an export of ours"
+            raise NotOurs(problem) from None
+        end += length
+        yield row, end
+
+
+def is_head(head: bytes) -> bool:
+    """Tell whether a document may begin like this: its length, a type, and _id."""
+    length = int.from_bytes(head[:LENGTH], "little")
+    return HEAD < length <= MOST_BYTES and head[LENGTH + 1 :] == NAME
+
+
+def is_event(row: RawBSONDocument, events: Collection) -> bool:
+    """Tell whether a document is of this collection, or was before it expired."""
+    if row.keys() >= EVENT_FIELDS:
+        return True
+    return row.raw == next_raw(events, {"_id": {"$gte": row["_id"]}})
+
+
+def is_torn(data: bytes, found: Exported, events: Collection) -> bool:
+    """Tell whether some bytes are the beginning of a document of ours.
+
+    Trap: the head of a gzip file is also the length of a document that is not whole
+    yet, and so are the first bytes of many a file. Behind documents of ours a length
+    and _id will do; else they have to be those of the event that comes next.
+    """
+    if found.last is not None and is_head(data[:HEAD]):
+        return True
+    following = next_raw(events, query_behind(events, found.greatest))
+    return following.startswith(data)
+
+
+def lacking(there: set[Any], rows: list[RawBSONDocument]) -> list[RawBSONDocument]:
+    """Return the documents whose _id is not among these."""
+    return [row for row in rows if row["_id"] not in there]
+
+
+def next_raw(events: Collection, query: Any) -> bytes:
+    """Return the first document that a query finds, b"" if there is none."""
+    return raw_page(events, query, 1)
+
+
+def is_greater(key: Any, other: Any) -> bool:
+    """Tell whether an _id comes behind another, as the server sorts them."""
+    try:
+        return bool(comparable(key) > comparable(other))
+    except TypeError:  # such as two documents: the later in the file is the greater
+        return True
+
+
+def comparable(key: Any) -> Any:
+    """Return an _id as something that Python compares; it cannot for Decimal128."""
+    return key.to_decimal() if isinstance(key, bson.Decimal128) else key
