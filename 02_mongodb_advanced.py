@@ -50,11 +50,12 @@ from course.lab import in_background, outcome_of, start_together
 from course.mongo.codec import (
     CODEC,
     RAW,
-    UNENCODABLE,
     Collection,
     Database,
     Document,
+    span,
     unencodable,
+    with_time_zones,
 )
 from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
 from course.mongo.connection import concerns_of, connect, waits_of
@@ -297,24 +298,34 @@ BATCH = 1_000  # documents in one write command; a server takes up to 100,000
 
 # region versions
 def as_current(user: Document) -> Document:
-    """Return a user of any schema version as version 2; the store is not touched."""
-    if user["schema_version"] == 2:
-        return user
+    """Return a user of any schema version as version 2; the store is not touched.
+
+    Raises ValueError for a version that we do not know, such as one of next year.
+    """
+    version = user.get("schema_version")
+    if version not in (1, 2):
+        raise ValueError(f"user {user.get('_id')} has the schema version {version}")
     # A copy: our caller may still need the user as it was read.
     current = dict(user)
-    profile = {"interests": current.pop("interests", [])}
+    profile = dict(user.get("profile", {"interests": []}))
+    # Where version 1 keeps them. It may have added one after we upgraded this user.
+    added = current.pop("interests", [])
+    known = profile["interests"]
+    profile["interests"] = known + [each for each in added if each not in known]
     return current | {"schema_version": 2, "profile": profile}
+
+
+# What has interests where version 1 keeps them is not upgraded, or not any more.
+OLD: Document = {"$or": [{"schema_version": 1}, {"interests": {"$exists": True}}]}
 
 
 def upgrade(old: Document) -> UpdateOne:
     """Return the write that stores a user as version 2, unless it has changed since."""
     # Trap: with _id alone in the filter we would undo what others write after our read.
     # With all that we saw, our change finds nothing; the next page has the new state.
-    seen = {
-        "_id": old["_id"],
-        "schema_version": old["schema_version"],
-        "interests": old.get("interests"),
-    }
+    seen = {"_id": old["_id"]}
+    for name in ("schema_version", "interests", "profile"):
+        seen[name] = old.get(name)
     new = {"schema_version": 2, "profile": as_current(old)["profile"]}
     change = {"$set": new, "$unset": {"interests": ""}}
     return UpdateOne(seen, change)
@@ -323,9 +334,8 @@ def upgrade(old: Document) -> UpdateOne:
 def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     """Store the users of version 1 as version 2, page by page; return how many."""
     upgraded = 0
-    old_ones = {"schema_version": 1}
     # An upgraded user is no longer found, so the first page is always the next one.
-    while page := list(users.find(old_ones).limit(batch)):
+    while page := list(users.find(OLD).limit(batch)):
         changes = [upgrade(old) for old in page]
         upgraded += users.bulk_write(changes, ordered=False).modified_count
     return upgraded
@@ -339,6 +349,10 @@ class VersionedUsers:
 
     def find_users_by_interest(self, interest: str, limit: int = 100) -> list[Document]:
         """Return users of both versions with an interest, in the order of _id."""
+        # Trap: {"$eq": None} finds all who lack the field, so each user of one version
+        # by the other's; and a list equals the whole list of somebody.
+        if not isinstance(interest, str):
+            return []
         wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
         # Both places, until the last document of version 1 is upgraded.
         either = [{"profile.interests": wanted}, {"interests": wanted}]
@@ -482,30 +496,21 @@ class UserManager(VersionedUsers):
 
     def _insert(self, users: Sequence[Document]) -> dict[int, Document]:
         """Insert in one command; return the complaints about users, by index."""
+        # Trap: one document that BSON cannot hold fails the whole call, or what is left
+        # of it behind the first 48 MB. So we look before anything is sent.
+        complaints = unencodable_of(users)
+        sent = [index for index in range(len(users)) if index not in complaints]
         try:
-            if users:  # PyMongo refuses an empty list
-                self.users.insert_many(users, ordered=False)
-        except UNENCODABLE:
-            # Trap: one document that BSON cannot hold fails the whole call.
-            unsent = unencodable_of(users)
-            if not unsent:
-                raise  # so it was another error
-            return unsent | self._insert_others(users, unsent)
+            if sent:  # PyMongo refuses an empty list
+                sound = [users[index] for index in sent]
+                self.users.insert_many(sound, ordered=False)
         except BulkWriteError as error:
             if error.details.get("writeConcernErrors"):
                 raise  # written but not safe, which is no single user's fault
-            complaints = error.details["writeErrors"]
-            return {complaint["index"]: complaint for complaint in complaints}
-        return {}
-
-    def _insert_others(
-        self, users: Sequence[Document], unsent: dict[int, Document]
-    ) -> dict[int, Document]:
-        """Insert all but these; return the complaints, by index in `users`."""
-        sent = [index for index in range(len(users)) if index not in unsent]
-        refused = self._insert([users[index] for index in sent])
-        # The server counts what it was sent: its 0 is the first that we sent.
-        return {sent[position]: refused[position] for position in refused}
+            for complaint in error.details["writeErrors"]:
+                # The server counts what it was sent: its 0 is the first that we sent.
+                complaints[sent[complaint["index"]]] = complaint
+        return complaints
 
     def _repeated(
         self, users: Sequence[Document], complaints: dict[int, Document]
@@ -533,7 +538,10 @@ class UserManager(VersionedUsers):
         changes = []
         for user in users:
             same = {"_id": user["_id"]}
-            changes.append(UpdateOne(same, {"$set": user}, upsert=True))
+            change = {"$set": with_time_zones(user)}
+            changes.append(UpdateOne(same, change, upsert=True))
+        if not changes:  # PyMongo refuses an empty list
+            return 0
         done = self.users.bulk_write(changes, ordered=False)
         return done.upserted_count + done.modified_count
 
@@ -542,7 +550,8 @@ class UserManager(VersionedUsers):
         """Add a plan unless the user has it; raise LookupError for no such user."""
         # Condition and change are one command, so nobody comes in between.
         missing = {"_id": {"$eq": user_id}, "subscriptions.plan": {"$ne": plan}}
-        added = {"$push": {"subscriptions": {"plan": plan, "since": since}}}
+        bought = with_time_zones({"plan": plan, "since": since})
+        added = {"$push": {"subscriptions": bought}}
         if self.users.update_one(missing, added).matched_count == 1:
             return True
         # Nothing matched: the user has the plan, or there is no such user.
@@ -641,6 +650,9 @@ def bulk(env: MongoEnv) -> None:
 # %%
 # region tracker
 DAY = {"$dateToString": {"date": "$timestamp", "format": "%Y-%m-%d"}}  # in UTC
+# Trap: a view and a cart have a price, too; a sum of all prices is no revenue.
+IS_PAID = {"$eq": ["$event_type", "purchase"]}
+REVENUE = {"$sum": {"$cond": [IS_PAID, "$metadata.price", 0]}}
 
 
 class EventTracker:
@@ -650,7 +662,10 @@ class EventTracker:
         self.events = db["events"]
 
     def log_event(self, user_id: int, event_type: str, **more: Any) -> Any:
-        """Store an event, now unless `timestamp` is given; return its _id."""
+        """Store an event, now unless `timestamp` is given; return its _id.
+
+        Raises ValueError for a moment without a time zone, and for swapped coordinates.
+        """
         event = {
             "schema_version": 1,
             "user_id": user_id,
@@ -661,16 +676,18 @@ class EventTracker:
             longitude, latitude = more["geo"]["coordinates"]
             # A server stores swapped coordinates; point(), of section 6, refuses them.
             point(longitude, latitude)
-        return self.events.insert_one(event | more).inserted_id
+        return self.events.insert_one(with_time_zones(event | more)).inserted_id
 
     def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
         """Return events and distinct users by type, for start <= timestamp < end."""
-        # Distinct users are a set in memory per group: for millions, group twice.
-        totals = {"events": {"$sum": 1}, "users": {"$addToSet": "$user_id"}}
+        # Trap: $addToSet collects the users of a type in one document, which ends at
+        # 16 MB. Grouped twice, each group is a number.
+        by_user = {"type": "$event_type", "user": "$user_id"}
+        by_type = {"events": {"$sum": "$events"}, "users": {"$sum": 1}}
         pipeline: list[Document] = [
-            {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
-            {"$group": {"_id": "$event_type"} | totals},
-            {"$set": {"users": {"$size": "$users"}}},
+            {"$match": {"timestamp": span(start, end)}},
+            {"$group": {"_id": by_user, "events": {"$sum": 1}}},
+            {"$group": {"_id": "$_id.type"} | by_type},
             {"$sort": {"events": -1, "_id": 1}},
         ]
         return list(self.events.aggregate(pipeline))
@@ -694,7 +711,7 @@ class EventTracker:
         """Return orders and revenue by category, and orders by price, in one pass."""
         totals = {
             "orders": {"$sum": 1},
-            "revenue": {"$sum": "$metadata.price"},
+            "revenue": REVENUE,
             "mean": {"$avg": "$metadata.price"},
         }
         bands = {
@@ -761,8 +778,9 @@ def count_closed(db: Database, start: datetime, end: datetime) -> int:
 
 
 def revenue_unwound(db: Database) -> float:
-    """Add up the prices after $unwind, which repeats an order for each of its tags."""
+    """Add up the orders after $unwind, which repeats each of them for each tag."""
     pipeline: list[Document] = [
+        {"$match": {"event_type": "purchase"}},
         {"$unwind": "$metadata.tags"},
         {"$group": {"_id": None, "sum": {"$sum": "$metadata.price"}}},
     ]
@@ -814,8 +832,7 @@ def what_is_read(db: Database, events: list[Document]) -> None:
     mine = len([event for event in events if event["user_id"] == 7])
     find = db["events"].find({"user_id": 7})
     scan = find.clone().hint([("$natural", 1)])  # as if there were no index
-    spent = {"$sum": "$metadata.price"}
-    by_user: Document = {"$group": {"_id": "$user_id", "spent": spent}}
+    by_user: Document = {"$group": {"_id": "$user_id", "spent": REVENUE}}
     # Trap: a $match on what was computed before it cannot use an index.
     computed: list[Document] = [
         {"$set": {"who": {"$toInt": "$user_id"}}},
@@ -910,6 +927,12 @@ def pipelines(env: MongoEnv) -> None:
 
 # %%
 # region summaries
+def year_month(moment: str) -> Document:
+    """Return the month of a field as an expression, in UTC."""
+    # Trap: in the reader's time zone, users would move to another month.
+    return {"$dateToString": {"date": moment, "format": "%Y-%m"}}
+
+
 class Summaries:
     """Daily sums and cohorts, from events and users."""
 
@@ -922,10 +945,10 @@ class Summaries:
         A run may be repeated, at once or when events have come late. After a lost
         connection it must be: drivers do not retry $merge.
         """
-        totals = {"events": {"$sum": 1}, "revenue": {"$sum": "$metadata.price"}}
+        totals = {"events": {"$sum": 1}, "revenue": REVENUE}
         pipeline: list[Document] = [
             # Trap: half a day here would replace a whole one by its half.
-            {"$match": {"timestamp": {"$gte": start, "$lt": end}}},
+            {"$match": {"timestamp": span(start, end)}},
             {"$group": {"_id": DAY} | totals},
             # The day is the _id, so a second run finds the row of the first.
             {"$merge": {"into": "daily", "whenMatched": "replace"}},
@@ -933,28 +956,40 @@ class Summaries:
         self.db["events"].aggregate(pipeline)
 
     def calculate_cohort_metrics(self) -> list[Document]:
-        """Return users, active users and revenue by calendar month (UTC) of sign-up."""
-        revenue = {"$sum": "$metadata.price"}
-        # Two short answers are joined here; a $lookup would read a user per event.
-        by_user: Document = {"$group": {"_id": "$user_id", "revenue": revenue}}
-        spent = {}
-        for row in self.db["events"].aggregate([by_user]):
-            spent[row["_id"]] = row["revenue"]
-        # Trap: in the reader's time zone, users would move to another month.
-        month = {"$dateToString": {"date": "$created_at", "format": "%Y-%m"}}
+        """Return users, active users and revenue by calendar month (UTC) of sign-up.
+
+        A revenue is of the type of the prices: Decimal128 as soon as one of them is.
+        """
+        users = {
+            "from": "users",
+            "localField": "_id",
+            "foreignField": "_id",
+            "as": "user",
+        }
+        totals = {"active": {"$sum": 1}, "revenue": {"$sum": "$revenue"}}
+        # Trap: {"$push": "$_id"} by month would answer in one document, too large from
+        # some 1.3 million users on. Here every answer is a number.
+        by_user: list[Document] = [
+            {"$group": {"_id": "$user_id", "revenue": REVENUE}},
+            {"$lookup": users},
+            {"$unwind": "$user"},
+            {"$group": {"_id": year_month("$user.created_at")} | totals},
+        ]
+        spent = {row["_id"]: row for row in self.db["events"].aggregate(by_user)}
         by_month: list[Document] = [
-            {"$group": {"_id": month, "users": {"$push": "$_id"}}},
+            {"$group": {"_id": year_month("$created_at"), "users": {"$sum": 1}}},
             {"$sort": {"_id": 1}},
         ]
         cohorts = []
         for row in self.db["users"].aggregate(by_month):
-            active = [user for user in row["users"] if user in spent]
             cohort = {
                 "cohort": row["_id"],
-                "users": len(row["users"]),
-                "active": len(active),
-                "revenue": sum(spent[user] for user in active),
+                "users": row["users"],
+                "active": 0,
+                "revenue": 0,
             }
+            cohort |= spent.get(row["_id"], {})
+            cohort.pop("_id", None)
             cohorts.append(cohort)
         return cohorts
 

@@ -52,6 +52,12 @@ def price_of(event: Document) -> Any:
     return event.get("metadata", {}).get("price", 0)
 
 
+def revenue_of(events: Iterable[Document]) -> Any:
+    """Return what was paid: a view and a cart have a price, and are no revenue."""
+    orders = [event for event in events if kind_of_event(event) == "purchase"]
+    return sum(map(price_of, orders))
+
+
 def fewer_events(row: Document) -> int:
     """Return what sorts rows so that the one with most events comes first."""
     return -int(row["events"])
@@ -86,7 +92,7 @@ def purchases_of(events: list[Document]) -> Document:
     orders = [event for event in events if kind_of_event(event) == "purchase"]
     by_category = []
     for category, those in grouped(orders, category_of).items():
-        revenue = sum(map(price_of, those))
+        revenue = revenue_of(those)
         row = {
             "_id": category,
             "orders": len(those),
@@ -113,17 +119,16 @@ def days_of(events: list[Document]) -> list[Document]:
     """Return events and revenue by day, in UTC."""
     rows = []
     for day, those in grouped(events, day_of).items():
-        revenue = sum(map(price_of, those))
-        row = {"_id": day, "events": len(those), "revenue": revenue}
+        row = {"_id": day, "events": len(those), "revenue": revenue_of(those)}
         rows.append(row)
     return rows
 
 
 def cohorts_of(users: list[Document], events: list[Document]) -> list[Document]:
     """Return users, active users and revenue by month of sign-up, in UTC."""
-    spent = Counter[int]()
-    for event in events:
-        spent[user_of(event)] += price_of(event)
+    spent = {}
+    for user, those in grouped(events, user_of).items():
+        spent[user] = revenue_of(those)
     rows = []
     for month, those in grouped(users, month_of).items():
         ids = [user["_id"] for user in those]
@@ -131,7 +136,7 @@ def cohorts_of(users: list[Document], events: list[Document]) -> list[Document]:
             "cohort": month,
             "users": len(ids),
             "active": sum(user in spent for user in ids),
-            "revenue": sum(spent[user] for user in ids),
+            "revenue": sum(spent.get(user, 0) for user in ids),
         }
         rows.append(row)
     return rows

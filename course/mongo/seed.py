@@ -64,10 +64,10 @@ def make_event(number: int, chance: random.Random) -> Document:
     product = {"sku": f"P-{number}", "title": "Databases", "hours": 12}
     metadata: Document = {"product": product}
     metadata["category"] = chance.choice(["book", "course"])
-    if kind == "purchase":
-        # Quarters are exact in binary; real money is Decimal128.
-        metadata["price"] = chance.randint(4, 800) / 4
-        metadata["tags"] = [1, 2]
+    # Of whatever was looked at, and not only of what was bought: an event of a shop has
+    # the price of its product. Quarters are exact in binary; real money is Decimal128.
+    metadata["price"] = chance.randint(4, 800) / 4
+    metadata["tags"] = [1, 2]
     return {
         "_id": number,
         "schema_version": 1,

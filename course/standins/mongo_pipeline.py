@@ -7,16 +7,20 @@ for a single expression and for a group's totals.
 
 from __future__ import annotations
 
+import decimal
+import itertools
 import math
 import operator
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import bson
 import mongomock
 import mongomock.aggregate
 
 EARTH_DIAMETER = 2 * 6_378_100.0  # metres, of the sphere that MongoDB measures on
+NUMBERS = (int, float, bson.Decimal128)
 BsonRow = dict[str, Any]
 Rows = list[BsonRow]
 Mocked: Any = mongomock  # its annotations are PyMongo's, which its classes do not keep
@@ -37,6 +41,8 @@ def run_stages(rows: Rows, database: Any, pipeline: Sequence[Any]) -> Rows:
     for stage in pipeline:
         if "$group" in stage:
             rows = group(rows, database, stage["$group"])
+        elif "$bucket" in stage:
+            rows = bucket(rows, stage["$bucket"])
         elif "$facet" in stage:  # whose pipelines may group, too
             rows = facet(rows, database, stage["$facet"])
         else:
@@ -68,16 +74,94 @@ def group(rows: Rows, database: Any, options: BsonRow) -> Rows:
     keys: dict[Any, Any] = {}
     for row in rows:
         key = group_key(options["_id"], row)
-        if isinstance(key, dict | list):
-            return by_mongomock(rows, database, {"$group": options})
-        same = (isinstance(key, bool), key)  # 1 is 1.0, and not True
+        same = hashable(key)
         keys.setdefault(same, key)
         groups[same].append(row)
     found = []
     for same, members in groups.items():
-        totals = Mocked.aggregate._accumulate_group(options, members)
+        totals = totals_of(options, members)
         found.append({"_id": keys[same]} | totals)  # first, as a server has it
     return found
+
+
+def bucket(rows: Rows, options: BsonRow) -> Rows:
+    """Group by bands of numbers, where mongomock cannot compare Decimal128."""
+    names = {"groupBy", "boundaries", "default", "output"}
+    if options.keys() != names:
+        raise NotImplementedError(f"this is not emulated: {options}")
+    bands: dict[Any, Rows] = {band: [] for band in options["boundaries"]}
+    others: Rows = []
+    for row in rows:
+        numbers = values_of(options["groupBy"], [row])
+        band = None
+        for low, high in itertools.pairwise(options["boundaries"]):
+            if numbers and low <= in_python(numbers[0]) < high:
+                band = low
+        (others if band is None else bands[band]).append(row)
+    found = []
+    for band, members in [*bands.items(), (options["default"], others)]:
+        if members:
+            found.append({"_id": band} | totals_of(options["output"], members))
+    return found
+
+
+def in_python(number: Any) -> Any:
+    """Return a number that Python can compare and add; it cannot with Decimal128."""
+    return number.to_decimal() if isinstance(number, bson.Decimal128) else number
+
+
+def hashable(key: Any) -> Any:
+    """Return a key as a server compares it: 1 is 1.0, and not True."""
+    if isinstance(key, dict):
+        return tuple((name, hashable(value)) for name, value in key.items())
+    if isinstance(key, list):
+        return ("list", *map(hashable, key))
+    return isinstance(key, bool), in_python(key)
+
+
+def totals_of(options: BsonRow, members: Rows) -> BsonRow:
+    """Return what a group adds up to; mongomock cannot add Decimal128."""
+    found = {}
+    for field, total in options.items():
+        if field == "_id":
+            continue
+        ((name, expression),) = total.items()
+        if name in ("$sum", "$avg"):
+            found[field] = sum_or_mean(name, values_of(expression, members))
+        else:
+            accumulate = Mocked.aggregate._accumulate_group
+            found |= accumulate({field: total}, members)
+    return found
+
+
+def values_of(expression: Any, members: Rows) -> list[Any]:
+    """Return the numbers of a group; a server passes over all else."""
+    found = []
+    for row in members:
+        try:
+            value = Mocked.aggregate._parse_expression(expression, row)
+        except KeyError:
+            continue
+        if isinstance(value, NUMBERS) and not isinstance(value, bool):
+            found.append(value)
+    return found
+
+
+def sum_or_mean(name: str, values: list[Any]) -> Any:
+    """Return a sum or a mean: a Decimal128 as soon as one of the numbers is."""
+    if name == "$avg" and not values:
+        return None
+    count = len(values)
+    if not any(isinstance(value, bson.Decimal128) for value in values):
+        total = sum(values)
+        return total / count if name == "$avg" else total
+    context = bson.decimal128.create_decimal128_context()
+    exact = decimal.Decimal(0)
+    for value in values:
+        exact = context.add(exact, decimal.Decimal(str(value)))
+    if name == "$avg":
+        exact = context.divide(exact, decimal.Decimal(count))
+    return bson.Decimal128(exact)
 
 
 def group_key(expression: Any, row: BsonRow) -> Any:

@@ -39,14 +39,14 @@ MUTATIONS = (
     Mutation(
         "versions",
         "both versions are read alike, before and after the upgrade",
-        'profile = {"interests": current.pop("interests", [])}',
-        'profile = {"interests": []}',
+        'added = current.pop("interests", [])',
+        'added = current.pop("interests", []) and []',
     ),
     Mutation(
         "versions",
         "the upgrade is complete, and repeated does nothing",
-        "while page := list(users.find(old_ones).limit(batch)):",
-        "if page := list(users.find(old_ones).limit(batch)):",
+        "while page := list(users.find(OLD).limit(batch)):",
+        "if page := list(users.find(OLD).limit(batch)):",
     ),
     Mutation(
         "bulk",
@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "4 of 7 are in, 3 named; insert_many stores none",
-        "refused = self._insert([users[index] for index in sent])",
-        "refused = self._insert([])",
+        "sound = [users[index] for index in sent]",
+        "sound = list(users)",
     ),
     Mutation(
         "bulk",
@@ -75,10 +75,9 @@ MUTATIONS = (
     Mutation(
         "pipelines",
         "the distribution equals the reference; closed spans count double",
-        '{"$match": {"timestamp": {"$gte": start, "$lt": end}}},\n'
-        '            {"$group": {"_id": "$event_type"',
-        '{"$match": {"timestamp": {"$gte": start, "$lte": end}}},\n'
-        '            {"$group": {"_id": "$event_type"',
+        'with_time_zones({"$gte": start, "$lt": end})',
+        'with_time_zones({"$gte": start, "$lte": end})',
+        file="course/mongo/codec.py",
     ),
     Mutation(
         "pipelines",
@@ -113,14 +112,14 @@ MUTATIONS = (
     Mutation(
         "summaries",
         "$merge run twice equals the reference; $inc doubles",
-        'totals = {"events": {"$sum": 1}, "revenue": {"$sum": "$metadata.price"}}',
-        'totals = {"events": {"$sum": 1}, "revenue": {"$max": "$metadata.price"}}',
+        'REVENUE = {"$sum": {"$cond": [IS_PAID, "$metadata.price", 0]}}',
+        'REVENUE = {"$sum": "$metadata.price"}',
     ),
     Mutation(
         "summaries",
         "cohorts by UTC equal the reference; Kyiv's would move 10",
-        '{"date": "$created_at", "format": "%Y-%m"}',
-        '{"date": "$created_at", "format": "%Y-%m", "timezone": "+03:00"}',
+        '{"date": moment, "format": "%Y-%m"}',
+        '{"date": moment, "format": "%Y-%m", "timezone": "+03:00"}',
         live=True,
     ),
     Mutation(

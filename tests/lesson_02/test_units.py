@@ -79,7 +79,7 @@ def test_rejections_say_why(env: Any) -> None:
     users += [make_user(6) | {"profile": {}}]
     report = lesson.UserManager(env.db).bulk_insert_users(users)
     assert dict(report.rejected) == {
-        2: "no BSON: TypeError",
+        2: "no document: str",
         3: "larger than 16 MB",
         4: "email is taken",
         5: "breaks profile.interests",

@@ -1,0 +1,237 @@
+"""Lesson 02 given somebody else's data: prices, moments, versions, keys, types."""
+
+from __future__ import annotations
+
+import argparse
+import decimal
+import math
+import random
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import bson
+import pytest
+from lessons import load
+
+from course.mongo.codec import unencodable
+from course.mongo.reference import cohorts_of, days_of, purchases_of
+from course.mongo.seed import END, START, make_events, make_user, make_users
+
+lesson = load("02")
+
+
+@pytest.fixture(params=["stand-in", "live"])
+def env(request: pytest.FixtureRequest) -> Iterator[Any]:
+    live = request.param == "live"
+    url = request.getfixturevalue("mongo_url") if live else None
+    given = {"offline": not live, "require_live": live, "url": url}
+    with lesson.open_env(argparse.Namespace(**given)) as found:
+        found.fresh()
+        yield found
+
+
+# --- Revenue --------------------------------------------------------------------------
+
+
+def test_the_seed_has_a_price_in_every_type() -> None:
+    kinds = {row["event_type"] for row in make_events(200) if row["metadata"]["price"]}
+    assert kinds == {"view", "search", "cart", "purchase"}
+
+
+def test_only_what_is_bought_is_revenue(env: Any) -> None:
+    env.db["users"].insert_one(make_user(1))
+    tracker, processor = lesson.EventTracker(env.db), lesson.DataProcessor(env.db)
+    for kind in ("view", "cart", "purchase", "search"):
+        more = {"timestamp": START, "metadata": {"price": 100, "category": "book"}}
+        tracker.log_event(1, kind, **more)
+    tracker.log_event(1, "purchase", timestamp=START)  # without a price
+    processor.summarize_days(START, END)
+    (cohort,) = processor.calculate_cohort_metrics()
+    daily = env.db["daily"].find_one()
+    books = tracker.get_purchase_analytics()["by_category"][-1]
+    assert (cohort["revenue"], daily["revenue"], books["revenue"]) == (100, 100, 100)
+    assert (cohort["active"], daily["events"]) == (1, 5)
+
+
+def plain(value: Any) -> Decimal:
+    return Decimal(str(value)).quantize(Decimal("0.0000000001"))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5], ids=["all", "half"])
+def test_decimal_prices_add_up_to_the_cent(env: Any, share: float) -> None:
+    users, events = make_users(1, 20), make_events(300, located=False)
+    chance = random.Random(5)
+    for event in events:
+        cents = Decimal(chance.randint(1, 99_999)) / 100
+        exact = chance.random() < share
+        price = bson.Decimal128(cents) if exact else float(cents)
+        event["metadata"]["price"] = price
+    env.db["users"].insert_many(users)
+    env.db["events"].insert_many(events)
+    for event in events:
+        event["metadata"]["price"] = Decimal(str(event["metadata"]["price"]))
+    processor = lesson.DataProcessor(env.db)
+    processor.summarize_days(START, END)
+    with decimal.localcontext(prec=34):
+        pairs = [
+            (processor.calculate_cohort_metrics(), cohorts_of(users, events)),
+            (list(env.db["daily"].find().sort("_id", 1)), days_of(events)),
+            (
+                lesson.EventTracker(env.db).get_purchase_analytics()["by_category"],
+                purchases_of(events)["by_category"],
+            ),
+        ]
+        for found, wanted in pairs:
+            assert len(found) == len(wanted) > 1
+            for row, right in zip(found, wanted, strict=True):
+                assert row.keys() == right.keys()
+                for name in {"revenue", "mean"} & row.keys():
+                    assert plain(row.pop(name)) == plain(right.pop(name))
+                assert row == right
+    bands = lesson.EventTracker(env.db).get_purchase_analytics()["by_price"]
+    assert bands == purchases_of(events)["by_price"]
+
+
+def test_cohorts_and_distribution_collect_no_ids(env: Any) -> None:
+    """A document ends at 16 MB, which 1.3 million users of one month fill."""
+    commands: list[str] = []
+    aggregate = type(env.db["users"]).aggregate
+
+    def seen(self: Any, pipeline: Any, *args: Any, **options: Any) -> Any:
+        commands.append(str(pipeline))
+        return aggregate(self, pipeline, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(env.db["users"]), "aggregate", seen)
+        lesson.DataProcessor(env.db).calculate_cohort_metrics()
+        lesson.EventTracker(env.db).get_event_distribution(START, END)
+    assert len(commands) == 3
+    assert not [each for each in commands if "$push" in each or "$addToSet" in each]
+
+
+# --- Moments --------------------------------------------------------------------------
+
+NAIVE = datetime(2025, 6, 1, 12)
+
+
+def test_a_naive_datetime_is_refused_wherever_it_comes_in(env: Any) -> None:
+    env.db["users"].insert_one(make_user(1))
+    tracker, users = lesson.EventTracker(env.db), lesson.UserManager(env.db)
+    processor = lesson.DataProcessor(env.db)
+    for call in (
+        lambda: tracker.log_event(1, "view", timestamp=NAIVE),
+        lambda: tracker.log_event(1, "view", expires_at=NAIVE),
+        lambda: tracker.log_event(1, "view", metadata={"seen": [{"at": NAIVE}]}),
+        lambda: tracker.get_event_distribution(NAIVE, END),
+        lambda: tracker.get_event_distribution(START, NAIVE),
+        lambda: processor.summarize_days(START, NAIVE),
+        lambda: users.add_subscription(1, "pro", NAIVE),
+        lambda: users.upsert_users(
+            [make_user(2), make_user(3) | {"created_at": NAIVE}]
+        ),
+    ):
+        with pytest.raises(ValueError, match="a naive datetime names no instant"):
+            call()
+    load = [make_user(4) | {"created_at": NAIVE}, make_user(5)]
+    load += [make_user(6) | {"subscriptions": [{"plan": "pro", "since": NAIVE}]}]
+    report = users.bulk_insert_users(load)
+    assert report.inserted == 1
+    assert report.rejected == [
+        (0, "created_at has no time zone"),
+        (2, "subscriptions.0.since has no time zone"),
+    ]
+    assert env.db["events"].count_documents({}) == 0
+    assert sorted(env.db["users"].distinct("_id")) == [1, 5]
+
+
+def test_a_moment_of_another_zone_is_the_same_moment(env: Any) -> None:
+    kyiv = timezone(timedelta(hours=3))
+    at = datetime(2025, 6, 1, 1, 30, tzinfo=kyiv)
+    key = lesson.EventTracker(env.db).log_event(1, "view", timestamp=at)
+    event = env.db["events"].find_one({"_id": key})
+    assert event["timestamp"] == at
+    assert event["timestamp"].utcoffset() == timedelta(0)
+    lesson.DataProcessor(env.db).summarize_days(at - timedelta(hours=1), END)
+    assert [row["_id"] for row in env.db["daily"].find()] == ["2025-05-31"]
+
+
+# --- Versions -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interest", [None, ["sql"], {"$ne": None}, {}, True, 0])
+def test_what_is_no_text_is_nobodys_interest(env: Any, interest: Any) -> None:
+    env.db["users"].insert_many(make_users(1, 6))
+    users = lesson.VersionedUsers(env.db)
+    assert users.find_users_by_interest(interest) == []
+    assert len(users.find_users_by_interest("sql")) == 2
+
+
+@pytest.mark.parametrize("version", [{"schema_version": 3}, {}, {"schema_version": 0}])
+def test_a_version_that_is_not_known_is_refused(version: dict[str, Any]) -> None:
+    user = {"_id": 8, "username": "ann", "interests": ["sql"]} | version
+    with pytest.raises(ValueError, match="user 8 has the schema version"):
+        lesson.as_current(user)
+
+
+def test_an_interest_that_version_1_adds_to_an_upgraded_user_is_kept(env: Any) -> None:
+    users = env.db["users"]
+    users.insert_one(make_user(1) | {"profile": {"interests": ["sql"], "projects": 3}})
+    for interest in ("chess", "sql"):  # an instance of the old release still runs
+        users.update_one({"_id": 1}, {"$push": {"interests": interest}})
+    both = {"interests": ["sql", "chess"], "projects": 3}
+    (found,) = lesson.VersionedUsers(env.db).find_users_by_interest("chess")
+    assert found["profile"] == both
+    assert "interests" not in found
+    assert lesson.upgrade_users(users) == 1
+    stored = users.find_one({"_id": 1})
+    assert (stored["profile"], "interests" in stored) == (both, False)
+    assert lesson.upgrade_users(users) == 0
+
+
+# --- Loads ----------------------------------------------------------------------------
+
+
+def test_nothing_to_upsert_is_no_error(env: Any) -> None:
+    assert lesson.UserManager(env.db).upsert_users([]) == 0
+    assert lesson.UserManager(env.db).bulk_insert_users([]) == lesson.LoadReport()
+
+
+class Odd:
+    """Of no type that BSON has."""
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"metrics": {"views": Odd()}}, f"metrics.views: no BSON for {__name__}.Odd"),
+        (
+            {"subscriptions": [{"plan": {1, 2}}]},
+            "subscriptions.0.plan: no BSON for set",
+        ),
+        ({"metrics": {"views": 2**63}}, "metrics.views: more than 64 bits"),
+        ({"metrics": {1: 2}}, "metrics: no key of type int"),
+        ({"price": Decimal("1.5")}, "price: no BSON for decimal.Decimal"),
+        ({"day": START.date()}, "day: no BSON for datetime.date"),
+        ({"n": math.pi, "u": uuid.UUID(int=1), "at": datetime.now(UTC)}, ""),
+    ],
+)
+def test_what_bson_cannot_hold_is_named_by_field_and_type(
+    change: dict[Any, Any], why: str
+) -> None:
+    assert unencodable(make_user(1) | change) == why
+
+
+def test_numpy_values_are_named_by_field_and_type(env: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    users: list[Any] = make_users(1, 3)
+    users[0]["metrics"] = {"views": numpy.int64(5)}
+    users[2]["_id"] = numpy.int64(3)
+    report = lesson.UserManager(env.db).bulk_insert_users(users)
+    assert report.rejected == [
+        (0, "metrics.views: no BSON for numpy.int64"),
+        (2, "_id: no BSON for numpy.int64"),
+    ]
+    assert report.inserted == 1
