@@ -42,11 +42,13 @@ from typing import Any
 
 import bson
 from pymongo import IndexModel, MongoClient, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.collation import Collation
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from course.claims import less_than, more_than
 from course.console import Lesson, check, fact, table
 from course.lab import in_background, outcome_of, start_together
+from course.mongo.attacks import CALLER, CHANGES, LOGINS, NO_SCRIPTS, WON, result_of
 from course.mongo.codec import (
     CODEC,
     RAW,
@@ -60,20 +62,31 @@ from course.mongo.codec import (
 from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
 from course.mongo.connection import concerns_of, connect, waits_of
 from course.mongo.counting import CommandCounter
+from course.mongo.deployment import (
+    created,
+    created_indexes,
+    planned,
+    refuse_differences,
+)
 from course.mongo.environment import MongoEnv, open_database
 from course.mongo.exports import export_file, exported, lacking
 from course.mongo.pages import query_behind, raw_page
-from course.mongo.plans import Examined, examined, explained, index_definition
+from course.mongo.places import point, point_of
+from course.mongo.plans import Examined, examined, explained
 from course.mongo.reference import (
     EARTH_KM,
     activity_of,
     cohorts_of,
     days_of,
     distribution_of,
+    events_around,
     haversine,
+    is_near_naive,
+    moved_to_another_month,
     purchases_of,
 )
-from course.mongo.schema import create_unless_there, record, typed
+from course.mongo.samples import BAD_CHANGES, SOUND_CHANGES
+from course.mongo.schema import record, typed
 from course.mongo.seed import END, KYIV, START, make_user, make_users
 
 
@@ -130,9 +143,10 @@ NUMBER = typed("number", minimum=0)  # int, long, double or Decimal128
 TEXT = typed("string", pattern="^.{1,200}$")
 TEXTS = typed("array", items=TEXT)
 WHEN = typed("date")
-PLACE = typed("array", minItems=2, maxItems=2, items=typed("double"))
+PLACE = typed("array", minItems=2, maxItems=2, items=typed("number"))
+KEY = typed("int", "long", "string", "objectId", "binData", minimum=0)  # or a UUID
 USER: Document = {
-    "_id": WHOLE,
+    "_id": KEY,
     "schema_version": {"enum": [1, 2]},
     "username": TEXT,
     "email": typed("string", pattern="^[^@ ]{1,99}@[^@ ]{1,99}$"),
@@ -145,7 +159,7 @@ USER: Document = {
 EVENT: Document = {
     "_id": {},
     "schema_version": {"enum": [1]},
-    "user_id": WHOLE,
+    "user_id": KEY,
     "event_type": {"enum": ["view", "search", "cart", "purchase"]},
     "timestamp": WHEN,
     "metadata": typed("object", properties={"price": NUMBER}),  # other fields as well
@@ -161,10 +175,12 @@ SCHEMAS = {
 # region indexes
 ESR = [("event_type", 1), ("timestamp", -1), ("metadata.price", 1)]
 BOUGHT = {"event_type": "purchase"}
+ANY_CASE = Collation("en", strength=2)
 INDEXES = {
     "users": [
         IndexModel("username", name="username", unique=True),
-        IndexModel("email", name="email", unique=True),
+        # Ann@x.org and ann@x.org are one address: strength 2 ignores case.
+        IndexModel("email", name="email", unique=True, collation=ANY_CASE),
         IndexModel("profile.interests", name="interests"),
     ],
     # Each index answers one question; each write pays for all of them.
@@ -184,63 +200,44 @@ INDEXES = {
 class MongoDBManager:
     """Keeps collections, validators and indexes as the code has them."""
 
-    def __init__(self, db: Database, schemas: dict[str, Document] = SCHEMAS) -> None:
+    def __init__(
+        self,
+        db: Database,
+        schemas: dict[str, Document] = SCHEMAS,
+        indexes: dict[str, list[IndexModel]] = INDEXES,
+    ) -> None:
         self.db = db
         self.schemas = schemas
+        self.indexes = indexes
 
-    def create_collections_with_schema(self) -> list[str]:
-        """Create or change what differs; return what was done, [] when run again.
+    def create_collections_with_schema(self, mend: bool = False) -> list[str]:
+        """Create what is missing; return what was done, [] when run again.
 
-        Raises OperationFailure for an index that has our name and another definition:
-        you decide whether it may be dropped.
+        Raises DeploymentDiffers, and has done nothing, where a collection or an index
+        is there and is another: it was somebody's. With `mend` it is made ours.
         """
-        there = {row["name"]: row["options"] for row in self.db.list_collections()}
-        done = []
+        plans = {}
         for name, schema in self.schemas.items():
-            validator = {"$jsonSchema": schema}
-            if name not in there:
-                if create_unless_there(self.db, name, validator):
-                    done.append(f"created {name}")
-            elif there[name].get("validator") != validator:
+            plans[name] = planned(self.db, name, schema, self.indexes.get(name, []))
+        if not mend:
+            refuse_differences(plans.values())
+        done = []
+        for name, plan in plans.items():
+            if plan.is_missing:
+                done += created(self.db, name, plan.rules)
+            elif plan.other_rules:
                 # Trap: stored documents stay; {"$nor": [validator]} finds the bad ones.
-                self.db.command("collMod", name, validator=validator)
+                self.db.command("collMod", name, **plan.rules)
                 done.append(f"changed {name}")
-            done += self.create_missing_indexes(name)
+            for index in plan.other_indexes:
+                self.db[name].drop_index(index)
+            done += created_indexes(self.db[name], plan.indexes)
         return done
-
-    def create_missing_indexes(self, collection: str) -> list[str]:
-        """Create the indexes that are not there as defined; return their names."""
-        there = self.db[collection].index_information()
-        missing = []
-        for index in INDEXES[collection]:
-            wanted = index.document
-            found = there.get(wanted["name"])
-            # A name is not enough: an index "email" may be there and not be unique.
-            if not found or index_definition(found) != index_definition(wanted):
-                missing.append(index)
-        if not missing:  # PyMongo refuses an empty list
-            return []
-        return self.db[collection].create_indexes(missing)
 
 
 # endregion manager
 
 
-# What is changed in AN_EVENT, which is sound.
-SOUND_CHANGES: dict[str, Document] = {
-    "user_id 2**31 (sent as int64)": {"user_id": 2**31},
-    "price 5 (sent as int32)": {"metadata": {"price": 5}},
-    "price Decimal128": {"metadata": {"price": bson.Decimal128("5.2")}},
-    "price 1.0": {"metadata": {"price": 1.0}},
-}
-BAD_CHANGES: dict[str, Document] = {
-    "user_id 1.0": {"user_id": 1.0},
-    "user_id True": {"user_id": True},
-    "price '5'": {"metadata": {"price": "5"}},
-    "price True": {"metadata": {"price": True}},
-    "geo without type": {"geo": {"coordinates": [30.5, 50.4]}},
-    "is_admin, not in the schema": {"is_admin": True},
-}
 # The types that the values have in Python: int and float.
 PRICE = typed("object", properties={"price": typed("double")})
 NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": PRICE})
@@ -380,7 +377,7 @@ def deploy_version_1(db: Database) -> None:
     fields = USER | {"schema_version": {"enum": [1]}}
     del fields["profile"]  # a field that the schema does not name is refused
     schemas = {"users": record("username", **fields)}
-    MongoDBManager(db, schemas).create_collections_with_schema()
+    MongoDBManager(db, schemas).create_collections_with_schema(mend=True)
 
 
 def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
@@ -389,7 +386,7 @@ def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
     users.insert_many(old_users)
     refused = verdict(users, make_user(201))
     fact("a user of version 2, at first", f"breaks {refused}")
-    changed = manager.create_collections_with_schema()
+    changed = manager.create_collections_with_schema(mend=True)
     users.insert_many(make_users(101, 200))
     stored = users.count_documents({})
     check(
@@ -673,9 +670,8 @@ class EventTracker:
             "timestamp": datetime.now(UTC),
         }
         if "geo" in more:
-            longitude, latitude = more["geo"]["coordinates"]
             # A server stores swapped coordinates; point(), of section 6, refuses them.
-            point(longitude, latitude)
+            more["geo"] = point_of(more["geo"])
         return self.events.insert_one(with_time_zones(event | more)).inserted_id
 
     def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
@@ -786,16 +782,6 @@ def revenue_unwound(db: Database) -> float:
     ]
     row = next(iter(db["events"].aggregate(pipeline)))
     return float(row["sum"])
-
-
-def events_around(events: list[Document], border: datetime) -> int:
-    """Return how many events are within a day before or from a moment on."""
-    day = timedelta(days=1)
-    around = 0
-    for event in events:
-        if border - day <= event["timestamp"] < border + day:
-            around += 1
-    return around
 
 
 def distribution(db: Database, events: list[Document]) -> None:
@@ -1010,16 +996,6 @@ def events_in(collection: Collection) -> int:
     return sum(row["events"] for row in collection.find())
 
 
-def moved_to_another_month(users: list[Document], zone: timezone) -> int:
-    """Return how many users signed up in another month by the clocks of a zone."""
-    moved = 0
-    for user in users:
-        in_utc = user["created_at"]
-        if in_utc.astimezone(zone).month != in_utc.month:
-            moved += 1
-    return moved
-
-
 @lesson.demo
 def summaries(env: MongoEnv) -> None:
     """Summaries: $merge may run twice, $inc may not, and months begin in UTC"""
@@ -1059,16 +1035,6 @@ def summaries(env: MongoEnv) -> None:
 
 # %%
 # region geo
-def point(longitude: float, latitude: float) -> Document:
-    """Return a GeoJSON point; raise ValueError outside our area (swapped?)."""
-    # The two ranges do not overlap, so that a swap is always outside.
-    is_longitude = 22 <= longitude <= 41
-    is_latitude = 44 <= latitude <= 53
-    if not is_longitude or not is_latitude:
-        raise ValueError(f"({longitude}, {latitude}) is not in our area: swapped?")
-    return {"type": "Point", "coordinates": [float(longitude), float(latitude)]}
-
-
 class GeoLocationManager:
     """Finds events by where they happened."""
 
@@ -1104,13 +1070,6 @@ class GeoLocationManager:
 
 
 # endregion geo
-
-
-def is_near_naive(event: Document, max_km: float) -> bool:
-    """Tell whether an event is near, as if a degree were 111 km in each direction."""
-    # True of a degree of latitude; in Kyiv, one of longitude is 71 km.
-    degrees = math.dist(event["geo"]["coordinates"], KYIV)
-    return degrees * 111 <= max_km
 
 
 def metres_off(found: list[Document], radius_km: float) -> float:
@@ -1258,7 +1217,7 @@ def export(env: MongoEnv) -> None:
         restarted = len(bson.decode_all(path.read_bytes())) + 2_000
         with path.open("ab") as file:
             # The process died in the middle of a document.
-            torn = bson.encode(AN_EVENT)[:-7]
+            torn = bson.encode({"_id": 1_001} | AN_EVENT)[:-7]
             file.write(torn)
         resumed = ours(path)
         data = path.read_bytes()
@@ -1278,9 +1237,6 @@ def export(env: MongoEnv) -> None:
 
 # %%
 # region injection
-CALLER = {"username": "bob"}  # who is logged in: the session says so, never the body
-
-
 def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     """Return a client's JSON object of plain values in allowed fields.
 
@@ -1346,44 +1302,6 @@ def change_naive(users: Collection, body: Any) -> None:
 def search_names_naive(users: Collection, text: str) -> list[Document]:
     """Return the same, with what the client has sent as the pattern."""
     return list(users.find({"username": {"$regex": "^" + text}}))
-
-
-# What attackers send instead of {"username": "admin", "token": "..."}.
-LOGINS = (
-    '{"username": "admin", "token": {"$ne": null}}',
-    '{"username": {"$regex": "^a"}, "token": {"$gt": ""}}',
-    '{"username": "admin", "$or": [{"role": "admin"}]}',
-    '{"username": "admin", "$where": "true"}',
-    '{"username": "sso"}',
-)
-CHANGES = ('[{"$set": {"role": "admin"}}]', '{"$set": {"rights.billing": 1}}')
-WON = {"in as admin", "in as sso", "bob is admin", "bob has billing rights"}
-NO_SCRIPTS = "no JavaScript here"  # a MongoDB has it unless javascriptEnabled is false
-MEMBERS: list[Document] = [
-    {"_id": 1, "username": "admin", "token": "nimda", "role": "admin"},
-    {"_id": 2, "username": "bob", "token": "bbb", "role": "user"},
-    {"_id": 3, "username": "sso"},  # signs in elsewhere, so it has no token
-]
-
-
-def result_of(users: Collection, call: Callable[..., Any], text: str) -> str:
-    """Return what a client gets for a JSON text: a login, a change, or a refusal."""
-    # Every attempt meets the same members, whatever the one before has changed.
-    users.delete_many({})
-    users.insert_many(MEMBERS)
-    try:
-        user = call(users, json.loads(text))
-    except ValueError as error:
-        return str(error)
-    except (NotImplementedError, OperationFailure):
-        return NO_SCRIPTS if "$where" in text else "an error"
-    if user:
-        return f"in as {user['username']}"
-    # A change returns nothing: look at what it has made of bob.
-    bob = users.find(CALLER)[0]
-    if "rights" in bob:
-        return f"bob has {'/'.join(bob['rights'])} rights"
-    return f"bob is {bob.get('city', bob['role'])}"
 
 
 def honest_use(users: Collection) -> None:

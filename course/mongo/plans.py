@@ -1,4 +1,4 @@
-"""Indexes as they are defined, and what a server reads of them for a query."""
+"""What a server reads of its indexes and documents for a query."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ import re
 from typing import Any, NamedTuple
 
 from course.mongo.codec import Database, Document
-
-INDEX_RULES = ("unique", "expireAfterSeconds", "partialFilterExpression")
-
-
-def index_definition(index: Any) -> list[object]:
-    """Return what an index is: its fields in their order, and its rules."""
-    definition: list[object] = [list(dict(index["key"]).items())]
-    for rule in INDEX_RULES:
-        definition.append(index.get(rule))
-    return definition
 
 
 def explained(db: Database, pipeline: list[Document]) -> Any:

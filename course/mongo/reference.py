@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from course.mongo.codec import Document
@@ -155,3 +156,30 @@ def haversine(
     shrunk_by = math.cos(north) * math.cos(north_0)  # a degree east is shorter there
     half = math.asin(math.sqrt(along + shrunk_by * across))
     return 2_000 * radius_km * half
+
+
+def events_around(events: list[Document], border: datetime) -> int:
+    """Return how many events are within a day before or from a moment on."""
+    day = timedelta(days=1)
+    around = 0
+    for event in events:
+        if border - day <= event["timestamp"] < border + day:
+            around += 1
+    return around
+
+
+def moved_to_another_month(users: list[Document], zone: timezone) -> int:
+    """Return how many users signed up in another month by the clocks of a zone."""
+    moved = 0
+    for user in users:
+        in_utc = user["created_at"]
+        if in_utc.astimezone(zone).month != in_utc.month:
+            moved += 1
+    return moved
+
+
+def is_near_naive(event: Document, max_km: float) -> bool:
+    """Tell whether an event is near, as if a degree were 111 km in each direction."""
+    # True of a degree of latitude; in Kyiv, one of longitude is 71 km.
+    degrees = math.dist(event["geo"]["coordinates"], KYIV)
+    return degrees * 111 <= max_km

@@ -6,6 +6,7 @@ The package jsonschema knows no bsonType, and takes several times as long.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ import bson
 
 INT = {"int", "number"}
 LONG = {"long", "number"}
+BINARY = {"binData"}
 OTHER = {"other"}
 BSON_TYPES: dict[type, set[str]] = {
     bool: {"bool"},
@@ -24,6 +26,10 @@ BSON_TYPES: dict[type, set[str]] = {
     float: {"double", "number"},
     bson.Decimal128: {"decimal", "number"},
     bson.Int64: LONG,
+    bson.ObjectId: {"objectId"},
+    uuid.UUID: BINARY,
+    bytes: BINARY,
+    bson.Binary: BINARY,
 }
 
 
@@ -45,14 +51,19 @@ def is_listed(value: Any, listed: list[Any]) -> bool:
     return value in listed and type(value) is not bool
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a rule about numbers concerns a value."""
+    return "number" in bson_types(value)
+
+
 def is_at_least(value: Any, least: float) -> bool:
-    """Tell whether a number, which may be a Decimal128, reaches a minimum."""
-    return float(str(value)) >= least
+    """Tell whether a number reaches a minimum; what is none need not."""
+    return not is_number(value) or float(str(value)) >= least
 
 
 def matches(value: str, pattern: str) -> bool:
     """Tell whether a pattern is found in a text."""
-    return re.search(pattern, value) is not None
+    return not isinstance(value, str) or re.search(pattern, value) is not None
 
 
 def has_at_least(value: list[Any], least: int) -> bool:

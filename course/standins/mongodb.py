@@ -25,6 +25,8 @@ from course.standins.mongo_pipeline import BsonRow, Mocked, geo_near, merge, run
 
 DUPLICATE = 11000  # the codes of a server's complaints
 INVALID = 121
+OTHER_NAME = 85
+OTHER_RULES = 86
 AS_STORED = CodecOptions[BsonRow](
     uuid_representation=bson.binary.STANDARD,  # mongomock stores naive moments
 )
@@ -69,6 +71,27 @@ def place_by_id(row: BsonRow) -> Any:
 def as_bson(rows: Iterable[BsonRow]) -> bytes:
     """Return documents as BSON, end to end."""
     return b"".join(bson.encode(row, codec_options=AS_STORED) for row in rows)
+
+
+def same_rules(there: BsonRow, wanted: BsonRow) -> bool:
+    """Tell whether a server takes two indexes of the same fields for one."""
+    rules = ("unique", "sparse", "collation", "partialFilterExpression")
+    return all(there.get(rule) == wanted.get(rule) for rule in rules)
+
+
+def keys_of(index: BsonRow, document: BsonRow) -> list[Any]:
+    """Return what a document is found by in an index."""
+    values = [document.get(field) for field, _ in index["key"]]
+    if "collation" in index:
+        if index["collation"] != {"locale": "en", "strength": 2}:
+            raise NotImplementedError(f"this is not emulated: {index['collation']}")
+        return list(map(without_case, values))
+    return values
+
+
+def without_case(value: Any) -> Any:
+    """Return a value as a collation of strength 2 compares it."""
+    return value.casefold() if isinstance(value, str) else value
 
 
 def is_behind(key: Any, bound: BsonRow) -> bool:
@@ -118,24 +141,23 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
         invalid: Any = pymongo.errors.DuplicateKeyError,
     ) -> None:
         """Refuse what a validator or a unique index forbids."""
-        schema = self.database.validators[self.name].get("$jsonSchema", {})
-        wrong = list(breaches(schema, document))
+        wrong = list(breaches(self.database.schema_of(self.name), document))
         if wrong:
             details = {"errInfo": {"details": {"missingProperties": wrong}}}
             raise invalid("failed validation", INVALID, details)
         for name, index in self._store.indexes.items():
             if index.get("unique"):
-                fields = [field for field, _ in index["key"]]
-                self._own_key(name, fields, document)
+                self._own_key(name, index, document)
 
-    def _own_key(self, index: str, fields: list[str], document: BsonRow) -> None:
+    def _own_key(self, name: str, index: BsonRow, document: BsonRow) -> None:
         """Note who owns a unique key, where mongomock would read the collection."""
-        values = [document.get(field) for field in fields]
-        owners = self.database.owners[self.name, index]
+        fields = [field for field, _ in index["key"]]
+        values = keys_of(index, document)
+        owners = self.database.owners[self.name, name]
         owner = owners.get(repr(values), document["_id"])
         # The owner may have changed, or be gone, since.
         held = self._store._documents.get(owner, {})
-        still_held = values == [held.get(field) for field in fields]
+        still_held = values == keys_of(index, held)
         if owner != document["_id"] and still_held:
             raise duplicate_key(fields)
         owners[repr(values)] = document["_id"]
@@ -148,6 +170,28 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
             self.create_index(fields, **rules)
         self._store._ttl_indexes.clear()  # it would go through all at every access
         return [index.document["name"] for index in indexes]
+
+    def create_index(self, keys: Any, **rules: Any) -> Any:
+        """Create an index; as on a server, not a second one that is the same."""
+        more = {}
+        for rule in ("hidden", "collation"):  # which mongomock would forget
+            if given := rules.pop(rule, None):
+                more[rule] = getattr(given, "document", given)
+        fields = [(keys, 1)] if isinstance(keys, str) else list(keys)
+        wanted = {rule: value for rule, value in rules.items() if value is not False}
+        wanted |= {"key": fields} | more
+        name = wanted.pop("name", None)
+        for other, there in self._store.indexes.items():
+            if other == name:
+                if there == wanted:
+                    return name
+                raise pymongo.errors.OperationFailure("it has other rules", OTHER_RULES)
+            if name and fields == list(there["key"]) and same_rules(there, wanted):
+                problem = f"Index already exists with a different name: {other}"
+                raise pymongo.errors.OperationFailure(problem, OTHER_NAME)
+        name = super().create_index(keys, **rules)
+        self._store.indexes[name] |= more
+        return name
 
     def insert_many(self, documents: Iterable[BsonRow], ordered: bool = True) -> Any:
         """Insert as one command, with the complaints that bulk_write collects."""
@@ -234,7 +278,7 @@ class StandInDatabase(Mocked.Database):  # type: ignore[misc]
         self.commands = commands
         self.lock = threading.RLock()
         self.owners: dict[Any, dict[Any, Any]] = defaultdict(dict)  # by index and key
-        self.validators: dict[str, BsonRow] = defaultdict(dict)
+        self.rules: dict[str, BsonRow] = defaultdict(dict)  # as create takes them
 
     def get_collection(self, name: str, **_options: Any) -> Any:
         """Return the collection, the same each time."""
@@ -244,26 +288,35 @@ class StandInDatabase(Mocked.Database):  # type: ignore[misc]
             )
         return self._collection_accesses[name]
 
-    def create_collection(self, name: str, validator: BsonRow | None = None) -> Any:
+    def create_collection(self, name: str, **rules: Any) -> Any:
         """Create a collection with its validator."""
         collection = super().create_collection(name)
-        self.validators[name] = validator or {}
+        self.rules[name] = rules
         return collection
 
-    def command(self, _collmod: str, name: str, validator: BsonRow) -> None:
+    def command(self, _collmod: str, name: str, **rules: Any) -> None:
         """Do collMod, the only command that the lesson sends by its name."""
-        self.validators[name] = validator
+        self.rules[name] = self.rules[name] | rules
+
+    def schema_of(self, name: str) -> BsonRow:
+        """Return the schema that a collection's documents must keep now."""
+        rules = self.rules[name]
+        if rules.get("validationLevel", "strict") not in ("strict", "off"):
+            raise NotImplementedError(f"this is not emulated: {rules}")
+        if "off" in rules.values() or rules.get("validationAction") == "warn":
+            return {}
+        return dict(rules.get("validator", {}).get("$jsonSchema", {}))
 
     def list_collections(self) -> list[BsonRow]:
         """Return the collections and their validators, as a server does."""
         found = []
         for name in self.list_collection_names():
-            options = {"validator": self.validators[name]}
-            found.append({"name": name, "options": options})
+            options = dict(self.rules[name])
+            found.append({"name": name, "type": "collection", "options": options})
         return found
 
     def drop_collection(self, name: str) -> None:
         """Forget a collection, its validator and all unique keys."""
         super().drop_collection(name)
         self.owners.clear()
-        self.validators.pop(name, None)
+        self.rules.pop(name, None)

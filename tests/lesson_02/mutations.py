@@ -21,14 +21,15 @@ MUTATIONS = (
     Mutation(
         "validators",
         "a second deployment neither changes nor fails",
-        'there[name].get("validator") != validator',
-        'there[name].get("validator") is not None',
+        "if options.get(rule) != wanted:",
+        "if options.get(rule) == wanted:",
+        file="course/mongo/deployment.py",
     ),
     Mutation(
         "versions",
         "collMod lets version 2 in beside version 1",
-        'self.db.command("collMod", name, validator=validator)',
-        'self.db.create_collection(f"{name}2", validator=validator)',
+        'self.db.command("collMod", name, **plan.rules)',
+        'self.db.create_collection(f"{name}2", **plan.rules)',
     ),
     Mutation(
         "versions",
@@ -138,8 +139,9 @@ MUTATIONS = (
     Mutation(
         "geo",
         "point() refuses swapped coordinates",
-        "is_longitude = 22 <= longitude <= 41\n    is_latitude = 44 <= latitude <= 53",
-        "is_longitude = abs(longitude) <= 180\n    is_latitude = abs(latitude) <= 90",
+        "if home and not home.has(longitude, latitude) and",
+        "if not home and",
+        file="course/mongo/places.py",
     ),
     Mutation(
         "export",

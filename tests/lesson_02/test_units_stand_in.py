@@ -84,6 +84,8 @@ def test_errinfo_of_a_server_is_read_down_to_the_property() -> None:
         ([], "array"),
         ({}, "object"),
         (START, "date"),
+        (bson.ObjectId(), "objectId"),
+        (bson.Binary(b"7", 128), "binData"),
     ],
 )
 def test_bson_types_are_those_of_the_encoder(value: object, name: str) -> None:
@@ -94,7 +96,7 @@ def test_bson_types_are_those_of_the_encoder(value: object, name: str) -> None:
     broken = list(breaches(typed("number"), value, "v"))
     assert broken == ([] if name in numbers else ["v"])
     tags = {"int": 16, "long": 18, "double": 1, "decimal": 19, "bool": 8, "string": 2}
-    tags |= {"array": 4, "object": 3, "date": 9}
+    tags |= {"array": 4, "object": 3, "date": 9, "objectId": 7, "binData": 5}
     assert bson.encode({"v": value})[4] == tags[name]
 
 
