@@ -403,6 +403,7 @@ def versions_side_by_side(users: Collection, manager: MongoDBManager) -> None:
 @lesson.demo
 def versions(env: MongoEnv) -> None:
     """Versions: two schema versions side by side, read as one"""
+    env.need_validators_to_change()
     env.fresh()
     users = env.db["users"]
     deploy_version_1(env.db)
@@ -1513,12 +1514,14 @@ def bounded_waits(naive: MongoClient[Document], ours: MongoClient[Document]) -> 
             "PyMongo": list(usual.values()).count("for ever"),
             "ours": list(finite.values()).count("for ever"),
             "acknowledged by": finite["acknowledged by"],
+            "in the journal": finite["in the journal"],
             "read concern": finite["read concern"],
         },
         {
             "PyMongo": 2,
             "ours": 0,
             "acknowledged by": "majority",
+            "in the journal": True,
             "read concern": "majority",
         },
     )

@@ -16,13 +16,13 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Database, Document
-from course.services import ServiceAddress, redact
-from course.urls import MONGO_FORM, service_url
+from course.mongo.diagnosis import NOT_ALLOWED, asks_for_tls, diagnosis
+from course.services import CONNECT_LIMIT, ServiceAddress, redact
+from course.urls import MONGO_FORM, ServiceUrl, service_url
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
-PROBE_LIMIT = 1  # seconds
-NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
+FAR_LIMIT = 10.0  # seconds for a server that is reached by TLS
 NO_ANSWER = (
     pymongo.errors.ConnectionFailure,
     pymongo.errors.OperationFailure,
@@ -49,34 +49,60 @@ OPTIONS: dict[str, Any] = {
     "tz_aware": True,
     "uuidRepresentation": "standard",
     "w": "majority",  # what is acknowledged survives the loss of the primary
+    # MongoDB's majority waits for the journal unless a set is told not to; others, and
+    # a set like that, acknowledge what a crash then takes back.
+    "journal": True,
     "readConcernLevel": "majority",  # and what is read is never rolled back
 }
 # endregion options
+CONNECTING = ("serverSelectionTimeoutMS", "connectTimeoutMS")
 
 
 def connect(
     url: str,
     listener: monitoring.CommandListener,
     source: str = VARIABLE,
+    limit: float = CONNECT_LIMIT,
     **more: Any,
 ) -> pymongo.MongoClient[Document]:
     """Return a client with finite waits; `source` is who gave the URL.
 
-    Raises BadInput for what is not a valid URI, NoService for a name of mongodb+srv://
-    that does not resolve.
+    What the URL says goes before our defaults. Raises BadInput for what is not a valid
+    URI, NoService for a name of mongodb+srv:// that does not resolve.
     """
-    named = service_url(ServiceAddress(url, source, named=True), MONGO_FORM)
-    options = OPTIONS | {"event_listeners": [listener]} | more
+    named = service_url(ServiceAddress(url, source, True, limit), MONGO_FORM)
+    options = defaults_for(named) | {"event_listeners": [listener]} | more
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
+    except OSError as error:  # such as a tlsCAFile that is not there
+        raise BadInput(f"{source}: {redact(error.strerror or error)}") from None
     except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
         why = redact(error)
         problem = f"{source} is not a MongoDB URL: {why}; write {MONGO_FORM.example}"
         raise BadInput(problem) from None
+
+
+def defaults_for(named: ServiceUrl) -> dict[str, Any]:
+    """Return our options, without those that a URL sets itself."""
+    # Trap: PyMongo takes an argument before what the URL says, without a word.
+    given = {name.lower() for name in named.options}
+    milliseconds = round(1000 * limit_of(named))
+    ours = OPTIONS | dict.fromkeys(CONNECTING, milliseconds)
+    if "w" in given:  # journal=True and w=0 do not go together
+        del ours["journal"]
+    found = {name: value for name, value in ours.items() if name.lower() not in given}
+    return found | {"tz_aware": True}  # our code counts on it
+
+
+def limit_of(named: ServiceUrl) -> float:
+    """Return how many seconds a server may take until it answers."""
+    if asks_for_tls(named) and named.connect_limit == CONNECT_LIMIT:
+        return FAR_LIMIT  # TLS and a login take some ten round trips
+    return named.connect_limit
 
 
 @dataclass(frozen=True)
@@ -87,56 +113,61 @@ class Server:
     is_mongodb: bool  # and not one that speaks its protocol
 
 
-def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
-    """Ask a server who it is, and whether the database that the URL names is there.
+def probed(
+    client: pymongo.MongoClient[Document],
+    source: str,
+    named: ServiceUrl | None = None,
+) -> Server:
+    """Ask a server who it is; `named` is the URL of the client, as it was read.
 
     Raises NoService where nobody answers, BadInput for what the user has to mend.
     """
+    limit = limit_of(named) if named else CONNECT_LIMIT
     try:
-        with pymongo.timeout(PROBE_LIMIT):
+        with pymongo.timeout(limit):
             build = client.admin.command("buildInfo")
-            listed = client.admin.command("listDatabases", nameOnly=True)
+            # Whoever is not logged in is refused here, and not by the first.
+            client.admin.command("listDatabases", nameOnly=True)
     except NO_ANSWER as error:
-        raise diagnosis(error, source) from None
+        is_let_in = named is not None and named.user != ""
+        if getattr(error, "code", None) != NOT_ALLOWED or not is_let_in:
+            raise diagnosis(error, source, limit, client, named) from None
     if build["versionArray"][0] < OLDEST_SERVER:
         raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
-    named = client.get_default_database("admin").name
-    # Trap: a name with a typing error is no error: the first write creates it.
-    if named not in {"admin", *(row["name"] for row in listed["databases"])}:
-        right = f"mend the name in {source}, or leave it out"
-        raise BadInput(f"no database {named!r} on this server: {right}")
     if "secantusVersion" in build:
         name = f"SecantusDB {build['secantusVersion']}, not MongoDB,"
         return Server(name, is_mongodb=False)
     return Server(f"MongoDB {build['version']}", is_mongodb=True)
 
 
-def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
-    """Return what to raise where a probe failed: NoService, or BadInput."""
-    if isinstance(error, pymongo.errors.OperationFailure):
-        if error.code in NO_ENTRY:
-            problem = f"the server lets nobody in like this (code {error.code})"
-            right = "check user, password and authSource in the URL"
-            return BadInput(f"{problem}: {right}")
-        if not error.timeout:
-            return NoService(f"error {error.code}")
-    if isinstance(error, pymongo.errors.ConfigurationError):
-        return BadInput(f"{source}: {redact(error)}")
-    if "refused" in str(error):
-        return NoService("connection refused")
-    return NoService(f"no answer in {PROBE_LIMIT} s")
-
-
 def opened(
     url: str, listener: monitoring.CommandListener, address: ServiceAddress
 ) -> tuple[Any, Server]:
     """Return a client and the server that it talks to; close it where that fails."""
-    client = connect(url, listener, address.source)
+    source = address.source
+    given = ServiceAddress(url, source, address.named, address.connect_limit)
+    named = service_url(given, MONGO_FORM)
+    client = connect(url, listener, source, address.connect_limit)
     try:
-        return client, probed(client, address.source)
+        if not client.write_concern.acknowledged:
+            problem = "with w=0 nobody knows what became of a write"
+            raise BadInput(f"{source}: {problem}; leave it out")
+        server = probed(client, source, named)
+        find_member(client, source, named)
+        return client, server
     except BaseException:
         client.close()
         raise
+
+
+def find_member(client: Any, source: str, named: ServiceUrl) -> None:
+    """Raise BadInput if there is no member for the reads that a URL asks for."""
+    how = client.read_preference
+    try:
+        with pymongo.timeout(limit_of(named)):
+            client.admin.command("ping", read_preference=how)
+    except NO_ANSWER as error:
+        raise diagnosis(error, source, limit_of(named), client, named) from None
 
 
 @contextmanager
@@ -194,5 +225,6 @@ def concerns_of(client: Any) -> dict[str, object]:
     """Return when a client's writes count as done, and what it may read."""
     return {
         "acknowledged by": client.write_concern.document.get("w", BY_DEFAULT),
+        "in the journal": client.write_concern.document.get("j", BY_DEFAULT),
         "read concern": client.read_concern.level or BY_DEFAULT,
     }

@@ -15,6 +15,7 @@ from course.mongo.connection import VARIABLE, dropped_at_the_end, opened
 from course.mongo.counting import CommandCounter
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
+from course.mongo.workplace import PrefixedDatabase, drop_collections, workplace
 from course.services import ServiceAddress, accepts_connections, address_of
 from course.standins.mongodb import StandInDatabase
 from course.urls import MONGO_FORM, service_url
@@ -38,6 +39,7 @@ class MongoEnv:
     deploy: Callable[[Database], object]  # creates the collections
     url: str = ""
     mongodb: bool = False  # MongoDB itself, whose planner is held to its manual
+    may_change_validators: bool = True
 
     def counted(self, work: Callable[[], object]) -> int:
         """Run the work and return how many commands it took."""
@@ -68,6 +70,11 @@ class MongoEnv:
         if replica_set and alone:
             raise Skip(f"no replica set (one member will do), which shows {shows}")
 
+    def need_validators_to_change(self) -> None:
+        """Skip a demo where its user may not change validators."""
+        if not self.may_change_validators:
+            raise Skip("this user may not collMod: the role dbAdmin has it")
+
 
 class Opening:
     """Opens what a run works on; the stack closes it."""
@@ -84,7 +91,10 @@ class Opening:
         if not self.address.named and not accepts_connections("127.0.0.1", PORT):
             raise NoService("connection refused")
         env = self.server(self.address.url)
-        self.stack.enter_context(dropped_at_the_end(env.db))
+        if isinstance(env.db, PrefixedDatabase):
+            self.stack.callback(drop_collections, env.db.client, env.db)
+        else:
+            self.stack.enter_context(dropped_at_the_end(env.db))
         return env
 
     def own_server(self, why: str) -> MongoEnv:
@@ -104,11 +114,14 @@ class Opening:
         """Open a database on a server; raise NoService where none answers."""
         client, server = opened(url, self.commands, self.address)
         self.stack.enter_context(client)
+        run = f"module8_{uuid.uuid4().hex[:12]}"
+        place = workplace(client, run, self.address.source)
         hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
         return MongoEnv(
             backend=f"{server.name} at {hosts}",
             live=True,
-            db=client[f"module8_{uuid.uuid4().hex[:12]}"],
+            db=place.db,
+            may_change_validators=place.may_change_validators,
             commands=self.commands,
             deploy=self.deploy,
             url=url,

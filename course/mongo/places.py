@@ -52,8 +52,9 @@ def point(longitude: float, latitude: float, home: Area | None = HOME) -> Docume
 def point_of(geo: Any, home: Area | None = HOME) -> Document:
     """Return the point that GeoJSON says; raise ValueError for all else."""
     coordinates = geo.get("coordinates") if isinstance(geo, dict) else None
-    is_pair = isinstance(coordinates, list | tuple) and len(coordinates) == 2
-    if not is_pair or geo.get("type") != "Point":
+    if not isinstance(coordinates, list | tuple):
+        coordinates = ()
+    if len(coordinates) != 2 or geo.get("type") != "Point":
         right = '{"type": "Point", "coordinates": [longitude, latitude]}'
         raise ValueError(f"geo is no GeoJSON point: right is {right}")
     longitude, latitude = coordinates

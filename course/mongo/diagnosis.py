@@ -1,0 +1,134 @@
+"""Why a MongoDB cannot be used: nobody answers, or somebody does, and not like this."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+import bson
+from pymongo import errors
+from pymongo.read_preferences import ReadPreference
+
+from course.errors import BadInput, NoService
+from course.services import redact
+from course.urls import ServiceUrl
+
+NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
+NOT_ALLOWED = 13
+# What a network says where no server answers; all else is an answer.
+ABSENT = {
+    "refused": "connection refused",
+    "not known": "its name does not resolve",
+    "No address": "its name does not resolve",
+    "getaddrinfo": "its name does not resolve",
+    "unreachable": "no way to its network",
+    "No route": "no way to its network",
+}
+CLOSED = "it hangs up: is it a MongoDB, and does it want tls=true?"
+LATE = ("timed out", "timeout")
+HEARING = 0.4  # seconds for something that is no MongoDB to answer
+OP_MSG = 2013
+HELLO = bson.encode({"hello": 1, "$db": "admin"})
+
+
+def asks_for_tls(named: ServiceUrl) -> bool:
+    """Tell whether a URL asks for TLS."""
+    options = {name.lower(): value for name, value in named.options.items()}
+    usual = "true" if named.scheme.endswith("+srv") else "false"
+    return options.get("tls", options.get("ssl", usual)) == "true"
+
+
+def diagnosis(
+    error: Exception,
+    source: str,
+    limit: float,
+    client: Any = None,
+    named: ServiceUrl | None = None,
+) -> Exception:
+    """Return what to raise where a probe failed: NoService, or BadInput.
+
+    Trap: a stand-in in place of a server that answered would hide what is to be mended.
+    """
+    if isinstance(error, errors.OperationFailure):
+        if error.code in NO_ENTRY:
+            problem = f"the server lets nobody in like this (code {error.code})"
+            right = "check user, password and authSource in the URL"
+            return BadInput(f"{problem}: {right}")
+        if not error.timeout:
+            return NoService(f"error {error.code}")
+    if isinstance(error, errors.ConfigurationError):
+        return BadInput(f"{source}: {redact(error)}")
+    no_answer = NoService(f"no answer in {limit:g} s")
+    if named is None:
+        return no_answer
+    return told_by(client, source, asks_for_tls(named)) or no_answer
+
+
+def told_by(client: Any, source: str, tls: bool) -> Exception | None:
+    """Return what the servers of a URL tell, None where all of them are silent."""
+    found = client.topology_description
+    servers = found.server_descriptions()
+    if not servers:  # PyMongo forgets those of another set
+        wanted = client.options.replica_set_name
+        return BadInput(f"{source}: who answers is not of the replica set {wanted!r}")
+    absent = []
+    for (host, port), server in servers.items():
+        place = f"{host}:{port}"
+        if server.server_type_name != "Unknown":
+            return no_member(client, source)
+        said = str(server.error or "").removeprefix(f"{place}: ").partition(" (conf")[0]
+        for sign, why in ABSENT.items():
+            if sign in said:
+                absent.append(why)
+                break
+        else:
+            if not server.error or any(sign in said for sign in LATE):
+                said = heard_at(host, port, tls)
+            if said:
+                reason = redact(CLOSED if is_closed(said) else said)
+                return BadInput(f"{source}: {place} answers, and not so: {reason}")
+    return NoService(absent[0]) if len(absent) == len(servers) else None
+
+
+def is_closed(said: str) -> bool:
+    """Tell whether a server has hung up."""
+    return "connection closed" in said or "reset by peer" in said
+
+
+def no_member(client: Any, source: str) -> Exception:
+    """Return the complaint about a set that has none of the members that are asked."""
+    wanted = client.read_preference
+    if wanted != ReadPreference.PRIMARY:
+        return BadInput(
+            f"{source}: no member answers for readPreference={wanted.mongos_mode}"
+        )
+    return BadInput(f"{source}: its replica set has no primary")
+
+
+def heard_at(host: str, port: int | None, tls: bool) -> str:
+    """Return what is told by something that is silent to PyMongo, "" if nothing is."""
+    if port is None:  # a socket of Unix
+        return ""
+    if tls and exchanged(host, port, hello()):
+        return "it speaks without TLS"
+    said = exchanged(host, port, b"PING\r\n")
+    if said.startswith((b"+PONG", b"-NOAUTH", b"-ERR")):
+        return "it is a Redis"
+    return "it is no MongoDB" if said else ""
+
+
+def hello() -> bytes:
+    """Return the first message of MongoDB's protocol."""
+    body = struct.pack("<IB", 0, 0) + HELLO
+    return struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body
+
+
+def exchanged(host: str, port: int, sent: bytes) -> bytes:
+    """Return how an answer begins, b"" if there is none in time."""
+    try:
+        with socket.create_connection((host, port), HEARING) as connection:
+            connection.sendall(sent)
+            return connection.recv(64)
+    except OSError:
+        return b""
