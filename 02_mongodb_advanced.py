@@ -2,7 +2,7 @@
 
 You will see, in order: validators, two schema versions read as one, bulk writes that
 lose nothing, pipelines, summaries and cohorts, distances, an export that survives a
-crash, operator injection, and what holds under load.
+crash, operator injection, what holds under load, and what to embed.
 
 Run:     python 02_mongodb_advanced.py [--list] [--only NAME ...] [--offline]
 Service: MongoDB 5.0 or later at $MONGODB_URI (mongodb:// or mongodb+srv://), else at
@@ -29,7 +29,6 @@ import argparse
 import json
 import math
 import re
-import socket
 import tempfile
 import threading
 from collections import Counter
@@ -41,16 +40,17 @@ from pathlib import Path
 from typing import Any
 
 import bson
-from pymongo import IndexModel, MongoClient, UpdateOne
+from pymongo import IndexModel, UpdateOne
 from pymongo.collation import Collation
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, WriteError
 
 from course.claims import less_than, more_than
 from course.console import Lesson, check, fact, table
-from course.lab import in_background, outcome_of, start_together
+from course.lab import outcome_of, start_together
 from course.mongo.attacks import CALLER, CHANGES, LOGINS, NO_SCRIPTS, WON, result_of
 from course.mongo.codec import (
     CODEC,
+    MOST_BYTES,
     RAW,
     Collection,
     Database,
@@ -60,8 +60,6 @@ from course.mongo.codec import (
     with_time_zones,
 )
 from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
-from course.mongo.connection import concerns_of, connect, waits_of
-from course.mongo.counting import CommandCounter
 from course.mongo.deployment import (
     created,
     created_indexes,
@@ -70,6 +68,13 @@ from course.mongo.deployment import (
 )
 from course.mongo.environment import MongoEnv, open_database
 from course.mongo.exports import export_file, exported, lacking
+from course.mongo.frames import (
+    kept,
+    pandas_or_skip,
+    to_documents,
+    to_frame,
+    visits_of_all_kinds,
+)
 from course.mongo.pages import query_behind, raw_page
 from course.mongo.places import point, point_of
 from course.mongo.plans import Examined, examined, explained
@@ -82,10 +87,11 @@ from course.mongo.reference import (
     events_around,
     haversine,
     is_near_naive,
+    metres_off,
     moved_to_another_month,
     purchases_of,
 )
-from course.mongo.samples import BAD_CHANGES, SOUND_CHANGES
+from course.mongo.samples import BAD_CHANGES, NAIVE_SCHEMA, SOUND_CHANGES
 from course.mongo.schema import record, typed
 from course.mongo.seed import END, KYIV, START, make_user, make_users
 
@@ -236,11 +242,6 @@ class MongoDBManager:
 
 
 # endregion manager
-
-
-# The types that the values have in Python: int and float.
-PRICE = typed("object", properties={"price": typed("double")})
-NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": PRICE})
 
 
 @lesson.demo
@@ -1073,15 +1074,6 @@ class GeoLocationManager:
 # endregion geo
 
 
-def metres_off(found: list[Document], radius_km: float) -> float:
-    """Return how far the server's distances are from haversine's, at most."""
-    off = 0.0
-    for row in found:
-        difference = row["metres"] - haversine(row, radius_km)
-        off = max(off, abs(difference))
-    return off
-
-
 def swapped_coordinates(db: Database) -> None:
     """Store an event in Kyiv whose latitude comes first."""
     longitude, latitude = KYIV
@@ -1140,7 +1132,7 @@ def geo(env: MongoEnv) -> None:
 
 
 # %% [markdown]
-# ## 7. Export: pages by key, a file that is its own checkpoint
+# ## 7. Export: a file that is its own checkpoint, a frame that keeps its types
 
 
 # %%
@@ -1205,9 +1197,32 @@ def crash_at_1000(written: int) -> None:
         raise Crash
 
 
+def frames(db: Database) -> None:
+    """Read events into a frame of pandas, naively and by our types, and write back."""
+    pandas = pandas_or_skip()
+    rows = visits_of_all_kinds()
+    db["visits"].insert_many(rows)
+    data = raw_page(db["visits"], {}, PAGE)
+    naive = kept(pandas.json_normalize(bson.decode_all(data)))  # PyMongo's defaults
+    frame = to_frame(bson.decode_all(data, CODEC))
+    ours = kept(frame)
+    heads = ("frame by", "time zone", "2**53 +", "sum of prices")
+    table(heads, ("json_normalize", *naive.values()), ("to_frame", *ours.values()))
+    db["copies"].insert_many(to_documents(frame))
+    check(
+        "a frame by our types keeps zone, digits and cents, and goes back as it was",
+        {"naive": naive, "ours": ours, "copies": list(db["copies"].find())},
+        {
+            "naive": {"zone": "None", "digits": 0, "cents": "TypeError"},
+            "ours": {"zone": "UTC", "digits": 1, "cents": "0.30"},
+            "copies": rows,
+        },
+    )
+
+
 @lesson.demo
 def export(env: MongoEnv) -> None:
-    """Export: killed half-way and resumed, every document is there once"""
+    """Export: killed half-way and resumed, each is there once; and into a frame"""
     env.fresh(events=2_000, located=True)
     ours = DataProcessor(env.db).export_data_for_analysis
     with tempfile.TemporaryDirectory(prefix="module8-export-") as folder:
@@ -1230,6 +1245,7 @@ def export(env: MongoEnv) -> None:
         {"restarted": restarted, "resumed": resumed, "ids": ids},
         {"restarted": 3_000, "resumed": 1_000, "ids": all_ids},
     )
+    frames(env.db)
 
 
 # %% [markdown]
@@ -1365,7 +1381,7 @@ def injection(env: MongoEnv) -> None:
 
 
 # %% [markdown]
-# ## 9. Under load: one winner, no money lost, no wait without an end
+# ## 9. Under load: one winner, and no money lost
 
 
 # %%
@@ -1500,60 +1516,6 @@ def seats(db: Database) -> None:
     check("a version in the filter loses none of 16 seats", taken, expected)
 
 
-def bounded_waits(naive: MongoClient[Document], ours: MongoClient[Document]) -> None:
-    """Compare how long two clients wait, and when their writes count as done."""
-    usual = waits_of(naive) | concerns_of(naive)
-    finite = waits_of(ours) | concerns_of(ours)
-    rows = []
-    for name in usual:
-        rows.append((name, usual[name], finite[name]))
-    table(("seconds to wait for", "PyMongo", "ours"), *rows)
-    check(
-        "all our waits end, two of PyMongo's do not",
-        {
-            "PyMongo": list(usual.values()).count("for ever"),
-            "ours": list(finite.values()).count("for ever"),
-            "acknowledged by": finite["acknowledged by"],
-            "in the journal": finite["in the journal"],
-            "read concern": finite["read concern"],
-        },
-        {
-            "PyMongo": 2,
-            "ours": 0,
-            "acknowledged by": "majority",
-            "in the journal": True,
-            "read concern": "majority",
-        },
-    )
-
-
-def mute_server() -> None:
-    """Ask a server that accepts a connection and says nothing."""
-    # A frozen server looks like this: the kernel accepts for it.
-    mute = socket.create_server(("127.0.0.1", 0))
-    url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
-    counter = CommandCounter()
-    with (
-        MongoClient[Document](url) as naive,
-        connect(url, counter, connect=False) as ours,  # only its options are read
-        connect(url, counter, timeoutMS=200) as hasty,
-        mute,  # closed first, which ends the naive wait
-    ):
-        bounded_waits(naive, ours)
-        waiting = in_background(lambda: naive.admin.command("ping"))
-        ending = in_background(lambda: hasty.admin.command("ping"))
-        ended = outcome_of(lambda: ending.result(5))
-        still_waiting = not waiting.done()
-    # Its thread is to end before the next demo begins; with what error does not matter.
-    outcome_of(lambda: waiting.result(5))
-    fact("a mute server, timeoutMS=200", type(ended).__name__)
-    check(
-        "timeoutMS ends a wait that the defaults go on with",
-        {"defaults still wait": still_waiting, "timeoutMS": type(ended).__name__},
-        {"defaults still wait": True, "timeoutMS": "ServerSelectionTimeoutError"},
-    )
-
-
 def ten_transfers(db: Database, way: Callable[..., None]) -> None:
     """Move ten euros around four accounts; the fifth and the tenth time, crash."""
     for number in range(10):
@@ -1582,12 +1544,11 @@ def after_transfers(db: Database, way: Callable[..., None]) -> dict[str, int]:
 
 @lesson.demo
 def concurrency(env: MongoEnv) -> None:
-    """Under load: 16 at once and one winner, waits that end, money that stays"""
+    """Under load: 16 at once and one winner, and money that stays"""
     env.fresh(users=1)
     visits(env.db)
     subscriptions(env.db)
     seats(env.db)
-    mute_server()
     env.need_server("a sum that transactions keep", replica_set=True)
     safe = after_transfers(env.db, transfer)
     naive = after_transfers(env.db, move)
@@ -1604,6 +1565,80 @@ def concurrency(env: MongoEnv) -> None:
             "move": {"euro": 384, "moves": 64},
         },
     )
+
+
+# %% [markdown]
+# ## 10. Embed or reference: one read, or a document that does not grow
+
+
+# %%
+# region modelling
+def order_embedded(db: Database, user_id: int, order: Document) -> None:
+    """Add an order to the document of its user."""
+    # Trap: nothing ends this list but the 16 MB of a document, and on that day the user
+    # can order no more. Embed what is few and read together; $slice keeps the last ten.
+    db["people"].update_one({"_id": user_id}, {"$push": {"orders": order}})
+
+
+def order_referenced(db: Database, user_id: int, order: Document) -> None:
+    """Store an order by itself, with the _id of its user."""
+    db["orders"].insert_one(order | {"user_id": user_id})
+
+
+def read_embedded(db: Database, user_id: int) -> Document:
+    """Return a user and all orders, by one read."""
+    return db["people"].find({"_id": user_id})[0]
+
+
+def read_referenced(db: Database, user_id: int) -> Document:
+    """Return the same by two: an order may come, or go, in between."""
+    user = db["plain"].find({"_id": user_id})[0]
+    orders = db["orders"].find({"user_id": user_id}, {"_id": 0, "user_id": 0})
+    return user | {"orders": list(orders)}
+
+
+# endregion modelling
+
+
+@lesson.demo
+def modelling(env: MongoEnv) -> None:
+    """Embed or reference: 1 read against 2, and what 100 orders weigh"""
+    env.fresh()
+    people = env.db["people"]
+    people.insert_one({"_id": 1, "name": "olha", "orders": []})
+    env.db["plain"].insert_one({"_id": 1, "name": "olha"})
+    sizes = []
+    for number in range(100):
+        sizes.append(len(bson.encode(read_embedded(env.db, 1))))
+        order = {"number": number, "price": 19.5, "title": "Databases"}
+        order_embedded(env.db, 1, order)
+        order_referenced(env.db, 1, order)
+    referenced = len(bson.encode(env.db["plain"].find({"_id": 1})[0]))
+    grown = (sizes[-1] - sizes[0]) // 99
+    fact("bytes to read the user's name", f"{sizes[-1]:,} embedded, {referenced} not")
+    fact("orders until 16 MB are full", f"{MOST_BYTES // grown:,}")
+    check(
+        "embedded is 1 read and grows by each order; referenced is 2 and does not",
+        {
+            "embedded": env.counted(lambda: read_embedded(env.db, 1)),
+            "referenced": env.counted(lambda: read_referenced(env.db, 1)),
+            "the same": read_embedded(env.db, 1) == read_referenced(env.db, 1),
+            "grown by": sizes[-1] / sizes[0],
+            "without orders": referenced,
+        },
+        {
+            "embedded": 1,
+            "referenced": 2,
+            "the same": True,
+            "grown by": more_than(50),
+            "without orders": less_than(sizes[1]),
+        },
+    )
+    env.need_server("that a user who is full can order no more")
+    image = {"scan": "x" * 2**20}
+    full = [outcome_of(lambda: order_embedded(env.db, 1, image)) for _ in range(16)]
+    refused = [each for each in full if isinstance(each, WriteError)]
+    check("16 orders of 1 MB are one too many", len(refused), 1)
 
 
 # %%

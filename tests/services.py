@@ -261,12 +261,13 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
     return Server("rabbitmq", url, port, argv, folder, ready, env, control=control)
 
 
-def _mongo(folder: Path, port: int) -> Server | None:
+def _mongo(folder: Path, port: int, *options: str) -> Server | None:
     binary = of_this_python("secantusd-py") or shutil.which("secantusd-py")
     if not binary:
         return None
     argv = [binary, "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--storage-path", str(folder / "data"), "--enable-test-commands"]
+    argv += options
     url = f"mongodb://127.0.0.1:{port}/"
     return Server("mongo", url, port, argv, folder, lambda: answers(port))
 

@@ -183,3 +183,12 @@ def is_near_naive(event: Document, max_km: float) -> bool:
     # True of a degree of latitude; in Kyiv, one of longitude is 71 km.
     degrees = math.dist(event["geo"]["coordinates"], KYIV)
     return degrees * 111 <= max_km
+
+
+def metres_off(found: list[Document], radius_km: float) -> float:
+    """Return how far the server's distances are from haversine's, at most."""
+    off = 0.0
+    for row in found:
+        difference = row["metres"] - haversine(row, radius_km)
+        off = max(off, abs(difference))
+    return off

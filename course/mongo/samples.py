@@ -5,6 +5,7 @@ from __future__ import annotations
 import bson
 
 from course.mongo.codec import Document
+from course.mongo.schema import typed
 
 # Each makes another sound event of a sound one.
 SOUND_CHANGES: dict[str, Document] = {
@@ -22,3 +23,6 @@ BAD_CHANGES: dict[str, Document] = {
     "geo without type": {"geo": {"coordinates": [30.5, 50.4]}},
     "is_admin, not in the schema": {"is_admin": True},
 }
+# The types that the values have in Python: int and float.
+PRICE = typed("object", properties={"price": typed("double")})
+NAIVE_SCHEMA = typed("object", properties={"user_id": typed("int"), "metadata": PRICE})

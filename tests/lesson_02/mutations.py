@@ -187,19 +187,6 @@ MUTATIONS = (
         "}",
     ),
     Mutation(
-        "concurrency",
-        "timeoutMS ends a wait that the defaults go on with",
-        "connect(url, counter, timeoutMS=200) as hasty",
-        "connect(url, counter) as hasty",
-    ),
-    Mutation(
-        "concurrency",
-        "all our waits end, two of PyMongo's do not",
-        '"timeoutMS": 30_000,',
-        '"timeoutMS": None,',
-        file="course/mongo/connection.py",
-    ),
-    Mutation(
         "pipelines",
         "with the index only what is returned is read, else all",
         'IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline")',
@@ -218,6 +205,26 @@ MUTATIONS = (
         "$geoWithin equals brute force; degrees do not",
         '{"$geoWithin": {"$centerSphere": circle}}',
         '{"$geoWithin": {"$center": [circle[0], max_km / 111]}}',
+        live=True,
+    ),
+    Mutation(
+        "export",
+        "a frame by our types keeps zone, digits and cents, and goes back as it was",
+        '"metadata.seconds": "Int64",',
+        '"metadata.seconds": "float64",',
+        file="course/mongo/frames.py",
+    ),
+    Mutation(
+        "modelling",
+        "embedded is 1 read and grows by each order; referenced is 2 and does not",
+        '{"$push": {"orders": order}}',
+        '{"$set": {"orders": [order]}}',
+    ),
+    Mutation(
+        "modelling",
+        "16 orders of 1 MB are one too many",
+        'image = {"scan": "x" * 2**20}',
+        'image = {"scan": "x" * 2**19}',
         live=True,
     ),
 )

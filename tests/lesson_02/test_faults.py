@@ -41,10 +41,11 @@ def env(private_mongo: Server) -> Iterator[Any]:
         yield found
 
 
-def armed(env: Any, app: str, **fault: Any) -> None:
-    """Let the next command of an application meet a fault."""
+def armed(env: Any, app: str, times: int = 1, **fault: Any) -> None:
+    """Let the next commands of an application meet a fault."""
     data = {"appName": app} | fault
-    command = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
+    mode = {"times": times}
+    command = {"configureFailPoint": "failCommand", "mode": mode, "data": data}
     env.db.client.admin.command(command)
 
 
@@ -70,6 +71,49 @@ def test_an_insert_cut_off_is_sent_again_under_its_number(env: Any) -> None:
     assert len(log.numbers) == 2
     assert len(set(log.numbers)) == 1
     assert [row["_id"] for row in env.db["orders"].find()] == [1]
+
+
+def test_under_timeout_ms_an_insert_is_sent_again_until_the_deadline(env: Any) -> None:
+    log = Log()
+    with connect(env.url, log, appname="module8-again") as client:
+        fault = {"failCommands": ["insert"], "closeConnection": True}
+        armed(env, "module8-again", times=5, **fault)
+        client[env.db.name]["orders"].insert_one({"_id": 3})
+    assert len(log.numbers) == 6
+    assert len(set(log.numbers)) == 1
+    assert env.db["orders"].count_documents({"_id": 3}) == 1
+    log = Log()
+    with connect(env.url, log, timeoutMS=None, appname="module8-once-more") as client:
+        armed(env, "module8-once-more", times=5, **fault)
+        with pytest.raises(AutoReconnect):
+            client[env.db.name]["orders"].insert_one({"_id": 4})
+    assert len(log.numbers) == 2
+
+
+def test_what_is_acknowledged_survives_a_kill(env: Any, private_mongo: Server) -> None:
+    """The journal: without it, a server that is killed may lose all of these."""
+    rows = [{"_id": number} for number in range(500)]
+    env.db["kept"].insert_many(rows)
+    private_mongo.kill()
+    private_mongo.start()
+    assert env.db["kept"].count_documents({}) == 500
+
+
+def test_a_batch_of_more_than_a_message_is_all_or_named(env: Any) -> None:
+    """PyMongo sends 48 MB at a time: a bad document comes when some are stored."""
+    env.fresh()
+    text = "x" * 1_000_000
+    users: list[Any] = [make_user(number) | {"bio": text} for number in range(1, 61)]
+    env.db.drop_collection("users")  # and its validator with it
+    users[55]["bio"] = {1, 2}
+    with pytest.raises(bson.errors.InvalidDocument):
+        env.db["naive"].insert_many(users, ordered=False)
+    assert 0 < env.db["naive"].count_documents({}) < 55
+    report = lesson.UserManager(env.db).bulk_insert_users(users)
+    assert (report.inserted, report.repeated) == (59, 0)
+    assert report.rejected == [(55, "bio: no BSON for set")]
+    again = lesson.UserManager(env.db).bulk_insert_users(users)
+    assert (again.inserted, again.repeated) == (0, 59)
 
 
 def test_without_retries_an_insert_that_is_cut_off_is_lost(env: Any) -> None:

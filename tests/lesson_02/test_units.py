@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import bson
 import pymongo
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from lessons import load
 
 from course.mongo.complaints import verdict
+from course.mongo.places import Area
 from course.mongo.seed import KYIV, START, make_user
 from course.standins.mongodb import StandInCollection
 
@@ -195,6 +199,77 @@ def test_swapped_places_are_refused_wherever_they_come_in(env: Any) -> None:
         else:
             tracker.log_event(1, "view", geo=geo)
     assert env.db["events"].count_documents({}) == 1
+
+
+@pytest.mark.parametrize(
+    "place",
+    [(13.4, 52.5), (-74.0, 40.7), (151.2, -33.9), (-77, -12), (30, 50), (180, -90)],
+)
+def test_a_place_may_be_anywhere_and_whole_degrees(
+    env: Any, place: tuple[float, float]
+) -> None:
+    env.fresh()
+    assert lesson.point(*place)["coordinates"] == list(place)
+    whole = {"type": "Point", "coordinates": list(place)}  # as JSON may bring it
+    assert verdict(env.db["events"], lesson.AN_EVENT | {"geo": whole}) == "accepted"
+    lesson.EventTracker(env.db).log_event(1, "view", geo=whole)
+
+
+@pytest.mark.parametrize(
+    ("longitude", "latitude"),
+    [(52.5, 95), (181, 0), (0, -91), (math.nan, 0), (math.inf, 0), ("30", 50)],
+)
+def test_what_is_nowhere_is_refused(longitude: Any, latitude: Any) -> None:
+    with pytest.raises(ValueError, match=r"nowhere on earth|degrees are numbers"):
+        lesson.point(longitude, latitude)
+
+
+def test_swapped_is_told_by_the_callers_own_area() -> None:
+    berlin = Area(5, 47, 16, 56)
+    assert lesson.point(13.4, 52.5, berlin)
+    with pytest.raises(ValueError, match="swapped"):
+        lesson.point(52.5, 13.4, berlin)
+    assert lesson.point(52.5, 13.4)  # off Yemen, which is a place
+    assert lesson.point(50.45, 30.52, None)
+
+
+@pytest.mark.parametrize(
+    "geo",
+    [
+        None,
+        "30, 50",
+        {"lat": 50, "lon": 30},
+        {"type": "Polygon", "coordinates": [[[30, 50], [31, 50], [31, 51], [30, 50]]]},
+        {"type": "Polygon", "coordinates": [30, 50]},
+        {"type": "Point", "coordinates": [30, 50, 100]},
+        {"type": "Point", "coordinates": [True, 50]},
+        {"type": "Point"},
+        {"type": "Point", "coordinates": {"lat": 50, "lon": 30}},
+    ],
+)
+def test_what_is_no_point_is_refused_in_a_sentence(env: Any, geo: Any) -> None:
+    env.fresh()
+    with pytest.raises(ValueError, match=r"GeoJSON point: right is|are numbers"):
+        lesson.EventTracker(env.db).log_event(1, "view", geo=geo)
+    assert env.db["events"].count_documents({}) == 0
+
+
+KEYS = [5, "ann", bson.ObjectId("0123456789ab0123456789ab"), uuid.UUID(int=7)]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: type(key).__name__)
+def test_a_user_may_have_any_key(env: Any, key: Any) -> None:
+    env.fresh()
+    users, tracker = lesson.UserManager(env.db), lesson.EventTracker(env.db)
+    load = [make_user(1) | {"_id": key}]
+    assert users.bulk_insert_users(load).inserted == 1
+    assert users.bulk_insert_users(load).repeated == 1
+    assert users.add_subscription(key, "pro", START)
+    tracker.log_event(key, "purchase", metadata={"price": 5}, timestamp=START)
+    (cohort,) = lesson.DataProcessor(env.db).calculate_cohort_metrics()
+    assert (cohort["active"], cohort["revenue"]) == (1, 5)
+    assert tracker.get_user_activity_metrics()[0]["_id"] == key
+    assert [row["name"] for row in tracker.latest_with_names(5)] == ["user1"]
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import socket
+import ssl
+import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -15,15 +20,27 @@ import bson
 import dns.resolver
 import pymongo
 import pytest
+from conftest import absent
 from lessons import load, path_of, run, unbroken
 from pymongo.errors import OperationFailure
+from services import Server, program
 
 from course.errors import BadInput, NoService, Skip
+from course.lab import in_background
 from course.mongo.codec import CODEC
-from course.mongo.connection import connect, probed
+from course.mongo.connection import (
+    concerns_of,
+    connect,
+    limit_of,
+    probed,
+    waits_of,
+)
 from course.mongo.counting import CommandCounter
 from course.mongo.environment import MongoEnv
 from course.mongo.seed import START
+from course.network import LoopbackServer
+from course.services import ServiceAddress
+from course.urls import MONGO_FORM, service_url
 
 lesson = load("02")
 SCRIPT = path_of("02")
@@ -96,6 +113,27 @@ def test_no_wait_is_for_ever() -> None:
         assert client.codec_options.uuid_representation == bson.binary.STANDARD
 
 
+def test_timeout_ms_ends_a_wait_that_the_defaults_go_on_with() -> None:
+    """A frozen server looks like this: the kernel accepts a connection for it."""
+    mute = socket.create_server(("127.0.0.1", 0))
+    url = f"mongodb://127.0.0.1:{mute.getsockname()[1]}/"
+    counter = CommandCounter()
+    with (
+        pymongo.MongoClient[Any](url) as naive,
+        connect(url, counter, timeoutMS=200) as hasty,
+        mute,  # closed first, which ends the naive wait
+    ):
+        assert list(waits_of(naive).values()).count("for ever") == 2
+        assert list(waits_of(hasty).values()).count("for ever") == 0
+        waiting = in_background(lambda: naive.admin.command("ping"))
+        ending = in_background(lambda: hasty.admin.command("ping"))
+        with pytest.raises(pymongo.errors.ServerSelectionTimeoutError):
+            ending.result(10)
+        assert not waiting.done()
+    with pytest.raises(pymongo.errors.PyMongoError):
+        waiting.result(30)
+
+
 @pytest.fixture
 def told() -> Callable[[Any], Any]:
     """Return what the probe makes of a server that says, or raises, the same always."""
@@ -152,14 +190,147 @@ def test_only_what_needs_a_replica_set_is_skipped_without_one(env: Any) -> None:
         env.need_server("transactions", replica_set=True)
 
 
-def test_a_complaint_about_the_database_blames_who_named_it() -> None:
-    build = {"versionArray": [8, 0], "version": "8.0.0"}
-    listed = {"databases": [{"name": "shop"}]}
-    for source in ("--url", "MONGODB_URI"):
-        client: Any = Mock(**{"admin.command.side_effect": [build, listed]})
-        client.get_default_database.return_value.name = "shpo"
-        with pytest.raises(BadInput, match=f"no database 'shpo'.* in {source}"):
-            probed(client, source)
+def test_what_a_url_says_goes_before_our_defaults() -> None:
+    url = "mongodb://127.0.0.1:1/?CONNECTTIMEOUTMS=5000&serverSelectionTimeoutMS=7000"
+    url += "&timeoutMS=9000&w=1&readConcernLevel=local&waitQueueTimeoutMS=3000"
+    with connect(url, CommandCounter()) as client:
+        options = client.options
+        waits = waits_of(client)
+        concerns = concerns_of(client)
+    assert options.pool_options.connect_timeout == 5
+    assert waits == {
+        "a server": 7,
+        "connecting": 5,
+        "a free connection": 3,
+        "a whole operation": 9,
+    }
+    assert concerns["acknowledged by"] == 1
+    assert concerns["read concern"] == "local"
+    with connect("mongodb://127.0.0.1:1/?w=0", CommandCounter()) as client:
+        assert not client.write_concern.acknowledged
+    with connect("mongodb://127.0.0.1:1/?journal=false", CommandCounter()) as client:
+        assert client.write_concern.document == {"w": "majority", "j": False}
+    with connect("mongodb://127.0.0.1:1/", CommandCounter()) as client:
+        assert client.write_concern.document == {"w": "majority", "j": True}
+    with connect("mongodb://h/?tz_aware=false", CommandCounter()) as client:
+        assert client.codec_options.tz_aware
+
+
+@pytest.mark.parametrize(
+    ("url", "limit", "seconds"),
+    [
+        ("mongodb://h/", 1.0, 1.0),
+        ("mongodb://h/", 4.0, 4.0),  # --connect-timeout
+        ("mongodb://h/?tls=true", 1.0, 10.0),  # as Atlas needs
+        ("mongodb://h/?tls=true", 4.0, 4.0),
+        ("mongodb+srv://h.example.org/", 1.0, 10.0),
+        ("mongodb+srv://h.example.org/?tls=false", 1.0, 1.0),
+        ("mongodb://h/?tls=true&serverSelectionTimeoutMS=2500", 1.0, 2.5),
+    ],
+)
+def test_a_far_server_gets_more_than_a_second(
+    url: str, limit: float, seconds: float
+) -> None:
+    named = service_url(ServiceAddress(url, "--url", True, limit), MONGO_FORM)
+    assert limit_of(named) == seconds
+
+
+class Speaks(LoopbackServer):
+    """Something that is no MongoDB: it says a word, or hangs up."""
+
+    def __init__(self, word: bytes, asked: bytes = b"") -> None:
+        self.word = word
+        self.asked = asked
+
+    async def serve(self, reader: Any, writer: Any) -> None:
+        if self.asked:
+            while (line := await reader.readline()) != self.asked:
+                if not line:  # the client has gone
+                    return
+        else:
+            await reader.read(16)
+        writer.write(self.word)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        (Speaks(b""), "it hangs up: is it a MongoDB"),
+        (Speaks(b"+PONG\r\n", asked=b"PING\r\n"), "it is a Redis"),
+        (Speaks(b"500 what?\r\n", asked=b"PING\r\n"), "it is no MongoDB"),
+        (Speaks(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3), "response id"),
+    ],
+)
+def test_who_answers_and_is_no_mongodb_is_named(
+    server: Speaks, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server:
+        url = f"mongodb://ann:s3cr3tpw@127.0.0.1:{server.port}/"
+        assert lesson.main(["--only", "validators", "--url", url]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert printed.out == ""
+    assert f"127.0.0.1:{server.port} answers, and not so: " in line
+    assert why in line
+    assert "s3cr3tpw" not in line
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("tls=true", "it speaks without TLS"),
+        ("replicaSet=other", "not of the replica set 'other'"),
+        ("replicaSet=other&directConnection=true", "replica set named 'other'"),
+        ("readPreference=secondary", "no member answers for readPreference=secondary"),
+        ("tls=true&tlsCAFile=/no/such/ca.pem", "not readable"),
+        ("w=0", "nobody knows what became of a write"),
+        ("compressors=zip", "Unsupported compressor"),
+        ("tlsCAFile=/no/such/ca.pem", "tls"),
+    ],
+)
+def test_an_option_that_does_not_fit_the_server_is_named(
+    private_mongo: Server, options: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"mongodb://127.0.0.1:{private_mongo.port}/?{options}"
+    assert lesson.main(["--only", "validators", "--url", url]) == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert printed.out == ""
+    assert why in line
+
+
+def test_a_certificate_that_is_not_trusted_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    openssl = program("openssl")
+    if not openssl:
+        absent("openssl is not installed")
+    files = [tmp_path / "key.pem", tmp_path / "cert.pem"]
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h"]
+    make += ["-keyout", str(files[0]), "-out", str(files[1])]
+    subprocess.run(make, check=True, capture_output=True)  # type: ignore[arg-type]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stop = threading.Event()
+
+        def welcome() -> None:
+            server.settimeout(0.1)
+            while not stop.is_set():
+                with suppress(OSError):
+                    context.wrap_socket(server.accept()[0], server_side=True).close()
+
+        welcoming = threading.Thread(target=welcome)
+        welcoming.start()
+        url = f"mongodb://127.0.0.1:{server.getsockname()[1]}/?tls=true"
+        arguments = ["--url", url, "--connect-timeout", "2"]
+        try:
+            assert lesson.main(["--only", "validators", *arguments]) == 2
+        finally:
+            stop.set()
+            welcoming.join(10)
+    assert "certificate verify failed" in capsys.readouterr().err
 
 
 def test_moments_come_back_in_utc_cut_to_ms_and_uuids_as_such() -> None:
