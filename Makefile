@@ -22,17 +22,17 @@ test: .venv/dev ## run all tests; with REQUIRE_LIVE=1 a missing service is a fai
 soak: .venv/dev ## run what sweeps long: all interpreters, all seeds, all moments
 	@$(PY) -m pytest $(ARGS) -m soak
 
-# From the release that Debian prepares, in a folder of its own: chroot needs root. The
-# mirror is the one that this machine's apt uses.
-newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root and debootstrap)
+# PostgreSQL 18, Redis 8, Valkey 9, RabbitMQ 4.3 and PgBouncer 1.26, in a folder of their
+# own: chroot needs root. The mirror is the one that this machine's apt uses.
+NEWEST := postgresql,redis-server,valkey-server,rabbitmq-server,pgbouncer
+newest: .venv/dev ## run what talks to servers on Debian's coming release (needs root, debootstrap)
 	@root=$$(mktemp -d) && trap 'rm -rf --one-file-system "$$root"' EXIT && \
 	  mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' | \
 	      grep -v security | head -n 1) && \
-	  { said=$$(debootstrap --variant=minbase --include=rabbitmq-server forky "$$root" \
-	      "$$mirror" sid) || { echo "$$said"; exit 1; }; } && \
-	  cp /etc/hosts "$$root/etc" && RABBITMQ_ROOT=$$root REQUIRE_LIVE=1 \
-	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04/test_contract*.py \
-	    tests/lesson_04/test_faults*.py tests/lesson_04/test_live_run.py
+	  { said=$$(debootstrap --variant=minbase --include=$(NEWEST) forky "$$root" \
+	      "$$mirror" sid) || { echo "$$said"; exit 1; }; } && cp /etc/hosts "$$root/etc" && \
+	  export NEWEST_ROOT=$$root REQUIRE_LIVE=1 && $(PY) -m pytest $(ARGS) && \
+	  REDIS_PROGRAM=valkey-server $(PY) -m pytest $(ARGS) tests/lesson_03
 
 up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
 	docker compose up -d --wait
