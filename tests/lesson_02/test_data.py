@@ -121,7 +121,7 @@ def test_a_naive_datetime_is_refused_wherever_it_comes_in(env: Any) -> None:
     env.db["users"].insert_one(make_user(1))
     tracker, users = lesson.EventTracker(env.db), lesson.UserManager(env.db)
     processor = lesson.DataProcessor(env.db)
-    for call in (
+    calls: list[Any] = [
         lambda: tracker.log_event(1, "view", timestamp=NAIVE),
         lambda: tracker.log_event(1, "view", expires_at=NAIVE),
         lambda: tracker.log_event(1, "view", metadata={"seen": [{"at": NAIVE}]}),
@@ -132,7 +132,8 @@ def test_a_naive_datetime_is_refused_wherever_it_comes_in(env: Any) -> None:
         lambda: users.upsert_users(
             [make_user(2), make_user(3) | {"created_at": NAIVE}]
         ),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match="a naive datetime names no instant"):
             call()
     load = [make_user(4) | {"created_at": NAIVE}, make_user(5)]

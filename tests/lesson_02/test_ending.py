@@ -15,7 +15,8 @@ import pymongo
 import pytest
 from conftest import absent
 from lessons import path_of
-from services import program, wait_for
+from programs import program
+from services import wait_for
 
 SCRIPT = path_of("02")
 

@@ -225,21 +225,19 @@ def test_a_token_that_is_gone_means_to_read_everything() -> None:
 
 def test_a_frame_by_pymongoarrow_has_the_same_types(live: Any) -> None:
     """Faster, as it decodes in C; the schema names the fields, and so do we."""
-    pytest.importorskip("pymongoarrow")
-    import pyarrow
-    from pymongoarrow.api import Schema, find_arrow_all
-
+    pyarrow: Any = pytest.importorskip("pyarrow")
+    arrow: Any = pytest.importorskip("pymongoarrow.api")
     rows = visits_of_all_kinds()
     live.fresh()
     live.db["visits"].insert_many(rows)
-    schema = Schema(
+    schema = arrow.Schema(
         {
             "_id": pyarrow.int64(),
             "timestamp": pyarrow.timestamp("ms", tz="UTC"),
             "metadata": {"seconds": pyarrow.int64(), "price": bson.Decimal128},
         }
     )
-    found = find_arrow_all(live.db["visits"], {}, schema=schema).to_pylist()
+    found = arrow.find_arrow_all(live.db["visits"], {}, schema=schema).to_pylist()
     assert [row["metadata"]["seconds"] for row in found] == [None, 5, 2**53 + 1]
     assert {row["timestamp"] for row in found} == {START}
 

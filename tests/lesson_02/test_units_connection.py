@@ -22,8 +22,9 @@ import pymongo
 import pytest
 from conftest import absent
 from lessons import load, path_of, run, unbroken
+from programs import program
 from pymongo.errors import OperationFailure
-from services import Server, program
+from services import Server
 
 from course.errors import BadInput, NoService, Skip
 from course.lab import in_background
