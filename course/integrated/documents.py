@@ -10,6 +10,7 @@ from course.integrated.sql import Person, Row
 from course.integrated.task import Task
 from course.mongo.connection import connect
 from course.mongo.counting import CommandCounter
+from course.mongo.workplace import database_at
 
 
 class Documents:
@@ -68,4 +69,4 @@ def open_documents(lesson: Any, task: Task, stack: ExitStack) -> Documents:
     """Return the database of a task; its client closes with the stack."""
     client = connect(task.mongo_url, CommandCounter())
     stack.enter_context(client)
-    return Documents(lesson, client[task.mongo_database])
+    return Documents(lesson, database_at(client, task.mongo_database))

@@ -23,6 +23,7 @@ from course.integrated.stores import Stores, lend
 from course.integrated.task import Task
 from course.integrated.trouble import Calm, Chaos, Trouble
 from course.integrated.waiting import reach
+from course.mongo.workplace import place_of
 
 DEAD = [f"{queue}.dead" for queue in DESKS]
 IN_FILE_ORDER = "SELECT customer, day, cents FROM purchases ORDER BY id"
@@ -113,7 +114,7 @@ class Shop:
             sql_url=self.database.url(),
             sql_schema=self.database.schema(),
             mongo_url=documents.url,
-            mongo_database=documents.db.name,
+            mongo_database=place_of(documents.db),
             redis_url=redis_url(),
             redis_place=redis_place,
             redis_prefix=cache_prefix(caching),

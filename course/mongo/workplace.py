@@ -138,6 +138,19 @@ class PrefixedDatabase(pymongo.database.Database[Document]):
         return found
 
 
+def place_of(db: Any) -> str:
+    """Return what another process finds a database of ours by."""
+    if isinstance(db, PrefixedDatabase):
+        return f"{db.name}/{db.prefix}"  # no name holds a slash
+    return str(db.name)
+
+
+def database_at(client: Any, place: str) -> Any:
+    """Return the database that `place_of` has told."""
+    name, slash, prefix = place.partition("/")
+    return PrefixedDatabase(client, name, prefix) if slash else client[name]
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a run works, and what its user may not do there."""
