@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "validators",
         "4 sound events are accepted, of which int and double refuse 3",
-        'WHOLE = typed("int", "long", minimum=0)',
-        'WHOLE = typed("int", minimum=0)',
+        'KEY = typed("int", "long", "string", "objectId", "binData", minimum=0)',
+        'KEY = typed("int", "string", "objectId", "binData", minimum=0)',
     ),
     Mutation(
         "validators",
@@ -21,9 +21,8 @@ MUTATIONS = (
     Mutation(
         "validators",
         "a second deployment neither changes nor fails",
-        "if options.get(rule) != wanted:",
-        "if options.get(rule) == wanted:",
-        file="course/mongo/deployment.py",
+        "elif plan.other_rules:",
+        "else:",
     ),
     Mutation(
         "versions",
@@ -64,14 +63,14 @@ MUTATIONS = (
     Mutation(
         "bulk",
         "4 of 7 are in, 3 named; insert_many stores none",
-        "sound = [users[index] for index in sent]",
-        "sound = list(users)",
+        'complaints[sent[complaint["index"]]] = complaint',
+        'complaints[complaint["index"]] = complaint',
     ),
     Mutation(
         "bulk",
         "upserting brings it in, then 0; inserting nothing",
-        '{"$set": user}, upsert=True',
-        '{"$setOnInsert": user}, upsert=True',
+        '{"$set": with_time_zones(user)}',
+        '{"$setOnInsert": with_time_zones(user)}',
     ),
     Mutation(
         "pipelines",
