@@ -51,14 +51,14 @@ def is_listed(value: Any, listed: list[Any]) -> bool:
     return value in listed and type(value) is not bool
 
 
-def is_number(value: Any) -> bool:
+def is_a_number(value: Any) -> bool:
     """Tell whether a rule about numbers concerns a value."""
     return "number" in bson_types(value)
 
 
 def is_at_least(value: Any, least: float) -> bool:
     """Tell whether a number reaches a minimum; what is none need not."""
-    return not is_number(value) or float(str(value)) >= least
+    return not is_a_number(value) or float(str(value)) >= least
 
 
 def matches(value: str, pattern: str) -> bool:
