@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pymongo
@@ -21,7 +21,7 @@ from course.urls import MONGO_FORM, service_url
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
-PROBE_LIMIT = 1  # seconds
+PROBE_LIMIT = 1.0  # seconds
 NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 NO_ANSWER = (
     pymongo.errors.ConnectionFailure,
@@ -67,6 +67,9 @@ def connect(
     """
     named = service_url(ServiceAddress(url, source, named=True), MONGO_FORM)
     options = OPTIONS | {"event_listeners": [listener]} | more
+    for name in {given.lower() for given in named.options}:
+        # What the URL says itself wins; PyMongo would take ours.
+        options = {ours: options[ours] for ours in options if ours.lower() != name}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
@@ -87,17 +90,19 @@ class Server:
     is_mongodb: bool  # and not one that speaks its protocol
 
 
-def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
+def probed(
+    client: pymongo.MongoClient[Document], source: str, limit: float = PROBE_LIMIT
+) -> Server:
     """Ask a server who it is, and whether the database that the URL names is there.
 
     Raises NoService where nobody answers, BadInput for what the user has to mend.
     """
     try:
-        with pymongo.timeout(PROBE_LIMIT):
+        with pymongo.timeout(limit):
             build = client.admin.command("buildInfo")
             listed = client.admin.command("listDatabases", nameOnly=True)
     except NO_ANSWER as error:
-        raise diagnosis(error, source) from None
+        raise diagnosis(error, source, limit) from None
     if build["versionArray"][0] < OLDEST_SERVER:
         raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
     named = client.get_default_database("admin").name
@@ -111,7 +116,9 @@ def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
     return Server(f"MongoDB {build['version']}", is_mongodb=True)
 
 
-def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
+def diagnosis(
+    error: pymongo.errors.PyMongoError, source: str, limit: float = PROBE_LIMIT
+) -> Exception:
     """Return what to raise where a probe failed: NoService, or BadInput."""
     if isinstance(error, pymongo.errors.OperationFailure):
         if error.code in NO_ENTRY:
@@ -124,16 +131,19 @@ def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
         return BadInput(f"{source}: {redact(error)}")
     if "refused" in str(error):
         return NoService("connection refused")
-    return NoService(f"no answer in {PROBE_LIMIT} s")
+    return NoService(f"no answer in {limit:g} s")
 
 
 def opened(
     url: str, listener: monitoring.CommandListener, address: ServiceAddress
 ) -> tuple[Any, Server]:
     """Return a client and the server that it talks to; close it where that fails."""
-    client = connect(url, listener, address.source)
+    limit = service_url(replace(address, url=url), MONGO_FORM).connect_limit
+    milliseconds = max(round(1000 * limit), OPTIONS["connectTimeoutMS"])
+    waits = {"connectTimeoutMS": milliseconds}
+    client = connect(url, listener, address.source, **waits)
     try:
-        return client, probed(client, address.source)
+        return client, probed(client, address.source, limit)
     except BaseException:
         client.close()
         raise
