@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -9,15 +10,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import bson.errors
 import pymongo
 import pymongo.errors
 from dns.exception import DNSException
 from pymongo import monitoring
 
 from course.errors import BadInput, NoService
+from course.listeners import refuse_another_service, tls_complaint
 from course.mongo.codec import Database, Document
 from course.services import ServiceAddress, redact
-from course.urls import MONGO_FORM, service_url
+from course.urls import MONGO_FORM, ServiceUrl, service_url
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
@@ -28,6 +31,7 @@ NO_ANSWER = (
     pymongo.errors.OperationFailure,
     pymongo.errors.ConfigurationError,
 )
+NO_PROTOCOL = (pymongo.errors.ProtocolError, bson.errors.BSONError)
 # Seconds in which a write that was cut off may bring a database back: in any case,
 # after the server was last seen at it, and at most.
 AGAIN = 3.0
@@ -74,10 +78,15 @@ def connect(
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
-    except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
+    except (pymongo.errors.PyMongoError, ValueError, UserWarning, OSError) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
         why = redact(error)
+        if isinstance(error, OSError):  # whose text does not name the file
+            files = [named.options[name] for name in named.options if "File" in name]
+            why = f"there is no file {' or '.join(files)}"
+        if isinstance(error, UserWarning):  # whose text names no option
+            why += f" It has {', '.join(named.options)}."
         problem = f"{source} is not a MongoDB URL: {why}; write {MONGO_FORM.example}"
         raise BadInput(problem) from None
 
@@ -144,9 +153,28 @@ def opened(
     client = connect(url, listener, address.source, **waits)
     try:
         return client, probed(client, address.source, limit)
+    except NoService:
+        refuse_what_answers(client, service_url(replace(address, url=url), MONGO_FORM))
+        client.close()
+        raise
     except BaseException:
         client.close()
         raise
+
+
+def refuse_what_answers(client: pymongo.MongoClient[Document], url: ServiceUrl) -> None:
+    """Raise BadInput where something answers that is not MongoDB, or fails at TLS."""
+    for server in client.topology_description.server_descriptions().values():
+        words = str(server.error or "")
+        if re.search("SSL|_ssl|certificate", words):
+            reason = words.partition(" (configured")[0]
+            right = "name its authority with tlsCAFile=FILE"
+            raise tls_complaint(url, "MongoDB", reason, right)
+        if isinstance(server.error, NO_PROTOCOL):
+            found = f"no MongoDB at {url.place}: what answers there is none"
+            raise BadInput(f"{url.source}: {found}")
+        if "refused" not in words and "resolve" not in words:
+            refuse_another_service(url, "MongoDB")
 
 
 @contextmanager
