@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import bson
 import pymongo
 import pymongo.errors
 from dns.exception import DNSException
@@ -27,6 +28,8 @@ NO_ANSWER = (
     pymongo.errors.ConnectionFailure,
     pymongo.errors.OperationFailure,
     pymongo.errors.ConfigurationError,
+    pymongo.errors.ProtocolError,
+    bson.errors.BSONError,  # what answers is no MongoDB
 )
 # Seconds in which a write that was cut off may bring a database back: in any case,
 # after the server was last seen at it, and at most.
@@ -76,12 +79,16 @@ def connect(
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
-    except OSError as error:  # such as a tlsCAFile that is not there
-        raise BadInput(f"{source}: {redact(error.strerror or error)}") from None
+    except OSError:  # whose text does not name the file
+        files = [named.options[name] for name in named.options if "File" in name]
+        problem = f"there is no file {redact(' or '.join(files))} that can be read"
+        raise BadInput(f"{source}: {problem}") from None
     except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
         why = redact(error)
+        if isinstance(error, UserWarning):  # whose text names no option
+            why += f" It has {', '.join(named.options)}."
         problem = f"{source} is not a MongoDB URL: {why}; write {MONGO_FORM.example}"
         raise BadInput(problem) from None
 

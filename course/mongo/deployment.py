@@ -13,7 +13,7 @@ from course.mongo.codec import Collection, Database, Document
 
 NAMESPACE_EXISTS = 48
 # What a server takes where nothing is said; both can be switched off.
-RULES: Document = {"validationLevel": "strict", "validationAction": "error"}
+USUAL_RULES: Document = {"validationLevel": "strict", "validationAction": "error"}
 COLLATION: Document = {
     "caseLevel": False,
     "caseFirst": "off",
@@ -49,7 +49,7 @@ def planned(
     db: Database, name: str, schema: Document, indexes: Sequence[IndexModel]
 ) -> Plan:
     """Return what there is to do for a collection; nothing is changed yet."""
-    plan = Plan(name, {"validator": {"$jsonSchema": schema}} | RULES)
+    plan = Plan(name, {"validator": {"$jsonSchema": schema}} | USUAL_RULES)
     there = {row["name"]: row for row in db.list_collections()}
     if name not in there:
         plan.is_missing = True
@@ -58,7 +58,7 @@ def planned(
     kind = there[name].get("type", "collection")
     if kind != "collection":
         raise DeploymentDiffers(f"{name} is a {kind}")
-    options = RULES | there[name]["options"]
+    options = USUAL_RULES | there[name]["options"]
     for rule, wanted in plan.rules.items():
         if options.get(rule) != wanted:
             plan.other_rules.append(rule)

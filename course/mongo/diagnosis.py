@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 from typing import Any
 
@@ -11,6 +10,7 @@ from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
 from course.errors import BadInput, NoService
+from course.listeners import answer_to, listener_at, tls_complaint
 from course.services import redact
 from course.urls import ServiceUrl
 
@@ -27,7 +27,6 @@ ABSENT = {
 }
 CLOSED = "it hangs up: is it a MongoDB, and does it want tls=true?"
 LATE = ("timed out", "timeout")
-HEARING = 0.4  # seconds for something that is no MongoDB to answer
 OP_MSG = 2013
 HELLO = bson.encode({"hello": 1, "$db": "admin"})
 
@@ -62,13 +61,13 @@ def diagnosis(
     no_answer = NoService(f"no answer in {limit:g} s")
     if named is None:
         return no_answer
-    return told_by(client, source, asks_for_tls(named)) or no_answer
+    return told_by(client, named) or no_answer
 
 
-def told_by(client: Any, source: str, tls: bool) -> Exception | None:
+def told_by(client: Any, named: ServiceUrl) -> Exception | None:
     """Return what the servers of a URL tell, None where all of them are silent."""
-    found = client.topology_description
-    servers = found.server_descriptions()
+    source = named.source
+    servers = client.topology_description.server_descriptions()
     if not servers:  # PyMongo forgets those of another set
         wanted = client.options.replica_set_name
         return BadInput(f"{source}: who answers is not of the replica set {wanted!r}")
@@ -78,16 +77,19 @@ def told_by(client: Any, source: str, tls: bool) -> Exception | None:
         if server.server_type_name != "Unknown":
             return no_member(client, source)
         said = str(server.error or "").removeprefix(f"{place}: ").partition(" (conf")[0]
-        for sign, why in ABSENT.items():
-            if sign in said:
-                absent.append(why)
-                break
-        else:
-            if not server.error or any(sign in said for sign in LATE):
-                said = heard_at(host, port, tls)
-            if said:
-                reason = redact(CLOSED if is_closed(said) else said)
-                return BadInput(f"{source}: {place} answers, and not so: {reason}")
+        why = next((ABSENT[sign] for sign in ABSENT if sign in said), "")
+        if why:
+            absent.append(why)
+            continue
+        if "SSL" in said or "certificate" in said:
+            right = "name its authority with tlsCAFile=FILE"
+            return tls_complaint(named, "MongoDB", said, right)
+        if not server.error or any(sign in said for sign in LATE):
+            said = heard_at(host, port, asks_for_tls(named))
+        elif is_closed(said):
+            said = heard_at(host, port, asks_for_tls(named)) or CLOSED
+        if said:
+            return BadInput(f"{source}: no MongoDB at {place}: {redact(said)}")
     return NoService(absent[0]) if len(absent) == len(servers) else None
 
 
@@ -110,25 +112,13 @@ def heard_at(host: str, port: int | None, tls: bool) -> str:
     """Return what is told by something that is silent to PyMongo, "" if nothing is."""
     if port is None:  # a socket of Unix
         return ""
-    if tls and exchanged(host, port, hello()):
-        return "it speaks without TLS"
-    said = exchanged(host, port, b"PING\r\n")
-    if said.startswith((b"+PONG", b"-NOAUTH", b"-ERR")):
-        return "it is a Redis"
-    return "it is no MongoDB" if said else ""
+    if tls and answer_to(hello(), host, port):
+        return "it answers without TLS"
+    found = listener_at(host, port)
+    return f"{found} answers there" if found else ""
 
 
 def hello() -> bytes:
     """Return the first message of MongoDB's protocol."""
     body = struct.pack("<IB", 0, 0) + HELLO
     return struct.pack("<iiii", 16 + len(body), 1, 0, OP_MSG) + body
-
-
-def exchanged(host: str, port: int, sent: bytes) -> bytes:
-    """Return how an answer begins, b"" if there is none in time."""
-    try:
-        with socket.create_connection((host, port), HEARING) as connection:
-            connection.sendall(sent)
-            return connection.recv(64)
-    except OSError:
-        return b""

@@ -258,8 +258,11 @@ class Speaks(LoopbackServer):
     ("server", "why"),
     [
         (Speaks(b""), "it hangs up: is it a MongoDB"),
-        (Speaks(b"+PONG\r\n", asked=b"PING\r\n"), "it is a Redis"),
-        (Speaks(b"500 what?\r\n", asked=b"PING\r\n"), "it is no MongoDB"),
+        (Speaks(b"+PONG\r\n", asked=b"PING\r\n"), "Redis answers there"),
+        (
+            Speaks(b"500 what?\r\n", asked=b"PING\r\n"),
+            "another kind of server answers there",
+        ),
         (Speaks(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3), "response id"),
     ],
 )
@@ -272,7 +275,7 @@ def test_who_answers_and_is_no_mongodb_is_named(
     printed = capsys.readouterr()
     (line,) = printed.err.splitlines()
     assert printed.out == ""
-    assert f"127.0.0.1:{server.port} answers, and not so: " in line
+    assert f"no MongoDB at 127.0.0.1:{server.port}: " in line
     assert why in line
     assert "s3cr3tpw" not in line
 
@@ -280,11 +283,11 @@ def test_who_answers_and_is_no_mongodb_is_named(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ("tls=true", "it speaks without TLS"),
+        ("tls=true", "it answers without TLS"),
         ("replicaSet=other", "not of the replica set 'other'"),
         ("replicaSet=other&directConnection=true", "replica set named 'other'"),
         ("readPreference=secondary", "no member answers for readPreference=secondary"),
-        ("tls=true&tlsCAFile=/no/such/ca.pem", "not readable"),
+        ("tls=true&tlsCAFile=/no/such/ca.pem", "there is no file /no/such/ca.pem"),
         ("w=0", "nobody knows what became of a write"),
         ("compressors=zip", "Unsupported compressor"),
         ("tlsCAFile=/no/such/ca.pem", "tls"),
