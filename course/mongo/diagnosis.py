@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -81,10 +82,11 @@ def told_by(client: Any, named: ServiceUrl) -> Exception | None:
         if why:
             absent.append(why)
             continue
-        if "SSL" in said or "certificate" in said:
+        is_late = not said or any(sign in said for sign in LATE)
+        if not is_late and re.search("SSL|_ssl|certificate", said):
             right = "name its authority with tlsCAFile=FILE"
             return tls_complaint(named, "MongoDB", said, right)
-        if not server.error or any(sign in said for sign in LATE):
+        if is_late:
             said = heard_at(host, port, asks_for_tls(named))
         elif is_closed(said):
             said = heard_at(host, port, asks_for_tls(named)) or CLOSED

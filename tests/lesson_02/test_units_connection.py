@@ -290,7 +290,7 @@ def test_who_answers_and_is_no_mongodb_is_named(
         ("tls=true&tlsCAFile=/no/such/ca.pem", "there is no file /no/such/ca.pem"),
         ("w=0", "nobody knows what became of a write"),
         ("compressors=zip", "Unsupported compressor"),
-        ("tlsCAFile=/no/such/ca.pem", "tls"),
+        ("tlsCAFile=/no/such/ca.pem", "there is no file"),
     ],
 )
 def test_an_option_that_does_not_fit_the_server_is_named(
