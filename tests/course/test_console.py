@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from lessons import run
 
 from course.claims import more_than
+from course.columns import TABLE_WIDTH, WIDTH
 from course.console import (
-    TABLE_WIDTH,
     TALLY,
-    WIDTH,
     check,
     fact,
     note,

@@ -15,7 +15,21 @@ import pytest
 from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
-CORE = {"start", "console", "claims", "errors", "services", "lab", "network"}
+CORE = {
+    "start",
+    "console",
+    "columns",
+    "claims",
+    "ending",
+    "errors",
+    "services",
+    "lab",
+    "naming",
+    "network",
+    "options",
+    "sweeping",
+    "watching",
+}
 PART_OF = {
     "01": {"sql"},
     "02": {"mongo", "standins.mongodb"},

@@ -1,0 +1,74 @@
+"""The options that all lessons share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from course.errors import BadInput
+
+
+def given_url(text: str) -> str:
+    """Refuse an empty URL, such as "$UNSET": nobody asked for some other server."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the options that all lessons share; a complaint is one line."""
+
+    def __init__(self, title: str, demos: Sequence[str]) -> None:
+        super().__init__(description=title)
+        self.demos = demos
+        mode = self.add_mutually_exclusive_group()
+        self.add_argument("--list", action="store_true", help="list the demos and exit")
+        self.add_argument(
+            "--only",
+            nargs="*",
+            metavar="NAME",
+            help="run only these demos; without a name, list them",
+        )
+        mode.add_argument(
+            "--offline",
+            action="store_true",
+            help="use the stand-in, even if the service is there",
+        )
+        mode.add_argument(
+            "--require-live",
+            action="store_true",
+            help="exit with 3 if the service is not there",
+        )
+        self.add_argument(
+            "--url",
+            type=given_url,
+            help="address of the service; a password is safer in its variable",
+        )
+        self.add_argument(
+            "--verbose", action="store_true", help="show log lines and tracebacks"
+        )
+        self.add_argument(
+            "--sweep",
+            action="store_true",
+            help="list what runs that were killed have left, older than an hour",
+        )
+        self.add_argument("--yes", action="store_true", help="with --sweep, remove it")
+
+    def error(self, message: str) -> NoReturn:
+        """Complain in one line, unlike argparse with its usage text."""
+        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
+        if unknown and unknown[1] in self.demos:
+            message = f"choose a demo with --only {unknown[1]}"
+        raise BadInput(message)
+
+
+def swept(env: Any, args: argparse.Namespace) -> int:
+    """Sweep the service of a back end, as the options say; 3 if it is not there."""
+    if args.offline:
+        raise BadInput("--sweep looks at a service: leave out --offline")
+    if not hasattr(env, "sweep"):
+        raise BadInput("--sweep: this lesson leaves nothing on a service")
+    code: int = env.sweep(args.yes)
+    return code if env.live else code or 3
