@@ -222,7 +222,11 @@ def complain(text: str) -> None:
 
 
 def remove(
-    what: str, place: str, work: Callable[[], object], otherwise: str = ""
+    what: str,
+    place: str,
+    work: Callable[[], object],
+    otherwise: str = "",
+    limit: float = REMOVAL_LIMIT,
 ) -> None:
     """Remove what is ours on a server; say by name what stays, and why.
 
@@ -231,7 +235,7 @@ def remove(
     """
     lost = ENDING.reason is not None and ENDING.reason.fails
     try:
-        in_background(work).result(LOST_LIMIT if lost else REMOVAL_LIMIT)
+        in_background(work).result(LOST_LIMIT if lost else limit)
     except TimeoutError:
         state = "does not answer"
     except Exception as error:
@@ -240,7 +244,7 @@ def remove(
     else:
         return
     after = f" ({otherwise})" if otherwise else ""
-    complain(f"  ~ {place} {state}: {what} stays behind{after}")
+    complain(f"  ~ {place} {state}: {what} left behind{after}")
 
 
 # What is printed

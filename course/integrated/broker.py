@@ -12,11 +12,13 @@ from pika import exceptions
 
 from course.amqp.finding import DEFAULT_URL, parameters_of
 from course.amqp.trials import emptied, running
+from course.amqp.workbench import remove_from
 from course.integrated.letters import Letter
 from course.integrated.spans import Span, span_since
 from course.integrated.task import BASE, Place, Task
 from course.services import setting
 
+EXPIRES = 3600.0  # seconds; far longer than a run, whose waiting nobody may cut short
 WINDOW = 500  # messages that are on their way to the broker together
 PUBLISH = "publish to RabbitMQ"  # a hop: until it is confirmed
 
@@ -28,7 +30,7 @@ class Broker:
         self.lesson = lesson
         self.parameters = parameters
         self.prefix = prefix
-        self.rabbit = lesson.RabbitMQConnection(parameters, prefix, BASE)
+        self.rabbit = lesson.RabbitMQConnection(parameters, prefix, BASE, EXPIRES)
 
     def place(self) -> Place:
         """Return where the broker listens."""
@@ -51,9 +53,9 @@ class Broker:
         self.rabbit.add_queue(queue)
         self.rabbit.setup_infrastructure()
 
-    def remove(self) -> None:
-        """Delete everything of this run."""
-        self.rabbit.teardown()
+    def remove(self, backend: str) -> None:
+        """Delete everything of this run; say its names where that cannot be."""
+        remove_from(self.rabbit, backend)
 
     def name(self, suffix: str) -> str:
         """Return the full name of a queue or exchange."""

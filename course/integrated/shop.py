@@ -47,7 +47,7 @@ class Shop:
         self.scores: dict[str, Score] = {}  # as last read
         self.open_stores()
         self.broker = broker_of(lessons.messaging, back_ends.messaging)
-        stack.callback(self.broker.remove)
+        stack.callback(self.broker.remove, back_ends.messaging.backend)
         self.broker.declare()
 
     def read_file(self, log: Any) -> None:
