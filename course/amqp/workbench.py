@@ -25,7 +25,7 @@ from course.lab import wait_until
 from course.naming import new_name
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
-from course.sweeping import sweep, temporary_folders
+from course.sweeping import Leftover, sweep, temporary_folders
 
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 ASK_LIMIT = 2.0  # seconds for a broker to answer in the midst of a run
@@ -67,10 +67,13 @@ class BrokerEnv:
         ):
             pika.BlockingConnection(parameters).close()
 
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftovers_on(self.parameters) if self.live else []
+
     def sweep(self, really: bool) -> int:
         """List what killed runs have left, and remove it if asked to."""
-        found = leftovers_on(self.parameters) if self.live else []
-        return sweep([*found, *temporary_folders()], really)
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def clock(self) -> float:
         """Return the broker's time in seconds."""

@@ -49,10 +49,13 @@ class Service:
     def _asking(self) -> Any:
         return self.connect()
 
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftover_keys(self.connect()) if self.live else []
+
     def sweep(self, really: bool) -> int:
         """List what killed runs have left, and remove it if asked to."""
-        found = leftover_keys(self.connect()) if self.live else []
-        return sweep([*found, *temporary_folders()], really)
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
 
 AnyService = TypeVar("AnyService", bound=Service)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -62,10 +63,11 @@ class Broker:
         return str(self.rabbit.name(suffix))
 
     def consumers(self, queue: str) -> int:
-        """Return how many consume a queue."""
-        with self.rabbit.channel() as channel:
+        """Return how many consume a queue; 0 if nobody can be asked now."""
+        with suppress(exceptions.AMQPError), self.rabbit.channel() as channel:
             found = channel.queue_declare(self.name(queue), passive=True)
             return int(found.method.consumer_count)
+        return 0
 
     def waiting_in(self, queues: Sequence[str]) -> int:
         """Return how many messages wait in queues; 0 if nobody can be asked now."""

@@ -21,7 +21,7 @@ from course.mongo.seed import make_events, make_users
 from course.naming import new_name
 from course.services import ServiceAddress, accepts_connections, address_of, redact
 from course.standins.mongodb import StandInDatabase
-from course.sweeping import sweep, temporary_folders
+from course.sweeping import Leftover, sweep, temporary_folders
 
 ASK_LIMIT = 2  # seconds for a server to answer in the midst of a run
 PORT = 27017
@@ -50,10 +50,13 @@ class MongoEnv:
         with suppress(OperationFailure):
             self.asking.admin.command("ping")
 
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftovers_on(self.asking) if self.live else []
+
     def sweep(self, really: bool) -> int:
         """List what killed runs have left, and remove it if asked to."""
-        found = leftovers_on(self.asking) if self.live else []
-        return sweep([*found, *temporary_folders()], really)
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def counted(self, work: Callable[[], object]) -> int:
         """Run the work and return how many commands it took."""

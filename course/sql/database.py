@@ -46,11 +46,11 @@ class Database:
     open_engine: OpenEngine  # takes options of create_engine
     closing: ExitStack
     ask: Callable[[], object] | None = None  # raises if the server does not answer
-    find_leftovers: Callable[[], list[Leftover]] = list
+    leftovers: Callable[[], list[Leftover]] = list  # schemas of runs that were killed
 
     def sweep(self, really: bool) -> int:
         """List what killed runs have left, and remove it if asked to."""
-        return sweep([*self.find_leftovers(), *temporary_folders()], really)
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def connect(self, **options: object) -> sa.Engine:
         """Open one more engine on the same data, with other options, until the end."""
@@ -122,7 +122,7 @@ def open_postgres(
         raise
     stack.callback(removal)
     database.ask = server.probe
-    database.find_leftovers = partial(leftover_schemas, engine)
+    database.leftovers = partial(leftover_schemas, engine)
     database.backend = f"PostgreSQL {version} at {server.place}"
     return database
 
