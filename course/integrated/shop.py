@@ -157,7 +157,7 @@ class Shop:
         if trouble is None:
             self.publish(letters[half:])
         else:
-            with trouble(f"{what}, after {half:,} of {len(letters):,} messages"):
+            with trouble(f"{what}, {half:,} of {len(letters):,} sent"):
                 self.publish(letters[half:])
         # All that was ever published: nothing of an earlier part may still be missing.
         reach(what, self.settled, self.published.total())

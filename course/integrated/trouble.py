@@ -89,8 +89,8 @@ class Chaos(Calm):
     def first_death(self, orders: int, workers: int) -> int:
         """Return an eighth of what one worker gets, if all get the same."""
         own = max(1, orders // (8 * workers))
-        when = f"feed, after {own:,} orders of its own"
-        self.note_broken("a worker, by kill -9", when, "another took its place")
+        when = f"feed, {own:,} orders done"
+        self.note_broken("a worker, by kill -9", when, "replaced")
         return own
 
     def note_broken(self, what: str, when: str, cost: str) -> None:
@@ -104,8 +104,8 @@ class Chaos(Calm):
         if self.to_broker:
             count = len(self.to_broker.clients)
             self.to_broker.cut()
-            cost = f"{count} connections were opened again"
-            self.note_broken("all connections to RabbitMQ", when, cost)
+            cost = f"{count} opened again"
+            self.note_broken("connections to RabbitMQ", when, cost)
         yield
 
     @contextmanager
@@ -118,7 +118,7 @@ class Chaos(Calm):
         reach("invalidations wait", self.broker.waiting_for_retry, 1)
         waiting = self.broker.waiting_for_retry()
         self.bring_redis_back()
-        self.note_broken("Redis", when, f"{waiting} orders waited for a retry")
+        self.note_broken("Redis", when, f"{waiting} orders retried")
         note(f"chaos: Redis is back after {time.monotonic() - started:.1f} s")
 
     def take_redis_away(self) -> None:
