@@ -34,7 +34,7 @@ from course.ending import (
 from course.errors import BadInput, ClaimFailed, Skip
 from course.naming import folder_of_the_run
 from course.options import Parser, swept
-from course.services import redact
+from course.services import log_to_stderr, redact
 from course.watching import Watch, absence_of
 
 NAME_WIDTH = 34  # columns of a fact's name
@@ -263,9 +263,7 @@ class Lesson(Generic[AnyEnv]):
             with interruptible():
                 args = parser.parse_args(argv)
                 level = logging.DEBUG if args.verbose else logging.CRITICAL
-                logging.basicConfig(
-                    level=level, format="%(levelname)s %(name)s: %(message)s"
-                )
+                log_to_stderr(level)
                 return run(args)
         except BadInput as problem:
             complain(f"{parser.prog}: {redact(problem)}")
@@ -310,7 +308,7 @@ class Lesson(Generic[AnyEnv]):
             TALLY.clear()
             # Not from sys.argv, which holds the kernel's own arguments.
             args = self.parser().parse_args([])
-            logging.basicConfig(level=logging.CRITICAL)  # as a script without --verbose
+            log_to_stderr(logging.CRITICAL)  # as a script without --verbose
             self.env = self.opened.enter_context(self.open_env(args))
             atexit.register(self.opened.close)  # a notebook that is left half-way
             write(f"backend: {self.env.backend}")

@@ -8,13 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from course.errors import BadInput
-
-
-def given_url(text: str) -> str:
-    """Refuse an empty URL, such as "$UNSET": nobody asked for some other server."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
+from course.urls import given_url, seconds_above_zero
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +41,12 @@ class Parser(argparse.ArgumentParser):
             help="address of the service; a password is safer in its variable",
         )
         self.add_argument(
+            "--connect-timeout",
+            type=seconds_above_zero,
+            metavar="SECONDS",
+            help="how long a service may take to answer (1); an option of its URL wins",
+        )
+        self.add_argument(
             "--verbose", action="store_true", help="show log lines and tracebacks"
         )
         self.add_argument(
@@ -58,6 +58,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Complain in one line, unlike argparse with its usage text."""
+        if re.search("@|:/", message):  # of an address, perhaps with a password
+            message = f"{message.partition(':')[0]}: is that an address for --url?"
         unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
         if unknown and unknown[1] in self.demos:
             message = f"choose a demo with --only {unknown[1]}"

@@ -16,6 +16,7 @@ import pytest
 import services
 from dotenv import dotenv_values
 from lessons import ROOT
+from programs import newest_root
 from services import Server
 
 FOUND_AT = {
@@ -54,7 +55,7 @@ def _service(name: str) -> Iterator[str]:
     variable, port, default = FOUND_AT[name]
     configured = os.environ.get(variable) or dotenv_values(ROOT / ".env").get(variable)
     with ExitStack() as stack:
-        if name == "rabbitmq" and "RABBITMQ_ROOT" in os.environ:
+        if name != "mongo" and newest_root():
             yield _start(name, stack).url
         elif configured:
             yield configured

@@ -19,9 +19,10 @@ from course.mongo.leftovers import leftovers_on, remove_database
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
 from course.naming import new_name
-from course.services import ServiceAddress, accepts_connections, address_of, redact
+from course.services import ServiceAddress, accepts_connections, address_of
 from course.standins.mongodb import StandInDatabase
 from course.sweeping import Leftover, sweep, temporary_folders
+from course.urls import MONGO_FORM, service_url
 
 ASK_LIMIT = 2  # seconds for a server to answer in the midst of a run
 PORT = 27017
@@ -158,7 +159,7 @@ class Opening:
         try:
             return self.named_server()
         except NoService as reason:
-            where = redact(self.address.url)
+            where = service_url(self.address, MONGO_FORM).place
             why = f"no MongoDB at {where}: {reason}; docker compose up -d mongo"
         try:
             return self.own_server(why)

@@ -28,6 +28,7 @@ CORE = {
     "network",
     "options",
     "sweeping",
+    "urls",
     "watching",
 }
 PART_OF = {
