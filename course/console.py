@@ -77,8 +77,9 @@ def fact(name: str, value: object) -> None:
 def note(text: str) -> None:
     """Print on stderr what differs from run to run, such as a time."""
     for line in wrapped(f"  ~ {text}"):
-        with printing("stderr"):
-            print(line, file=sys.stderr, flush=True)
+        if sys.stderr:  # None where it was closed from the start
+            with printing("stderr"):
+                print(line, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], *rows: Sequence[object]) -> None:
@@ -277,7 +278,7 @@ class Lesson(Generic[AnyEnv]):
             give_up_stdout()
             return 141
         except Exception as error:
-            complain(f"{parser.prog}: {type(error).__name__}: {redact(error)}")
+            complain(f"{parser.prog}: {type(error).__name__}: {one_line(error)}")
             logging.debug("%s", redact(traceback.format_exc()))
             return 1
 
@@ -327,8 +328,14 @@ def run_claims(run: Callable[[], None]) -> None:
     except Exception as error:
         TALLY["failed"] += 1
         kind = "" if isinstance(error, ClaimFailed) else f"{type(error).__name__}: "
-        write(f"  [FAIL] {kind}{redact(error)}", "bold red")
+        write(f"  [FAIL] {kind}{one_line(error)}", "bold red")
         logging.debug("%s", redact(traceback.format_exc()))
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, as one line, and without SQLAlchemy's link."""
+    text = redact(error).partition("\n(Background on this error at")[0]
+    return " ".join(text.splitlines())
 
 
 def write_anyway(text: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from enum import Enum
 from types import FrameType
 from typing import Any
 
+from course.columns import WIDTH
 from course.lab import in_background
 from course.services import redact
 
@@ -217,8 +219,17 @@ held = Held
 
 def complain(text: str) -> None:
     """Print a line on stderr; in silence if nobody can read it."""
-    with suppress(OSError, ValueError, AttributeError):
-        print(text, file=sys.stderr, flush=True)
+    if sys.stderr:  # None where it was closed from the start
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def remark(text: str) -> None:
+    """Print a remark beside the output, in lines that fit; see `complain`."""
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent="    ")
+    wrapper.break_on_hyphens = False
+    for line in wrapper.wrap(f"  ~ {text}"):
+        complain(line)
 
 
 def remove(
@@ -244,7 +255,7 @@ def remove(
     else:
         return
     after = f" ({otherwise})" if otherwise else ""
-    complain(f"  ~ {place} {state}: {what} left behind{after}")
+    remark(f"{place} {state}: {what} left behind{after}")
 
 
 # What is printed

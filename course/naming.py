@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from course.ending import complain
+from course.ending import remark
 
 STAMP = "%Y%m%d%H%M%S"  # in UTC
 MADE_BY_A_RUN = re.compile(r"module8([_.:-])(\d{14})\1[0-9a-f]{8}")
@@ -59,4 +59,4 @@ def folder_of_the_run() -> Iterator[None]:
         tempfile.tempdir = before
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
-            complain(f"  ~ {folder} stays behind")
+            remark(f"{folder} left behind")

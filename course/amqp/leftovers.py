@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from course.ending import complain
+from course.ending import remark
 from course.naming import made_at
-from course.services import setting
+from course.services import redact, setting
 from course.sweeping import Leftover
 
 VARIABLE = "RABBITMQ_MANAGEMENT_URL"
@@ -69,6 +69,8 @@ def leftovers_on(parameters: Any) -> list[Leftover]:
                     found.append(Leftover(kind.removesuffix("s"), name, delete))
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or type(error).__name__
-        complain(f"  ~ AMQP lists no names, and no management API at {api.base}: {why}")
-        complain("  ~ queues of a run expire by themselves, and exchanges with them")
+        remark(
+            f"AMQP lists no names, and no management API at {redact(api.base)}: {why}"
+        )
+        remark("queues of a run expire by themselves, and their exchanges with them")
     return found
