@@ -95,9 +95,14 @@ class Ending:
             self.check()
 
     def lose(self, why: str) -> None:
-        """End the run from another thread: its service is lost."""
-        if self.has_alarm and self.reason is None:
+        """End the run, since its service is lost; from any thread; "" is no loss."""
+        if not why:
+            return
+        if self.reason is None:
             self.reason = Ended(why, 1, fails=True)
+        if threading.current_thread() is threading.main_thread():
+            self.check()
+        elif self.has_alarm:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def set_alarm(self, seconds: float) -> None:
@@ -244,7 +249,8 @@ def remove(
     In a thread of its own: no signal breaks it, and a server that is frozen holds up
     nobody. `otherwise` says what becomes of what stays.
     """
-    lost = ENDING.reason is not None and ENDING.reason.fails
+    # Not again the whole time for the one server that has not answered before.
+    lost = place.rpartition(" at ")[2] in str(ENDING.reason)
     try:
         in_background(work).result(LOST_LIMIT if lost else limit)
     except TimeoutError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lessons import VARIABLES, path_of
+from lessons import ROOT, VARIABLES, path_of
 from services import Server, wait_for
 
 END_LIMIT = 60.0  # seconds; cleaning up takes at most ten for each server
@@ -35,13 +35,15 @@ class Run:
     mark: str = field(default_factory=lambda: f"MODULE8_MARK={uuid.uuid4().hex}")
     stdout: Any = subprocess.PIPE
     stderr: Any = subprocess.PIPE
+    root: Path = ROOT  # where the lessons are: a copy that a test has changed
 
     def start(self) -> subprocess.Popen[str]:
         """Start it in a session of its own: no terminal, no group of ours."""
         name, value = self.mark.split("=")
         env = os.environ | dict.fromkeys(VARIABLES, "") | dict(self.urls)
         env |= {"TMPDIR": str(self.home), name: value}
-        command = [sys.executable, "-u", str(path_of(self.number)), *self.options]
+        command = [sys.executable, "-u", str(self.root / path_of(self.number).name)]
+        command += [*self.options]
         self.process = subprocess.Popen(
             command,
             env=env,

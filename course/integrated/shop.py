@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from course.console import note
-from course.ending import Ended
+from course.ending import ENDING
 from course.integrated.analytics import Analytics, Purchase, purchases_of
 from course.integrated.broker import Publisher, broker_of, rabbit_url
 from course.integrated.cache import Score, cache_of, cache_prefix, redis_url
@@ -58,8 +58,7 @@ class Shop:
     def refuse_lost_services(self) -> None:
         """End the run if something failed since a service is gone: name that one."""
         for env in self.back_ends.all:
-            if absence := absence_of(env):
-                raise Ended(absence, 1)
+            ENDING.lose(absence_of(env))
 
     def read_file(self, log: Any) -> None:
         """Note what the file says, and what the models say of it.
