@@ -30,6 +30,7 @@ from course.ending import (
     held,
     interruptible,
     leave,
+    one_line,
     printing,
 )
 from course.errors import BadInput, ClaimFailed, Skip
@@ -331,12 +332,6 @@ def run_claims(run: Callable[[], None]) -> None:
         kind = "" if isinstance(error, ClaimFailed) else f"{type(error).__name__}: "
         write(f"  [FAIL] {kind}{one_line(error)}", "bold red")
         logging.debug("%s", redact(traceback.format_exc()))
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, as one line, and without SQLAlchemy's link."""
-    text = redact(error).partition("\n(Background on this error at")[0]
-    return " ".join(text.splitlines())
 
 
 def write_anyway(text: str) -> None:

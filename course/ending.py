@@ -267,6 +267,12 @@ def remove(
 # What is printed
 
 
+def one_line(error: Exception) -> str:
+    """Return what an error says, as one line, and without SQLAlchemy's link."""
+    text = redact(error).partition("\n(Background on this error at")[0]
+    return " ".join(text.splitlines())
+
+
 def output_lost(name: str, error: OSError) -> OutputLost:
     """Return what to raise where an output takes nothing any more."""
     if error.errno == errno.EPIPE:  # the reader, such as head, has seen enough

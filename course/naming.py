@@ -14,7 +14,7 @@ from pathlib import Path
 from course.ending import remark
 
 STAMP = "%Y%m%d%H%M%S"  # in UTC
-MADE_BY_A_RUN = re.compile(r"module8([_.:-])(\d{14})\1[0-9a-f]{8}")
+MADE_BY_A_RUN = re.compile(r"module8([_.:-])(\d{14})\1[0-9a-f]{8}(?![0-9a-z])")
 
 
 def new_name(separator: str) -> str:
@@ -38,6 +38,12 @@ def made_at(name: str) -> datetime | None:
         return datetime.strptime(found[2], STAMP).replace(tzinfo=UTC)
     except ValueError:  # digits that are no date
         return None
+
+
+def home_of_folders() -> Path:
+    """Return where runs have their folders, also in the midst of one."""
+    path = Path(tempfile.gettempdir())
+    return path.parent if made_at(path.name) else path
 
 
 @contextmanager

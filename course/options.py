@@ -65,11 +65,18 @@ class Parser(argparse.ArgumentParser):
             message = f"choose a demo with --only {unknown[1]}"
         raise BadInput(message)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the options; refuse those that do not go together."""
+        parsed = super().parse_args(args, namespace)
+        if parsed.yes and not parsed.sweep:
+            raise BadInput("--yes goes with --sweep")
+        if parsed.sweep and parsed.offline:
+            raise BadInput("--sweep looks at a service: leave out --offline")
+        return parsed
+
 
 def swept(env: Any, args: argparse.Namespace) -> int:
     """Sweep the service of a back end, as the options say; 3 if it is not there."""
-    if args.offline:
-        raise BadInput("--sweep looks at a service: leave out --offline")
     if not hasattr(env, "sweep"):
         raise BadInput("--sweep: this lesson leaves nothing on a service")
     code: int = env.sweep(args.yes)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from course.console import table, write
 from course.ending import Ended, complain
-from course.naming import made_at
+from course.naming import home_of_folders, made_at
 from course.services import redact
 
 OLD = timedelta(hours=1)  # longer than any run takes
@@ -36,7 +34,7 @@ class Leftover:
 def temporary_folders() -> list[Leftover]:
     """Return the folders of runs that were killed on this machine."""
     found = []
-    for path in Path(tempfile.gettempdir()).glob("module8-*"):
+    for path in home_of_folders().glob("module8-*"):
         remove = partial(shutil.rmtree, path)
         found.append(Leftover("folder", path.name, remove))
     return found
