@@ -51,7 +51,7 @@ def ended_by(number: int, before: str = "") -> subprocess.Popen[str]:
 
 
 needs_signals = pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows ends a process without a signal"
+    sys.platform == "win32", reason="platform: Windows ends a process without a signal"
 )
 
 
@@ -253,7 +253,7 @@ def test_a_service_that_falls_silent_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
-        pytest.skip("the alarm is in use")
+        pytest.skip("platform: the alarm is in use")
     monkeypatch.setattr("course.watching.PERIOD", 0.05)
     env = Env()
     began = time.monotonic()

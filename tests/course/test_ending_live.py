@@ -19,7 +19,7 @@ from services import Server
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals differ"),
+    pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ"),
 ]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 5.0  # seconds from the start of a run to its signal; starting takes one

@@ -15,14 +15,14 @@ from ends import TALLY, running
 from lessons import SCRIPTS, path_of
 
 if sys.platform == "win32":
-    pytest.skip("terminals and file systems differ", allow_module_level=True)
+    pytest.skip("platform: terminals and file systems differ", allow_module_level=True)
 import pty
 
 pytestmark = pytest.mark.slow
 NUMBERS = [path.name[:2] for path in SCRIPTS]
 every_lesson = pytest.mark.parametrize("number", NUMBERS)
 FULL = Path("/dev/full")  # every write to it fails for lack of space
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="platform: needs /dev/full")
 
 
 @every_lesson
@@ -112,11 +112,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = shutil.which("mount")
     if os.geteuid() != 0 or not mount:
-        pytest.skip("only root may mount a file system")
+        pytest.skip("platform: only root may mount a file system")
     options = ["-t", "tmpfs", "-o", "size=256k", "module8", str(folder)]
     done = subprocess.run([mount, *options], capture_output=True, check=False)
     if done.returncode:
-        pytest.skip(f"cannot mount: {done.stderr.decode().strip()}")
+        pytest.skip(f"platform: cannot mount: {done.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

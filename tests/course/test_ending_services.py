@@ -19,7 +19,7 @@ from services import Server, private
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform == "win32", reason="signals differ"),
+    pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ"),
 ]
 SERVICE = {"01": "postgres", "02": "mongo", "03": "redis", "04": "rabbitmq"}
 VARIABLE = {

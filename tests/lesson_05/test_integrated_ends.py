@@ -25,8 +25,8 @@ from course.integrated.lessons import load_lesson
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals differ"),
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="platform: needs /proc"),
+    pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ"),
 ]
 OPTIONS = ("--integrated", "--customers", "150")
 QUICK = {
