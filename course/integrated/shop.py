@@ -156,7 +156,7 @@ class Shop:
         if trouble is None:
             self.publish(letters[half:])
         else:
-            with trouble(f"{what}, {half:,} of {len(letters):,} sent"):
+            with trouble(f"{what}, {half:,} of {len(letters):,}"):
                 self.publish(letters[half:])
         # All that was ever published: nothing of an earlier part may still be missing.
         reach(what, self.settled, self.published.total())

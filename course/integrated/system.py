@@ -11,6 +11,7 @@ from typing import Any
 from course.console import (
     TALLY,
     fact,
+    note,
     run_claims,
     table,
     tallied,
@@ -109,7 +110,7 @@ def show_chaos(shop: Shop) -> None:
     again = shop.database.value(CAME_AGAIN, hop=AGAIN) or 0
     rows = [(one.what, one.when, one.cost) for one in shop.trouble.broken]
     table(("broken", "when", "cost"), *rows)
-    fact("messages that came again", again)
+    note(f"chaos: {again} messages came again, each for one effect")
 
 
 def applied_in(shop: Shop) -> dict[str, int]:

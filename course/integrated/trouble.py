@@ -90,7 +90,8 @@ class Chaos(Calm):
         """Return an eighth of what one worker gets, if all get the same."""
         own = max(1, orders // (8 * workers))
         when = f"feed, {own:,} orders done"
-        self.note_broken("a worker, by kill -9", when, "replaced")
+        cost = "replaced; what it had not acknowledged came again"
+        self.note_broken("a worker, by kill -9", when, cost)
         return own
 
     def note_broken(self, what: str, when: str, cost: str) -> None:
@@ -104,8 +105,9 @@ class Chaos(Calm):
         if self.to_broker:
             count = len(self.to_broker.clients)
             self.to_broker.cut()
-            cost = f"{count} opened again"
+            cost = "opened again; what was on its way came again"
             self.note_broken("connections to RabbitMQ", when, cost)
+            note(f"chaos: {count} connections were cut")
         yield
 
     @contextmanager
@@ -113,13 +115,14 @@ class Chaos(Calm):
         """Take Redis from the workers until one has missed it."""
         started = time.monotonic()
         self.take_redis_away()
-        note(f"chaos: Redis is gone: {when}")
+        cost = "orders waited for a retry, until it was back"
+        self.note_broken("Redis", when, cost)
         yield
         reach("invalidations wait", self.broker.waiting_for_retry, 1)
         waiting = self.broker.waiting_for_retry()
         self.bring_redis_back()
-        self.note_broken("Redis", when, f"{waiting} orders retried")
-        note(f"chaos: Redis is back after {time.monotonic() - started:.1f} s")
+        seconds = time.monotonic() - started
+        note(f"chaos: Redis is back after {seconds:.1f} s; {waiting} orders wait")
 
     def take_redis_away(self) -> None:
         """Let no command through any more."""
