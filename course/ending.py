@@ -237,6 +237,16 @@ def remark(text: str) -> None:
         complain(line)
 
 
+def in_time(work: Callable[[], object], limit: float) -> None:
+    """Do something in a thread of its own; TimeoutError if that takes too long."""
+    try:
+        done = in_background(work)
+    except RuntimeError:  # since Python 3.12 there are no new threads at its exit
+        work()
+    else:
+        done.result(limit)
+
+
 def remove(
     what: str,
     place: str,
@@ -252,7 +262,7 @@ def remove(
     # Not again the whole time for the one server that has not answered before.
     lost = place.rpartition(" at ")[2] in str(ENDING.reason)
     try:
-        in_background(work).result(LOST_LIMIT if lost else limit)
+        in_time(work, LOST_LIMIT if lost else limit)
     except TimeoutError:
         state = "does not answer"
     except Exception as error:

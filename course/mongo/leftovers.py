@@ -10,8 +10,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure
 
-from course.ending import ENDING, remove
-from course.lab import in_background
+from course.ending import ENDING, in_time, remove
 from course.mongo.codec import Database
 from course.naming import made_at
 from course.sweeping import Leftover
@@ -33,7 +32,7 @@ def remove_database(client: Any, name: str, reach: Any, backend: str) -> None:
     def work() -> None:
         # A goodbye waits for the server, which may be frozen.
         with suppress(TimeoutError):
-            in_background(client.close).result(CALL_LIMIT)
+            in_time(client.close, CALL_LIMIT)
         with reach() as other:
             drop(other[name])
 

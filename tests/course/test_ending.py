@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lessons import ROOT
@@ -226,6 +227,41 @@ def test_what_does_not_go_in_time_is_named(capsys: pytest.CaptureFixture[str]) -
         "  ~ PostgreSQL at h:1 does not answer: schema a left behind (it expires)",
         "  ~ PostgreSQL at h:1 is gone: schema b left behind",
     ]
+
+
+@needs_signals
+def test_ctrl_c_while_packages_are_imported_ends_it_in_silence(
+    small_lesson: Path,
+) -> None:
+    script = small_lesson.with_name("08_slow.py")
+    text = small_lesson.read_text("utf-8")
+    slow = "import time\nprint('importing', flush=True)\ntime.sleep(30)\n"
+    script.write_text(text.replace("import os\n", f"{slow}import os\n", 1), "utf-8")
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as lesson:
+        assert lesson.stdout and lesson.stdout.readline() == "importing\n"
+        lesson.send_signal(signal.SIGINT)
+        assert lesson.communicate(timeout=20) == ("", "")
+    assert lesson.returncode == -signal.SIGINT  # a shell shows 130
+
+
+def test_what_is_closed_at_the_exit_of_python_goes_too() -> None:
+    """A notebook closes its service there, where Python 3.12 starts no more threads."""
+    program = """
+import atexit
+from course.ending import remove
+atexit.register(remove, "schema", "PostgreSQL", lambda: print("removed", flush=True))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("removed\n", "")
 
 
 class Env:
