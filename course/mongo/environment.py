@@ -154,13 +154,18 @@ class Opening:
             deploy=self.deploy,
         )
 
-    def best(self) -> MongoEnv:
-        """Open the named server, else one of our own, else the stand-in."""
+    def best(self, looks_back: bool = False) -> MongoEnv:
+        """Open the named server, else one of our own, else the stand-in.
+
+        With --sweep a new server is of no use: nothing has been left on it.
+        """
         try:
             return self.named_server()
         except NoService as reason:
             where = service_url(self.address, MONGO_FORM).place
             why = f"no MongoDB at {where}: {reason}; docker compose up -d mongo"
+        if looks_back:
+            return self.stand_in(why)
         try:
             return self.own_server(why)
         except NoService:
@@ -178,4 +183,4 @@ def open_database(
         if args.offline:
             yield opening.stand_in("--offline")
         else:
-            yield opening.best()
+            yield opening.best(getattr(args, "sweep", False))

@@ -113,12 +113,17 @@ def test_options_that_do_not_go_together(
     assert complaint in line
 
 
-@pytest.mark.parametrize("number", ["01", "03", "04"])
+NOBODY = {  # nothing listens on port 1
+    "01": "postgresql://127.0.0.1:1/name",
+    "02": "mongodb://127.0.0.1:1/",
+    "03": "redis://127.0.0.1:1",
+    "04": "amqp://127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize("number", NOBODY)
 def test_no_service_is_3(number: str) -> None:
-    url = {"01": "postgresql://127.0.0.1:1", "03": "redis://127.0.0.1:1"}
-    done = run(
-        path_of(number), "--sweep", "--url", url.get(number, "amqp://127.0.0.1:1")
-    )
+    done = run(path_of(number), "--sweep", "--url", NOBODY[number])
     assert done.returncode == 3, done.stderr
 
 
