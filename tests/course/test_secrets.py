@@ -11,20 +11,27 @@ import io
 import logging
 import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
+import redis
 from hypothesis import HealthCheck, Phase, assume, event, example, given, settings
 from hypothesis import strategies as st
-from lessons import VARIABLES, load
+from lessons import VARIABLES, load, path_of, run
+from services import Server
 
 import course.services
 from course.errors import BadInput
+from course.lab import in_background
 from course.services import ServiceAddress
 from course.urls import (
     AMQP_FORM,
@@ -322,3 +329,64 @@ def test_redis(mains: Any, case: tuple[str, str], way: str) -> None:
 @urls_of("04")
 def test_rabbitmq(mains: Any, case: tuple[str, str], way: str) -> None:
     holds(KIND_OF["04"], case, way, mains["04"])
+
+
+# The programs themselves, and what they start
+
+
+@every_kind
+def test_a_script_repeats_nothing(kind: Kind) -> None:
+    password = "Xq7Zk9WvJmQ"
+    scheme = kind.form.schemes[0]
+    script = path_of(kind.number)
+    url = f"{scheme}://u:{password}/x@h"
+    for done in (
+        run(script, "--url", f"{scheme}:/u:{password}@h", "--verbose"),
+        run(script, url),  # where --url was forgotten
+        run(script, "--only", url),
+        run(script, env={kind.variable: f"u:{password}@h:1\n"}),
+        run(path_of("05"), "--integrated", env={kind.variable: url}),
+    ):
+        printed = done.stdout + done.stderr
+        assert seen(password, printed) == []
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
+def test_no_child_gets_a_secret_as_an_argument(
+    private_redis: Server,
+) -> None:
+    """Run the whole system with a password in each URL; read what ps would show."""
+    password = "Xq7Zk9WvJmQ"
+    place = f"127.0.0.1:{private_redis.port}"
+    with redis.Redis(port=private_redis.port) as admin:
+        admin.execute_command(
+            "ACL", "SETUSER", "default", "on", "resetpass", f">{password}"
+        )
+    variables = dict.fromkeys(VARIABLES, "")
+    variables["REDIS_URL"] = f"redis://:{password}@{place}/0"
+    command = [sys.executable, str(path_of("05")), "--integrated", "--customers", "60"]
+    seen_arguments: set[str] = set()
+    with subprocess.Popen(
+        command,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as program:
+        reader = in_background(program.stdout.read)  # type: ignore[union-attr]
+        while program.poll() is None:
+            for status in Path("/proc").glob("[0-9]*/stat"):
+                with suppress(OSError):  # it has ended meanwhile
+                    _, parent = status.read_text().rpartition(")")[2].split()[:2]
+                    if int(parent) == program.pid:
+                        command_line = status.with_name("cmdline").read_bytes()
+                        seen_arguments.add(command_line.decode())
+            time.sleep(0.1)
+        printed = str(reader.result(30))
+    assert program.returncode == 0, printed
+    assert any("--as-worker" in arguments for arguments in seen_arguments)
+    assert seen(password, printed) == []
+    assert seen(password, " ".join(seen_arguments)) == []
