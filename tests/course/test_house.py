@@ -24,6 +24,7 @@ CORE = {
     "errors",
     "services",
     "lab",
+    "listeners",
     "naming",
     "network",
     "options",
