@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,7 +110,7 @@ def probe(address: ServiceAddress) -> Service:
 
 def try_rights(client: Any) -> None:
     """Do once what the demos do, with a key of ours; raise NoPermissionError."""
-    key = f"module8:{uuid.uuid4().hex[:12]}:rights"
+    key = f"{new_name(':')}:rights"
     client.set(key, 1, px=1000)
     try:
         client.get(key)
