@@ -314,7 +314,9 @@ def as_current(user: Document) -> Document:
 
 
 # What has interests where version 1 keeps them is not upgraded, or not any more.
-OLD: Document = {"$or": [{"schema_version": 1}, {"interests": {"$exists": True}}]}
+TO_UPGRADE: Document = {
+    "$or": [{"schema_version": 1}, {"interests": {"$exists": True}}]
+}
 
 
 def upgrade(old: Document) -> UpdateOne:
@@ -333,7 +335,7 @@ def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     """Store the users of version 1 as version 2, page by page; return how many."""
     upgraded = 0
     # An upgraded user is no longer found, so the first page is always the next one.
-    while page := list(users.find(OLD).limit(batch)):
+    while page := list(users.find(TO_UPGRADE).limit(batch)):
         changes = [upgrade(old) for old in page]
         upgraded += users.bulk_write(changes, ordered=False).modified_count
     return upgraded

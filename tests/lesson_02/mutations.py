@@ -45,8 +45,8 @@ MUTATIONS = (
     Mutation(
         "versions",
         "the upgrade is complete, and repeated does nothing",
-        "while page := list(users.find(OLD).limit(batch)):",
-        "if page := list(users.find(OLD).limit(batch)):",
+        "while page := list(users.find(TO_UPGRADE).limit(batch)):",
+        "if page := list(users.find(TO_UPGRADE).limit(batch)):",
     ),
     Mutation(
         "bulk",
