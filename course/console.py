@@ -26,7 +26,16 @@ WIDTH = 100  # columns; no line of a run is wider
 TABLE_WIDTH = 80  # columns; a wider table breaks its headings, then its texts
 MIN_TEXT = 12  # columns that a broken text keeps
 NAME_WIDTH = 34  # columns of a fact's name
+CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 TALLY: Counter[str] = Counter()  # of the run under way
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters escaped: none reaches a terminal.
+
+    Those that turn the direction of writing are escaped, too.
+    """
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def write(text: str = "", style: str = "", indent: int = 4) -> None:
@@ -45,7 +54,8 @@ def wrapped(text: str, indent: int = 4) -> list[str]:
     A word is broken only where it is longer than a whole line.
     """
     lines = []
-    for line in text.splitlines() or [""]:
+    for part in text.splitlines() or [""]:
+        line = visible(part)
         if len(line) > WIDTH:
             further = " " * indent
             lines += textwrap.wrap(
@@ -319,7 +329,7 @@ class Lesson(Generic[AnyEnv]):
             with ending_well():
                 return (run or self.teach)(args)
         except BadInput as problem:
-            print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
+            print(f"{parser.prog}: {visible(redact(problem))}", file=sys.stderr)
             return 2
         except Terminated as end:
             return 128 + end.number
