@@ -97,6 +97,7 @@ def add_output(parser: Parser) -> None:
         metavar="DIR",
         help="draw the backtest into a folder, by matplotlib",
     )
+    add("--force", action="store_true", help="replace files that exist already")
 
 
 def add_integrated(parser: Parser) -> None:

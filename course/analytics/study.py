@@ -15,11 +15,12 @@ import numpy as np
 
 from course.analytics.arrays import Grid, iso
 from course.analytics.grids import cell, print_grid, turned
-from course.analytics.page import page, save
+from course.analytics.output import check_output, check_outputs, make_folder, save
+from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
 from course.analytics.read import refusals
 from course.analytics.simulate import SPAN
-from course.console import fact, note, write
+from course.console import fact, note, visible, write
 from course.errors import BadInput
 
 MANY = 1_000_000  # rows or customers; above, say what takes its time
@@ -105,7 +106,7 @@ class Study:
             log = self.make.simulate(args.simulate, args.seed)
         else:
             path = args.transactions or self.make.sample
-            self.name = path.name
+            self.name = visible(path.name)
             log = self.make.read_log(path, args.columns)
         if len(log.day) > MANY:
             note(f"features, fits and forecasts from {len(log.day):,} orders")
@@ -178,7 +179,7 @@ class Study:
         facts = [("log", self.name), *self.facts()]
         return page(facts, self.insights, drawn, self.grids())
 
-    def save_pictures(self, folder: Path) -> None:
+    def save_pictures(self, folder: Path, force: bool) -> None:
         """Draw the backtest into a folder; BadInput says what is missing for that."""
         if self.record is None:
             raise BadInput(
@@ -188,8 +189,11 @@ class Study:
             drawn = pictures_of(self.record)
         except ImportError:
             raise BadInput("--plots needs matplotlib: pip install matplotlib") from None
+        make_folder(folder)
+        for name in drawn:
+            check_output(folder / f"{name}.svg", (), force)
         for name, svg in drawn.items():
-            save(folder / f"{name}.svg", svg)
+            save(folder / f"{name}.svg", svg, force)
 
     def print_json(self) -> None:
         """Print one object."""
@@ -213,14 +217,17 @@ class Study:
 
 def analyse(args: argparse.Namespace, make: Makers) -> int:
     """Study a log as the options say; return the exit code."""
+    source = args.transactions or make.sample
+    reports = [path for path in (args.report,) if path]
+    check_outputs(reports, args.plots, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
         said = "give --calibration-end or more data"
         raise BadInput(f"--plots draws a backtest: {said}")
     if args.report:
-        save(args.report, study.page().encode())
+        save(args.report, study.page().encode(), args.force)
     if args.plots:
-        study.save_pictures(args.plots)
+        study.save_pictures(args.plots, args.force)
     if args.json:
         study.print_json()
     else:
