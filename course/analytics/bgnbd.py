@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import BITS, DAY, Floats, Ints, starts
+from course.analytics.arrays import BITS, DAY, Floats, Ints, starts, whole
 from course.analytics.newton import BOUND, Peak, Terms, by_logs, maximum
 from course.errors import BadInput
 
@@ -33,6 +33,9 @@ class Collapsed:
     """
 
     def __init__(self, x: Ints, t_last: Ints, age: Ints, per_week: float) -> None:
+        x = whole("x", x)
+        t_last = whole("t_last", t_last)
+        age = whole("age", age)
         # Three numbers side by side in one integer: sorted and compared at once.
         packed = x << 2 * BITS
         packed = packed | t_last << BITS

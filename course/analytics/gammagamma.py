@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import Floats, Ints
+from course.analytics.arrays import Floats, Ints, whole
 from course.analytics.bgnbd import MIN_REPEATERS
 from course.analytics.newton import Terms, by_logs, maximum
 from course.errors import BadInput
@@ -115,6 +115,8 @@ def fitted_gamma_gamma(x: Ints, mean_spend: Floats) -> FittedGammaGamma:
 
     Raises BadInput if they are too few.
     """
+    x = whole("x", x)
+    mean_spend = np.asarray(mean_spend, np.float64)
     paid = (x > 0) & (mean_spend > 0)
     x = x[paid]
     z = mean_spend[paid]

@@ -43,8 +43,9 @@ def add_sources(parser: Parser) -> None:
     source.add_argument(
         "--transactions",
         type=Path,
-        metavar="CSV",
-        help="study your own orders: a customer, a date and an amount in each row",
+        metavar="FILE",
+        help="study your own orders, CSV or Parquet: a row has a customer and a date, "
+        "and an amount, or a quantity and a price, or neither",
     )
     source.add_argument(
         "--simulate",
@@ -57,7 +58,25 @@ def add_sources(parser: Parser) -> None:
     add(
         "--columns",
         metavar="NAMES",
-        help="CUSTOMER,DATE,AMOUNT[,ITEM]: the columns of the CSV, by their names",
+        help="CUSTOMER,DATE[,AMOUNT[,ITEM]]: the columns of the file, by their names; "
+        "AMOUNT may be QUANTITY*PRICE",
+    )
+    add("--decimal", metavar="MARK", help="how amounts are written: . or ,")
+    add(
+        "--date-format",
+        metavar="ORDER",
+        help="how dates are written: dmy, mdy, ymd, or a pattern such as %%d.%%m.%%Y",
+    )
+    add("--currency", metavar="NAME", help="read the amounts of this currency only")
+    add(
+        "--accept-refused",
+        action="store_true",
+        help="go on though over 1 %% of the rows, or of their sum, are refused",
+    )
+    add(
+        "--accept-dates",
+        action="store_true",
+        help="go on though a date is far from all others, or --as-of after the last",
     )
     add(
         "--seed",
@@ -135,10 +154,16 @@ def studies(args: argparse.Namespace) -> bool:
     return any(own)
 
 
+def rules_given(args: argparse.Namespace) -> bool:
+    """Tell whether an option says how a file is to be read."""
+    rules = [args.columns, args.decimal, args.date_format, args.currency]
+    return any([*rules, args.accept_refused, args.accept_dates])
+
+
 def check_options(args: argparse.Namespace) -> None:
     """Raise BadInput for options that do not go together."""
     of_integrated = args.customers or args.workers or args.chaos
-    foreign = studies(args) or args.columns or args.only is not None or args.url
+    foreign = studies(args) or rules_given(args) or args.only is not None or args.url
     if args.integrated and foreign:
         said = "--offline, --require-live, --customers, --workers and --chaos"
         raise BadInput(f"--integrated goes with {said}, and no other option")

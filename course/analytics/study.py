@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 
 from course.analytics.arrays import Grid, iso
+from course.analytics.dates import known_until
 from course.analytics.grids import cell, print_grid, turned
 from course.analytics.output import check_output, check_outputs, make_folder, save
 from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
-from course.analytics.read import refusals
+from course.analytics.rules import (
+    netted_rows,
+    reading_facts,
+    reading_figures,
+    require_few_refused,
+)
 from course.analytics.simulate import SPAN
 from course.console import fact, note, visible, write
 from course.errors import BadInput
@@ -36,7 +42,7 @@ class Makers:
     """
 
     sample: Path
-    read_log: Callable[[Path, str | None], Any]
+    read_log: Callable[..., Any]
     simulate: Callable[[int, int], Any]
     forecast: Callable[..., Any]
     backtest: Callable[..., Any]
@@ -77,9 +83,7 @@ class Study:
         self.make = make
         self.log = self.chosen_log(args)
         first = int(self.log.day.min())
-        as_of = args.as_of or int(self.log.day.max())
-        if as_of < first:
-            raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
+        as_of = known_until(self.log, args.as_of, args.accept_dates)
         asked = bool(args.calibration_end or args.horizon)
         self.record = self.backtest(args, first, as_of) if asked else None
         if not asked and not args.simulate:
@@ -107,7 +111,15 @@ class Study:
         else:
             path = args.transactions or self.make.sample
             self.name = visible(path.name)
-            log = self.make.read_log(path, args.columns)
+            log = self.make.read_log(
+                path,
+                args.columns,
+                decimal=args.decimal,
+                date_format=args.date_format,
+                currency=args.currency,
+            )
+            if not args.accept_refused:
+                require_few_refused(log, "--accept-refused")
         if len(log.day) > MANY:
             note(f"features, fits and forecasts from {len(log.day):,} orders")
         return log
@@ -130,13 +142,15 @@ class Study:
     def figures(self) -> dict[str, Any]:
         """Return what --json prints; NaN becomes None there."""
         refused = sum(map(len, self.log.refused.values()))
+        netted = netted_rows(self.log)
         used = len(self.log.day)
         fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
         scores = self.record.scores if self.record else {"churn": {}, "value": {}}
         chosen = self.record.forecast if self.record else self.now
         return {
             "customers": len(self.now.table.x),
-            "rows": {"read": used + refused, "used": used, "refused": refused},
+            "rows": {"read": used + refused + netted, "used": used, "refused": refused},
+            **reading_figures(self.log),
             "as_of": iso(self.now.table.as_of),
             "fitted_at": iso(self.fitted.table.as_of),
             "horizon_days": self.now.days,
@@ -155,9 +169,7 @@ class Study:
                 yield name, str(value)
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
-        if self.log.read:
-            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
-        yield "rows refused", refusals(self.log.refused)
+        yield from reading_facts(self.log).items()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"
 
