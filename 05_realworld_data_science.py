@@ -72,6 +72,7 @@ from course.analytics.scores import (
 )
 from course.analytics.simulate import SPAN, START, simulated_orders, simulated_shop
 from course.analytics.study import Makers, analyse
+from course.analytics.summary import Fits, study_summary
 from course.claims import less_than, more_than, near
 from course.console import Lesson, check, fact, write
 from course.errors import BadInput
@@ -536,15 +537,21 @@ def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
 # endregion likelihood
 
 
-def fit_bgnbd(
-    x: Ints, t_last: Ints, age: Ints, per_week: float = 7, guard: bool = True
+def fit_bgnbd(  # noqa: PLR0917 (data, then choices)
+    x: Ints,
+    t_last: Ints,
+    age: Ints,
+    per_week: float = 7,
+    guard: bool = True,
+    count: Ints | None = None,
 ) -> BgNbd:
     """Fit by maximum likelihood; times are whole units, `per_week` of them a week.
 
-    The guard looks for dropout in the data: without any, see section 4. Raises
-    BadInput if too few customers have a repeat order.
+    The guard looks for dropout in the data: without any, see section 4. `count` says
+    how many customers each row stands for. Raises BadInput if too few customers have a
+    repeat order.
     """
-    found = fitted_bgnbd(x, t_last, age, per_week, guard)
+    found = fitted_bgnbd(x, t_last, age, per_week, guard, count)
     return BgNbd(**found._asdict())
 
 
@@ -572,9 +579,11 @@ class GammaGamma:
         return self.p * spent / (self.p * x + self.q - 1)
 
 
-def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
+def fit_gamma_gamma(
+    x: Ints, mean_spend: Floats, count: Ints | None = None
+) -> GammaGamma:
     """Fit to those who paid for a repeat order; BadInput if they are too few."""
-    found = fitted_gamma_gamma(x, mean_spend)
+    found = fitted_gamma_gamma(x, mean_spend, count)
     return GammaGamma(**found._asdict())
 
 
@@ -1716,6 +1725,8 @@ def run(args: argparse.Namespace) -> int:
         return lesson.teach(args)
     if args.as_worker or args.integrated:
         return run_together(args)
+    if args.summary or args.summary_sql:
+        return study_summary(args, Fits(fit_bgnbd, fit_gamma_gamma))
     # Exit code 3, as in all lessons: the service that was asked for is not used.
     if args.require_live:
         said = "this lesson needs no service; the option goes with --integrated"

@@ -54,6 +54,17 @@ def add_sources(parser: Parser) -> None:
         metavar="N",
         help="study N invented customers of known habits",
     )
+    source.add_argument(
+        "--summary",
+        type=Path,
+        metavar="CSV",
+        help="fit the rows that --summary-sql asks an engine for",
+    )
+    source.add_argument(
+        "--summary-sql",
+        metavar="DIALECT",
+        help="print a query for what the models need: postgresql, duckdb or spark",
+    )
     add = parser.add_argument
     add(
         "--columns",
@@ -149,8 +160,15 @@ def add_integrated(parser: Parser) -> None:
 
 def studies(args: argparse.Namespace) -> bool:
     """Tell whether an option asks to study a log, instead of the demos."""
-    own = [args.transactions, args.simulate, args.as_of, args.calibration_end]
-    own += [args.horizon, args.json, args.report, args.plots]
+    own = [args.transactions, args.simulate, args.summary, args.summary_sql]
+    own += [
+        args.as_of,
+        args.calibration_end,
+        args.horizon,
+        args.json,
+        args.report,
+        args.plots,
+    ]
     return any(own)
 
 
@@ -171,5 +189,20 @@ def check_options(args: argparse.Namespace) -> None:
         raise BadInput("--customers, --workers and --chaos are of --integrated")
     if (args.workers or 0) > MOST_WORKERS:
         raise BadInput(f"--workers {args.workers}: at most {MOST_WORKERS}")
+    if args.summary or args.summary_sql:
+        check_summary_options(args)
     if args.only is not None and studies(args):
         raise BadInput("--only runs demos: it does not go with a log that is studied")
+
+
+def check_summary_options(args: argparse.Namespace) -> None:
+    """Raise BadInput for options that a summary cannot follow: it has no customers."""
+    of_customers = [args.report, args.plots, args.calibration_end]
+    if any(of_customers):
+        raise BadInput("a summary has no customers: no --report, --plots or backtest")
+    if args.summary_sql and (args.json or args.horizon):
+        raise BadInput("--summary-sql prints a query: it takes --as-of and --columns")
+    if args.summary and (args.as_of or rules_given(args)):
+        raise BadInput(
+            "--summary reads what a query made: it takes --horizon and --json"
+        )
