@@ -34,9 +34,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ from course.analytics.arrays import (
     by_distinct_pair,
     iso,
     order_days,
+    ordinal,
     starts,
 )
 from course.analytics.baskets import Baskets, has_name, recalls
@@ -62,6 +63,7 @@ from course.analytics.futures import (
 )
 from course.analytics.gammagamma import fitted_gamma_gamma, log_gamma
 from course.analytics.grids import alive_grid, cell, print_grid, reliability, turned
+from course.analytics.log import TransactionLog, read_log
 from course.analytics.nearest import Like, Mean, Told, bracket, mean_of
 from course.analytics.options import add_options, check_options, studies
 from course.analytics.rates import (
@@ -72,7 +74,7 @@ from course.analytics.rates import (
     share_of,
     tenths,
 )
-from course.analytics.read import purchase_columns, sample_file
+from course.analytics.read import sample_file
 from course.analytics.scores import (
     auc,
     churn_score,
@@ -84,53 +86,13 @@ from course.analytics.scores import (
 from course.analytics.simulate import SPAN, START, simulated_orders, simulated_shop
 from course.analytics.stacking import Stack, fitted_stack, out_of_fold
 from course.analytics.study import Makers, analyse
+from course.analytics.summary import Fits, study_summary
 from course.analytics.wording import spoken
 from course.claims import less_than, more_than, near
 from course.console import Lesson, check, fact, write
 from course.errors import BadInput
 
 SAMPLE = sample_file()
-
-
-@dataclass(frozen=True)
-class TransactionLog:
-    """Purchases as columns of one length; customers and items are codes from 0."""
-
-    customer: Ints  # place in `ids`
-    day: Ints  # ordinal, as in date.toordinal()
-    amount: Floats
-    ids: Sequence[str] | range
-    item: Ints | None = None  # place in `items`
-    items: Sequence[str] = ()
-    refused: Mapping[str, Sequence[int]] = field(default_factory=dict)  # reason: lines
-    read: Mapping[str, str] = field(default_factory=dict)  # role: column of the file
-
-    @cached_property
-    def codes(self) -> dict[str, int]:
-        """The code of each id."""
-        return {str(name): code for code, name in enumerate(self.ids)}
-
-    @property
-    def last_day(self) -> int:
-        """The day of the last order."""
-        return int(self.day.max())
-
-    def where(self, keep: Bools) -> TransactionLog:
-        """Return the log of those rows; itself, if those are all."""
-        if keep.all():
-            return self
-        return replace(
-            self,
-            customer=self.customer[keep],
-            day=self.day[keep],
-            amount=self.amount[keep],
-            item=None if self.item is None else self.item[keep],
-        )
-
-
-def read_log(path: Path, columns: str | None = None) -> TransactionLog:
-    """Read a CSV of purchases; BadInput if it is unusable."""
-    return TransactionLog(**purchase_columns(path, columns)._asdict())
 
 
 @dataclass
@@ -205,8 +167,9 @@ def leaky_recency(log: TransactionLog, as_of: int) -> Ints:
     return today.days_since_last[known]
 
 
-def customer_table(log: TransactionLog, as_of: int) -> CustomerTable:
+def customer_table(log: TransactionLog, as_of: int | date) -> CustomerTable:
     """Return the customers as they stood at `as_of`; later rows are not read."""
+    as_of = ordinal(as_of)
     log = log.where(log.day <= as_of)
     if not len(log.day):
         raise BadInput(f"no order on or before {iso(as_of)}")
@@ -390,10 +353,10 @@ class UserProfile:
     engagement_score: float
 
 
-def row_of(log: TransactionLog, known: CustomerTable, user: str) -> int:
+def row_of(log: TransactionLog, known: CustomerTable, user: str | int) -> int:
     """Return the row of a user; BadInput for one who had not bought by then."""
     # The table is sorted by code, and lacks those who came after its day.
-    code = log.codes.get(user, -1)
+    code = log.codes.get(str(user), -1)
     row = int(np.searchsorted(known.customer, code))
     if row == len(known.customer) or known.customer[row] != code:
         raise BadInput(f"no customer {user!r} by {iso(known.as_of)}")
@@ -403,7 +366,7 @@ def row_of(log: TransactionLog, known: CustomerTable, user: str) -> int:
 class AnalyticsEngine:
     """The customers of a log by the rules, one array per figure in `columns`."""
 
-    def __init__(self, log: TransactionLog, as_of: int) -> None:
+    def __init__(self, log: TransactionLog, as_of: int | date) -> None:
         self.log = log
         self.table = customer_table(log, as_of)
         t = self.table
@@ -420,13 +383,13 @@ class AnalyticsEngine:
             "engagement_score": engagement_rule(t),
         }
 
-    def calculate_user_profile(self, user: str) -> UserProfile:
+    def calculate_user_profile(self, user: str | int) -> UserProfile:
         """Return one customer's row of the columns; BadInput if there is none."""
         row = row_of(self.log, self.table, user)
         figures = {}
         for name, column in self.columns.items():
             figures[name] = column[row].item()
-        return UserProfile(user, SEGMENTS[self.segments[row]], **figures)
+        return UserProfile(str(user), SEGMENTS[self.segments[row]], **figures)
 
 
 # region constant
@@ -596,15 +559,21 @@ def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
 # endregion likelihood
 
 
-def fit_bgnbd(
-    x: Ints, t_last: Ints, age: Ints, per_week: float = 7, guard: bool = True
+def fit_bgnbd(  # noqa: PLR0917 (data, then choices)
+    x: Ints,
+    t_last: Ints,
+    age: Ints,
+    per_week: float = 7,
+    guard: bool = True,
+    count: Ints | None = None,
 ) -> BgNbd:
     """Fit by maximum likelihood; times are whole units, `per_week` of them a week.
 
-    The guard looks for dropout in the data: without any, see section 4. Raises
-    BadInput if too few customers have a repeat order.
+    The guard looks for dropout in the data: without any, see section 4. `count` says
+    how many customers each row stands for. Raises BadInput if too few customers have a
+    repeat order.
     """
-    found = fitted_bgnbd(x, t_last, age, per_week, guard)
+    found = fitted_bgnbd(x, t_last, age, per_week, guard, count)
     return BgNbd(**found._asdict())
 
 
@@ -632,9 +601,11 @@ class GammaGamma:
         return self.p * spent / (self.p * x + self.q - 1)
 
 
-def fit_gamma_gamma(x: Ints, mean_spend: Floats) -> GammaGamma:
+def fit_gamma_gamma(
+    x: Ints, mean_spend: Floats, count: Ints | None = None
+) -> GammaGamma:
     """Fit to those who paid for a repeat order; BadInput if they are too few."""
-    found = fitted_gamma_gamma(x, mean_spend)
+    found = fitted_gamma_gamma(x, mean_spend, count)
     return GammaGamma(**found._asdict())
 
 
@@ -849,7 +820,7 @@ class Forecast:
     def __init__(
         self,
         log: TransactionLog,
-        as_of: int,
+        as_of: int | date,
         days: int,
         learn: bool = True,
     ) -> None:
@@ -875,7 +846,7 @@ class Forecast:
         inner_days = min(days, oldest // 2)
         if learn and inner_days:
             with suppress(BadInput):  # too few repeat buyers half-way: the defaults
-                past = Forecast(log, as_of - inner_days, inner_days, learn=False)
+                past = Forecast(log, t.as_of - inner_days, inner_days, learn=False)
                 self._learn(past)
 
     def _learn(self, past: Forecast) -> None:
@@ -1040,7 +1011,7 @@ class Survey(NamedTuple):
 class Backtest:
     """A forecast made at `end`, and what happened in the days after it."""
 
-    def __init__(self, log: TransactionLog, end: int, days: int) -> None:
+    def __init__(self, log: TransactionLog, end: int | date, days: int) -> None:
         self.log = log
         self.forecast = Forecast(log, end, days)
         # Of the models that the forecast has chosen, without a look at the outcome.
@@ -1830,6 +1801,8 @@ def run(args: argparse.Namespace) -> int:
         return lesson.teach(args)
     if args.as_worker or args.integrated:
         return run_together(args)
+    if args.summary or args.summary_sql:
+        return study_summary(args, Fits(fit_bgnbd, fit_gamma_gamma))
     # Exit code 3, as in all lessons: the service that was asked for is not used.
     if args.require_live:
         said = "this lesson needs no service; the option goes with --integrated"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import BITS, DAY, Floats, Ints, starts
+from course.analytics.arrays import BITS, DAY, Floats, Ints, starts, whole
 from course.analytics.newton import BOUND, Peak, Terms, by_logs, maximum
 from course.errors import BadInput
 
@@ -36,27 +36,43 @@ class Collapsed:
     of different (x, t_x, T) with x > 0, and how many customers each stands for.
     """
 
-    def __init__(self, x: Ints, t_last: Ints, age: Ints, per_week: float) -> None:
+    def __init__(
+        self,
+        x: Ints,
+        t_last: Ints,
+        age: Ints,
+        per_week: float,
+        count: Ints | None = None,
+    ) -> None:
+        x = whole("x", x)
+        t_last = whole("t_last", t_last)
+        age = whole("age", age)
         # Three numbers side by side in one integer: sorted and compared at once.
         packed = x << 2 * BITS
         packed = packed | t_last << BITS
         packed = packed | age
-        key = packed[x > 0]
-        key.sort()
+        again = x > 0
+        key = packed[again]
+        if count is None:
+            key.sort()
+            weight = np.ones(len(key))
+        else:
+            order = np.argsort(key)
+            key = key[order]
+            weight = whole("count", count)[again][order].astype(np.float64)
         first = starts(key)
         distinct = key[first]
         self.x = distinct >> 2 * BITS
         self.t_last = distinct >> BITS & DAY
         self.age = distinct & DAY
-        ends = np.append(first, len(key))
-        self.weight = np.diff(ends).astype(np.float64)  # customers of each row
-        self.customers = len(x)
-        self.by_age = np.bincount(age)
-        self.repeats_by_age = np.bincount(age, x)
+        self.weight = np.add.reduceat(weight, first)  # customers of each row
+        self.customers = len(x) if count is None else int(count.sum())
+        self.by_age = np.bincount(age, count)
+        self.repeats_by_age = np.bincount(age, x if count is None else x * count)
         self.clock = np.arange(len(self.by_age)) / per_week  # each age in weeks
         # Of 0, 1, 2 ... repeat orders: how many customers have more than that.
-        at_most = np.bincount(x).cumsum()
-        self.above = len(x) - at_most[:-1]
+        at_most = np.bincount(x, count).cumsum()
+        self.above = self.customers - at_most[:-1]
         self.i = np.arange(len(self.above))
 
 
@@ -222,26 +238,30 @@ def all_known(top: Peak, covariance: Floats) -> bool:
     return bool(inside and certain)
 
 
-def fitted_bgnbd(
+def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
     x: Ints,
     t_last: Ints,
     age: Ints,
     per_week: float,
     guard: bool,
+    count: Ints | None = None,
 ) -> FittedBgNbd:
     """Return the maximum of the likelihood; BadInput if too few customers came back.
+
+    `count` says how many customers each row stands for, by default one.
 
     With `guard` it is compared with the fit of a model without dropout. Where the data
     do not prefer it, a weak prior holds a and b, and `identified` is False. So it is if
     any of the four stands at its bound, or has a standard error that says nothing.
     """
-    repeaters = int((x > 0).sum())
+    data = Collapsed(x, t_last, age, per_week, count)
+    repeaters = int(data.weight.sum())
     if repeaters < MIN_REPEATERS:
-        said = f"{repeaters} of {len(x)} customers bought on more than one day"
+        said = f"{repeaters} of {data.customers} customers bought on more than one day"
         raise BadInput(f"{said}; the models need {MIN_REPEATERS} who did")
-    data = Collapsed(x, t_last, age, per_week)
     # Any start with the right unit of time will do.
-    middle_age = float(np.median(age)) / per_week
+    at_most = np.cumsum(data.by_age)
+    middle_age = int(np.searchsorted(at_most, data.customers / 2)) / per_week
     start = np.log([1, max(middle_age, 0.1), 1, 1])
     free = by_logs(partial(bgnbd_terms, data))
 

@@ -1,15 +1,13 @@
-"""A report as one HTML page that needs nothing but itself, and files that are saved."""
+"""A report as one HTML page that needs nothing but itself."""
 
 from __future__ import annotations
 
 import base64
 import html
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from course.analytics.arrays import Grid
 from course.analytics.grids import cells
-from course.errors import BadInput
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto}
 div{overflow-x:auto}td,th{padding:.2rem .6rem;text-align:right;white-space:nowrap}
@@ -51,12 +49,3 @@ def page(
         parts.append(as_html(title, grid))
     parts.append("</body></html>\n")
     return "".join(parts)
-
-
-def save(path: Path, content: bytes) -> None:
-    """Write a file; BadInput names it if that is impossible."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as problem:
-        raise BadInput(f"{path}: {problem.strerror}") from None

@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 
 from course.analytics.arrays import Grid, iso
+from course.analytics.dates import known_until
 from course.analytics.grids import cell, print_grid, turned
-from course.analytics.page import page, save
+from course.analytics.output import check_output, check_outputs, make_folder, save
+from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
-from course.analytics.read import refusals
+from course.analytics.rules import (
+    netted_rows,
+    reading_facts,
+    reading_figures,
+    require_few_refused,
+)
 from course.analytics.simulate import SPAN
-from course.console import fact, note, write
+from course.console import fact, note, visible, write
 from course.errors import BadInput
 
 MANY = 1_000_000  # rows or customers; above, say what takes its time
@@ -35,7 +42,7 @@ class Makers:
     """
 
     sample: Path
-    read_log: Callable[[Path, str | None], Any]
+    read_log: Callable[..., Any]
     simulate: Callable[[int, int], Any]
     forecast: Callable[..., Any]
     backtest: Callable[..., Any]
@@ -77,9 +84,7 @@ class Study:
         self.make = make
         self.log = self.chosen_log(args)
         first = int(self.log.day.min())
-        as_of = args.as_of or int(self.log.day.max())
-        if as_of < first:
-            raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
+        as_of = known_until(self.log, args.as_of, args.accept_dates)
         asked = bool(args.calibration_end or args.horizon)
         self.record = self.backtest(args, first, as_of) if asked else None
         if not asked and not args.simulate:
@@ -109,8 +114,16 @@ class Study:
             log = self.make.simulate(args.simulate, args.seed)
         else:
             path = args.transactions or self.make.sample
-            self.name = path.name
-            log = self.make.read_log(path, args.columns)
+            self.name = visible(path.name)
+            log = self.make.read_log(
+                path,
+                args.columns,
+                decimal=args.decimal,
+                date_format=args.date_format,
+                currency=args.currency,
+            )
+            if not args.accept_refused:
+                require_few_refused(log, "--accept-refused")
         if len(log.day) > MANY:
             note(f"features, fits and forecasts from {len(log.day):,} orders")
         return log
@@ -134,12 +147,14 @@ class Study:
     def figures(self) -> dict[str, Any]:
         """Return what --json prints; NaN becomes None there."""
         refused = sum(map(len, self.log.refused.values()))
+        netted = netted_rows(self.log)
         used = len(self.log.day)
         fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
         scores = self.record.scores if self.record else {"churn": {}, "value": {}}
         return {
             "customers": len(self.now.table.x),
-            "rows": {"read": used + refused, "used": used, "refused": refused},
+            "rows": {"read": used + refused + netted, "used": used, "refused": refused},
+            **reading_figures(self.log),
             "as_of": iso(self.now.table.as_of),
             "fitted_at": iso(self.fitted.table.as_of),
             "horizon_days": self.now.days,
@@ -158,9 +173,7 @@ class Study:
                 yield name, str(value)
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
-        if self.log.read:
-            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
-        yield "rows refused", refusals(self.log.refused)
+        yield from reading_facts(self.log).items()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"
 
@@ -182,7 +195,7 @@ class Study:
         facts = [("log", self.name), *self.facts()]
         return page(facts, self.insights, drawn, self.grids())
 
-    def save_pictures(self, folder: Path) -> None:
+    def save_pictures(self, folder: Path, force: bool) -> None:
         """Draw the backtest into a folder; BadInput says what is missing for that."""
         if self.record is None:
             raise BadInput(
@@ -192,8 +205,11 @@ class Study:
             drawn = pictures_of(self.record)
         except ImportError:
             raise BadInput("--plots needs matplotlib: pip install matplotlib") from None
+        make_folder(folder)
+        for name in drawn:
+            check_output(folder / f"{name}.svg", (), force)
         for name, svg in drawn.items():
-            save(folder / f"{name}.svg", svg)
+            save(folder / f"{name}.svg", svg, force)
 
     def print_json(self) -> None:
         """Print one object."""
@@ -217,14 +233,17 @@ class Study:
 
 def analyse(args: argparse.Namespace, make: Makers) -> int:
     """Study a log as the options say; return the exit code."""
+    source = args.transactions or make.sample
+    reports = [path for path in (args.report,) if path]
+    check_outputs(reports, args.plots, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
         said = "give --calibration-end or more data"
         raise BadInput(f"--plots draws a backtest: {said}")
     if args.report:
-        save(args.report, study.page().encode())
+        save(args.report, study.page().encode(), args.force)
     if args.plots:
-        study.save_pictures(args.plots)
+        study.save_pictures(args.plots, args.force)
     if args.json:
         study.print_json()
     else:
