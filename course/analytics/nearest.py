@@ -42,9 +42,14 @@ def bracket(
 class Like(NamedTuple):
     """Those of a backtest who were told nearly the same."""
 
-    rows: Ints
     told: tuple[float, float]  # the least and the most of it
-    mean: float
+    mean: float  # of what they were told
+    happened: Floats  # who ordered nothing, or what each spent
+
+
+def like(told: Floats, happened: Floats) -> Like:
+    """Return those who were told this, and what happened to them."""
+    return Like((float(told.min()), float(told.max())), float(told.mean()), happened)
 
 
 class Told:
