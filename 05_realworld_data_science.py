@@ -1740,6 +1740,7 @@ def run(args: argparse.Namespace) -> int:
             forecast=Forecast,
             backtest=Backtest,
             insights=InsightsGenerator,
+            segment_rule=segment_rule,
         )
         return analyse(args, make)
     return lesson.teach(args)
