@@ -61,7 +61,8 @@ def spend_quantiles(
     levels = np.linspace(0, 1, PAIR_DRAWS)
     for number, pair in enumerate(pairs.tolist()):
         mine = order[ends[number] : ends[number + 1]]
-        spends = unit_spends(forecast, *divmod(pair, width), days)
+        repeats, old = divmod(pair, width)
+        spends = unit_spends(forecast, repeats, old, days)
         alive = live[mine]
         chance[mine] = alive * (spends > 0).mean()
         for column, q in enumerate(wanted):

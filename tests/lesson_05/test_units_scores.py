@@ -78,7 +78,7 @@ def test_parquet_holds_the_rows_of_the_csv(
     for mine, theirs in zip(rows, sheet, strict=True):
         assert str(mine["expected_value"]) == theirs["expected_value"]
         assert (mine["next_order"] or "") == theirs["next_order"]
-    columns = {"customer": ["a", "b"], "next_order": [None, "2020-01-01"]}
+    columns: dict[str, list[Any]] = {"customer": ["a", "b"], "next_order": [None, "2020-01-01"]}
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     polars = pytest.importorskip("polars")
     path.write_bytes(parquet_of(columns))
