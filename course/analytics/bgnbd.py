@@ -23,6 +23,10 @@ LIKELIHOOD_RATIO = 3.84  # the 95 % quantile of chi-square with one degree
 MOST_TERMS = 20_000  # of a series
 SMALL_TERM = 1e-12  # beside the sum: adding more of them changes no printed digit
 POLE = 1e-8  # nearer to a = 1 than this, the limit is exact
+ALIKE = 30  # of r beyond a + b: so alike are customers that the series alternates
+LEAST_E = 1e-5
+HUGE = 1e200  # sums are scaled down from here
+WIDEST = 2.0  # standard error of a logarithm: beyond, it is not known within 50 times
 
 
 class Collapsed:
@@ -224,6 +228,16 @@ def shows_dropout(data: Collapsed, top: Peak, start: Floats) -> bool:
     return bool(ratio > LIKELIHOOD_RATIO and inside)
 
 
+def all_known(top: Peak, covariance: Floats) -> bool:
+    """Return whether no parameter stands at its bound or is anybody's guess."""
+    # Customers who buy like clockwork have no spread of rates: r and alpha run off
+    # together, and only their ratio is a finding.
+    inside = np.abs(top.place).max() < BOUND - 0.01
+    variances = np.diag(covariance)
+    certain = bool((variances >= 0).all() and (variances < WIDEST**2).all())
+    return bool(inside and certain)
+
+
 def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
     x: Ints,
     t_last: Ints,
@@ -237,7 +251,8 @@ def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
     `count` says how many customers each row stands for, by default one.
 
     With `guard` it is compared with the fit of a model without dropout. Where the data
-    do not prefer it, a weak prior holds a and b, and `identified` is False.
+    do not prefer it, a weak prior holds a and b, and `identified` is False. So it is if
+    any of the four stands at its bound, or has a standard error that says nothing.
     """
     data = Collapsed(x, t_last, age, per_week, count)
     repeaters = int(data.weight.sum())
@@ -254,6 +269,9 @@ def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
     identified = not guard or shows_dropout(data, top, start)
     if not identified:
         top = maximum(with_weak_prior(free), start)
+    covariance = np.linalg.pinv(-top.curve)
+    if guard:
+        identified = identified and all_known(top, covariance)
     r, alpha, a, b = np.exp(top.place).tolist()
     return FittedBgNbd(
         r,
@@ -262,7 +280,7 @@ def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
         b,
         log_likelihood=free(top.place).value,
         identified=identified,
-        covariance=np.linalg.pinv(-top.curve),
+        covariance=covariance,
     )
 
 
@@ -287,6 +305,9 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
     c = a + b + x - 1
     e = a - 1
     u = a + b - 1 - r
+    # The terms below would alternate, and cancel each other's digits; or overflow.
+    if not -ALIKE < u < MOST_TERMS:
+        return orders_of_the_alike(z, r + x, b + x, e)
     # c/e x (F - 1), term by term: divided by e beforehand, it is finite at e = 0.
     term = u * z + 0 * c  # 0 * c: a number for each customer
     total = term
@@ -307,3 +328,33 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
 
 
 # endregion expected
+
+
+def orders_of_the_alike(z: Floats, s: Floats, stay: Floats, e: float) -> Floats:
+    """Return the same for extreme parameters, by the paper's own series, of one sign.
+
+    Equation 10: c/e x (1 - (1 - z)^s x 2F1(s, stay; c; z)), s = r + x, stay = b + x.
+    """
+    if abs(e) < LEAST_E:
+        e = LEAST_E  # near enough to the limit; nearer, 1 - ... loses its digits
+    c = stay + e
+    term = np.ones(np.broadcast_shapes(np.shape(z), np.shape(s)))
+    total = term
+    log_scale = np.zeros(term.shape)
+    for n in range(MOST_TERMS):
+        ratio = (s + n) * (stay + n) / (n + 1)
+        term = term * z * ratio / (c + n)
+        total = total + term
+        too_large = np.abs(total) > HUGE
+        if too_large.any():
+            scale = np.where(too_large, 1 / HUGE, 1.0)
+            term = term * scale
+            total = total * scale
+            log_scale = log_scale - np.log(scale)
+        shrinks = z * (s + n) * (stay + n) < (n + 1) * (c + n)
+        small = np.abs(term) < SMALL_TERM * np.abs(total)
+        if (shrinks & small).all():
+            break
+    share = total * np.exp(log_scale + s * np.log1p(-z))
+    orders = (1 - share) * c / e
+    return np.asarray(orders.clip(0))

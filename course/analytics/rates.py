@@ -76,3 +76,17 @@ def rate_of(happened: Bools) -> Rate:
     low = (middle - half) / scale
     high = (middle + half) / scale
     return Rate(p, max(low, 0.0), min(high, 1.0), n)
+
+
+def share_of(amount: Floats, mine: Bools) -> tuple[float, float, float]:
+    """Return which share of all amounts is theirs, with its 95 % interval.
+
+    The interval is that of a ratio of sums over customers (delta method).
+    """
+    total = float(amount.sum())
+    if total <= 0:
+        return 0.0, 0.0, 0.0
+    share = float(amount[mine].sum()) / total
+    off = amount * (mine - share)
+    half = Z_95 * math.sqrt(float(off @ off)) / total
+    return share, max(share - half, 0.0), min(share + half, 1.0)

@@ -57,12 +57,13 @@ def backtest_window(
 ) -> tuple[int, int]:
     """Return the day at which a backtest stands, and the days that it looks ahead.
 
-    Half of the log each, unless options say otherwise; BadInput if it does not fit.
+    The last third of the log, unless options say otherwise: then the past holds as many
+    days to choose a model on, and as many to fit it on.
     """
     end = args.calibration_end
     days = args.horizon
     if end is None and days is None:
-        days = (as_of - first + 1) // 2
+        days = (as_of - first + 1) // 3
     if days is None:
         days = as_of - end
     if end is None:
@@ -90,12 +91,15 @@ class Study:
         asked = bool(args.calibration_end or args.horizon)
         self.record = self.backtest(args, first, as_of) if asked else None
         if not asked and not args.simulate:
-            with suppress(BadInput):  # too few customers for halves
+            with suppress(BadInput):  # too few customers for that
                 self.record = self.backtest(args, first, as_of)
         known = self.log.where(self.log.day <= as_of)
         then = self.record.forecast if self.record else None
         days = then.days if then else SPAN
         self.now = make.forecast(known, as_of, days, learn=then is not None)
+        # What is printed as chosen makes the figures, and is what was tested.
+        if then:
+            self.now.follow(then)
         # The fit that is shown: at the cut, whose figures a backtest has tested.
         self.fitted = then or self.now
         if args.as_of and not asked:
@@ -141,7 +145,8 @@ class Study:
 
     def due(self) -> int:
         """Return who will order within DUE_DAYS, as likely as not or likelier."""
-        days = 7 * self.now.bgnbd.next_order(*self.now.weeks, 0.5)
+        everybody = np.arange(len(self.now.table.x))
+        days = self.now.days_until(everybody, 0.5)
         return int((days <= DUE_DAYS).sum())
 
     def figures(self) -> dict[str, Any]:
@@ -151,7 +156,6 @@ class Study:
         used = len(self.log.day)
         fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
         scores = self.record.scores if self.record else {"churn": {}, "value": {}}
-        chosen = self.record.forecast if self.record else self.now
         return {
             "customers": len(self.now.table.x),
             "rows": {"read": used + refused + netted, "used": used, "refused": refused},
@@ -163,7 +167,7 @@ class Study:
             "bgnbd": fit,
             "gamma_gamma": vars(self.fitted.money),
             **scores,
-            "chosen": {"churn": chosen.churn_model, "value": chosen.value_model},
+            "chosen": {"churn": self.now.churn_model, "value": self.now.value_model},
             "history": self.history,
             "segments": self.segments,
         }

@@ -46,14 +46,18 @@ def test_json_is_one_object_with_the_promised_keys() -> None:
         assert scores.keys() >= {"mae", "rmse", "bias", "top_decile_share"}
     assert figures["chosen"] == {"churn": lesson.STACK, "value": lesson.GG}
     assert figures["segments"].keys() == {s.value for s in lesson.UserSegment}
-    assert json.loads(run(SCRIPT, "--json").stdout) == figures
+    # Without options: thirds, so that the choice is made over as many days.
+    thirds = json.loads(run(SCRIPT, "--json").stdout)
+    assert (thirds["fitted_at"], thirds["horizon_days"]) == ("1997-12-30", 182)
+    options = ("--calibration-end", "1997-12-30", "--horizon", "182")
+    assert json.loads(run(SCRIPT, "--json", *options).stdout) == thirds
 
 
 def test_as_of_ends_what_is_read() -> None:
     figures = json.loads(run(SCRIPT, "--json", "--as-of", "1997-09-30").stdout)
     assert figures["as_of"] == figures["fitted_at"] == "1997-09-30"
     assert figures["bgnbd"]["log_likelihood"] == pytest.approx(-9582.4292, abs=1e-3)
-    assert figures["horizon_days"] == 136
+    assert figures["horizon_days"] == 91
 
 
 def test_a_simulation_is_the_same_again_and_near_its_truth() -> None:
