@@ -45,6 +45,13 @@ class Like(NamedTuple):
     rows: Ints
     told: tuple[float, float]  # the least and the most of it
     mean: float
+    then: Floats  # what happened to them
+
+
+def like_of(rows: Ints, said: Floats, then: Floats) -> Like:
+    """Return these rows, what they were told, and what then happened."""
+    told = (float(said.min()), float(said.max()))
+    return Like(rows, told, float(said.mean()), then[rows])
 
 
 class Told:

@@ -84,8 +84,7 @@ def score_table(
     value = np.asarray(forecast.value[value_model])
     futures = spend_quantiles(forecast, np.arange(n), forecast.days, OUTER)
     low, high = futures.quantiles.T
-    weeks = forecast.bgnbd.next_order(*forecast.weeks, 0.5)
-    due = np.where(7 * weeks <= forecast.days, 7 * weeks, np.inf)
+    due = forecast.days_until(np.arange(n), 0.5)
     last = (t.as_of - t.days_since_last).tolist()
     next_order = [
         iso(t.as_of + math.ceil(days)) if math.isfinite(days) else None

@@ -15,7 +15,7 @@ import pytest
 from lesson_05.logs import SCRIPT, as_log, lesson, orders, write
 from lessons import run
 
-from course.analytics import simulate, study
+from course.analytics import quantiles, simulate, study
 from course.analytics.futures import possible_spends
 from course.analytics.history import history_figures
 from course.analytics.quantiles import spend_quantiles
@@ -26,7 +26,7 @@ from course.errors import BadInput
 @pytest.fixture(scope="module")
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     path = tmp_path_factory.mktemp("scores") / "scores.csv"
-    done = run(SCRIPT, "--json", "--scores", str(path))
+    done = run(SCRIPT, "--json", "--horizon", "273", "--scores", str(path))
     assert done.returncode == 0, done.stderr
     assert path.stat().st_mode & 0o777 == 0o600
     with path.open(encoding="utf-8", newline="") as file:
@@ -60,10 +60,11 @@ def test_each_customer_has_a_row_of_the_models_figures(
 
 
 def test_who_is_due_has_a_name(sheet: list[dict[str, str]], now: Any) -> None:
-    days = 7 * now.bgnbd.next_order(*now.weeks, 0.5)
-    due = {row["customer"] for row in sheet if row["next_order"]}
-    codes = now.table.customer[days <= now.days]
-    assert due == {now.log.ids[code] for code in codes}
+    manager = lesson.MLModelManager(now)
+    manager.forecast.churn_model = sheet[0]["churn_model"]
+    kind = lesson.PredictionType.NEXT_PURCHASE
+    due = {one.user for one in manager.predict(kind) if one.value is not None}
+    assert due == {row["customer"] for row in sheet if row["next_order"]}
     assert due
 
 
@@ -72,13 +73,17 @@ def test_parquet_holds_the_rows_of_the_csv(
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "scores.parquet"
-    assert run(SCRIPT, "--json", "--scores", str(path)).returncode == 0
+    options = ("--json", "--horizon", "273", "--scores", str(path))
+    assert run(SCRIPT, *options).returncode == 0
     rows = parquet.read_table(path).to_pylist()
     assert [row["customer"] for row in rows] == [row["customer"] for row in sheet]
     for mine, theirs in zip(rows, sheet, strict=True):
         assert str(mine["expected_value"]) == theirs["expected_value"]
         assert (mine["next_order"] or "") == theirs["next_order"]
-    columns: dict[str, list[Any]] = {"customer": ["a", "b"], "next_order": [None, "2020-01-01"]}
+    columns: dict[str, list[Any]] = {
+        "customer": ["a", "b"],
+        "next_order": [None, "2020-01-01"],
+    }
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     polars = pytest.importorskip("polars")
     path.write_bytes(parquet_of(columns))
@@ -135,6 +140,35 @@ def test_alone_or_among_all_a_customer_has_the_same_quantiles(now: Any) -> None:
     for row in (0, 17, 2000):
         alone = spend_quantiles(now, np.array([row]), 365, (0.1, 0.9))
         assert np.array_equal(alone.quantiles[0], everybody.quantiles[row])
+
+
+@pytest.mark.parametrize("kind", list(lesson.PredictionType)[:3])
+def test_all_customers_are_predicted_at_once(
+    now: Any, record: Any, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = MagicMock(side_effect=quantiles.unit_spends)
+    monkeypatch.setattr(quantiles, "unit_spends", drawn)
+    manager = lesson.MLModelManager(now, record)
+    everybody = manager.predict(kind)
+    ids = [str(now.log.ids[code]) for code in now.table.customer]
+    assert [prediction.user for prediction in everybody] == ids
+    # The cost of a lifetime value is in the draws: once for each pair that differs.
+    pairs = len(set(zip(now.table.x.tolist(), now.table.age.tolist(), strict=True)))
+    assert drawn.call_count == (pairs if kind.value == "lifetime_value" else 0)
+    assert pairs < len(ids) / 3
+    some = [3, 700, 2000]
+    assert manager.predict(kind, [ids[row] for row in some]) == [
+        everybody[row] for row in some
+    ]
+    assert manager.predict(kind, ids[700]) == everybody[700]
+
+
+def test_records_have_defaults(now: Any) -> None:
+    kind = lesson.PredictionType.CHURN
+    assert lesson.Prediction(kind, "a").value is None
+    assert lesson.UserProfile("a", lesson.UserSegment.ACTIVE).orders == 1
+    assert lesson.Recommendation("a").item is None
+    assert lesson.MLModelManager(now).predict(kind, "0001").observed is None
 
 
 # --- What a log's history does to its figures
