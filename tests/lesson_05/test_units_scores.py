@@ -59,9 +59,11 @@ def test_each_customer_has_a_row_of_the_models_figures(
         assert not row["next_order"] or "1998-06-30" < row["next_order"] < "1999-04-01"
 
 
-def test_who_is_due_has_a_name(sheet: list[dict[str, str]], now: Any) -> None:
+def test_who_is_due_has_a_name(
+    sheet: list[dict[str, str]], now: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manager = lesson.MLModelManager(now)
-    manager.forecast.churn_model = sheet[0]["churn_model"]
+    monkeypatch.setattr(now, "churn_model", sheet[0]["churn_model"])
     kind = lesson.PredictionType.NEXT_PURCHASE
     due = {one.user for one in manager.predict(kind) if one.value is not None}
     assert due == {row["customer"] for row in sheet if row["next_order"]}
