@@ -4,7 +4,8 @@ You will see, in order: a purchase log cut at a date, so that no feature knows t
 future; the rules that everybody copies, scored; the BG/NBD and Gamma-Gamma models equal
 to their published fit; why 1 - P(alive) is not churn, and a dropout that no data can
 show; a backtest with everything in it; predictions that carry their record;
-recommendations; a report whose sentences are computed; and 100,000 customers.
+recommendations; a report whose sentences are computed; whom an offer pays for; and
+100,000 customers.
 
 Run:     python 05_realworld_data_science.py [--list] [--only NAME ...]
          python 05_realworld_data_science.py --transactions orders.csv --report r.html
@@ -62,9 +63,25 @@ from course.analytics.futures import (
     widened,
 )
 from course.analytics.gammagamma import fitted_gamma_gamma, log_gamma
-from course.analytics.grids import alive_grid, cell, print_grid, reliability, turned
+from course.analytics.grids import (
+    alive_grid,
+    by_repeats,
+    cell,
+    miss,
+    print_grid,
+    reliability,
+    turned,
+)
 from course.analytics.log import TransactionLog, read_log
-from course.analytics.nearest import Like, Mean, Told, bracket, like_of, mean_of
+from course.analytics.nearest import Like, Mean, Told, bracket, like, mean_of
+from course.analytics.offers import (
+    Offers,
+    campaign,
+    chance_of_order,
+    customers_needed,
+    share_that_find_it,
+    simulated_offers,
+)
 from course.analytics.options import add_options, check_options, studies
 from course.analytics.quantiles import spend_quantiles
 from course.analytics.rates import (
@@ -73,7 +90,7 @@ from course.analytics.rates import (
     interval_of_mean,
     rate_of,
     share_of,
-    tenths,
+    tenths_that_held,
 )
 from course.analytics.read import sample_file
 from course.analytics.scores import (
@@ -222,13 +239,6 @@ def halves(log: TransactionLog) -> tuple[int, int]:
     """Return the day that halves the log, and the days after it."""
     whole = log.last_day - int(log.day.min()) + 1
     days = whole // 2
-    return log.last_day - days, days
-
-
-def thirds(log: TransactionLog) -> tuple[int, int]:
-    """Return the day after two thirds of the log, and the days after it."""
-    whole = log.last_day - int(log.day.min()) + 1
-    days = whole // 3
     return log.last_day - days, days
 
 
@@ -619,29 +629,6 @@ def orders_by_model(t: CustomerTable, days: int) -> Floats:
     return alive * orders_if_alive
 
 
-def by_repeats(t: CustomerTable, orders: Mapping[str, Floats]) -> dict[str, Any]:
-    """Return the means of some numbers of orders, by repeat orders so far."""
-    groups = {
-        "0": t.x == 0,
-        "1": t.x == 1,
-        "2": t.x == 2,
-        "3": t.x == 3,
-        "over 3": t.x > 3,
-    }
-    means = {}
-    for group, rows in groups.items():
-        means[group] = {name: float(each[rows].mean()) for name, each in orders.items()}
-    return means
-
-
-def miss(means: Grid, forecast: str) -> float:
-    """Return how far a forecast is off, added up over the groups."""
-    off = 0.0
-    for row in means.values():
-        off += abs(row[forecast] - row["then"])
-    return off
-
-
 # A fit that converges to something proves nothing. These figures are in the papers,
 # with the digits that they print.
 PUBLISHED = {
@@ -681,7 +668,7 @@ def models(env: AnalyticsEnv) -> None:
         BGNBD: orders_by_model(t, days),
         "x / T": orders_by_rate(t, days),
     }
-    means = by_repeats(t, orders)
+    means = by_repeats(t.x, orders)
     print_grid("repeat orders", means)
     check(
         "BG/NBD misses by less than a quarter of the rate x / T",
@@ -808,6 +795,13 @@ GG = "BG/NBD x GG"
 DISCOUNT = 0.10  # a year's rate
 LTV_MONTHS = 12  # how far a lifetime reaches
 MONTH = 365.25 / 12  # days
+
+
+def thirds(log: TransactionLog) -> tuple[int, int]:
+    """Return the day after two thirds of the log, and the days after it."""
+    whole = log.last_day - int(log.day.min()) + 1
+    days = whole // 3
+    return log.last_day - days, days
 
 
 # region forecast
@@ -1056,9 +1050,8 @@ class Backtest:
         if model not in self._told:
             self._told[model] = Told(told[model])
         rows = self._told[model].nearest(score)
-        said = told[model][rows]
-        then = self.gone if kind == "churn" else self.spent
-        return like_of(rows, said, then)
+        happened = {"churn": self.gone, "value": self.spent}[kind]
+        return like(told[model][rows], happened[rows])
 
     @cached_property
     def survey(self) -> Survey:
@@ -1266,7 +1259,7 @@ class MLModelManager:
         skill = self._skill("churn", model)
         found = []
         for user, chance in zip(self._names(rows), chances, strict=True):
-            like = self._nearest("churn", model, chance)
+            near_by = self._nearest("churn", model, chance)
             prediction = Prediction(
                 kind=PredictionType.CHURN,
                 user=user,
@@ -1274,8 +1267,8 @@ class MLModelManager:
                 model=model,
                 probability=chance,
                 skill=skill,
-                told=like.told if like else None,
-                observed=rate_of(like.then) if like else None,
+                told=near_by.told if near_by else None,
+                observed=rate_of(near_by.happened) if near_by else None,
             )
             found.append(prediction)
         return found
@@ -1295,9 +1288,9 @@ class MLModelManager:
         found = []
         for place, user in enumerate(self._names(rows)):
             value = float(values[place])
-            like = self._nearest("value", model, compared[place])
-            seen = mean_of(like.then) if like else None
-            low, high = bracket(value, seen, like.mean) if like else (None, None)
+            near_by = self._nearest("value", model, compared[place])
+            seen = mean_of(near_by.happened) if near_by else None
+            low, high = bracket(value, seen, near_by.mean) if near_by else (None, None)
             prediction = Prediction(
                 kind=PredictionType.LIFETIME_VALUE,
                 user=user,
@@ -1308,7 +1301,7 @@ class MLModelManager:
                 high=high,
                 futures=tuple(quantiles[place]),
                 skill=skill,
-                told=like.told if like else None,
+                told=near_by.told if near_by else None,
                 observed=seen,
             )
             found.append(prediction)
@@ -1349,17 +1342,6 @@ class MLModelManager:
             kind = PredictionType.RECOMMENDATION
             found.append(Prediction(kind, user, named, model=offers[0].reason))
         return found
-
-
-def tenths_that_held(gone: Bools, chance: Floats) -> int:
-    """Return in how many tenths the mean chance lies within what was seen."""
-    count = 0
-    for rows in tenths(chance):
-        seen = rate_of(gone[rows])
-        said = chance[rows].mean()
-        if seen.low <= said <= seen.high:
-            count += 1
-    return count
 
 
 @lesson.demo
@@ -1741,7 +1723,83 @@ def insights(env: AnalyticsEnv) -> None:
 
 
 # %% [markdown]
-# ## 9. A million customers: the rows that differ
+# ## 9. What a score is for
+#
+# A score is made to decide who is sent an offer. That needs what an offer changes, and
+# no log of orders shows it: only an experiment does, with offers sent at random.
+
+# %%
+TARGETED = 0.3  # of the customers get an offer
+AT_RANDOM = "at random"
+HIGHEST_CHURN = "highest churn"
+HIGHEST_UPLIFT = "highest uplift"
+
+
+# region targets
+def random_score(past: Offers, customers: Offers) -> Floats:
+    """Return a number that knows nothing."""
+    return np.random.default_rng(SEED).random(len(customers.inputs))
+
+
+def churn_of(past: Offers, customers: Offers) -> Floats:
+    """Return the chance of no order of those who are sent nothing."""
+    # Trap: offers to those most likely to leave. Most of them are lost either way, and
+    # of those who would have stayed some are woken: sleeping dogs.
+    return 1 - chance_of_order(past, ~past.offered, customers.inputs)
+
+
+def uplift_of(past: Offers, customers: Offers) -> Floats:
+    """Return by how much an offer raises the chance of an order."""
+    with_offer = chance_of_order(past, past.offered, customers.inputs)
+    without = chance_of_order(past, ~past.offered, customers.inputs)
+    return with_offer - without
+
+
+# endregion targets
+
+
+@lesson.demo
+def offers(env: AnalyticsEnv) -> None:
+    """Offers: to the highest churn they lose money, to the highest uplift they earn"""
+    # Four kinds of customers, whose answer to an offer is known because they are made
+    # up. The models are learnt from one experiment, and judged by another.
+    past = simulated_offers(20_000, SEED)
+    now = simulated_offers(20_000, SEED + 1)
+    scores = {
+        AT_RANDOM: random_score(past, now),
+        HIGHEST_CHURN: churn_of(past, now),
+        HIGHEST_UPLIFT: uplift_of(past, now),
+    }
+    grid = {}
+    for name, score in scores.items():
+        grid[name] = campaign(now, score, TARGETED)
+    print_grid(f"offers to {TARGETED:.0%}", grid)
+    _, high = grid[HIGHEST_CHURN]["95 %"]
+    low, _ = grid[HIGHEST_UPLIFT]["95 %"]
+    check("offers to the highest churn lose money", high, less_than(0))
+    check("offers to the highest uplift earn it", low, more_than(0))
+    uplift = grid[HIGHEST_UPLIFT]
+    claim = "the experiment's Qini is within a tenth of the truth's"
+    truth = uplift["of the truth"]
+    check(claim, uplift["Qini"], near(truth, truth / 10))
+    # Before all that: how many customers does an experiment need to see anything?
+    without = float(past.bought[~past.offered].mean())
+    with_offer = float(past.bought[past.offered].mean())
+    each = customers_needed(without, with_offer)
+    fact("order without, with an offer", f"{without:.1%}, {with_offer:.1%}")
+    fact("customers in each half", f"{each:,}")
+    found = share_that_find_it(without, with_offer, each, SEED)
+    by_few = share_that_find_it(without, with_offer, each // 10, SEED)
+    fact("experiments that see it; of a tenth", f"{found:.0%}; {by_few:.0%}")
+    check(
+        "so many see it four times in five, a tenth of them do not",
+        observed={"so many": found, "a tenth": by_few},
+        expected={"so many": near(0.8, 0.03), "a tenth": less_than(0.3)},
+    )
+
+
+# %% [markdown]
+# ## 10. A million customers: the rows that differ
 #
 # All that the likelihood knows about a customer is x, t_x and T. Customers who have the
 # same three add the same term, so it is enough to compute it once for all of them.

@@ -42,16 +42,14 @@ def bracket(
 class Like(NamedTuple):
     """Those of a backtest who were told nearly the same."""
 
-    rows: Ints
     told: tuple[float, float]  # the least and the most of it
-    mean: float
-    then: Floats  # what happened to them
+    mean: float  # of what they were told
+    happened: Floats  # who ordered nothing, or what each spent
 
 
-def like_of(rows: Ints, said: Floats, then: Floats) -> Like:
-    """Return these rows, what they were told, and what then happened."""
-    told = (float(said.min()), float(said.max()))
-    return Like(rows, told, float(said.mean()), then[rows])
+def like(told: Floats, happened: Floats) -> Like:
+    """Return those who were told this, and what happened to them."""
+    return Like((float(told.min()), float(told.max())), float(told.mean()), happened)
 
 
 class Told:

@@ -99,3 +99,14 @@ def share_of(amount: Floats, mine: Bools) -> tuple[float, float, float]:
     off = amount * (mine - share)
     half = Z_95 * math.sqrt(float(off @ off)) / total
     return share, max(share - half, 0.0), min(share + half, 1.0)
+
+
+def tenths_that_held(gone: Bools, chance: Floats) -> int:
+    """Return in how many tenths the mean chance lies within what was seen."""
+    count = 0
+    for rows in tenths(chance):
+        seen = rate_of(gone[rows])
+        said = chance[rows].mean()
+        if seen.low <= said <= seen.high:
+            count += 1
+    return count

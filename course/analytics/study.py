@@ -20,6 +20,7 @@ from course.analytics.history import history_facts, history_figures
 from course.analytics.output import check_output, check_outputs, make_folder, save
 from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
+from course.analytics.report import report_of
 from course.analytics.rules import (
     netted_rows,
     reading_facts,
@@ -194,13 +195,12 @@ class Study:
         return grids
 
     def page(self) -> str:
-        """Return the report; without matplotlib its tables hold the same figures."""
-        drawn: Mapping[str, bytes] = {}
+        """Return the report; without matplotlib it says what to install."""
+        drawn: Mapping[str, bytes] | None = None
         if self.record:
             with suppress(ImportError):
                 drawn = pictures_of(self.record)
-        facts = [("log", self.name), *self.facts()]
-        return page(facts, self.insights, drawn, self.grids())
+        return page(report_of(self, drawn))
 
     def save_pictures(self, folder: Path, force: bool) -> None:
         """Draw the backtest into a folder; BadInput says what is missing for that."""
