@@ -32,7 +32,7 @@ import course.start  # noqa: F401  (first: it says in one line what is missing)
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -83,6 +83,7 @@ from course.analytics.offers import (
     simulated_offers,
 )
 from course.analytics.options import add_options, check_options, studies
+from course.analytics.quantiles import spend_quantiles
 from course.analytics.rates import (
     SEED,
     Rate,
@@ -353,14 +354,14 @@ class UserProfile:
 
     user_id: str
     segment: UserSegment
-    orders: int
-    total_spend: float
-    average_order: float
-    days_since_purchase: int
-    tenure_days: int
-    churn_risk: float
-    predicted_ltv: float
-    engagement_score: float
+    orders: int = 1
+    total_spend: float = 0.0
+    average_order: float = 0.0
+    days_since_purchase: int = 0
+    tenure_days: int = 0
+    churn_risk: float = math.nan
+    predicted_ltv: float = math.nan
+    engagement_score: float = math.nan
 
 
 def row_of(log: TransactionLog, known: CustomerTable, user: str | int) -> int:
@@ -1184,8 +1185,9 @@ class Prediction:
 
     kind: PredictionType
     user: str
-    value: float | tuple[str, ...] | None  # a chance; a mean; days, within the horizon
-    model: str
+    # A chance; a mean; days, within the horizon.
+    value: float | tuple[str, ...] | None = None
+    model: str = ""
     # Of churn or an order in the forecast's days; of any spend in LTV_MONTHS.
     probability: float | None = None
     # Of a lifetime value, a mean: how it would be if the nearest of the backtest are
@@ -1206,28 +1208,37 @@ class MLModelManager:
     def __init__(
         self,
         forecast: Forecast,
-        record: Backtest | None,
+        record: Backtest | None = None,
         recommender: RecommendationEngine | None = None,
     ) -> None:
         self.forecast = forecast
         self.record = record
         self.recommender = recommender
 
-    def predict(self, kind: PredictionType, users: str | Sequence[str]) -> Any:
-        """Return the Prediction of a user, or a list for a sequence of users.
+    def predict(self, kind: PredictionType, users: Any = None) -> Any:
+        """Return the Prediction of a user, or a list: of several, or of all by default.
 
         Raises BadInput for a user who had not bought by then.
         """
-        if not isinstance(users, str):
-            return [self.predict(kind, user) for user in users]
-        row = row_of(self.forecast.log, self.forecast.table, users)
-        if kind is PredictionType.CHURN:
-            return self._predict_churn(users, row)
-        if kind is PredictionType.LIFETIME_VALUE:
-            return self._predict_ltv(users, row)
-        if kind is PredictionType.NEXT_PURCHASE:
-            return self._predict_next_purchase(users, row)
-        return self._predict_recommendation(users)
+        f = self.forecast
+        alone = users is not None and np.ndim(users) == 0
+        if users is None:
+            rows = np.arange(len(f.table.x))
+        else:
+            asked = [users] if alone else users
+            rows = np.array([row_of(f.log, f.table, user) for user in asked], int)
+        answer = {
+            PredictionType.CHURN: self._predict_churn,
+            PredictionType.LIFETIME_VALUE: self._predict_ltv,
+            PredictionType.NEXT_PURCHASE: self._predict_next_purchase,
+            PredictionType.RECOMMENDATION: self._predict_recommendation,
+        }
+        found = answer[kind](rows)
+        return found[0] if alone else found
+
+    def _names(self, rows: Ints) -> list[str]:
+        codes = self.forecast.table.customer[rows]
+        return [str(self.forecast.log.ids[code]) for code in codes.tolist()]
 
     def _skill(self, kind: str, model: str) -> float | None:
         # Trap: a "confidence" that the model made up for itself. Skill is what it saved
@@ -1242,80 +1253,95 @@ class MLModelManager:
     def _nearest(self, kind: str, model: str, score: float) -> Like | None:
         return self.record.nearest(kind, model, score) if self.record else None
 
-    def _predict_churn(self, user: str, row: int) -> Prediction:
+    def _predict_churn(self, rows: Ints) -> list[Prediction]:
         model = self.forecast.churn_model
-        chance = float(self.forecast.churn[model][row])
-        near_by = self._nearest("churn", model, chance)
-        seen = rate_of(near_by.happened) if near_by else None
-        return Prediction(
-            kind=PredictionType.CHURN,
-            user=user,
-            value=chance,
-            model=model,
-            probability=chance,
-            skill=self._skill("churn", model),
-            told=near_by.told if near_by else None,
-            observed=seen,
-        )
+        chances = self.forecast.churn[model][rows].tolist()
+        skill = self._skill("churn", model)
+        found = []
+        for user, chance in zip(self._names(rows), chances, strict=True):
+            near_by = self._nearest("churn", model, chance)
+            prediction = Prediction(
+                kind=PredictionType.CHURN,
+                user=user,
+                value=chance,
+                model=model,
+                probability=chance,
+                skill=skill,
+                told=near_by.told if near_by else None,
+                observed=rate_of(near_by.happened) if near_by else None,
+            )
+            found.append(prediction)
+        return found
 
-    def _predict_ltv(self, user: str, row: int) -> Prediction:
+    def _predict_ltv(self, rows: Ints) -> list[Prediction]:
         f = self.forecast
         model = f.value_model
-        value = float(f.ltv[row])
-        # A seed of the user's own: alone or among many, the same answer.
-        seed = [SEED, int(f.table.customer[row])]
-        draws = possible_spends(f, np.array([row]), MONTH * LTV_MONTHS, seed)
-        # The drawn spends are not discounted: the same share of them is left.
-        whole = float(f.lifetime(0.0)[row])
-        share = value / whole if whole else 1.0
-        low, middle, high = (share * np.quantile(draws, (0.1, 0.5, 0.9))).tolist()
-        # The backtest has compared what is said for its own days.
-        near_by = self._nearest("value", model, float(f.value[model][row]))
-        seen = mean_of(near_by.happened) if near_by else None
-        by_record = bracket(value, seen, near_by.mean) if near_by else (None, None)
-        return Prediction(
-            kind=PredictionType.LIFETIME_VALUE,
-            user=user,
-            value=value,
-            model=f"{model}, {LTV_MONTHS} months",
-            probability=float((draws > 0).mean()),
-            low=by_record[0],
-            high=by_record[1],
-            futures=(low, middle, high),
-            skill=self._skill("value", model),
-            told=near_by.told if near_by else None,
-            observed=seen,
-        )
+        values = f.ltv[rows]
+        # What is forecast for the backtest's days: there, it was compared.
+        compared = f.value[model][rows].tolist()
+        # The futures are not discounted: the same share of them is left.
+        whole = f.lifetime(0.0)[rows]
+        share = np.where(whole > 0, values / np.maximum(whole, 1e-12), 1)
+        futures = spend_quantiles(f, rows, MONTH * LTV_MONTHS, (0.1, 0.5, 0.9))
+        quantiles = (share[:, None] * futures.quantiles).tolist()
+        skill = self._skill("value", model)
+        found = []
+        for place, user in enumerate(self._names(rows)):
+            value = float(values[place])
+            near_by = self._nearest("value", model, compared[place])
+            seen = mean_of(near_by.happened) if near_by else None
+            low, high = bracket(value, seen, near_by.mean) if near_by else (None, None)
+            prediction = Prediction(
+                kind=PredictionType.LIFETIME_VALUE,
+                user=user,
+                value=value,
+                model=f"{model}, {LTV_MONTHS} months",
+                probability=float(futures.chance[place]),
+                low=low,
+                high=high,
+                futures=tuple(quantiles[place]),
+                skill=skill,
+                told=near_by.told if near_by else None,
+                observed=seen,
+            )
+            found.append(prediction)
+        return found
 
-    def _predict_next_purchase(self, user: str, row: int) -> Prediction:
-        churn = self._predict_churn(user, row)
-        gone = churn.observed
-        told = churn.told
-        return Prediction(
-            kind=PredictionType.NEXT_PURCHASE,
-            user=user,
-            value=self._days_until(row, 0.5),
-            model=f"{BGNBD}, chance by {churn.model}",
-            probability=1 - (churn.probability or 0),
-            low=self._days_until(row, 0.1),
-            high=self._days_until(row, 0.9),
-            skill=churn.skill,
-            told=(1 - told[1], 1 - told[0]) if told else None,
-            observed=gone.of_the_rest if isinstance(gone, Rate) else None,
-        )
+    def _predict_next_purchase(self, rows: Ints) -> list[Prediction]:
+        days = {q: self._days_until(rows, q) for q in (0.1, 0.5, 0.9)}
+        found = []
+        for place, churn in enumerate(self._predict_churn(rows)):
+            gone = churn.observed
+            told = churn.told
+            prediction = replace(
+                churn,
+                kind=PredictionType.NEXT_PURCHASE,
+                value=days[0.5][place],
+                model=f"{BGNBD}, chance by {churn.model}",
+                probability=1 - (churn.probability or 0),
+                low=days[0.1][place],
+                high=days[0.9][place],
+                told=(1 - told[1], 1 - told[0]) if told else None,
+                observed=gone.of_the_rest if isinstance(gone, Rate) else None,
+            )
+            found.append(prediction)
+        return found
 
-    def _days_until(self, row: int, q: float) -> float | None:
-        # An array of one customer. Beyond the horizon nothing was tested.
-        days = float(self.forecast.days_until(np.array([row]), q)[0])
-        return days if math.isfinite(days) else None
+    def _days_until(self, rows: Ints, q: float) -> list[float | None]:
+        # Beyond the horizon nothing was tested.
+        days = self.forecast.days_until(rows, q).tolist()
+        return [each if math.isfinite(each) else None for each in days]
 
-    def _predict_recommendation(self, user: str) -> Prediction:
+    def _predict_recommendation(self, rows: Ints) -> list[Prediction]:
         if self.recommender is None:
             raise BadInput("a recommendation needs a RecommendationEngine")
-        offers = self.recommender.get_recommendations(user)
-        named = tuple(offer.item or offer.strategy for offer in offers)
-        kind = PredictionType.RECOMMENDATION
-        return Prediction(kind, user, named, model=offers[0].reason)
+        found = []
+        for user in self._names(rows):
+            offers = self.recommender.get_recommendations(user)
+            named = tuple(offer.item or offer.strategy for offer in offers)
+            kind = PredictionType.RECOMMENDATION
+            found.append(Prediction(kind, user, named, model=offers[0].reason))
+        return found
 
 
 @lesson.demo
@@ -1381,8 +1407,8 @@ class Recommendation(NamedTuple):
     """One thing to offer; `item` is None where the log knows no items."""
 
     strategy: str
-    item: str | None
-    reason: str
+    item: str | None = None
+    reason: str = ""
 
 
 class RecommendationEngine:
@@ -1876,6 +1902,7 @@ def run(args: argparse.Namespace) -> int:
             forecast=Forecast,
             backtest=Backtest,
             insights=InsightsGenerator,
+            segment_rule=segment_rule,
         )
         return analyse(args, make)
     return lesson.teach(args)

@@ -129,7 +129,7 @@ class SpendRows(NamedTuple):
 
     x: Ints
     z: Floats
-    count: Floats
+    customers: Floats
 
 
 def spend_rows(x: Ints, mean_spend: Floats, count: Ints | None) -> SpendRows:
@@ -173,16 +173,16 @@ def fitted_gamma_gamma(
     x = whole("x", x)
     mean_spend = np.asarray(mean_spend, np.float64)
     rows = spend_rows(x, mean_spend, count)
-    payers = int(rows.count.sum())
+    payers = int(rows.customers.sum())
     if payers < MIN_REPEATERS:
         said = f"{payers} customers paid for repeat orders"
         raise BadInput(f"{said}, {MIN_REPEATERS} needed")
     # Else the bounds of `maximum` depend on the currency.
-    unit = float(rows.count @ rows.z) / payers
+    unit = float(rows.customers @ rows.z) / payers
     z = rows.z / unit
 
     def terms(p: float, q: float, gamma: float) -> Terms:
-        return gamma_gamma_terms(rows.x, z, p, LEAST_Q + q, gamma, rows.count)
+        return gamma_gamma_terms(rows.x, z, p, LEAST_Q + q, gamma, rows.customers)
 
     top = maximum(by_logs(terms), np.zeros(3))
     p, q, gamma = np.exp(top.place).tolist()

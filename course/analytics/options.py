@@ -127,6 +127,12 @@ def add_output(parser: Parser) -> None:
         metavar="DIR",
         help="draw the backtest into a folder, by matplotlib",
     )
+    add(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="write a row for each customer, with its forecasts: .csv or .parquet",
+    )
     add("--force", action="store_true", help="replace files that exist already")
 
 
@@ -160,16 +166,10 @@ def add_integrated(parser: Parser) -> None:
 
 def studies(args: argparse.Namespace) -> bool:
     """Tell whether an option asks to study a log, instead of the demos."""
-    own = [args.transactions, args.simulate, args.summary, args.summary_sql]
-    own += [
-        args.as_of,
-        args.calibration_end,
-        args.horizon,
-        args.json,
-        args.report,
-        args.plots,
-    ]
-    return any(own)
+    sources = [args.transactions, args.simulate, args.summary, args.summary_sql]
+    cuts = [args.as_of, args.calibration_end, args.horizon]
+    outputs = [args.json, args.report, args.plots, args.scores]
+    return any([*sources, *cuts, *outputs])
 
 
 def rules_given(args: argparse.Namespace) -> bool:
@@ -197,9 +197,11 @@ def check_options(args: argparse.Namespace) -> None:
 
 def check_summary_options(args: argparse.Namespace) -> None:
     """Raise BadInput for options that a summary cannot follow: it has no customers."""
-    of_customers = [args.report, args.plots, args.calibration_end]
+    of_customers = [args.report, args.plots, args.scores, args.calibration_end]
     if any(of_customers):
-        raise BadInput("a summary has no customers: no --report, --plots or backtest")
+        raise BadInput(
+            "a summary has no customers: no --report, --plots, --scores, backtest"
+        )
     if args.summary_sql and (args.json or args.horizon):
         raise BadInput("--summary-sql prints a query: it takes --as-of and --columns")
     if args.summary and (args.as_of or rules_given(args)):

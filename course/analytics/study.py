@@ -16,6 +16,7 @@ import numpy as np
 from course.analytics.arrays import Grid, iso
 from course.analytics.dates import known_until
 from course.analytics.grids import cell, print_grid, turned
+from course.analytics.history import history_facts, history_figures
 from course.analytics.output import check_output, check_outputs, make_folder, save
 from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
@@ -26,7 +27,8 @@ from course.analytics.rules import (
     reading_figures,
     require_few_refused,
 )
-from course.analytics.simulate import SPAN
+from course.analytics.scoresheet import saved_as, score_table
+from course.analytics.simulate import SPAN, require_memory
 from course.console import fact, note, visible, write
 from course.errors import BadInput
 
@@ -48,6 +50,7 @@ class Makers:
     forecast: Callable[..., Any]
     backtest: Callable[..., Any]
     insights: Callable[..., Any]
+    segment_rule: Callable[[Any], Any]
 
 
 def backtest_window(
@@ -102,6 +105,7 @@ class Study:
         self.fitted = then or self.now
         if args.as_of and not asked:
             self.fitted = self.now
+        self.history = history_figures(self.log, as_of)
         report = make.insights(self.now, self.record)
         self.segments = report.generate_segment_report()
         self.insights = report._generate_insights(self.segments)
@@ -109,6 +113,7 @@ class Study:
     def chosen_log(self, args: argparse.Namespace) -> Any:
         """Return the log that the options name, simulated or read."""
         if args.simulate:
+            require_memory(args.simulate)
             self.name = f"{args.simulate:,} simulated"
             if args.simulate > MANY:
                 note(f"simulating {args.simulate:,} customers")
@@ -164,6 +169,7 @@ class Study:
             "gamma_gamma": vars(self.fitted.money),
             **scores,
             "chosen": {"churn": self.now.churn_model, "value": self.now.value_model},
+            "history": self.history,
             "segments": self.segments,
         }
 
@@ -175,6 +181,7 @@ class Study:
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
         yield from reading_facts(self.log).items()
+        yield from history_facts(self.history).items()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"
 
@@ -211,6 +218,13 @@ class Study:
         for name, svg in drawn.items():
             save(folder / f"{name}.svg", svg, force)
 
+    def score_table(self) -> dict[str, Any]:
+        """Return a row for each customer."""
+        codes = self.make.segment_rule(self.now.table)
+        names = list(self.segments)
+        segments = [names[code] for code in codes.tolist()]
+        return score_table(self.now, self.record, segments)
+
     def print_json(self) -> None:
         """Print one object."""
         text = json.dumps(self.figures(), indent=1)
@@ -233,8 +247,17 @@ class Study:
 
 def analyse(args: argparse.Namespace, make: Makers) -> int:
     """Study a log as the options say; return the exit code."""
+    try:
+        return write_study(args, make)
+    except MemoryError:
+        raise BadInput("this log is too large for the memory that there is") from None
+
+
+def write_study(args: argparse.Namespace, make: Makers) -> int:
+    """Study a log, write what is asked for, and print the rest."""
     source = args.transactions or make.sample
-    reports = [path for path in (args.report,) if path]
+    reports = [path for path in (args.report, args.scores) if path]
+    sheet = saved_as(args.scores) if args.scores else None
     check_outputs(reports, args.plots, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
@@ -242,6 +265,8 @@ def analyse(args: argparse.Namespace, make: Makers) -> int:
         raise BadInput(f"--plots draws a backtest: {said}")
     if args.report:
         save(args.report, study.page().encode(), args.force)
+    if sheet:
+        save(args.scores, sheet(study.score_table()), args.force)
     if args.plots:
         study.save_pictures(args.plots, args.force)
     if args.json:
