@@ -27,7 +27,8 @@ th,td{padding:.25rem .6rem;text-align:right;white-space:nowrap;
 border-bottom:1px solid var(--line)}thead th{background:var(--band)}
 tbody th{text-align:left;font-weight:500}th:first-child{text-align:left}
 .fits{width:100%}.fits th,.fits td{white-space:normal;overflow-wrap:normal}
-h3::first-letter{text-transform:uppercase}figure{margin:1.5rem 0}img{display:block;width:100%;max-width:44rem;background:#fff;
+h3::first-letter{text-transform:uppercase}figure{margin:1.5rem 0}
+img{display:block;width:100%;max-width:44rem;background:#fff;
 border-radius:.4rem}dt{font-weight:600}dd{margin:0 0 .5rem}
 @media(max-width:40rem){.fits{font-size:.78rem}.fits th,.fits td{padding:.2rem .25rem}}
 @media print{nav{display:none}body{max-width:none;padding:0}
@@ -37,7 +38,7 @@ HEAD = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
 content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <link rel="icon" href="data:,">"""
-MILLION = 1_000_000
+UNITS = {1_000_000_000: "bn", 1_000_000: "M"}
 
 
 class Table(NamedTuple):
@@ -85,13 +86,14 @@ def as_percent(value: Any) -> str:
 
 
 def as_figure(value: Any) -> str:
-    """Return a figure as people write it: 12,345, or 1.23 million."""
+    """Return a figure as people write it: 12,345, or 1.23 M for millions."""
     if isinstance(value, tuple | list):
         return " to ".join(map(as_figure, value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return cell(value)
-    if abs(value) >= MILLION and math.isfinite(value):
-        return f"{value / MILLION:,.2f} million"
+    for unit, name in UNITS.items():
+        if abs(value) >= unit and math.isfinite(value):
+            return f"{value / unit:,.2f} {name}"
     return f"{value:,}" if isinstance(value, int) else cell(value)
 
 

@@ -207,13 +207,16 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         absent("no chromium on the PATH to open the report with")
     home = tmp_path_factory.mktemp("browser")
 
-    def opened(page: Path) -> tuple[str, list[str], set[str]]:
+    def opened(
+        page: Path, width: int = 390, scheme: int = 1
+    ) -> tuple[str, list[str], set[str]]:
         log = home / "net.json"
         command = [str(browser), "--headless", "--no-sandbox", "--disable-gpu"]
         command += ["--no-first-run", "--disable-background-networking"]
         command += [f"--user-data-dir={home / 'profile'}", f"--log-net-log={log}"]
         command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr"]
-        command += ["--window-size=390,800", "--dump-dom", page.as_uri()]
+        command += [f"--blink-settings=preferredColorScheme={scheme}"]  # 0: dark
+        command += [f"--window-size={width},800", "--dump-dom", page.as_uri()]
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", timeout=90, check=False
         )
@@ -240,16 +243,17 @@ def test_the_report_opens_without_error_or_request(browse: Any, tmp_path: Path) 
     path = write(tmp_path / "<i>orders.csv", rows)
     done = run(SCRIPT, "--transactions", str(path), "--report", str(report), "--json")
     assert done.returncode == 0, done.stderr
-    dom, console, hosts = browse(report)
-    assert console == []
-    assert hosts <= own | {"update.googleapis.com", "clients2.google.com"}
+    for width, scheme in ((390, 0), (1280, 0), (1280, 1), (390, 1)):
+        dom, console, hosts = browse(report, width, scheme)
+        assert console == []
+        assert hosts <= own | {"update.googleapis.com", "clients2.google.com"}
     assert "<i>orders" not in dom
     assert "&lt;i&gt;orders.csv" in dom
     assert 'name="viewport"' in dom
-    for title in ("segment", "churn", "value", "repeat orders by week"):
-        assert f"<td>{title}" in dom
+    for title in ("Segments now", "Churn:", "Value:", "cumulative repeat orders"):
+        assert f"<caption>{title}" in dom
     sources = re.findall(r'(?:src|href)="([^"]*)', dom)
-    assert sources and all(source.startswith("data:") for source in sources)
+    assert sources and all(source.startswith(("data:", "#s")) for source in sources)
 
 
 def test_the_data_file_is_what_its_readme_says() -> None:
