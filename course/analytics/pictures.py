@@ -50,7 +50,7 @@ def tracking_of(record: Any) -> Grid:
 def cut_week(record: Any) -> float:
     """Return in which week of the log the forecast was made."""
     first = int(record.log.day.min())
-    return (record.forecast.table.as_of - first) / 7
+    return float(record.forecast.table.as_of - first) / 7
 
 
 def percent(value: float) -> str:
@@ -231,7 +231,7 @@ def svg_of(picture: Picture, record: Any) -> bytes:
 
     # A fixed salt and no date: the same picture is the same file. Small, so that its
     # text can be read on a phone.
-    fixed = {"svg.hashsalt": "module8", "svg.fonttype": "none", "font.size": 11}
+    fixed: Any = {"svg.hashsalt": "module8", "svg.fonttype": "none", "font.size": 11}
     with mpl.rc_context(fixed):
         figure = Figure(figsize=(5.6, 4), layout="constrained")
         axes = figure.subplots()

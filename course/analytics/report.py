@@ -30,8 +30,15 @@ NAMES = {
     "observed_spend_share": "backtest: of all spend",
     "observed_share_95": "95 % of this share",
 }
-SHARES = ("share", "predicted_churn", "backtest_churn", "observed_churn")
-SHARES += ("observed_95", "observed_spend_share", "observed_share_95")
+SHARES = (
+    "share",
+    "predicted_churn",
+    "backtest_churn",
+    "observed_churn",
+    "observed_95",
+    "observed_spend_share",
+    "observed_share_95",
+)
 
 
 def segment_table(segments: Grid, days: int) -> Table:
