@@ -17,7 +17,7 @@ import rich.console
 import rich.text
 
 from course.claims import difference
-from course.columns import WIDTH, TableColumn, column_widths
+from course.columns import WIDTH, TableColumn, column_widths, visible
 from course.ending import (
     ENDING,
     Ended,
@@ -60,7 +60,8 @@ def wrapped(text: str, indent: int = 4) -> list[str]:
     A word is broken only where it is longer than a whole line.
     """
     lines = []
-    for line in text.splitlines() or [""]:
+    for part in text.splitlines() or [""]:
+        line = visible(part)
         if len(line) > WIDTH:
             further = " " * indent
             lines += textwrap.wrap(
@@ -269,7 +270,7 @@ class Lesson(Generic[AnyEnv]):
                 log_to_stderr(level)
                 return run(args)
         except BadInput as problem:
-            complain(f"{parser.prog}: {redact(problem)}")
+            complain(f"{parser.prog}: {visible(redact(problem))}")
             return 2
         except KeyboardInterrupt as interrupt:
             end = as_ended(interrupt)

@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from course.errors import BadInput
+
 BITS = 22  # of a day in a packed key: 11,000 years
 DAY = (1 << BITS) - 1  # the mask of a packed day
+
+EPOCH_DAY = date(1970, 1, 1).toordinal()
+SINCE_1970 = range(3_650, 73_000)  # 1980 to 2169, were they days since 1970
+LAST_DAY = date.max.toordinal()
 
 Floats = NDArray[Any]  # what it holds is in the name: numpy's stubs, which lose
 Ints = NDArray[Any]  # track of dtypes in arithmetic, could not check it
@@ -21,6 +27,45 @@ Grid = Mapping[str, Mapping[str, Any]]  # figures by row and column
 def iso(day: int) -> str:
     """Return an ordinal day as 1997-09-30."""
     return date.fromordinal(day).isoformat()
+
+
+def whole(name: str, column: Any) -> Ints:
+    """Return a column of whole numbers, as wide as an integer gets, or BadInput."""
+    found = np.asarray(column)
+    if found.ndim != 1:
+        raise BadInput(f"the column {name} is not one column")
+    if found.dtype.kind not in "iuf" and len(found):
+        raise BadInput(f"the column {name} holds {found.dtype}, not whole numbers")
+    if found.dtype.kind == "f" and not (found == np.floor(found)).all():
+        raise BadInput(f"the column {name} holds NaN or fractions, not whole numbers")
+    return np.asarray(found, np.int64)
+
+
+def ordinals(column: Any) -> Ints:
+    """Return days as ordinals; datetime64 is turned into them, else BadInput."""
+    found = np.asarray(column)
+    if found.dtype.kind == "M":
+        if np.isnat(found).any():
+            raise BadInput("the column day holds NaT, a missing date")
+        found = found.astype("datetime64[D]").astype(np.int64) + EPOCH_DAY
+    days = whole("day", found)
+    if not len(days):
+        return days
+    if days.min() < 1 or days.max() > LAST_DAY:
+        raise BadInput("the column day holds no ordinals, as date.toordinal() has them")
+    if int(days.max()) in SINCE_1970:
+        said = f"add {EPOCH_DAY:,} to days since 1970"
+        raise BadInput(f"the column day holds no ordinals of our time: {said}")
+    return days
+
+
+def ordinal(day: Any) -> int:
+    """Return a date, a timestamp or an ordinal as an ordinal."""
+    if isinstance(day, np.datetime64):
+        day = day.astype("datetime64[D]").item()
+    if isinstance(day, date):
+        return day.toordinal()
+    return int(day)
 
 
 def starts(ordered: Ints) -> Ints:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import BITS, DAY, Floats, Ints, starts
+from course.analytics.arrays import BITS, DAY, Floats, Ints, starts, whole
 from course.analytics.newton import BOUND, Peak, Terms, by_logs, maximum
 from course.errors import BadInput
 
@@ -23,6 +23,10 @@ LIKELIHOOD_RATIO = 3.84  # the 95 % quantile of chi-square with one degree
 MOST_TERMS = 20_000  # of a series
 SMALL_TERM = 1e-12  # beside the sum: adding more of them changes no printed digit
 POLE = 1e-8  # nearer to a = 1 than this, the limit is exact
+ALIKE = 30  # of r beyond a + b: so alike are customers that the series alternates
+LEAST_E = 1e-5
+HUGE = 1e200  # sums are scaled down from here
+WIDEST = 2.0  # standard error of a logarithm: beyond, it is not known within 50 times
 
 
 class Collapsed:
@@ -32,27 +36,43 @@ class Collapsed:
     of different (x, t_x, T) with x > 0, and how many customers each stands for.
     """
 
-    def __init__(self, x: Ints, t_last: Ints, age: Ints, per_week: float) -> None:
+    def __init__(
+        self,
+        x: Ints,
+        t_last: Ints,
+        age: Ints,
+        per_week: float,
+        count: Ints | None = None,
+    ) -> None:
+        x = whole("x", x)
+        t_last = whole("t_last", t_last)
+        age = whole("age", age)
         # Three numbers side by side in one integer: sorted and compared at once.
         packed = x << 2 * BITS
         packed = packed | t_last << BITS
         packed = packed | age
-        key = packed[x > 0]
-        key.sort()
+        again = x > 0
+        key = packed[again]
+        if count is None:
+            key.sort()
+            weight = np.ones(len(key))
+        else:
+            order = np.argsort(key)
+            key = key[order]
+            weight = whole("count", count)[again][order].astype(np.float64)
         first = starts(key)
         distinct = key[first]
         self.x = distinct >> 2 * BITS
         self.t_last = distinct >> BITS & DAY
         self.age = distinct & DAY
-        ends = np.append(first, len(key))
-        self.weight = np.diff(ends).astype(np.float64)  # customers of each row
-        self.customers = len(x)
-        self.by_age = np.bincount(age)
-        self.repeats_by_age = np.bincount(age, x)
+        self.weight = np.add.reduceat(weight, first)  # customers of each row
+        self.customers = len(x) if count is None else int(count.sum())
+        self.by_age = np.bincount(age, count)
+        self.repeats_by_age = np.bincount(age, x if count is None else x * count)
         self.clock = np.arange(len(self.by_age)) / per_week  # each age in weeks
         # Of 0, 1, 2 ... repeat orders: how many customers have more than that.
-        at_most = np.bincount(x).cumsum()
-        self.above = len(x) - at_most[:-1]
+        at_most = np.bincount(x, count).cumsum()
+        self.above = self.customers - at_most[:-1]
         self.i = np.arange(len(self.above))
 
 
@@ -208,25 +228,40 @@ def shows_dropout(data: Collapsed, top: Peak, start: Floats) -> bool:
     return bool(ratio > LIKELIHOOD_RATIO and inside)
 
 
-def fitted_bgnbd(
+def all_known(top: Peak, covariance: Floats) -> bool:
+    """Return whether no parameter stands at its bound or is anybody's guess."""
+    # Customers who buy like clockwork have no spread of rates: r and alpha run off
+    # together, and only their ratio is a finding.
+    inside = np.abs(top.place).max() < BOUND - 0.01
+    variances = np.diag(covariance)
+    certain = bool((variances >= 0).all() and (variances < WIDEST**2).all())
+    return bool(inside and certain)
+
+
+def fitted_bgnbd(  # noqa: PLR0917 (as the lesson's)
     x: Ints,
     t_last: Ints,
     age: Ints,
     per_week: float,
     guard: bool,
+    count: Ints | None = None,
 ) -> FittedBgNbd:
     """Return the maximum of the likelihood; BadInput if too few customers came back.
 
+    `count` says how many customers each row stands for, by default one.
+
     With `guard` it is compared with the fit of a model without dropout. Where the data
-    do not prefer it, a weak prior holds a and b, and `identified` is False.
+    do not prefer it, a weak prior holds a and b, and `identified` is False. So it is if
+    any of the four stands at its bound, or has a standard error that says nothing.
     """
-    repeaters = int((x > 0).sum())
+    data = Collapsed(x, t_last, age, per_week, count)
+    repeaters = int(data.weight.sum())
     if repeaters < MIN_REPEATERS:
-        said = f"{repeaters} of {len(x)} customers bought on more than one day"
+        said = f"{repeaters} of {data.customers} customers bought on more than one day"
         raise BadInput(f"{said}; the models need {MIN_REPEATERS} who did")
-    data = Collapsed(x, t_last, age, per_week)
     # Any start with the right unit of time will do.
-    middle_age = float(np.median(age)) / per_week
+    at_most = np.cumsum(data.by_age)
+    middle_age = int(np.searchsorted(at_most, data.customers / 2)) / per_week
     start = np.log([1, max(middle_age, 0.1), 1, 1])
     free = by_logs(partial(bgnbd_terms, data))
 
@@ -234,6 +269,9 @@ def fitted_bgnbd(
     identified = not guard or shows_dropout(data, top, start)
     if not identified:
         top = maximum(with_weak_prior(free), start)
+    covariance = np.linalg.pinv(-top.curve)
+    if guard:
+        identified = identified and all_known(top, covariance)
     r, alpha, a, b = np.exp(top.place).tolist()
     return FittedBgNbd(
         r,
@@ -242,7 +280,7 @@ def fitted_bgnbd(
         b,
         log_likelihood=free(top.place).value,
         identified=identified,
-        covariance=np.linalg.pinv(-top.curve),
+        covariance=covariance,
     )
 
 
@@ -267,6 +305,9 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
     c = a + b + x - 1
     e = a - 1
     u = a + b - 1 - r
+    # The terms below would alternate, and cancel each other's digits; or overflow.
+    if not -ALIKE < u < MOST_TERMS:
+        return orders_of_the_alike(z, r + x, b + x, e)
     # c/e x (F - 1), term by term: divided by e beforehand, it is finite at e = 0.
     term = u * z + 0 * c  # 0 * c: a number for each customer
     total = term
@@ -287,3 +328,33 @@ def expected_orders(  # noqa: PLR0917 (the paper's order)
 
 
 # endregion expected
+
+
+def orders_of_the_alike(z: Floats, s: Floats, stay: Floats, e: float) -> Floats:
+    """Return the same for extreme parameters, by the paper's own series, of one sign.
+
+    Equation 10: c/e x (1 - (1 - z)^s x 2F1(s, stay; c; z)), s = r + x, stay = b + x.
+    """
+    if abs(e) < LEAST_E:
+        e = LEAST_E  # near enough to the limit; nearer, 1 - ... loses its digits
+    c = stay + e
+    term = np.ones(np.broadcast_shapes(np.shape(z), np.shape(s)))
+    total = term
+    log_scale = np.zeros(term.shape)
+    for n in range(MOST_TERMS):
+        ratio = (s + n) * (stay + n) / (n + 1)
+        term = term * z * ratio / (c + n)
+        total = total + term
+        too_large = np.abs(total) > HUGE
+        if too_large.any():
+            scale = np.where(too_large, 1 / HUGE, 1.0)
+            term = term * scale
+            total = total * scale
+            log_scale = log_scale - np.log(scale)
+        shrinks = z * (s + n) * (stay + n) < (n + 1) * (c + n)
+        small = np.abs(term) < SMALL_TERM * np.abs(total)
+        if (shrinks & small).all():
+            break
+    share = total * np.exp(log_scale + s * np.log1p(-z))
+    orders = (1 - share) * c / e
+    return np.asarray(orders.clip(0))

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from course.analytics.arrays import Floats, Ints
-from course.analytics.rates import SURVEYED
+from course.analytics.arrays import Bools, Floats, Ints
+from course.analytics.rates import SEED, SURVEYED, Z_95
 
 DRAWS = 400  # possible futures of a customer
+MEASURED = 500  # customers of a group whose futures are drawn for its total
 
 
 def surveyed(n: int) -> Ints:
@@ -56,3 +57,35 @@ def possible_spends(
     shared = rng.gamma(money.p * x + money.q, 1, shape)
     scale = (money.gamma + x * mean_spend) / shared
     return np.asarray(rng.gamma(money.p * orders) * scale)
+
+
+def total_interval(
+    forecast: Any, mine: Bools, days: float, missed: float
+) -> tuple[float, float]:
+    """Return the 95 % interval of these customers' value, widened by a miss.
+
+    Its spread is that of what they may spend in the next days.
+    """
+    total = float(forecast.ltv[mine].sum())
+    rows = np.flatnonzero(mine)
+    if not len(rows):
+        return total, total
+    some = rows[:: math.ceil(len(rows) / MEASURED)]
+    variances = possible_spends(forecast, some, days, [SEED]).var(axis=1)
+    half = Z_95 * math.sqrt(float(variances.mean()) * len(rows))
+    return widened(total - half, total + half, missed)
+
+
+def widened(low: float, high: float, missed: float) -> tuple[float, float]:
+    """Return an interval of a total, made wider by what a backtest's total missed.
+
+    `missed` is a logarithm: 0 is a forecast that was right, 0.7 one by a factor of 2.
+    """
+    return max(low, 0.0) * math.exp(-missed), high * math.exp(missed)
+
+
+def missed_by(spent: float, forecast: float) -> float:
+    """Return how far off a total was, either way, as a logarithm; 0 if nobody knows."""
+    if spent <= 0 or forecast <= 0:
+        return 0.0
+    return abs(math.log(spent / forecast))

@@ -10,12 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import Floats, Ints
+from course.analytics.arrays import Floats, Ints, starts, whole
 from course.analytics.bgnbd import MIN_REPEATERS
 from course.analytics.newton import Terms, by_logs, maximum
 from course.errors import BadInput
 
 LEAST_Q = 1.1  # at 1 the mean of everybody's orders would be infinite
+SMALLEST_SUM = 0.01  # of the largest: below, and from LARGEST_SUM on, the unit differs
+LARGEST_SUM = 2.0e8
+MOST_DIGITS = 13  # of a sum in any other unit
+UNIT_BITS = 48  # of a sum in small units, beside 15 of a number of orders
+PLACES = 6  # decimals of a sum: cents are exact, and so are most other units
 STEPS_UP = 8  # from here on, Stirling's series is exact to the last digit
 
 
@@ -58,40 +63,49 @@ def log_gamma(v: Floats | float) -> Floats:
     return gamma_terms(np.atleast_1d(v)).log
 
 
-def gamma_gamma_terms(x: Ints, z: Floats, p: float, q: float, gamma: float) -> Terms:
+def gamma_gamma_terms(  # noqa: PLR0917 (data, then parameters)
+    x: Ints,
+    z: Floats,
+    p: float,
+    q: float,
+    gamma: float,
+    count: Floats | None = None,
+) -> Terms:
     """Return the log-likelihood of means z of x orders; derivatives by p, q, gamma.
 
     Of a customer: ln Gamma(px + q) - ln Gamma(px) - ln Gamma(q) + q ln gamma
     + (px - 1) ln z + px ln x - (px + q) ln(gamma + xz).
     """
     # Gamma functions depend on x alone: computed once for each x that occurs.
-    n = len(x)
-    count = np.bincount(x)
-    k = np.flatnonzero(count)  # the different x, and how many customers have each
-    weight = count[k]
+    each = np.ones(len(x)) if count is None else count  # customers of each row
+    n = float(each.sum())
+    of_x = np.bincount(x, each)
+    k = np.flatnonzero(of_x)  # the different x, and how many customers have each
+    weight = of_x[k]
     both = gamma_terms(p * k + q)
     own = gamma_terms(p * k)
     of_q = gamma_terms(np.array([q]))
-    log_gamma_q, digamma_q, trigamma_q = (float(each[0]) for each in of_q)
+    log_gamma_q, digamma_q, trigamma_q = (float(term[0]) for term in of_q)
     total = np.log(gamma + x * z)
     part = 1 / (gamma + x * z)
-    shape = p * x + q
+    shape = each * (p * x + q)
+    orders = each * x
     # What p is multiplied by: ln z + ln x, x times each.
-    scale = float(x @ np.log(z) + weight @ (k * np.log(k)))
+    scale = float(orders @ np.log(z) + weight @ (k * np.log(k)))
     value = weight @ (both.log - own.log)
     value = value + n * (q * math.log(gamma) - log_gamma_q)
     value = value + p * scale
-    value = value - np.log(z).sum() - shape @ total
+    value = value - each @ np.log(z) - shape @ total
     by_p = weight @ (k * (both.digamma - own.digamma))
-    by_p = by_p + scale - x @ total
+    by_p = by_p + scale - orders @ total
     of_q_alone = n * (math.log(gamma) - digamma_q)
-    by_q = weight @ both.digamma + of_q_alone - total.sum()
+    by_q = weight @ both.digamma + of_q_alone - each @ total
     by_gamma = n * q / gamma - shape @ part
     pp = weight @ (k**2 * (both.trigamma - own.trigamma))
     pq = weight @ (k * both.trigamma)
-    pg = -(x @ part)
+    pg = -(orders @ part)
     qq = weight @ both.trigamma - n * trigamma_q
-    qg = n / gamma - part.sum()
+    qg = n / gamma - each @ part
     gg = shape @ part**2 - n * q / gamma**2
     slope = np.array([by_p, by_q, by_gamma])
     row_p = [pp, pq, pg]
@@ -110,25 +124,68 @@ class FittedGammaGamma(NamedTuple):
     log_likelihood: float  # of the means of repeat orders
 
 
-def fitted_gamma_gamma(x: Ints, mean_spend: Floats) -> FittedGammaGamma:
+class SpendRows(NamedTuple):
+    """The different numbers and means of repeat orders, and who has each."""
+
+    x: Ints
+    z: Floats
+    customers: Floats
+
+
+def spend_rows(x: Ints, mean_spend: Floats, count: Ints | None) -> SpendRows:
+    """Return the rows that differ, in one order: the same from a log or a summary.
+
+    Those who paid nothing for repeat orders are left out.
+    """
+    spend = x * mean_spend
+    # The sum of amounts again, without its rounding: a whole number of small units.
+    largest = float(spend.max(initial=0)) or 1.0
+    scale = 10.0**PLACES
+    if not SMALLEST_SUM < largest < LARGEST_SUM:
+        scale = 10.0**MOST_DIGITS / largest
+    units = np.rint(spend * scale).astype(np.int64)
+    paid = (x > 0) & (units > 0)
+    # Number and sum in one integer: sorted and compared at once.
+    key = x[paid] << UNIT_BITS | units[paid]
+    if count is None:
+        key.sort()
+        number = np.ones(len(key))
+    else:
+        order = np.argsort(key)
+        key = key[order]
+        number = count[paid][order].astype(np.float64)
+    first = starts(key)
+    key = key[first]
+    orders = key >> UNIT_BITS
+    total = (key & (1 << UNIT_BITS) - 1) / scale
+    customers = np.add.reduceat(number, first) if len(key) else number
+    return SpendRows(orders, total / np.maximum(orders, 1), customers)
+
+
+def fitted_gamma_gamma(
+    x: Ints, mean_spend: Floats, count: Ints | None = None
+) -> FittedGammaGamma:
     """Return the maximum for those who paid for a repeat order.
 
-    Raises BadInput if they are too few.
+    `count` says how many customers each row stands for, by default one. Raises
+    BadInput if they are too few.
     """
-    paid = (x > 0) & (mean_spend > 0)
-    x = x[paid]
-    z = mean_spend[paid]
-    if len(x) < MIN_REPEATERS:
-        said = f"{len(x)} customers paid for repeat orders"
+    x = whole("x", x)
+    mean_spend = np.asarray(mean_spend, np.float64)
+    rows = spend_rows(x, mean_spend, count)
+    payers = int(rows.customers.sum())
+    if payers < MIN_REPEATERS:
+        said = f"{payers} customers paid for repeat orders"
         raise BadInput(f"{said}, {MIN_REPEATERS} needed")
-    unit = float(z.mean())  # else the bounds of `maximum` depend on the currency
-    z = z / unit
+    # Else the bounds of `maximum` depend on the currency.
+    unit = float(rows.customers @ rows.z) / payers
+    z = rows.z / unit
 
     def terms(p: float, q: float, gamma: float) -> Terms:
-        return gamma_gamma_terms(x, z, p, LEAST_Q + q, gamma)
+        return gamma_gamma_terms(rows.x, z, p, LEAST_Q + q, gamma, rows.customers)
 
     top = maximum(by_logs(terms), np.zeros(3))
     p, q, gamma = np.exp(top.place).tolist()
     # Back in the currency of the log: the density of z shrinks as its unit grows.
-    log_likelihood = top.value - len(z) * math.log(unit)
+    log_likelihood = top.value - payers * math.log(unit)
     return FittedGammaGamma(p, LEAST_Q + q, gamma * unit, log_likelihood)

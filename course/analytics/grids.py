@@ -219,3 +219,26 @@ def tracking(forecast: Any, customer: Ints, day: Ints) -> Grid:
         seen = float((repeat <= begin + now).sum())
         grid[f"{now // 7}"] = {"actual": seen, "expected": float(count @ orders)}
     return grid
+
+
+def by_repeats(x: Ints, orders: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """Return the means of some numbers of orders, by repeat orders so far."""
+    groups = {
+        "0": x == 0,
+        "1": x == 1,
+        "2": x == 2,
+        "3": x == 3,
+        "over 3": x > 3,
+    }
+    means = {}
+    for group, rows in groups.items():
+        means[group] = {name: float(each[rows].mean()) for name, each in orders.items()}
+    return means
+
+
+def miss(means: Grid, forecast: str) -> float:
+    """Return how far a forecast is off, added up over the groups."""
+    off = 0.0
+    for row in means.values():
+        off += abs(row[forecast] - row["then"])
+    return off

@@ -98,9 +98,18 @@ def logistic(inputs: Floats, weights: Floats) -> Floats:
     return chance
 
 
-def fit_logistic(inputs: Floats, happened: Bools) -> Floats:
-    """Return the weights of a logistic regression with a little ridge."""
+def fit_logistic(
+    inputs: Floats,
+    happened: Bools,
+    prior: Floats | None = None,
+    variance: float = PRIOR_VARIANCE,
+) -> Floats:
+    """Return the weights of a logistic regression with a little ridge.
+
+    The ridge holds the weights near `prior`, by default near 0.
+    """
     many = inputs.shape[1]
+    start = np.zeros(many) if prior is None else prior
 
     def objective(theta: Floats) -> Terms:
         chance = logistic(inputs, theta)
@@ -108,24 +117,11 @@ def fit_logistic(inputs: Floats, happened: Bools) -> Floats:
         slope = inputs.T @ (happened - chance)
         spread = chance * (1 - chance)
         curve = -(inputs * spread[:, None]).T @ inputs
-        # The ridge: weights that the data do not ask for stay at 0.
-        value = value - theta @ theta / (2 * PRIOR_VARIANCE)
-        slope = slope - theta / PRIOR_VARIANCE
-        curve = curve - np.eye(many) / PRIOR_VARIANCE
+        # The ridge: weights that the data do not ask for stay where they start.
+        off = theta - start
+        value = value - off @ off / (2 * variance)
+        slope = slope - off / variance
+        curve = curve - np.eye(many) / variance
         return Terms(float(value), slope, curve)
 
-    return maximum(objective, np.zeros(many)).place
-
-
-def out_of_fold(inputs: Floats, happened: Bools, folds: int = 5) -> Floats:
-    """Return each row's chance by a regression that has not seen the row.
-
-    In-sample, whatever was fitted would win a choice between models.
-    """
-    fold = np.arange(len(happened)) % folds
-    chance = np.zeros(len(happened))
-    for k in range(folds):
-        mine = fold == k
-        weights = fit_logistic(inputs[~mine], happened[~mine])
-        chance[mine] = logistic(inputs[mine], weights)
-    return chance
+    return maximum(objective, start).place

@@ -43,8 +43,9 @@ def add_sources(parser: Parser) -> None:
     source.add_argument(
         "--transactions",
         type=Path,
-        metavar="CSV",
-        help="study your own orders: a customer, a date and an amount in each row",
+        metavar="FILE",
+        help="study your own orders, CSV or Parquet: a row has a customer and a date, "
+        "and an amount, or a quantity and a price, or neither",
     )
     source.add_argument(
         "--simulate",
@@ -53,11 +54,40 @@ def add_sources(parser: Parser) -> None:
         metavar="N",
         help="study N invented customers of known habits",
     )
+    source.add_argument(
+        "--summary",
+        type=Path,
+        metavar="CSV",
+        help="fit the rows that --summary-sql asks an engine for",
+    )
+    source.add_argument(
+        "--summary-sql",
+        metavar="DIALECT",
+        help="print a query for what the models need: postgresql, duckdb or spark",
+    )
     add = parser.add_argument
     add(
         "--columns",
         metavar="NAMES",
-        help="CUSTOMER,DATE,AMOUNT[,ITEM]: the columns of the CSV, by their names",
+        help="CUSTOMER,DATE[,AMOUNT[,ITEM]]: the columns of the file, by their names; "
+        "AMOUNT may be QUANTITY*PRICE",
+    )
+    add("--decimal", metavar="MARK", help="how amounts are written: . or ,")
+    add(
+        "--date-format",
+        metavar="ORDER",
+        help="how dates are written: dmy, mdy, ymd, or a pattern such as %%d.%%m.%%Y",
+    )
+    add("--currency", metavar="NAME", help="read the amounts of this currency only")
+    add(
+        "--accept-refused",
+        action="store_true",
+        help="go on though over 1 %% of the rows, or of their sum, are refused",
+    )
+    add(
+        "--accept-dates",
+        action="store_true",
+        help="go on though a date is far from all others, or --as-of after the last",
     )
     add(
         "--seed",
@@ -97,6 +127,13 @@ def add_output(parser: Parser) -> None:
         metavar="DIR",
         help="draw the backtest into a folder, by matplotlib",
     )
+    add(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="write a row for each customer, with its forecasts: .csv or .parquet",
+    )
+    add("--force", action="store_true", help="replace files that exist already")
 
 
 def add_integrated(parser: Parser) -> None:
@@ -129,15 +166,22 @@ def add_integrated(parser: Parser) -> None:
 
 def studies(args: argparse.Namespace) -> bool:
     """Tell whether an option asks to study a log, instead of the demos."""
-    own = [args.transactions, args.simulate, args.as_of, args.calibration_end]
-    own += [args.horizon, args.json, args.report, args.plots]
-    return any(own)
+    sources = [args.transactions, args.simulate, args.summary, args.summary_sql]
+    cuts = [args.as_of, args.calibration_end, args.horizon]
+    outputs = [args.json, args.report, args.plots, args.scores]
+    return any([*sources, *cuts, *outputs])
+
+
+def rules_given(args: argparse.Namespace) -> bool:
+    """Tell whether an option says how a file is to be read."""
+    rules = [args.columns, args.decimal, args.date_format, args.currency]
+    return any([*rules, args.accept_refused, args.accept_dates])
 
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise BadInput for options that do not go together."""
     of_integrated = args.customers or args.workers or args.chaos
-    foreign = studies(args) or args.columns or args.only is not None or args.url
+    foreign = studies(args) or rules_given(args) or args.only is not None or args.url
     if args.integrated and foreign:
         said = "--offline, --require-live, --customers, --workers and --chaos"
         raise BadInput(f"--integrated goes with {said}, and no other option")
@@ -145,5 +189,22 @@ def check_options(args: argparse.Namespace) -> None:
         raise BadInput("--customers, --workers and --chaos are of --integrated")
     if (args.workers or 0) > MOST_WORKERS:
         raise BadInput(f"--workers {args.workers}: at most {MOST_WORKERS}")
+    if args.summary or args.summary_sql:
+        check_summary_options(args)
     if args.only is not None and studies(args):
         raise BadInput("--only runs demos: it does not go with a log that is studied")
+
+
+def check_summary_options(args: argparse.Namespace) -> None:
+    """Raise BadInput for options that a summary cannot follow: it has no customers."""
+    of_customers = [args.report, args.plots, args.scores, args.calibration_end]
+    if any(of_customers):
+        raise BadInput(
+            "a summary has no customers: no --report, --plots, --scores, backtest"
+        )
+    if args.summary_sql and (args.json or args.horizon):
+        raise BadInput("--summary-sql prints a query: it takes --as-of and --columns")
+    if args.summary and (args.as_of or rules_given(args)):
+        raise BadInput(
+            "--summary reads what a query made: it takes --horizon and --json"
+        )

@@ -1,41 +1,31 @@
-"""A log of purchases out of a CSV file: columns, dates, amounts, refusals."""
+"""A log of purchases out of a file: rows into columns, and what is refused of them."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import math
-import re
-import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import date, datetime
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import wrap_file
 
-from course.analytics.arrays import Floats, Ints
+from course.analytics.amounts import read_amounts
+from course.analytics.arrays import Bools, Floats, Ints
+from course.analytics.columns import column_positions
+from course.analytics.dates import read_dates, without_clock
+from course.analytics.refunds import net_refunds
+from course.analytics.rules import (
+    FIRST,
+    OTHER_CURRENCY,
+    REFUND,
+    ReadingRules,
+    Refusal,
+    refusals,
+)
+from course.analytics.textfile import SEPARATORS, Rows, lines_of
+from course.console import visible
 from course.errors import BadInput
 from course.services import PROJECT
-
-BIG_FILE = 20_000_000  # bytes; above, show progress
-LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
-LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
-NAMES = {
-    "customer": ("customer", "user", "client", "member", "buyer", "cust"),
-    "date": ("date", "timestamp", "time", "day", "created"),
-    "amount": ("amount", "total", "revenue", "spend", "sales", "value"),
-    "item": ("item", "product", "sku", "stockcode", "article"),
-}
-OTHERS = {"birth", "count", "discount", "items", "no", "tax", "unit"}  # of other things
-WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # InvoiceDate: Invoice, Date
-THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 
 
 class PurchaseColumns(NamedTuple):
@@ -49,6 +39,7 @@ class PurchaseColumns(NamedTuple):
     items: Sequence[str]
     refused: Mapping[str, Sequence[int]]  # reason: lines
     read: Mapping[str, str]  # role: column of the file
+    reading: Mapping[str, Any]  # how it was understood
 
 
 def sample_file() -> Path:
@@ -58,188 +49,293 @@ def sample_file() -> Path:
     return beside if beside.is_file() else PROJECT / "data" / name
 
 
-def refusals(refused: Mapping[str, Sequence[int]]) -> str:
-    """Say why rows were refused, how many, and at which lines first."""
-    said = []
-    for why, lines in refused.items():
-        first = ", ".join(map(str, lines[:5]))
-        said.append(f"{len(lines):,} {why} (line {first})")
-    return ", ".join(said) or "none"
+class TextColumn:
+    """A column as codes of its different texts: each text is kept and read once."""
+
+    def __init__(self, texts: Sequence[str] = (), codes: Any = None) -> None:
+        self.code_of: dict[str, int] = dict.fromkeys(texts, 0)
+        self.codes: Any = array("q") if codes is None else codes
+
+    def add(self, text: str) -> None:
+        """Take the text of a row."""
+        self.codes.append(self.code_of.setdefault(text, len(self.code_of)))
+
+    @property
+    def texts(self) -> list[str]:
+        """The different texts, in the order of their codes."""
+        return list(self.code_of)
+
+    @property
+    def rows(self) -> Ints:
+        """The code of each row."""
+        return np.asarray(self.codes, np.int64)
 
 
-def candidates(header: Sequence[str], words: Sequence[str]) -> list[int]:
-    """Return the columns named by one of the words (or its id), else with one in it."""
-    names = [*words, *(f"{word}id" for word in words)]
-    whole = []
-    partly = []
-    for place, name in enumerate(header):
-        split = [word.lower() for word in WORD.findall(name)]
-        if "".join(split) in names:
-            whole.append(place)
-        if set(words) & set(split) and not OTHERS & set(split):
-            partly.append(place)
-    return whole or partly
+class RawRows:
+    """Rows before they are understood: by role, texts or what a frame knows already."""
+
+    def __init__(self, roles: Sequence[str]) -> None:
+        self.columns = {role: TextColumn() for role in roles}
+        self.days: Ints | None = None  # of a frame, 0 where one is missing
+        self.numbers: dict[str, Floats] = {}  # of a frame, by role
+        self.lines: Any = array("q")
+        self.misshapen: dict[str, list[tuple[int, str]]] = {}
+
+    def misshape(self, why: str, line: int, row: Sequence[str]) -> None:
+        """Count a row that does not fit its header."""
+        self.misshapen.setdefault(why, []).append((line, ",".join(row)[:80]))
+
+    def text_of(self, role: str, row: int) -> str:
+        """Return what stands in a row, to be shown."""
+        if role in self.columns and len(self.columns[role].codes):
+            column = self.columns[role]
+            return column.texts[int(column.codes[row])]
+        found = self.days if role == "date" else self.numbers.get(role)
+        return "" if found is None else str(found[row])
 
 
-def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
-    """Return where the columns stand that --columns names."""
-    wanted = dict(zip(NAMES, chosen.split(","), strict=False))
-    if len(wanted) < 3 or not set(wanted.values()) <= set(header):
-        said = f"it takes CUSTOMER,DATE,AMOUNT[,ITEM] out of {', '.join(header)}"
-        raise BadInput(f"--columns {chosen}: {said}")
-    return {role: header.index(name) for role, name in wanted.items()}
+class Refuser:
+    """Says no to rows, each for the first reason that there is."""
+
+    def __init__(self, raw: RawRows, worth: Floats) -> None:
+        self.raw = raw
+        self.worth = worth  # what could be read of each row's amount
+        self.lines = np.asarray(raw.lines, np.int64)
+        self.keep = np.ones(len(self.lines), bool)
+        self.details: dict[str, Refusal] = {}
+        for why, rows in raw.misshapen.items():
+            first = [text for _, text in rows[:FIRST]]
+            self.details[why] = Refusal([line for line, _ in rows], first, 0.0)
+
+    def refuse(self, why: str, bad: Bools, role: str) -> None:
+        """Refuse these rows; the values that are shown are of a role."""
+        rows = np.flatnonzero(bad & self.keep)
+        if not len(rows):
+            return
+        self.keep[rows] = False
+        first = [self.raw.text_of(role, int(row)) for row in rows[:FIRST]]
+        total = float(np.nansum(self.worth[rows]))
+        self.details[why] = Refusal(self.lines[rows].tolist(), first, total)
+
+    @property
+    def refused(self) -> dict[str, Sequence[int]]:
+        """The lines of each reason."""
+        return {why: one.lines for why, one in self.details.items()}
 
 
-def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
-    """Return where each role stands: as chosen, else by the words in the names."""
-    if chosen:
-        return chosen_positions(header, chosen)
-    found: dict[str, int] = {}
-    for role, words in NAMES.items():
-        free = [i for i in candidates(header, words) if i not in found.values()]
-        if len(free) == 1:
-            found[role] = free[0]
-        elif free or role != "item":
-            which = " or ".join(header[i] for i in free) or "no column"
-            said = f"{which} could be the {role}, of {', '.join(header)!r}"
-            raise BadInput(f"{said}; say --columns CUSTOMER,DATE,AMOUNT[,ITEM]")
-    return found
+class Money(NamedTuple):
+    """The amounts of all rows."""
+
+    amount: Floats  # NaN where it cannot be read, negative for a refund
+    worth: Floats  # what can be read of them at all
+    currency: Sequence[str]  # the different ones that are written
+    of_row: Ints  # which one each row has
+    said: str
 
 
-@lru_cache(maxsize=1 << 16)
-def parsed_day(text: str) -> int:
-    """Return the ordinal of 1997-09-30, 1997/09/30, 19970930 or a timestamp."""
-    try:
-        day = datetime.fromisoformat(text.strip().replace("/", "-")).toordinal()
-    except ValueError:
-        raise ValueError("unreadable date") from None
-    if day > date.today().toordinal():
-        raise ValueError("date in the future")
-    return day
+def money_of(raw: RawRows, rules: ReadingRules) -> Money:
+    """Return amounts: a column, a quantity times a price, or 1 for each row."""
+    rows = len(raw.lines)
+    roles = [
+        role for role in ("amount", "quantity", "unit price") if role in raw.columns
+    ]
+    amount = np.ones(rows)
+    worth = np.ones(rows)
+    said: dict[str, str] = {}
+    currency = TextColumn([""], np.zeros(rows, np.int64))
+    for role in roles:
+        if role in raw.numbers:
+            values = anyhow = raw.numbers[role]
+        else:
+            column = raw.columns[role]
+            found = read_amounts(column.texts, rules.decimal, f"the {role}s")
+            codes = column.rows
+            values = found.value[codes]
+            anyhow = found.anyhow[codes]
+            said[role] = found.style.said
+            if any(found.currency):
+                currency = coded(found.currency, codes)
+        amount = amount * values
+        worth = worth * anyhow
+    if "quantity" in roles:
+        amount = amount.round(6)  # 6 x 2.55 is 15.3, and a refund has to equal it
+        said = {"": "quantity x unit price", **said}
+    if "currency" in raw.columns:
+        column = raw.columns["currency"]
+        currency = coded([text.strip().upper() for text in column.texts], column.rows)
+    how = ", ".join(dict.fromkeys(said.values())) if roles else "none"
+    if roles and not said:
+        how = "numbers"
+    return Money(amount, worth, currency.texts, currency.rows, how)
 
 
-def parsed_amount(text: str) -> float:
-    """Return an amount such as 12.50, 12,50 or $1,234.50; ValueError for others."""
-    text = text.strip(" $")
-    # A comma stands between thousands, or before the decimals.
-    if THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    text = text.replace(",", ".")
-    try:
-        amount = math.nan if "_" in text else float(text)
-    except ValueError:
-        amount = math.nan
-    if not abs(amount) < LARGEST_AMOUNT:
-        raise ValueError("unreadable amount")
-    if amount < 0:
-        raise ValueError("negative amount")  # a refund is no order
-    return amount
+def coded(names: Sequence[str], codes: Ints) -> TextColumn:
+    """Return a column of which several codes may have one name."""
+    place_of = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    places = np.array([place_of[name] for name in names], np.int64)
+    return TextColumn(list(place_of), places[codes])
 
 
-class Purchase(NamedTuple):
-    """A row that can be used."""
+def only_currency(money: Money, asked: str | None) -> tuple[Bools, str]:
+    """Return which rows have another currency than is read, and the one that is.
 
-    customer: str
-    day: int
-    amount: float
-    item: str
-
-
-def parsed_row(row: Sequence[str], at: Mapping[str, int]) -> Purchase:
-    """Return what a row says; ValueError says why it is unusable."""
-    if len(row) <= max(at.values()):
-        raise ValueError("too few columns")
-    customer = row[at["customer"]].strip()
-    day = parsed_day(row[at["date"]])
-    if not customer:
-        raise ValueError("no customer")
-    amount = parsed_amount(row[at["amount"]])
-    item = row[at["item"]].strip() if "item" in at else ""
-    return Purchase(customer, day, amount, item)
-
-
-@contextmanager
-def lines_of(path: Path) -> Iterator[Iterator[str]]:
-    """Open a text file, gzipped or not, as lines; a big one shows progress."""
-    try:
-        with ExitStack() as stack:
-            raw: Any = stack.enter_context(path.open("rb"))
-            packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            size = path.stat().st_size
-            if size > BIG_FILE:
-                bar = Console(stderr=True)
-                raw = stack.enter_context(wrap_file(raw, size, console=bar))
-            if packed:
-                raw = stack.enter_context(gzip.open(raw))
-            text = io.TextIOWrapper(raw, "utf-8-sig", "backslashreplace", newline="")
-            # Bytes that are no UTF-8 stay visible: a row is refused, not the file.
-            yield iter(lambda: text.readline(LONGEST_LINE), "")
-    except (OSError, EOFError, zlib.error) as problem:
-        why = getattr(problem, "strerror", None) or "not a whole gzip file"
-        raise BadInput(f"{path}: {why}") from None
+    Raises BadInput if there are several and none is asked for.
+    """
+    counts = np.bincount(money.of_row, minlength=len(money.currency))
+    used = {
+        name: int(count)
+        for name, count in zip(money.currency, counts, strict=True)
+        if name and count
+    }
+    if asked is None and len(used) > 1:
+        said = ", ".join(f"{name} {count:,}" for name, count in used.items())
+        raise BadInput(f"amounts of several currencies ({said}); say --currency NAME")
+    wanted = (asked or next(iter(used), "")).upper()
+    if asked is not None and used and wanted not in used:
+        raise BadInput(f"--currency {asked}: there is {', '.join(used)}")
+    # An amount without a currency is taken to have the one that the others have.
+    allowed = {wanted, ""} if asked is None or not used else {wanted}
+    other = [bool(name not in allowed) for name in money.currency]
+    return np.array(other, bool)[money.of_row], wanted
 
 
-class Collector:
-    """Gathers rows in columns: of each row 32 bytes are kept, whatever its text."""
+def understood(
+    raw: RawRows,
+    rules: ReadingRules,
+    read: Mapping[str, str],
+    reading: Mapping[str, Any],
+) -> PurchaseColumns:
+    """Return the columns of raw rows, without those that cannot be used.
 
-    def __init__(self) -> None:
-        self.customer = array("q")
-        self.day = array("q")
-        self.amount = array("d")
-        self.item = array("q")
-        self.ids: dict[str, int] = {}
-        self.items: dict[str, int] = {}
-        self.refused: dict[str, array[int]] = {}
+    Raises BadInput if nothing decides how a column is written.
+    """
+    about = dict(reading)
+    if raw.days is None:
+        dates = raw.columns["date"]
+        found = read_dates(dates.texts, rules.date_format, "the dates")
+        day = found.day[dates.rows]
+        about["dates"] = found.said
+    else:
+        day = raw.days
+        about["dates"] = "dates"
+    money = money_of(raw, rules)
+    about["amounts"] = money.said
+    other_currency, about["currency"] = only_currency(money, rules.currency)
+    customers = raw.columns["customer"]
+    nameless = np.array([not text for text in customers.texts], bool)
+    refuser = Refuser(raw, money.worth)
+    refuser.refuse("unreadable date", day == 0, "date")
+    refuser.refuse("date in the future", day > today(), "date")
+    refuser.refuse("no customer", nameless[customers.rows], "amount")
+    shown = "amount" if "amount" in raw.columns else "quantity"
+    refuser.refuse(OTHER_CURRENCY, other_currency, "currency")
+    refuser.refuse("unreadable amount", np.isnan(money.amount), shown)
+    items = raw.columns.get("item")
+    about["refunds"] = net_refunds(
+        refuser,
+        customers.rows,
+        day,
+        money.amount,
+        None if items is None else items.rows,
+    )
+    refuser.refuse(REFUND, money.amount < 0, shown)
+    about["refused"] = refuser.details
+    if not refuser.keep.any():
+        raise BadInput(f"no row is usable: {refusals(refuser.refused)}")
+    keep = refuser.keep
+    customer, ids = renumbered(customers, keep)
+    amount = money.amount[keep]
+    if money.said == "none":
+        amount = one_a_day(customer, day[keep])
+    item, names = (None, []) if items is None else renumbered(items, keep)
+    return PurchaseColumns(
+        customer=customer,
+        day=day[keep],
+        amount=amount,
+        ids=ids,
+        item=item,
+        items=names,
+        refused=refuser.refused,
+        read=dict(read),
+        reading=about,
+    )
 
-    def add(self, bought: Purchase) -> None:
-        """Take a row."""
-        self.customer.append(self.ids.setdefault(bought.customer, len(self.ids)))
-        self.item.append(self.items.setdefault(bought.item, len(self.items)))
-        self.day.append(bought.day)
-        self.amount.append(bought.amount)
 
-    def refuse(self, why: str, line: int) -> None:
-        """Count an unusable row."""
-        self.refused.setdefault(why, array("q")).append(line)
-
-    def columns(self, read: Mapping[str, str]) -> PurchaseColumns:
-        """Return what was gathered; `read` says which column of the file is what."""
-        with_items = "item" in read
-        return PurchaseColumns(
-            customer=np.asarray(self.customer),
-            day=np.asarray(self.day),
-            amount=np.asarray(self.amount),
-            ids=list(self.ids),
-            item=np.asarray(self.item) if with_items else None,
-            items=list(self.items) if with_items else [],
-            refused=self.refused,
-            read=read,
-        )
+def one_a_day(customer: Ints, day: Ints) -> Floats:
+    """Return amounts with which each customer's orders of a day sum to 1."""
+    pairs = np.column_stack([customer, day])
+    _, place, count = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(1 / count[place.ravel()])
 
 
-def purchase_columns(path: Path, columns: str | None = None) -> PurchaseColumns:
-    """Read a CSV of purchases, gzipped or not.
+def renumbered(column: TextColumn, keep: Bools) -> tuple[Ints, list[str]]:
+    """Return the codes of the rows that are kept, without gaps, and their texts."""
+    codes = column.rows[keep]
+    used = np.zeros(len(column.code_of), bool)
+    used[codes] = True
+    texts = [text for text, is_used in zip(column.texts, used, strict=True) if is_used]
+    return (np.cumsum(used) - 1)[codes], texts
+
+
+def today() -> int:
+    """Return the ordinal of this day."""
+    return int(np.datetime64("today").astype(object).toordinal())
+
+
+def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
+    """Read a CSV or Parquet file of purchases, a CSV gzipped or not.
 
     Unusable rows are counted, with their lines. Raises BadInput if the file, one of
-    its columns or every row is unusable.
+    its columns or every row is unusable, or where nothing decides what it means.
     """
-    found = Collector()
-    with lines_of(path) as lines:
-        header = next(lines, "").strip()
-        if not header:
-            raise BadInput(f"{path}: no column names; is the file empty?")
-        comma = max(",;\t|", key=header.count)
-        names = [name.strip() for name in header.replace('"', "").split(comma)]
-        at = column_positions(names, columns)
-        rows = csv.reader(lines, delimiter=comma)
-        try:
-            for row in filter(None, rows):
-                try:
-                    found.add(parsed_row(row, at))
-                except ValueError as why:
-                    found.refuse(str(why), rows.line_num + 1)
-        except csv.Error as problem:
-            raise BadInput(f"{path}, line {rows.line_num + 1}: {problem}") from None
-    if not found.day:
-        raise BadInput(f"{path}: no row is usable: {refusals(found.refused)}")
-    return found.columns({role: names[place] for role, place in at.items()})
+    with lines_of(path) as text:
+        rows = Rows(path, text)
+        at = column_positions(rows.names, rules.columns)
+        raw = gathered(rows, at, rules)
+        reading = {
+            "file": "CSV",
+            "separator": SEPARATORS.get(rows.separator, rows.separator),
+            "encoding": text.encoding,
+        }
+    read = {role: rows.names[place] for role, place in at.items()}
+    try:
+        return understood(raw, rules, read, reading)
+    except BadInput as problem:
+        raise BadInput(f"{visible(str(path))}: {problem}") from None
+
+
+def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
+    """Return the rows of a file by role; what does not fit its header is put aside."""
+    raw = RawRows(list(at))
+    stripped: Callable[[str], str] = str.strip
+    day_of = without_clock if "%" not in (rules.date_format or "") else stripped
+    days: dict[str, str] = {}  # of texts without a time, to look them up
+    width = len(rows.names)
+    least = max(at.values())
+    places = [
+        (raw.columns[role], place) for role, place in at.items() if role != "date"
+    ]
+    date_column = raw.columns["date"]
+    date_place = at["date"]
+    for row in rows:
+        if len(row) <= least:
+            raw.misshape("too few columns", rows.line, row)
+            continue
+        if len(row) > width and any(row[width:]):
+            raw.misshape("too many columns", rows.line, row)
+            continue
+        for column, place in places:
+            column.add(row[place].strip())
+        text = row[date_place]
+        day = days.get(text)
+        if day is None:
+            day = day_of(text)
+            if day == text:
+                days[text] = text
+        date_column.add(day)
+        raw.lines.append(rows.line)
+    if not raw.lines:
+        aside = {why: [n for n, _ in found] for why, found in raw.misshapen.items()}
+        said = refusals(aside)
+        raise BadInput(f"{visible(str(rows.path))}: no row is usable: {said}")
+    return raw

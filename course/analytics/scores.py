@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -30,11 +31,6 @@ def auc(happened: Bools, score: Floats | Ints) -> float:
 def squared_errors(actual: Bools | Floats, forecast: Floats) -> Floats:
     """Return each case's squared error; of chances, its Brier score."""
     return np.asarray((forecast - actual) ** 2)
-
-
-def absolute_errors(actual: Floats, forecast: Floats) -> Floats:
-    """Return each case's absolute error."""
-    return np.asarray(np.abs(forecast - actual))
 
 
 def log_losses(happened: Bools, chance: Floats) -> Floats:
@@ -71,7 +67,7 @@ def value_score(spent: Floats, forecast: Floats) -> dict[str, float]:
     """Return errors, relative bias, and the share of spend in the top tenth."""
     top = tenths(-forecast)[0]
     total = float(spent.sum()) or math.nan
-    off = absolute_errors(spent, forecast)
+    off = np.abs(forecast - spent)
     mean_square = (off**2).mean()
     return {
         "mae": float(off.mean()),
@@ -79,3 +75,8 @@ def value_score(spent: Floats, forecast: Floats) -> dict[str, float]:
         "bias": float(forecast.sum()) / total - 1,
         "top_decile_share": float(spent[top].sum()) / total,
     }
+
+
+def squared_error(score: Mapping[str, float]) -> float:
+    """Return the mean squared error in a row of either table of scores."""
+    return score["brier"] if "brier" in score else score["rmse"] ** 2

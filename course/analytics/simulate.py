@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from datetime import date
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from course.analytics.arrays import Floats, Ints
+from course.errors import BadInput
 
 ARRIVALS = 84  # days in which customers first buy
 SPAN = 273  # days until the cut: 39 weeks, as in CDNOW
@@ -17,6 +21,36 @@ KNOWN = 30  # items that a customer would ever buy
 FAVOURITES = 6  # of them, bought again and again
 LOYALTY = 0.4  # the chance that a favourite is picked
 BASKET = 3  # items of an order
+
+
+BYTES = 600  # of memory for a customer, at the peak of a study
+
+
+def memory_left() -> int:
+    """Return how many bytes this process may take, as far as the system tells."""
+    limits = [1 << 62]
+    with suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit"):
+        with suppress(OSError, ValueError):
+            limits.append(int(Path(path).read_text("ascii")))
+    with suppress(ImportError):
+        import resource  # noqa: PLC0415
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft)
+    return min(limits)
+
+
+def require_memory(customers: int) -> None:
+    """Raise BadInput for more customers than there is memory for."""
+    needed = customers * BYTES
+    left = memory_left()
+    if needed > left:
+        most = left // BYTES
+        said = f"about {needed / 1e9:.0f} GB of memory, and there are {left / 1e9:.0f}"
+        raise BadInput(f"--simulate {customers}: it takes {said}; at most {most:,} fit")
 
 
 class SimulatedOrders(NamedTuple):

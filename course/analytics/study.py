@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 
 from course.analytics.arrays import Grid, iso
+from course.analytics.dates import known_until
 from course.analytics.grids import cell, print_grid, turned
-from course.analytics.page import page, save
+from course.analytics.history import history_facts, history_figures
+from course.analytics.output import check_output, check_outputs, make_folder, save
+from course.analytics.page import page
 from course.analytics.pictures import PICTURES, pictures_of
-from course.analytics.read import refusals
-from course.analytics.simulate import SPAN
-from course.console import fact, note, write
+from course.analytics.report import report_of
+from course.analytics.rules import (
+    netted_rows,
+    reading_facts,
+    reading_figures,
+    require_few_refused,
+)
+from course.analytics.scoresheet import saved_as, score_table
+from course.analytics.simulate import SPAN, require_memory
+from course.console import fact, note, visible, write
 from course.errors import BadInput
 
 MANY = 1_000_000  # rows or customers; above, say what takes its time
@@ -35,11 +45,12 @@ class Makers:
     """
 
     sample: Path
-    read_log: Callable[[Path, str | None], Any]
+    read_log: Callable[..., Any]
     simulate: Callable[[int, int], Any]
     forecast: Callable[..., Any]
     backtest: Callable[..., Any]
     insights: Callable[..., Any]
+    segment_rule: Callable[[Any], Any]
 
 
 def backtest_window(
@@ -47,12 +58,13 @@ def backtest_window(
 ) -> tuple[int, int]:
     """Return the day at which a backtest stands, and the days that it looks ahead.
 
-    Half of the log each, unless options say otherwise; BadInput if it does not fit.
+    The last third of the log, unless options say otherwise: then the past holds as many
+    days to choose a model on, and as many to fit it on.
     """
     end = args.calibration_end
     days = args.horizon
     if end is None and days is None:
-        days = (as_of - first + 1) // 2
+        days = (as_of - first + 1) // 3
     if days is None:
         days = as_of - end
     if end is None:
@@ -76,22 +88,24 @@ class Study:
         self.make = make
         self.log = self.chosen_log(args)
         first = int(self.log.day.min())
-        as_of = args.as_of or int(self.log.day.max())
-        if as_of < first:
-            raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
+        as_of = known_until(self.log, args.as_of, args.accept_dates)
         asked = bool(args.calibration_end or args.horizon)
         self.record = self.backtest(args, first, as_of) if asked else None
         if not asked and not args.simulate:
-            with suppress(BadInput):  # too few customers for halves
+            with suppress(BadInput):  # too few customers for that
                 self.record = self.backtest(args, first, as_of)
         known = self.log.where(self.log.day <= as_of)
         then = self.record.forecast if self.record else None
         days = then.days if then else SPAN
         self.now = make.forecast(known, as_of, days, learn=then is not None)
+        # What is printed as chosen makes the figures, and is what was tested.
+        if then:
+            self.now.follow(then)
         # The fit that is shown: at the cut, whose figures a backtest has tested.
         self.fitted = then or self.now
         if args.as_of and not asked:
             self.fitted = self.now
+        self.history = history_figures(self.log, as_of)
         report = make.insights(self.now, self.record)
         self.segments = report.generate_segment_report()
         self.insights = report._generate_insights(self.segments)
@@ -99,14 +113,23 @@ class Study:
     def chosen_log(self, args: argparse.Namespace) -> Any:
         """Return the log that the options name, simulated or read."""
         if args.simulate:
+            require_memory(args.simulate)
             self.name = f"{args.simulate:,} simulated"
             if args.simulate > MANY:
                 note(f"simulating {args.simulate:,} customers")
             log = self.make.simulate(args.simulate, args.seed)
         else:
             path = args.transactions or self.make.sample
-            self.name = path.name
-            log = self.make.read_log(path, args.columns)
+            self.name = visible(path.name)
+            log = self.make.read_log(
+                path,
+                args.columns,
+                decimal=args.decimal,
+                date_format=args.date_format,
+                currency=args.currency,
+            )
+            if not args.accept_refused:
+                require_few_refused(log, "--accept-refused")
         if len(log.day) > MANY:
             note(f"features, fits and forecasts from {len(log.day):,} orders")
         return log
@@ -123,19 +146,21 @@ class Study:
 
     def due(self) -> int:
         """Return who will order within DUE_DAYS, as likely as not or likelier."""
-        days = 7 * self.now.bgnbd.next_order(*self.now.weeks, 0.5)
+        everybody = np.arange(len(self.now.table.x))
+        days = self.now.days_until(everybody, 0.5)
         return int((days <= DUE_DAYS).sum())
 
     def figures(self) -> dict[str, Any]:
         """Return what --json prints; NaN becomes None there."""
         refused = sum(map(len, self.log.refused.values()))
+        netted = netted_rows(self.log)
         used = len(self.log.day)
         fit = {k: v for k, v in vars(self.fitted.bgnbd).items() if k != "covariance"}
         scores = self.record.scores if self.record else {"churn": {}, "value": {}}
-        chosen = self.record.forecast if self.record else self.now
         return {
             "customers": len(self.now.table.x),
-            "rows": {"read": used + refused, "used": used, "refused": refused},
+            "rows": {"read": used + refused + netted, "used": used, "refused": refused},
+            **reading_figures(self.log),
             "as_of": iso(self.now.table.as_of),
             "fitted_at": iso(self.fitted.table.as_of),
             "horizon_days": self.now.days,
@@ -143,7 +168,8 @@ class Study:
             "bgnbd": fit,
             "gamma_gamma": vars(self.fitted.money),
             **scores,
-            "chosen": {"churn": chosen.churn_model, "value": chosen.value_model},
+            "chosen": {"churn": self.now.churn_model, "value": self.now.value_model},
+            "history": self.history,
             "segments": self.segments,
         }
 
@@ -154,9 +180,8 @@ class Study:
                 yield name, str(value)
             elif name in ("rows", "bgnbd", "gamma_gamma", "chosen"):
                 yield name, ", ".join(f"{k} {cell(v)}" for k, v in value.items())
-        if self.log.read:
-            yield "columns", ", ".join(f"{k} {v}" for k, v in self.log.read.items())
-        yield "rows refused", refusals(self.log.refused)
+        yield from reading_facts(self.log).items()
+        yield from history_facts(self.history).items()
         yield "orders that cost nothing", f"{(self.log.amount == 0).sum():,}, used"
         yield "rows like an earlier row", f"{repeated(self.log):,}, used"
 
@@ -170,15 +195,14 @@ class Study:
         return grids
 
     def page(self) -> str:
-        """Return the report; without matplotlib its tables hold the same figures."""
-        drawn: Mapping[str, bytes] = {}
+        """Return the report; without matplotlib it says what to install."""
+        drawn: Mapping[str, bytes] | None = None
         if self.record:
             with suppress(ImportError):
                 drawn = pictures_of(self.record)
-        facts = [("log", self.name), *self.facts()]
-        return page(facts, self.insights, drawn, self.grids())
+        return page(report_of(self, drawn))
 
-    def save_pictures(self, folder: Path) -> None:
+    def save_pictures(self, folder: Path, force: bool) -> None:
         """Draw the backtest into a folder; BadInput says what is missing for that."""
         if self.record is None:
             raise BadInput(
@@ -188,8 +212,18 @@ class Study:
             drawn = pictures_of(self.record)
         except ImportError:
             raise BadInput("--plots needs matplotlib: pip install matplotlib") from None
+        make_folder(folder)
+        for name in drawn:
+            check_output(folder / f"{name}.svg", (), force)
         for name, svg in drawn.items():
-            save(folder / f"{name}.svg", svg)
+            save(folder / f"{name}.svg", svg, force)
+
+    def score_table(self) -> dict[str, Any]:
+        """Return a row for each customer."""
+        codes = self.make.segment_rule(self.now.table)
+        names = list(self.segments)
+        segments = [names[code] for code in codes.tolist()]
+        return score_table(self.now, self.record, segments)
 
     def print_json(self) -> None:
         """Print one object."""
@@ -213,14 +247,28 @@ class Study:
 
 def analyse(args: argparse.Namespace, make: Makers) -> int:
     """Study a log as the options say; return the exit code."""
+    try:
+        return write_study(args, make)
+    except MemoryError:
+        raise BadInput("this log is too large for the memory that there is") from None
+
+
+def write_study(args: argparse.Namespace, make: Makers) -> int:
+    """Study a log, write what is asked for, and print the rest."""
+    source = args.transactions or make.sample
+    reports = [path for path in (args.report, args.scores) if path]
+    sheet = saved_as(args.scores) if args.scores else None
+    check_outputs(reports, args.plots, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
         said = "give --calibration-end or more data"
         raise BadInput(f"--plots draws a backtest: {said}")
     if args.report:
-        save(args.report, study.page().encode())
+        save(args.report, study.page().encode(), args.force)
+    if sheet:
+        save(args.scores, sheet(study.score_table()), args.force)
     if args.plots:
-        study.save_pictures(args.plots)
+        study.save_pictures(args.plots, args.force)
     if args.json:
         study.print_json()
     else:

@@ -7,6 +7,26 @@ from course.integrated.letters import Letter
 from course.integrated.shop import Shop
 
 SALES = "sales@example.org"
+# What the shop writes to a customer, by what it plans for them. The plan itself, the
+# segment and the scores stay inside.
+LETTERS = {
+    "re-engagement campaign": (
+        "We have new music for you",
+        "It has been a while. Have a look at what came in since your last order.",
+    ),
+    "personalised products": (
+        "Chosen for you",
+        "Here is what goes well with your last orders.",
+    ),
+    "premium and exclusive items": (
+        "Be the first to hear it",
+        "Our special editions are yours to order before they are in the shop.",
+    ),
+    "retention offer": (
+        "Free delivery on your next order",
+        "Order what you like: until the end of the month, delivery is on us.",
+    ),
+}
 
 
 def answer(shop: Shop) -> None:
@@ -26,13 +46,15 @@ def answer(shop: Shop) -> None:
 
 def offers_to_all(shop: Shop, log: object) -> list[Letter]:
     """Return a mail to each customer, at the address that MongoDB knows."""
-    letters = []
     # Names from SQL, addresses from MongoDB, scores from Redis. If one of them does not
     # know a customer, it is a KeyError: no mail must hide that.
     offer_of = shop.analytics.offers(log, shop.end)
+    worth = {}
+    letters = {}
     for person in shop.documents.people():
-        offer = offer_of[person.username]
-        gone, spend = shop.scores[person.username]
-        text = f"{offer} (churn {gone:.2f}, spend {spend:.2f})"
-        letters.append(shop.writer.mail(person.email, "for you", text))
-    return letters
+        subject, text = LETTERS[offer_of[person.username]]
+        letters[person.username] = shop.writer.mail(person.email, subject, text)
+        _, worth[person.username] = shop.scores[person.username]
+    # Trap: the score in the mail. Here it only says who is written to first.
+    first = sorted(letters, key=lambda user: -worth[user])
+    return [letters[user] for user in first]

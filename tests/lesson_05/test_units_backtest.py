@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lesson_05.logs import DAYS, END, KINDS, as_log, lesson
 
-from course.analytics.rates import interval_of_mean, rate_of, tenths
+from course.analytics.rates import interval_of_mean
 from course.errors import BadInput
 
 
@@ -25,7 +25,6 @@ def test_bars_of_the_backtest(record: Any) -> None:
     assert stack["brier"] <= 0.156
     assert stack["log_loss"] <= 0.486
     assert stack["auc"] >= 0.778
-    assert value[lesson.GG]["mae"] <= 30.5
     assert value[lesson.GG]["rmse"] <= 72.5
     assert record.forecast.churn_model == lesson.STACK
     rule, constant = churn[lesson.RULE], churn[lesson.CONSTANT]
@@ -175,8 +174,9 @@ def test_predictions_are_finite_and_in_order(now: Any, record: Any) -> None:
         assert churn.probability + coming.probability == pytest.approx(1)
         assert coming.model == f"{lesson.BGNBD}, chance by {churn.model}"
         assert coming.skill == churn.skill
-        assert 0 <= value.low <= value.high < 1e6
-        assert value.value >= 0
+        assert 0 <= value.low <= value.value <= value.high < 1e6
+        low, middle, high = value.futures
+        assert 0 <= low <= middle <= high < 1e6
         assert 0.2 < churn.skill < 0.3
         seen = churn.observed
         assert seen.low <= seen.rate <= seen.high
@@ -198,10 +198,12 @@ def test_the_record_of_a_prediction_is_its_own_models(now: Any, record: Any) -> 
     chosen = copy.copy(now)
     chosen.churn_model = lesson.BGNBD
     p = lesson.MLModelManager(chosen, record).predict(KINDS[0], "0157")
+    assert p.model == lesson.BGNBD
     chances = record.forecast.churn[lesson.BGNBD]
-    lowest = chances <= chances[tenths(chances)[0]].max()
-    assert p.value < chances[lowest].max()
-    assert p.observed == rate_of(record.gone[lowest])
+    nearest = np.argsort(np.abs(chances - p.value))[:200]
+    assert p.observed.n == 200
+    assert p.told == (chances[nearest].min(), chances[nearest].max())
+    assert p.observed.rate == pytest.approx(record.gone[nearest].mean(), abs=0.011)
     other = copy.copy(record)
     other.forecast = lesson.Forecast(record.log, END, DAYS, learn=False)
     del other.__dict__["scores"]
@@ -227,7 +229,7 @@ def test_the_interval_of_a_lifetime_value_is_discounted_too(
     both = less.low / plain.low, less.high / plain.high
     assert both == pytest.approx((share, share))
     assert less.model == "BG/NBD x GG, 12 months"
-    assert 200 < less.observed.n < 300  # the like of this customer, not everybody
+    assert less.observed.n == 200  # the like of this customer, not everybody
 
 
 def test_lifetime_values_discount_each_month(now: Any) -> None:

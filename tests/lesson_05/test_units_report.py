@@ -46,14 +46,18 @@ def test_json_is_one_object_with_the_promised_keys() -> None:
         assert scores.keys() >= {"mae", "rmse", "bias", "top_decile_share"}
     assert figures["chosen"] == {"churn": lesson.STACK, "value": lesson.GG}
     assert figures["segments"].keys() == {s.value for s in lesson.UserSegment}
-    assert json.loads(run(SCRIPT, "--json").stdout) == figures
+    # Without options: thirds, so that the choice is made over as many days.
+    thirds = json.loads(run(SCRIPT, "--json").stdout)
+    assert (thirds["fitted_at"], thirds["horizon_days"]) == ("1997-12-30", 182)
+    options = ("--calibration-end", "1997-12-30", "--horizon", "182")
+    assert json.loads(run(SCRIPT, "--json", *options).stdout) == thirds
 
 
 def test_as_of_ends_what_is_read() -> None:
     figures = json.loads(run(SCRIPT, "--json", "--as-of", "1997-09-30").stdout)
     assert figures["as_of"] == figures["fitted_at"] == "1997-09-30"
     assert figures["bgnbd"]["log_likelihood"] == pytest.approx(-9582.4292, abs=1e-3)
-    assert figures["horizon_days"] == 136
+    assert figures["horizon_days"] == 91
 
 
 def test_a_simulation_is_the_same_again_and_near_its_truth() -> None:
@@ -162,7 +166,9 @@ def test_a_printed_report_fits_a_terminal_and_breaks_no_number(options: str) -> 
     figures = json.loads(run(SCRIPT, *options.split(), "--json").stdout)
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 100
-    tables = [line for line in lines if not re.match(r"  - |    |\w|  \w+ {4}", line)]
+    # Facts come first, then a blank line, tables, and at last the sentences.
+    later = lines[lines.index("") :]
+    tables = [line for line in later if not re.match(r"  - |    ", line)]
     assert max(map(len, tables)) <= 80
     for scores in (figures["churn"], figures["value"]):
         for name, row in scores.items():
@@ -203,13 +209,16 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         absent("no chromium on the PATH to open the report with")
     home = tmp_path_factory.mktemp("browser")
 
-    def opened(page: Path) -> tuple[str, list[str], set[str]]:
+    def opened(
+        page: Path, width: int = 390, scheme: int = 1
+    ) -> tuple[str, list[str], set[str]]:
         log = home / "net.json"
         command = [str(browser), "--headless", "--no-sandbox", "--disable-gpu"]
         command += ["--no-first-run", "--disable-background-networking"]
         command += [f"--user-data-dir={home / 'profile'}", f"--log-net-log={log}"]
         command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr"]
-        command += ["--window-size=390,800", "--dump-dom", page.as_uri()]
+        command += [f"--blink-settings=preferredColorScheme={scheme}"]  # 0: dark
+        command += [f"--window-size={width},800", "--dump-dom", page.as_uri()]
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", timeout=90, check=False
         )
@@ -236,16 +245,17 @@ def test_the_report_opens_without_error_or_request(browse: Any, tmp_path: Path) 
     path = write(tmp_path / "<i>orders.csv", rows)
     done = run(SCRIPT, "--transactions", str(path), "--report", str(report), "--json")
     assert done.returncode == 0, done.stderr
-    dom, console, hosts = browse(report)
-    assert console == []
-    assert hosts <= own | {"update.googleapis.com", "clients2.google.com"}
+    for width, scheme in ((390, 0), (1280, 0), (1280, 1), (390, 1)):
+        dom, console, hosts = browse(report, width, scheme)
+        assert console == []
+        assert hosts <= own | {"update.googleapis.com", "clients2.google.com"}
     assert "<i>orders" not in dom
     assert "&lt;i&gt;orders.csv" in dom
     assert 'name="viewport"' in dom
-    for title in ("segment", "churn", "value", "repeat orders by week"):
-        assert f"<td>{title}" in dom
+    for title in ("Segments now", "Churn:", "Value:", "cumulative repeat orders"):
+        assert f"<caption>{title}" in dom
     sources = re.findall(r'(?:src|href)="([^"]*)', dom)
-    assert sources and all(source.startswith("data:") for source in sources)
+    assert sources and all(source.startswith(("data:", "#s")) for source in sources)
 
 
 def test_the_data_file_is_what_its_readme_says() -> None:

@@ -1,0 +1,184 @@
+"""What others make of the same customers, each as its own documentation says.
+
+lifetimes is called in two ways: on every customer, as in its tutorial, and on the rows
+that differ, by the `weights` of its fit; then its predictions, too, are made once for
+each different row and given to all customers who have it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Steps = dict[str, float]
+SUMMARY = "log to x, t_x, T, mean"
+BGNBD_FIT = "BG/NBD fit"
+MONEY_FIT = "Gamma-Gamma fit"
+ALIVE = "P(alive)"
+ORDERS = "E[orders] in 39 weeks"
+VALUE = "12-month discounted value"
+END = "end to end"
+
+
+def timed(steps: Steps, name: str, run: Callable[[], Any]) -> Any:
+    """Run a step, and keep the processor's seconds that it took."""
+    start = time.process_time()
+    result = run()
+    steps[name] = time.process_time() - start
+    return result
+
+
+def frame_of(log: Any) -> Any:
+    """Return the orders as lifetimes wants them."""
+    epoch = log.day - np.datetime64("1970-01-01").astype(object).toordinal()
+    days = pd.to_datetime(epoch.astype("datetime64[D]"))
+    return pd.DataFrame({"id": log.customer, "day": days, "paid": log.amount})
+
+
+def summary(steps: Steps, log: Any) -> Any:
+    """Return lifetimes' summary of a log; both ways begin with it."""
+    utils = importlib.import_module("lifetimes.utils")
+    frame = frame_of(log)
+    last = frame["day"].max()
+
+    def run() -> Any:
+        return utils.summary_data_from_transaction_data(
+            frame, "id", "day", "paid", observation_period_end=last
+        )
+
+    return timed(steps, SUMMARY, run)
+
+
+def as_its_tutorial(log: Any) -> Steps:
+    """Return the seconds of each step of lifetimes on every customer."""
+    lifetimes = importlib.import_module("lifetimes")
+    steps: Steps = {}
+    s = summary(steps, log)
+    x, t_last, age = s["frequency"], s["recency"] / 7, s["T"] / 7
+    z = s["monetary_value"]
+    paid = (x > 0) & (z > 0)
+    fit = timed(steps, BGNBD_FIT, lambda: lifetimes.BetaGeoFitter().fit(x, t_last, age))
+    money = timed(
+        steps, MONEY_FIT, lambda: lifetimes.GammaGammaFitter().fit(x[paid], z[paid])
+    )
+    alive = fit.conditional_probability_alive
+    timed(steps, ALIVE, lambda: alive(x, t_last, age))
+    expected = fit.conditional_expected_number_of_purchases_up_to_time
+    timed(steps, ORDERS, lambda: expected(39, x, t_last, age))
+
+    def value() -> Any:
+        return money.customer_lifetime_value(
+            fit, x, t_last, age, z, time=12, discount_rate=0.008, freq="W"
+        )
+
+    timed(steps, VALUE, value)
+    steps[END] = sum(steps.values())
+    return steps
+
+
+def on_distinct_rows(log: Any) -> Steps:
+    """Return the seconds of each step of lifetimes on the rows that differ."""
+    lifetimes = importlib.import_module("lifetimes")
+    utils = importlib.import_module("lifetimes.utils")
+    steps: Steps = {}
+    s = summary(steps, log)
+    z = s["monetary_value"]
+    keys = ["frequency", "recency", "T"]
+    start = time.process_time()
+    # Which distinct row each customer has, and how many customers each row.
+    place = s.groupby(keys, sort=False).ngroup().to_numpy()
+    rows = s[keys].groupby(place).first()
+    count = np.bincount(place)
+    grouping = time.process_time() - start
+    x, t_last, age = rows["frequency"], rows["recency"] / 7, rows["T"] / 7
+    weights = pd.Series(count, index=rows.index)
+    fit = timed(
+        steps,
+        BGNBD_FIT,
+        lambda: lifetimes.BetaGeoFitter().fit(x, t_last, age, weights=weights),
+    )
+    steps[BGNBD_FIT] += grouping
+    again = s[(s["frequency"] > 0) & (z > 0)]
+
+    def money_fit() -> Any:
+        pairs = again.groupby(["frequency", "monetary_value"], sort=False).size()
+        pairs = pairs.reset_index(name="n")
+        return lifetimes.GammaGammaFitter().fit(
+            pairs["frequency"], pairs["monetary_value"], weights=pairs["n"]
+        )
+
+    money = timed(steps, MONEY_FIT, money_fit)
+    alive = fit.conditional_probability_alive
+    timed(steps, ALIVE, lambda: np.asarray(alive(x, t_last, age))[place])
+    expected = fit.conditional_expected_number_of_purchases_up_to_time
+    timed(steps, ORDERS, lambda: np.asarray(expected(39, x, t_last, age))[place])
+
+    def value() -> Any:
+        # An order's value is everybody's own; how many orders come is the row's.
+        ones = pd.Series(1.0, index=rows.index)
+        orders = utils._customer_lifetime_value(
+            fit, x, t_last, age, ones, 12, 0.008, "W"
+        )
+        mean = money.conditional_expected_average_profit(s["frequency"], z)
+        return np.asarray(orders)[place] * np.asarray(mean)
+
+    timed(steps, VALUE, value)
+    steps[END] = sum(steps.values())
+    return steps
+
+
+def clvkit(log: Any) -> Steps:
+    """Return the seconds of clvkit's fits."""
+    clv = importlib.import_module("clvkit")
+    steps: Steps = {}
+    s = summary(steps, log)
+    model = timed(
+        steps,
+        BGNBD_FIT,
+        lambda: clv.BgNbdModel().fit(s["frequency"], s["recency"] / 7, s["T"] / 7),
+    )
+    assert model is not None
+    return steps
+
+
+def pymc_marketing(log: Any) -> Steps:
+    """Return the seconds of pymc-marketing's fit by maximum a posteriori."""
+    clv = importlib.import_module("pymc_marketing.clv")
+    steps: Steps = {}
+    s = summary(steps, log)
+    data = pd.DataFrame(
+        {
+            "customer_id": s.index,
+            "frequency": s["frequency"],
+            "recency": s["recency"] / 7,
+            "T": s["T"] / 7,
+        }
+    )
+    timed(steps, BGNBD_FIT, lambda: clv.BetaGeoModel(data).fit(method="map"))
+    return steps
+
+
+PEERS: dict[str, Callable[[Any], Steps]] = {
+    "lifetimes, tutorial": as_its_tutorial,
+    "lifetimes, distinct rows": on_distinct_rows,
+    "clvkit": clvkit,
+    "pymc-marketing, MAP": pymc_marketing,
+}
+
+
+def steps_of(name: str, log: Any) -> Steps | str:
+    """Return a peer's seconds, or in a word why there are none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # their own, of old pandas and of logarithms
+        try:
+            return PEERS[name](log)
+        except ImportError:
+            return "not installed"
+        except Exception as problem:
+            return f"failed: {type(problem).__name__}"

@@ -1,0 +1,164 @@
+"""Which column of a file is what: whole words decide, and two candidates ask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from course.console import visible
+from course.errors import BadInput
+
+# A name counts if it consists of such words and nothing else: total_quantity is no
+# total, and member_since no member.
+NUMBERED = "(?:id|ids|no|nr|nbr|num|number|nummer|key|code|ref|hash|uuid|guid)*"
+WHO = (
+    "(?:customer|cust|user|client|member|buyer|shopper|household|account|subscriber"
+    "|donor|patron|guest|(?:loyalty|lylty|customer)card|kunden?|klant|cliente|klient)"
+)
+WHEN = "(?:date|datetime|timestamp|ts|day|created|datum|fecha)"
+OF_ORDER = (
+    "(?:order|ordered|invoice|purchase|purchased|transaction|trans|trx|txn|tx|sale|sales"
+    "|payment|paid|event|booking|bill|billing|receipt|visit|basket|bought|placed|posting"
+    "|rechnungs|bestell|kauf|buchungs|creation|completed)"
+)
+ELSEWHERE = "(?:ship|shipping|shipped|delivery|delivered|due|processed)"
+AT = "(?:at|on|of|the|in|time|utc|local|iso)"
+MONEY = (
+    "(?:amount|amt|total|revenue|spend|spent|sales|value|turnover|betrag|umsatz|montant"
+    "|importe|importo|bedrag|summe)"
+)
+PAID = (
+    "(?:order|invoice|purchase|transaction|trans|trx|txn|sale|basket|line|net|gross|paid"
+    "|payment|grand|sub|tot|dollar|dollars|usd|eur|euro|euros|gbp|chf|in|of|the|sum)"
+)
+THING = "(?:item|product|prod|sku|stock|article|artikel|upc|ean|asin)"
+
+# By role: names that decide, and those that do only if there are no such names.
+NAMES = {
+    "customer": (
+        f"{WHO}(?:unique)?{NUMBERED}",
+        f"(?:{WHO}|e)(?:e?mail)?(?:full)?(?:name|mail)",
+    ),
+    "date": (
+        f"(?:{OF_ORDER}|{ELSEWHERE}|{AT})*{WHEN}+(?:{OF_ORDER}|{AT})*",
+        f"(?:{OF_ORDER})*time",
+    ),
+    "amount": (
+        f"(?:{PAID}|{MONEY})*{MONEY}(?:{PAID}|{MONEY})*"
+        f"|(?:{PAID}|total)+price|price(?:paid|total)",
+    ),
+    "item": (f"{THING}+{NUMBERED}", f"{THING}+(?:name|description)"),
+}
+QUANTITY = (
+    "(?:order|item|product|prod|sold|total|of)*(?:quantity|qty|units|menge|pieces)"
+)
+UNIT_PRICE = (
+    "(?:unit|item|each|piece|product)*(?:price|preis)(?:per(?:unit|item|piece))?"
+)
+CURRENCY_NAMES = "(?:currency|ccy|curr)(?:code|iso)*|(?:order|payment)currency(?:code)?"
+SYNTAX = "CUSTOMER,DATE[,AMOUNT[,ITEM]]"
+
+
+class Positions(NamedTuple):
+    """Where each role stands; an amount may be two columns, or none."""
+
+    at: Mapping[str, int]
+
+    @property
+    def how(self) -> str:
+        """How amounts come about."""
+        if "quantity" in self.at:
+            return "quantity x unit price"
+        return "amount" if "amount" in self.at else "none"
+
+
+def joined(name: str) -> str:
+    """Return a name as its letters, without what stands between words."""
+    return re.sub(r"[\W\d_]+", "", name).casefold()
+
+
+def matching(header: Sequence[str], pattern: str) -> list[int]:
+    """Return the columns whose whole name matches."""
+    return [i for i, name in enumerate(header) if re.fullmatch(pattern, joined(name))]
+
+
+def candidates(header: Sequence[str], role: str) -> list[int]:
+    """Return the columns that could have a role, by the best names there are."""
+    for pattern in NAMES[role]:
+        found = matching(header, pattern)
+        if found:
+            return found
+    return []
+
+
+def ask(header: Sequence[str], free: Sequence[int], role: str) -> BadInput:
+    """Return the question which column is meant."""
+    which = " or ".join(header[i] for i in free) or "no column"
+    said = f"{which} could be the {role}, of {', '.join(header)!r}"
+    without = ""
+    if role == "amount" and not free:
+        without = "; CUSTOMER,DATE alone for a log without amounts"
+    return BadInput(visible(f"{said}; say --columns {SYNTAX}{without}"))
+
+
+def position(header: Sequence[str], name: str, chosen: str) -> int:
+    """Return where a column stands that --columns names."""
+    if header.count(name) == 1:
+        return header.index(name)
+    if name in header:
+        raise BadInput(f"--columns {chosen}: two columns have the name {name}")
+    said = f"it takes {SYNTAX} out of {', '.join(header)}; AMOUNT may be QUANTITY*PRICE"
+    raise BadInput(f"--columns {chosen}: {said}")
+
+
+def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
+    """Return where the columns stand that --columns names."""
+    names = chosen.split(",")
+    if len(names) not in (2, 3, 4):
+        names = [""]  # in no header
+    at = {}
+    for role, name in zip(NAMES, names, strict=False):
+        quantity, times, price = name.partition("*")
+        if role == "amount" and times and name not in header:
+            at["quantity"] = position(header, quantity, chosen)
+            at["unit price"] = position(header, price, chosen)
+        else:
+            at[role] = position(header, name, chosen)
+    return at
+
+
+def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int]:
+    """Return where each role stands: as chosen, else by whole words in the names."""
+    found: dict[str, int] = {}
+    if chosen:
+        found = chosen_positions(header, chosen)
+    else:
+        for role in NAMES:
+            free = [i for i in candidates(header, role) if i not in found.values()]
+            if len(free) == 1:
+                found[role] = free[0]
+            elif free or role in ("customer", "date"):
+                raise ask(header, free, role)
+            elif role == "amount":
+                found |= amount_positions(header)
+    currencies = [
+        i for i in matching(header, CURRENCY_NAMES) if i not in found.values()
+    ]
+    if len(currencies) == 1:
+        found["currency"] = currencies[0]
+    return found
+
+
+def amount_positions(header: Sequence[str]) -> dict[str, int]:
+    """Return where quantity and price stand, if no column is an amount by itself."""
+    quantity = matching(header, QUANTITY)
+    price = matching(header, UNIT_PRICE)
+    if len(quantity) == 1 and len(price) == 1:
+        return {"quantity": quantity[0], "unit price": price[0]}
+    alone = matching(header, "price|preis")
+    if len(alone) == 1 and not quantity:
+        return {"amount": alone[0]}
+    if len(header) > 2 or price or quantity:
+        raise ask(header, [*price, *quantity] if len(price) > 1 else [], "amount")
+    return {}  # a customer and a date, and nothing else

@@ -1,0 +1,235 @@
+"""Dates as people write them: day first or month first, decided on a column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from course.analytics.arrays import Ints, iso
+from course.errors import BadInput
+
+ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside a pattern with %
+NUMBERS = re.compile(r"(\d{1,4})([-/. ])(\d{1,2})\2(\d{1,4})")
+COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+NAMED = re.compile(
+    r"(?:[a-z]{3,9}\.?,? )?"  # the day of the week
+    r"(?:(\d{1,2})(?:st|nd|rd|th)?[- ]([a-z]{3,9})\.?|"
+    r"([a-z]{3,9})\.?[- ](\d{1,2})(?:st|nd|rd|th)?),?[- ](\d{2}|\d{4})",
+    re.IGNORECASE,
+)
+HOUR = "(?:[01]?[0-9]|2[0-4])"
+CLOCK = re.compile(
+    rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d){{0,2}}|,? +{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?)"
+    r"(?:[.,]\d+)? ?(?:[ap]\.?m\.?)? ?(?:Z|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?$",
+    re.IGNORECASE,
+)
+YEAR = "jan feb mar apr may jun jul aug sep oct nov dec"
+MONTHS = tuple(YEAR.split())
+PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
+CENTURY_LATER = 36_525  # days; no forecast reaches that far
+FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
+
+
+def without_clock(text: str) -> str:
+    """Return a timestamp without its time of day."""
+    text = text.strip()
+    return CLOCK.sub("", text) if len(text) > len("30/09/1997") else text
+
+
+def full_year(text: str) -> int:
+    """Return a year of two digits or four."""
+    year = int(text)
+    if len(text) > 2:
+        return year
+    return year + (1900 if year >= PIVOT else 2000)
+
+
+def ordinal_of(year: str, month: str, day: str) -> int:
+    """Return the day, 0 if there is none such."""
+    try:
+        return date(full_year(year), int(month), int(day)).toordinal()
+    except ValueError:
+        return 0
+
+
+def readings(text: str) -> dict[str, int]:
+    """Return the day that a text means, by the order in which it is read.
+
+    Only one with the year last has several; empty for a text that is no date.
+    """
+    compact = COMPACT.fullmatch(text)
+    if compact:
+        return only_real({"ymd": ordinal_of(*compact.groups())})
+    named = NAMED.fullmatch(text)
+    if named:
+        name = (named[2] or named[3])[:3].lower()
+        month = MONTHS.index(name) + 1 if name in MONTHS else 0
+        return only_real(
+            {"ymd": ordinal_of(named[5], str(month), named[1] or named[4])}
+        )
+    numbers = NUMBERS.fullmatch(text)
+    if numbers is None:
+        return {}
+    first, _, second, third = numbers.groups()
+    if len(first) == 4:
+        return only_real({"ymd": ordinal_of(first, second, third)})
+    if len(first) > 2 or len(third) not in (2, 4):
+        return {}
+    day_first = ordinal_of(third, second, first)
+    month_first = ordinal_of(third, first, second)
+    return only_real({"dmy": day_first, "mdy": month_first})
+
+
+def only_real(days: dict[str, int]) -> dict[str, int]:
+    """Return the readings that are days."""
+    return {order: day for order, day in days.items() if day}
+
+
+def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
+    """Return in which order a column is written; `ymd` where the year is never last.
+
+    Raises BadInput where nothing decides whether the day or the month comes first.
+    """
+    if asked is not None:
+        return asked
+    proof: dict[str, str] = {}
+    open_question = ""
+    for text in texts:
+        found = readings(text)
+        if len(found) == 1 and "ymd" not in found:
+            (order,) = found
+            proof.setdefault(order, text)
+        elif len(set(found.values())) == 2:
+            open_question = open_question or text
+    options = "--date-format dmy or --date-format mdy"
+    if len(proof) > 1:
+        both = f"{proof['dmy']!r} and {proof['mdy']!r}"
+        said = f"{both} are of two kinds: day first, and month first"
+        raise BadInput(f"{what}: {said}; say {options}")
+    if proof:
+        return next(iter(proof))
+    if open_question:
+        said = f"{open_question!r} may have the day first or the month"
+        raise BadInput(f"{what}: {said}, and nothing decides; say {options}")
+    return "ymd"
+
+
+class DateTexts(NamedTuple):
+    """What the different texts of a column say; 0 for those that are no date."""
+
+    day: Ints
+    said: str  # how they were read
+
+
+SAID = {"dmy": "day first", "mdy": "month first", "ymd": "year, month, day"}
+
+
+def read_dates(texts: Sequence[str], asked: str | None, what: str) -> DateTexts:
+    """Return the days of a column's different texts."""
+    if asked is not None and "%" in asked:
+        days = [by_pattern(text, asked) for text in texts]
+        return DateTexts(np.array(days, np.int64), f"as {asked}")
+    order = date_order(texts, asked, what)
+    days = []
+    for text in texts:
+        found = readings(text)
+        days.append(found.get(order, found.get("ymd", 0)))
+    return DateTexts(np.array(days, np.int64), SAID[order])
+
+
+def by_pattern(text: str, pattern: str) -> int:
+    """Return the day of a text by a pattern of strptime, 0 if it does not fit."""
+    try:
+        return datetime.strptime(text, pattern).toordinal()
+    except ValueError:
+        return 0
+
+
+def check_pattern(text: str) -> str:
+    """Return what --date-format was given, or raise BadInput."""
+    if text.lower() in ORDERS:
+        return text.lower()
+    try:
+        known = "%" in text and datetime.strptime(
+            date(1997, 9, 30).strftime(text), text
+        )
+    except ValueError:
+        known = False
+    if not known or (known.year, known.month, known.day) != (1997, 9, 30):
+        said = "dmy, mdy, ymd, or a pattern such as %d.%m.%Y"
+        raise BadInput(f"--date-format {text}: it takes {said}")
+    return text
+
+
+class Gap(NamedTuple):
+    """A date that stands too far from the others to be trusted."""
+
+    day: int
+    neighbour: int
+
+
+def distrusted(day: Ints) -> Gap | None:
+    """Return a first or last day further from its neighbour than all others are apart.
+
+    A few such days together count as one: what stands beyond the gap is under FEW of
+    the rows. Of hundreds of days, a hundredth at either end are left out of the rest.
+    """
+    days, rows = np.unique(day, return_counts=True)
+    if len(days) < 3:
+        return None
+    before = np.cumsum(rows)[:-1] / len(day)  # share of the rows up to each gap
+    gaps = np.diff(days)
+    trim = len(days) // 100
+    rest = int(days[-1 - trim] - days[trim])
+    for at in np.argsort(-gaps, kind="stable")[:3].tolist():
+        left = int(days[at] - days[0])
+        right = int(days[-1] - days[at + 1])
+        in_the_tail = trim and (at < trim or at >= len(gaps) - trim)
+        far = gaps[at] > max(left, right) or (in_the_tail and gaps[at] > rest)
+        few_before = before[at] < FEW or at == 0
+        few_after = 1 - before[at] < FEW or at == len(gaps) - 1
+        if far and (few_before or few_after):
+            ends = (int(days[at]), int(days[at + 1]))
+            first_is_few = few_before and (not few_after or before[at] < 0.5)
+            return Gap(*ends) if first_is_few else Gap(ends[1], ends[0])
+    return None
+
+
+def check_days(day: Ints, accepted: bool) -> None:
+    """Raise BadInput if one date would decide all that is said of a log."""
+    found = None if accepted else distrusted(day)
+    if found is None:
+        return
+    away = abs(found.day - found.neighbour)
+    said = f"{iso(found.day)} is {away:,} days from the next day with an order"
+    rest = "further than all others lie apart"
+    cure = (
+        f"--as-of {iso(found.neighbour)} leaves it out"
+        if (found.day > found.neighbour)
+        else "correct it"
+    )
+    raise BadInput(f"{said}, {rest}: {cure}, --accept-dates takes it")
+
+
+def known_until(log: Any, asked: int | None, accepted: bool) -> int:
+    """Return the day up to which a log is read: as asked, else its last.
+
+    Raises BadInput for a day that is not in the log, or if a date in it is doubtful.
+    """
+    first = int(log.day.min())
+    last = int(log.day.max())
+    as_of = asked or last
+    if as_of < first:
+        raise BadInput(f"--as-of {iso(as_of)}: the first order is on {iso(first)}")
+    check_days(log.day[log.day <= as_of], accepted)
+    if as_of > last and not accepted:
+        said = f"the last order is on {iso(last)}"
+        cure = "--accept-dates takes it that nobody ordered since"
+        raise BadInput(f"--as-of {iso(as_of)}: {said}; {cure}")
+    if as_of > last + CENTURY_LATER:
+        raise BadInput(f"--as-of {iso(as_of)}: over a century after the last order")
+    return as_of
