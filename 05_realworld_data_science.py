@@ -1885,7 +1885,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     if args.list:
         return lesson.teach(args)
-    if args.as_worker or args.integrated:
+    if args.as_worker or args.integrated or args.sweep:
         return run_together(args)
     if args.summary or args.summary_sql:
         return study_summary(args, Fits(fit_bgnbd, fit_gamma_gamma))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 # A name counts if it consists of such words and nothing else: total_quantity is no

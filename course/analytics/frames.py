@@ -15,7 +15,7 @@ from course.analytics.columns import column_positions
 from course.analytics.dates import without_clock
 from course.analytics.read import PurchaseColumns, RawRows, TextColumn, understood
 from course.analytics.rules import ReadingRules
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 MISSING = {"NoneType", "NAType", "NaTType"}

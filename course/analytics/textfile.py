@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import wrap_file
 
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 BIG_FILE = 20_000_000  # bytes; above, show progress
