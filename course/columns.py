@@ -1,4 +1,4 @@
-"""How wide the columns of a table are: figures are never broken, texts may be."""
+"""How texts are laid out: controls escaped, columns as wide as their figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from collections.abc import Iterable, Sequence
 WIDTH = 100  # columns; no line of a run is wider
 TABLE_WIDTH = 80  # columns; a wider table breaks its headings, then its texts
 MIN_TEXT = 12  # columns that a broken text keeps
+CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters escaped: none reaches a terminal.
+
+    Those that turn the direction of writing are escaped, too.
+    """
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def is_number(cell: object) -> bool:

@@ -16,15 +16,15 @@ LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
 MARKS = ".,"
 DECIMALS = {".": ".", "point": ".", ",": ",", "comma": ","}  # what --decimal takes
 WHOLE = "whole numbers"
-SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
+MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
 BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
 GROUPS = BLANKS + "'\N{RIGHT SINGLE QUOTATION MARK}"  # thousands in any country
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
 SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
 WORDS = r"[A-Z]{3}|(?:US|R|A|C)\$|\w?[kK]r\.?|z\u0142|K\u010d|Ft|Rs\.?|Fr\.?|\u20bd"
 CURRENCY = rf"[$\u00a2-\u00a5\u0e3f\u20a0-\u20bf]|{WORDS}"
-AHEAD = re.compile(rf"({CURRENCY}|[{SIGNS}+])[{BLANKS}]*")
-BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{SIGNS}])$")
+AHEAD = re.compile(rf"({CURRENCY}|[{MINUS_SIGNS}+])[{BLANKS}]*")
+BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{MINUS_SIGNS}])$")
 CODES = {"$": "USD", "US$": "USD", "\u20ac": "EUR", "\u00a3": "GBP", "\u00a5": "JPY"}
 
 
@@ -55,11 +55,11 @@ def taken_apart(text: str) -> Written | None:
             rest = rest[: behind.start()]
         else:
             return None
-        (signs if part in SIGNS + "+" else currencies).append(part)
+        (signs if part in MINUS_SIGNS + "+" else currencies).append(part)
     named = {CODES.get(name, name) for name in currencies}
     if len(signs) > 1 or len(named) > 1 or not rest:
         return None
-    negative = signs != [] and signs[0] in SIGNS
+    negative = signs != [] and signs[0] in MINUS_SIGNS
     return Written(rest, negative, "".join(named))
 
 

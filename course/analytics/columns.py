@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 # A name counts if it consists of such words and nothing else: total_quantity is no
@@ -35,7 +35,7 @@ PAID = (
 THING = "(?:item|product|prod|sku|stock|article|artikel|upc|ean|asin)"
 
 # By role: names that decide, and those that do only if there are no such names.
-NAMES = {
+ROLE_NAMES = {
     "customer": (
         f"{WHO}(?:unique)?{NUMBERED}",
         f"(?:{WHO}|e)(?:e?mail)?(?:full)?(?:name|mail)",
@@ -85,7 +85,7 @@ def matching(header: Sequence[str], pattern: str) -> list[int]:
 
 def candidates(header: Sequence[str], role: str) -> list[int]:
     """Return the columns that could have a role, by the best names there are."""
-    for pattern in NAMES[role]:
+    for pattern in ROLE_NAMES[role]:
         found = matching(header, pattern)
         if found:
             return found
@@ -118,7 +118,7 @@ def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
     if len(names) not in (2, 3, 4):
         names = [""]  # in no header
     at = {}
-    for role, name in zip(NAMES, names, strict=False):
+    for role, name in zip(ROLE_NAMES, names, strict=False):
         quantity, times, price = name.partition("*")
         if role == "amount" and times and name not in header:
             at["quantity"] = position(header, quantity, chosen)
@@ -134,7 +134,7 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
     if chosen:
         found = chosen_positions(header, chosen)
     else:
-        for role in NAMES:
+        for role in ROLE_NAMES:
             free = [i for i in candidates(header, role) if i not in found.values()]
             if len(free) == 1:
                 found[role] = free[0]

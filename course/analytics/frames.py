@@ -15,12 +15,12 @@ from course.analytics.columns import column_positions
 from course.analytics.dates import without_clock
 from course.analytics.read import PurchaseColumns, RawRows, TextColumn, understood
 from course.analytics.rules import ReadingRules
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 MISSING = {"NoneType", "NAType", "NaTType"}
 TEXTS = {"customer", "item", "currency"}
-NUMBERS = {"amount", "quantity", "unit price"}
+MONEY_ROLES = {"amount", "quantity", "unit price"}
 
 
 def pyarrow_or_none() -> Any:
@@ -188,11 +188,11 @@ def raw_rows(frame: Any, names: Mapping[str, str]) -> RawRows:
         lengths.add(max(map(length_of, cells)))
         if role == "date" and cells.days is not None:
             raw.days = cells.days
-        elif role in NUMBERS and cells.numbers is not None:
+        elif role in MONEY_ROLES and cells.numbers is not None:
             raw.numbers[role] = cells.numbers.astype(np.float64)
         elif role == "date":
             raw.columns[role] = days_only(as_texts(cells, name))
-        elif role in NUMBERS and cells.texts is None:
+        elif role in MONEY_ROLES and cells.texts is None:
             raise BadInput(visible(f"the column {name!r} holds dates, not amounts"))
         else:
             raw.columns[role] = as_texts(cells, name)

@@ -10,7 +10,7 @@ from course.analytics.arrays import EPOCH_DAY, order_days, starts
 
 MONTH_DAYS = 30
 QUARTER = 91  # days
-YEAR = 365  # days
+YEAR_DAYS = 365  # days
 
 
 def history_figures(log: Any, as_of: int) -> dict[str, Any]:
@@ -34,10 +34,10 @@ def busiest_month(when: Any) -> dict[str, Any]:
     Only whole years count, the last ones: a month that comes twice would seem busy.
     """
     none = {"busiest_month": None, "times_mean_month": None}
-    years = (int(when.max()) - int(when.min()) + 1) // YEAR
+    years = (int(when.max()) - int(when.min()) + 1) // YEAR_DAYS
     if not years:
         return none
-    recent = when[when > int(when.max()) - years * YEAR]
+    recent = when[when > int(when.max()) - years * YEAR_DAYS]
     days = (recent - EPOCH_DAY).astype("datetime64[D]")
     month = days.astype("datetime64[M]").astype(np.int64) % 12
     orders = np.bincount(month, minlength=12)
@@ -48,7 +48,7 @@ def busiest_month(when: Any) -> dict[str, Any]:
 
 def growth(when: Any, as_of: int) -> float | None:
     """Return the orders of the last 91 days over those a year earlier; None if none."""
-    end = as_of - YEAR
+    end = as_of - YEAR_DAYS
     if int(when.min()) > end - QUARTER:
         return None
     now = int((when > as_of - QUARTER).sum())

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 

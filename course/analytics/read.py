@@ -23,7 +23,7 @@ from course.analytics.rules import (
     refusals,
 )
 from course.analytics.textfile import SEPARATORS, Rows, lines_of
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 from course.services import PROJECT
 

@@ -14,7 +14,7 @@ import numpy as np
 from course.analytics.arrays import Floats, iso
 from course.analytics.frames import polars_or_none, pyarrow_or_none
 from course.analytics.quantiles import spend_quantiles
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 Column = Sequence[Any]

@@ -29,7 +29,8 @@ from course.analytics.rules import (
 )
 from course.analytics.scoresheet import saved_as, score_table
 from course.analytics.simulate import SPAN, require_memory
-from course.console import fact, note, visible, write
+from course.columns import visible
+from course.console import fact, note, write
 from course.errors import BadInput
 
 MANY = 1_000_000  # rows or customers; above, say what takes its time

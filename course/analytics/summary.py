@@ -21,7 +21,8 @@ from course.analytics.arrays import Floats, Ints, iso
 from course.analytics.grids import cell
 from course.analytics.simulate import SPAN
 from course.analytics.textfile import lines_of
-from course.console import fact, visible, write
+from course.columns import visible
+from course.console import fact, write
 from course.errors import BadInput
 
 HEADER = ("x", "t_last", "age", "spend", "n")

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import wrap_file
 
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 BIG_FILE = 20_000_000  # bytes; above, show progress
 LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
-HEAD = 1 << 16  # bytes that tell the encoding
+FILE_HEAD = 1 << 16  # bytes that tell the encoding
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "blanks"}
@@ -77,16 +77,16 @@ def lines_of(path: Path) -> Iterator[Lines]:
     name = visible(str(path))
     try:
         with ExitStack() as stack:
-            raw: Any = stack.enter_context(path.open("rb", buffering=HEAD))
-            head = raw.peek(HEAD)
+            raw: Any = stack.enter_context(path.open("rb", buffering=FILE_HEAD))
+            head = raw.peek(FILE_HEAD)
             size = path.stat().st_size
             if size > BIG_FILE:
                 bar = Console(stderr=True)
                 raw = stack.enter_context(wrap_file(raw, size, console=bar))
             if head.startswith(GZIP):
                 raw = stack.enter_context(gzip.open(raw))
-                head = raw.peek(HEAD)
-            encoding = encoding_of(head[:HEAD])
+                head = raw.peek(FILE_HEAD)
+            encoding = encoding_of(head[:FILE_HEAD])
             text = io.TextIOWrapper(raw, encoding, "backslashreplace", newline="")
             # Bytes that are no text stay visible: a row is refused, not the file.
             yield Lines(iter(lambda: text.readline(LONGEST_LINE), ""), encoding)

@@ -11,7 +11,7 @@ from lesson_05.logs import SCRIPT, lesson, orders, write
 from lessons import run
 
 from course.analytics.output import save
-from course.console import visible
+from course.columns import visible
 from course.errors import BadInput
 
 KEPT = b"kept"
