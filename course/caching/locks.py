@@ -16,6 +16,10 @@ class ForkSafeLock:
         self.locks: dict[int, threading.Lock] = {}  # by process id
         self.closed: threading.Lock | None = None
 
+    def __reduce__(self) -> tuple[type[ForkSafeLock], tuple[()]]:
+        # A copy of what it guards is another thing, with a lock of its own.
+        return ForkSafeLock, ()
+
     def __enter__(self) -> None:
         process = os.getpid()
         lock = self.locks.get(process)
