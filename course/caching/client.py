@@ -39,7 +39,9 @@ def cluster_client(url: str, timeout: float = TIMEOUT) -> redis.RedisCluster:
     """Return a client for Redis Cluster with the same limits; the URL is any node's.
 
     Give the cache a prefix with a hash tag, as in "{rank}:": all its names then lie on
-    one node. Caches of several tags lie on several nodes.
+    one node. Caches of several tags lie on several nodes. A master that dies takes with
+    it what its replica has not heard of: a value deleted just before may come back, for
+    as long as its TTL.
     """
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)

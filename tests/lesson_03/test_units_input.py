@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import services
 from lessons import path_of, run, unbroken
+from programs import program
 
 SCRIPT = path_of("03")
 
@@ -133,7 +134,7 @@ def test_a_server_that_says_nothing_gives_way_within_seconds() -> None:
 
 
 def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
-    openssl = services.program("openssl")
+    openssl = program("openssl")
     if openssl is None:
         pytest.skip("no openssl program to make a certificate")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
