@@ -107,9 +107,8 @@ def test_the_names_of_one_tag_lie_on_one_node_and_those_of_others_elsewhere(
 
 @pytest.mark.parametrize("prefix", ["cache:", "{}:", "{cache:", "cache}:", "{}{a}:"])
 def test_a_prefix_without_a_hash_tag_is_refused(cluster: Cluster, prefix: str) -> None:
-    with pytest.raises(
-        ValueError, match="in Redis Cluster a prefix holds a hash tag, as in"
-    ):
+    says = "in Redis Cluster a prefix holds a hash tag, as in"
+    with pytest.raises(ValueError, match=says):
         lesson.RedisCache(cluster_client(cluster.url, 2.0), prefix)
 
 
