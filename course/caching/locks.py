@@ -20,11 +20,15 @@ class ForkSafeLock:
         # A copy of what it guards is another thing, with a lock of its own.
         return ForkSafeLock, ()
 
-    def __enter__(self) -> None:
+    def of_process(self) -> threading.Lock:
+        """Return the plain lock of this process, for `with` where each hit counts."""
         process = os.getpid()
-        lock = self.locks.get(process)
-        if lock is None:
-            lock = self.locks.setdefault(process, threading.Lock())  # atomic
+        return self.locks.get(process) or self.locks.setdefault(  # atomic
+            process, threading.Lock()
+        )
+
+    def __enter__(self) -> None:
+        lock = self.of_process()
         lock.acquire()
         self.closed = lock
 

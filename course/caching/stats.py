@@ -30,8 +30,8 @@ class CacheStats:
 
     def add(self, name: str, number: int = 1) -> None:
         """Count, from any thread: an unlocked read and write would lose some."""
-        with self.lock:
-            setattr(self, name, getattr(self, name) + number)
+        with self.lock.of_process():
+            self.__dict__[name] += number
 
     def as_json(self) -> str:
         """Return the counts as a JSON object, for a metrics endpoint."""

@@ -15,6 +15,7 @@ from course.caching.stats import CacheStats
 
 # Kinds of names: values, leases (who may store), failures (for those who waited), tags.
 KINDS = ("value", "generation", "lease", "failure", "tag")
+STRINGS = {bytes, type(None)}  # what Redis answers where it is asked for strings
 NO_GENERATION = "none"  # no entry is of it
 # A generation outlives every entry; after 360 days every entry becomes a miss once.
 GENERATION_LIFE = 12 * LONGEST_TTL
@@ -108,14 +109,12 @@ class Store:
     # What is sent. Each checks the form of the answer: after one that is odd, idle
     # connections are closed, as what comes next on them may be anybody's answer.
 
-    def several(self, command: Callable[[], Any], number: int) -> list[bytes | None]:
-        """Return the answer to a command that gives so many strings."""
-        answer = command()
-        if not isinstance(answer, list) or len(answer) != number:
+    def strings_in(self, answer: Any, number: int) -> list[bytes | None]:
+        """Return an answer that has to be so many strings; OddAnswer for others."""
+        if type(answer) is not list or len(answer) != number:
             self.refuse_answer(answer)
-        for item in answer:
-            if item is not None and not isinstance(item, bytes):
-                self.refuse_answer(answer)
+        if not {type(item) for item in answer} <= STRINGS:
+            self.refuse_answer(answer)
         found: list[bytes | None] = answer
         return found
 
@@ -137,14 +136,14 @@ class Store:
     def get_payloads(self, names: list[bytes]) -> list[bytes | None]:
         """Return what is stored under the names, in one round trip."""
         # The bare command: client.mget's conveniences are a part of every hit's cost.
-        get = partial(self.client.execute_command, "MGET", *names)
-        return self.several(get, len(names))
+        answer = self.client.execute_command("MGET", *names)
+        return self.strings_in(answer, len(names))
 
     def begin_generation(self) -> list[bytes | None]:
         """Return the generation that counts, begun if there is none, in a list."""
         new = uuid.uuid4().hex.encode()
-        begin = partial(self.begin_script, [self.generation], [new, GENERATION_LIFE])
-        found = self.several(lambda: [begin()], 1)
+        begun = self.begin_script([self.generation], [new, GENERATION_LIFE])
+        found = self.strings_in([begun], 1)
         if found == [new]:
             self.drop_copies(self.generation)
         return found
@@ -163,7 +162,7 @@ class Store:
         lives = (milliseconds(LONGEST_LEASE), milliseconds(longest_load))
         names = [lease, self.generation, value, failure]
         arguments = [token, *lives, new, GENERATION_LIFE]
-        found = self.several(partial(self.claim_script, names, arguments), len(names))
+        found = self.strings_in(self.claim_script(names, arguments), len(names))
         if found[1] == new:
             self.drop_copies(self.generation)
         return found
