@@ -102,3 +102,38 @@ def may_run(binary: str, account: str) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def copies_of(folder: Path, *binaries: str) -> list[str]:
+    """Copy the wheel of some programs to where every account may go; return the copies.
+
+    A wheel below a folder of root's cannot be run by the account that PostgreSQL needs.
+    Beside the package lie its libraries, in a folder named after it.
+    """
+    package = Path(binaries[0]).parents[2]
+    for part in package.parent.glob(f"{package.name}*"):
+        if part.is_dir() and not part.name.endswith(".dist-info"):
+            shutil.copytree(part, folder / part.name)
+    return [str(folder / Path(it).relative_to(package.parent)) for it in binaries]
+
+
+def is_python(path: str, version: str) -> bool:
+    """Tell whether a program is a Python of that version: pyenv's shims may not be."""
+    say = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([path, "-c", say], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return done.stdout.decode().strip() == version
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of that version: pyenv's, uv's or one on the PATH."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    uv = Path.home() / ".local" / "share" / "uv" / "python"
+    found = [str(path) for path in pyenv.glob(f"versions/{version}*/bin/python")]
+    found += [str(path) for path in uv.glob(f"cpython-{version}.*/bin/python3")]
+    on_path = shutil.which(f"python{version}")
+    if on_path:
+        found.append(on_path)
+    return next((path for path in found if is_python(path, version)), None)

@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from programs import account_of, entered, may_run, newest_root, of_this_python, program
+from programs import (
+    account_of,
+    copies_of,
+    entered,
+    may_run,
+    newest_root,
+    of_this_python,
+    program,
+)
 
 START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
 
@@ -176,12 +184,7 @@ def _postgres(folder: Path, port: int) -> Server | None:
         os.chown(folder, uid, gid)
         folder.parent.chmod(0o755)
         if not newest_root() and not may_run(postgres, user):
-            # A wheel below a folder of root's is copied to where that account may go.
-            shutil.copytree(Path(postgres).parents[1], folder.parent / "postgres")
-            initdb, postgres = (
-                str(folder.parent / "postgres/bin" / Path(binary).name)
-                for binary in (initdb, postgres)
-            )
+            initdb, postgres = copies_of(folder.parent / "wheel", initdb, postgres)
     data = folder / "data"
     make = [initdb, "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
     run = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]

@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from programs import interpreter  # noqa: E402
 from services import private  # noqa: E402
 
 from tools.live import (  # noqa: E402
@@ -115,10 +116,12 @@ def on_each_python() -> Iterator[Column]:
     """Run all lessons without a service on each Python, with the newest packages."""
     for number in PYTHONS:
         with tempfile.TemporaryDirectory() as folder:
-            uv = str(Path(sys.executable).with_name("uv"))
-            make = [uv, "venv", "--quiet", "--python", number, folder]
-            if subprocess.run(make, check=False, capture_output=True).returncode:
+            found = interpreter(number)
+            if not found:
                 continue  # this Python is not here: it gets no column
+            uv = str(Path(sys.executable).with_name("uv"))
+            make = [uv, "venv", "--quiet", "--clear", "--python", found, folder]
+            subprocess.run(make, check=True)
             python = str(Path(folder) / "bin" / "python")
             install = [uv, "pip", "install", "--quiet", "--python", folder]
             subprocess.run([*install, "-r", str(ROOT / "requirements.txt")], check=True)
