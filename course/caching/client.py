@@ -19,6 +19,11 @@ NO_ROOM = "No connection available"  # says redis-py's blocking pool
 
 
 # region client
+def two_tries() -> Retry:
+    """Return how a cache's client tries again: once, a moment later."""
+    return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
+
+
 def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
 
@@ -26,8 +31,8 @@ def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """
     limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
     limits |= {"socket_connect_timeout": timeout, "max_connections": 64}
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
-    pool = redis.BlockingConnectionPool.from_url(url, protocol=2, retry=retry, **limits)
+    limits |= {"protocol": 2, "retry": two_tries()}
+    pool = redis.BlockingConnectionPool.from_url(url, **limits)
     return redis.Redis(connection_pool=pool)
 
 
@@ -44,8 +49,7 @@ def cluster_client(url: str, timeout: float = TIMEOUT) -> redis.RedisCluster:
     as long as its TTL.
     """
     limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
-    return redis.RedisCluster.from_url(url, protocol=2, retry=retry, **limits)
+    return redis.RedisCluster.from_url(url, protocol=2, retry=two_tries(), **limits)
 
 
 # endregion cluster

@@ -127,8 +127,9 @@ MUTATIONS = (
     Mutation(
         "invalidation",
         "a bump: one command, all entries are misses",
-        "if envelope.generation != generation_in(generation):",
-        "if False:",
+        "if envelope is None or generation is None:\n            return None\n"
+        "        if envelope.generation != generation_in(generation):\n",
+        "if envelope is None:\n",
         file="course/caching/store.py",
     ),
     Mutation(
@@ -181,7 +182,7 @@ MUTATIONS = (
     Mutation(
         "outage",
         "50 writes by another client were all seen",
-        "self.follower.drop(*(names or ()))",
+        "self.follower.drop(*names)",
         "pass",
         live=True,
         error="TimeoutError",
