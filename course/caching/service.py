@@ -68,7 +68,8 @@ def probe(address: ServiceAddress) -> Service:
         form = f"({type(error).__name__}): look at the database number and the rights"
         problem = f"Redis at {place} refuses INFO {form}"
     else:
-        if server.get("redis_mode") == "cluster":
+        # Valkey calls it server_mode.
+        if "cluster" in (server.get("redis_mode"), server.get("server_mode")):
             problem = f"Redis at {place} is a node of a cluster: name a single server"
             raise BadInput(problem)
         if is_recent(version):
