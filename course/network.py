@@ -1,10 +1,11 @@
-"""A network that is slow, cut or frozen, for any protocol; and its event loop."""
+"""A network that is slow, cut, frozen or garbled, for any protocol; its event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from asyncio import StreamReader, StreamWriter
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Self, TypeVar
@@ -88,7 +89,7 @@ class LoopbackServer:
 
 
 class FaultyNetwork(LoopbackServer):
-    """A network between a client and a server that can be slow, frozen, or cut.
+    """A network between a client and a server that can be slow, frozen, cut or garbled.
 
     The client connects to 127.0.0.1 at `port`, and talks to the server at `target`.
     """
@@ -96,6 +97,9 @@ class FaultyNetwork(LoopbackServer):
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay = 0.0  # seconds that each chunk takes, either way
+        # What happens to the next chunks down, one each: what is passed on in place of
+        # one, and whether the connection goes on.
+        self.spoilt: deque[Callable[[bytes], tuple[bytes, bool]]] = deque()
         self.round_trips = 0  # each is a chunk up that is followed by one down
         self._last_way = ""
         self._gates = {"up": asyncio.Event(), "down": asyncio.Event()}
@@ -114,6 +118,19 @@ class FaultyNetwork(LoopbackServer):
         """End every connection, drop what was held back, and work again."""
         super().cut()
         self.thaw()
+
+    def cut_in_reply(self) -> None:
+        """Pass on half of what the server says next, then end that connection."""
+        self.spoilt.append(lambda data: (data[: len(data) // 2], False))
+
+    def garble(self, garbage: bytes, and_the_reply: bool = False) -> None:
+        """Pass on garbage in place of what the server says next, or before it."""
+
+        def spoil(data: bytes) -> tuple[bytes, bool]:
+            rest = data if and_the_reply else b""
+            return garbage + rest, True
+
+        self.spoilt.append(spoil)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Pass on what the client and the server send, until both are gone."""
@@ -135,8 +152,13 @@ class FaultyNetwork(LoopbackServer):
                 if way == "down" and self._last_way == "up":
                     self.round_trips += 1
                 self._last_way = way
+                goes_on = True
+                if way == "down" and self.spoilt:
+                    data, goes_on = self.spoilt.popleft()(data)
                 writer.write(data)
                 await writer.drain()  # one side that stops reading stops the other
+                if not goes_on:
+                    break
         await self._gates[way].wait()  # a frozen network holds back a goodbye, too
         writer.close()  # which tells the other side
 

@@ -217,6 +217,7 @@ def _redis(folder: Path, port: int, *options: str) -> Server | None:
     if not binary:
         return None
     argv = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
+    argv += ["--dir", str(folder)]  # in another Debian it begins in the root folder
     url = f"redis://127.0.0.1:{port}/0"
     return Server("redis", url, port, entered(*argv), folder, lambda: answers(port))
 

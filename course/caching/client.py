@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from itertools import islice
 from typing import Any
@@ -14,9 +15,15 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
 SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
 BATCH = 500  # keys per UNLINK
+NO_ROOM = "No connection available"  # says redis-py's blocking pool
 
 
 # region client
+def two_tries() -> Retry:
+    """Return how a cache's client tries again: once, a moment later."""
+    return Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
+
+
 def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
 
@@ -24,12 +31,28 @@ def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """
     limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
     limits |= {"socket_connect_timeout": timeout, "max_connections": 64}
-    retry = Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.05), retries=1)
-    pool = redis.BlockingConnectionPool.from_url(url, protocol=2, retry=retry, **limits)
+    limits |= {"protocol": 2, "retry": two_tries()}
+    pool = redis.BlockingConnectionPool.from_url(url, **limits)
     return redis.Redis(connection_pool=pool)
 
 
 # endregion client
+
+
+# region cluster
+def cluster_client(url: str, timeout: float = TIMEOUT) -> redis.RedisCluster:
+    """Return a client for Redis Cluster with the same limits; the URL is any node's.
+
+    Give the cache a prefix with a hash tag, as in "{rank}:": all its names then lie on
+    one node. Caches of several tags lie on several nodes. A master that dies takes with
+    it what its replica has not heard of: a value deleted just before may come back, for
+    as long as its TTL.
+    """
+    limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    return redis.RedisCluster.from_url(url, protocol=2, retry=two_tries(), **limits)
+
+
+# endregion cluster
 
 
 def escape(literal: str) -> str:
@@ -46,16 +69,54 @@ def unlink_matching(client: Any, pattern: bytes | str) -> int:
     return removed
 
 
-def refuse_decoding(client: Any) -> None:
-    """Raise ValueError for a client that makes text of what may be any bytes."""
+def is_cluster(client: Any) -> bool:
+    """Tell whether a client talks to Redis Cluster, node by node."""
+    return hasattr(client, "get_node_from_key")
+
+
+def refuse_client(client: Any, prefix: str) -> None:
+    """Raise TypeError or ValueError for a client that cannot serve a cache."""
+    if inspect.iscoroutinefunction(client.execute_command):
+        kind = f"{type(client).__module__}.{type(client).__name__}"
+        raise TypeError(
+            f"{kind} is an asyncio client: take cache_client(url), and call the cache "
+            "from a thread, as with asyncio.to_thread"
+        )
+    # A client makes text of what may be any bytes, if it is told to.
     if client.get_connection_kwargs().get("decode_responses"):
         raise ValueError("the client decodes: leave out decode_responses=True")
+    # A tag is what is between the first { and the next }, if that is not empty.
+    if is_cluster(client) and not re.search(r"^[^{]*\{[^}]+\}", prefix):
+        raise ValueError(
+            f"in Redis Cluster a prefix holds a hash tag, as in '{{cache}}:', "
+            f"not {prefix!r}: the names of a cache lie on one node"
+        )
 
 
 def refuse_resp3(client: Any) -> None:
-    """Raise ValueError for a client whose protocol pushes are not what we read."""
+    """Raise ValueError for a client whose pushes are not what the near cache reads."""
+    if is_cluster(client):
+        raise ValueError(
+            "a near cache listens to one server, which in a cluster may change "
+            "unnoticed: take RedisCache"
+        )
     if str(client.get_connection_kwargs().get("protocol")) != "2":
         raise ValueError("the client speaks RESP3: take cache_client or protocol=2")
+
+
+def drop_idle(client: Any) -> None:
+    """Close the connections that nobody uses: one of them is out of step."""
+    if is_cluster(client):
+        client.disconnect_connection_pools()
+    else:
+        client.connection_pool.disconnect(inuse_connections=False)
+
+
+def has_no_room(error: Exception) -> bool:
+    """Tell whether our own pool had no connection free: that is no outage."""
+    if isinstance(error, redis.MaxConnectionsError):
+        return True
+    return isinstance(error, redis.ConnectionError) and NO_ROOM in str(error)
 
 
 def longest_wait(client: Any) -> str:

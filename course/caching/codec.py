@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 PLAIN = {type(None), bool, int, str}  # what JSON always gives back as it was
-SCHEMA = 1  # of the envelope; an entry of another version is a miss
+SCHEMA = 2  # of the envelope; an entry of another version is a miss
+# An envelope begins with its checksum, in eight hexadecimal digits.
+SUM_START = b'{"sum":"'
+SUM_END = b'",'
+BODY = len(SUM_START) + 8 + len(SUM_END)
+
+Hook = Callable[[Any], Any]
 
 
 # region strict
@@ -41,20 +48,36 @@ class Envelope(NamedTuple):
     expires: float
     delta: float = 0.0  # seconds that the load took
     generation: str = ""
+    checksum: str = ""  # of what was stored, and of the name that it was stored under
 
 
 class Unreadable(Exception):
     """Raised for a payload that is no envelope of ours."""
 
 
-def payload_of(envelope: Envelope) -> str:
+def checksum_of(name: bytes, body: bytes) -> str:
+    """Return what tells whether this is what was stored, and under this name.
+
+    A network that mixes up answers is rare; a wrong price that looks right is worse
+    than a miss.
+    """
+    return f"{zlib.crc32(body, zlib.crc32(name)):08x}"
+
+
+def payload_of(name: bytes, envelope: Envelope, encode: Hook | None = None, /) -> str:
     """Return the JSON to store; raise TypeError if it would not come back equal."""
-    strict(envelope.value)
-    held = {"v": SCHEMA, **envelope._asdict()}
-    return json.dumps(held, separators=(",", ":"))
+    value = envelope.value
+    if encode is not None:
+        value = encode(value)
+    strict(value)
+    held = {"v": SCHEMA, **envelope._asdict(), "value": value}
+    del held["checksum"]
+    body = json.dumps(held, separators=(",", ":"))[1:]
+    checksum = checksum_of(name, body.encode())
+    return f"{SUM_START.decode()}{checksum}{SUM_END.decode()}{body}"
 
 
-def envelope_of(payload: bytes) -> Envelope | None:
+def envelope_of(name: bytes, payload: bytes) -> Envelope | None:
     """Return what is in a payload, None if it is of another schema; or Unreadable.
 
     Never pickle: it would let anyone who can write to Redis run code here.
@@ -63,12 +86,16 @@ def envelope_of(payload: bytes) -> Envelope | None:
         held = json.loads(payload.decode())  # faster than guessing the encoding
         if held["v"] != SCHEMA:
             return None
+        checksum = held["sum"]
+        if checksum_of(name, payload[BODY:]) != checksum:
+            raise Unreadable
         return Envelope(
             held["value"],
             float(held["created"]),
             float(held["expires"]),
             float(held["delta"]),
             held["generation"],
+            checksum,
         )
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+    except Exception:  # whatever somebody has put there
         raise Unreadable from None

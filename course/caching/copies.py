@@ -50,7 +50,7 @@ class Copies:
     # region near
     def find(self, names: Sequence[bytes], mark: object) -> list[bytes | None] | None:
         """Return the copies of all names; None if one is missing, and mark that."""
-        with self.lock:
+        with self.lock.of_process():
             if self.held is None:
                 return None
             found: list[Any] = []

@@ -93,13 +93,6 @@ def most_in_one_second(lives: Sequence[float]) -> int:
     return max(Counter(int(life) for life in lives).values())
 
 
-def old_value_after(delete: Callable[[], object]) -> str:
-    """Return what was read before somebody deleted it: a load that is overtaken."""
-    value = "old"
-    delete()
-    return value
-
-
 class Exploit:
     """Once unpickled, it has run code of its author's choice."""
 

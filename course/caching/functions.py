@@ -8,9 +8,18 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
+from course.caching.client import escape
 from course.caching.codec import strict
+from course.caching.policy import Policy
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+# Modules of this name are many: each script, each notebook, each child of one.
+NAMELESS_MODULES = {"__main__", "__mp_main__", "builtins", None}
 
 BY_POSITION = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -48,6 +57,13 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
         raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
 
 
+def refuse_bare(ttl: object) -> None:
+    """Raise TypeError for a decorator that was given the function itself."""
+    if callable(ttl):
+        name = getattr(ttl, "__name__", "the function")
+        raise TypeError(f"write @redis_cache() above {name}, with parentheses")
+
+
 def full_name(fn: Callable[..., Any]) -> str:
     """Return a function's name in full; TypeError if others have the same."""
     name = getattr(fn, "__qualname__", "<no name>")
@@ -56,7 +72,14 @@ def full_name(fn: Callable[..., Any]) -> str:
     if is_bound or "<" in name:
         kind = "a bound method" if is_bound else "a local function, lambda or object"
         raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
-    return f"{fn.__module__}.{name}"
+    module = getattr(fn, "__module__", None)
+    if module in NAMELESS_MODULES:
+        raise TypeError(
+            f"{module}.{name} may be a function of any script or notebook: give it a "
+            "name= that no other has, such as name='shop.report'; and give projects "
+            "that share a Redis a prefix each"
+        )
+    return f"{module}.{name}"
 
 
 class CallKey:
@@ -64,10 +87,14 @@ class CallKey:
 
     The parameters are those of the function that is called, not of one that it wraps:
     a wrapper may put in an argument. Of a built-in that does not tell its parameters,
-    each spelling is a call of its own.
+    each spelling is a call of its own. A hook makes plain values of the arguments; it
+    gets them in one spelling, too, where it takes all parameters.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], hook: Callable[..., Any] | None = None
+    ) -> None:
+        self.hook = hook
         self.signature: inspect.Signature | None = None
         self.required = 0
         self.defaults: tuple[Any, ...] = ()
@@ -81,6 +108,11 @@ class CallKey:
                     self.required += 1
             if any(parameter.kind not in BY_POSITION for parameter in parameters):
                 self.required = sys.maxsize  # never without the signature
+        self.hook_takes_all = False
+        if hook is not None and self.signature is not None:
+            with suppress(TypeError, ValueError):
+                inspect.signature(hook).bind(*self.signature.parameters)
+                self.hook_takes_all = True
 
     def spelt_out(self, args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Return a call's arguments in one spelling, its defaults filled in."""
@@ -94,7 +126,113 @@ class CallKey:
 
     def digest(self, args: Any, kwargs: Any) -> str:
         """Return the hash; TypeError for arguments that do not fit, or are not JSON."""
-        args, kwargs = self.spelt_out(args, kwargs)
-        strict([*args, kwargs] if kwargs else [*args], "argument")
-        text = ascii((args, kwargs)).encode()  # tells 1, 1.0 and True apart
+        if self.hook is None:
+            args, kwargs = self.spelt_out(args, kwargs)
+            strict([*args, kwargs] if kwargs else [*args], "argument")
+            found: Any = (args, kwargs)
+        else:
+            if self.hook_takes_all:
+                args, kwargs = self.spelt_out(args, kwargs)
+            found = self.hook(*args, **kwargs)
+            strict(found, "what key= returns")
+        text = ascii(found).encode()  # tells 1, 1.0 and True apart
         return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+class LoadsOnce(Protocol):
+    """A cache as a decorated function uses it."""
+
+    def get_or_load(self, key: str, load: Callable[[], Any], policy: Policy, /) -> Any:
+        """Return the cached value, else load it."""
+
+    def delete(self, *keys: str | bytes) -> int:
+        """Delete values."""
+
+    def clear_pattern(self, pattern: str | bytes, /) -> int:
+        """Delete the keys that match a glob."""
+
+
+class CachedFunction(Generic[Arguments, Result]):
+    """A function whose results are kept in a cache that other processes share."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
+
+    def __init__(
+        self,
+        fn: Callable[Arguments, Result],
+        title: str,
+        find_cache: Callable[[], LoadsOnce],
+        policy: Policy,
+        hook: Callable[..., Any] | None,
+    ) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.title = title
+        self.find_cache = find_cache
+        self.policy = policy
+        self.call_key = CallKey(fn, hook)
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """Return the cached result, else call the function."""
+        key = f"{self.title}:{self.call_key.digest(args, kwargs)}"
+        load = partial(self.fn, *args, **kwargs)
+        found: Result = self.find_cache().get_or_load(key, load, self.policy)
+        return found
+
+    def key(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
+        """Return the cache's key of a call."""
+        return f"{self.title}:{self.call_key.digest(args, kwargs)}"
+
+    def invalidate(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+        """Delete the result of this call, for all processes; return how many."""
+        return self.find_cache().delete(self.key(*args, **kwargs))
+
+    def cache_clear(self) -> int:
+        """Delete all results of this function, for all processes; return how many."""
+        return self.find_cache().clear_pattern(escape(f"{self.title}:") + "*")
+
+    def __get__(
+        self, instance: object, owner: type | None = None
+    ) -> Callable[..., Any]:
+        """Refuse a method, whose `self` is a part of no key but of a hook's."""
+        if instance is None:
+            return self
+        if self.call_key.hook is None:
+            method = self.__name__
+            raise TypeError(
+                f"{method} is a method: an instance has no plain value for a key. In "
+                f"__init__ write self.{method} = redis_cache(60, name=...)"
+                f"(self._{method}), with a name that tells instances apart"
+            )
+        bound: Callable[..., Any] = functools.partial(self.__call__, instance)  # type: ignore[arg-type]
+        return bound
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled as the function is, by its name
+
+
+class TimedFunction(Protocol[Arguments, Result_co]):
+    """A function as timed_lru_cache returns it."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result_co:
+        """Return the cached result, else call the function."""
+
+    def __get__(
+        self, instance: Any, owner: type | None = None, /
+    ) -> Callable[..., Result_co]:
+        """Return the method of an instance, which is a part of each key."""
+
+    def cache_info(self) -> Any:
+        """Return hits, misses, maxsize and currsize."""
+
+    def cache_clear(self) -> None:
+        """Forget all results."""
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """Return what the decorator was given."""

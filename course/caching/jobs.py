@@ -12,7 +12,10 @@ from course.caching.policy import Policy
 
 
 class LoaderError(RuntimeError):
-    """The load that this call waited for failed, in another process."""
+    """The load that this call waited for failed, in another process.
+
+    Its text is the name and the text of what was raised there, at most 200 bytes.
+    """
 
 
 def new_token() -> bytes:
@@ -32,7 +35,6 @@ class Job:
     old: Envelope | None = None  # may stand in for what is loaded
     token: bytes = field(default_factory=new_token)  # in the lease, while it may store
     timeout: float = 0.0  # seconds to wait for another thread's or process's load
-    loaded: bool = False  # the origin has answered: what fails later is not its fault
 
     def __post_init__(self) -> None:
         self.timeout = self.policy.longest_load
@@ -64,11 +66,11 @@ class Claim(NamedTuple):
     failure: bytes  # of a load: the token of its lease, and why it failed
     asked: float  # when, by time.perf_counter()
 
-    def reason(self, token: bytes | None) -> str:
+    def reason(self, token: bytes) -> str:
         """Return why the load with this token failed, or nothing."""
-        if token is None or not self.failure.startswith(token):
+        if not token or not self.failure.startswith(token):
             return ""
-        return self.failure[len(token) :].decode()
+        return self.failure[len(token) :].decode(errors="replace")
 
 
 def failure_text(error: Exception) -> bytes:

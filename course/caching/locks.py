@@ -16,11 +16,19 @@ class ForkSafeLock:
         self.locks: dict[int, threading.Lock] = {}  # by process id
         self.closed: threading.Lock | None = None
 
-    def __enter__(self) -> None:
+    def __reduce__(self) -> tuple[type[ForkSafeLock], tuple[()]]:
+        # A copy of what it guards is another thing, with a lock of its own.
+        return ForkSafeLock, ()
+
+    def of_process(self) -> threading.Lock:
+        """Return the plain lock of this process, for `with` where each hit counts."""
         process = os.getpid()
-        lock = self.locks.get(process)
-        if lock is None:
-            lock = self.locks.setdefault(process, threading.Lock())  # atomic
+        return self.locks.get(process) or self.locks.setdefault(  # atomic
+            process, threading.Lock()
+        )
+
+    def __enter__(self) -> None:
+        lock = self.of_process()
         lock.acquire()
         self.closed = lock
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
+LONGEST_LEASE = 86_400  # seconds; what takes longer to load is not stored
 
 
 def refuse_ttl(name: str, seconds: float) -> None:
@@ -22,7 +25,11 @@ class Policy:
     jitter: float = 0.0  # up to this share of the TTL is cut off at random
     beta: float = 1.0  # of XFetch: above 1 refreshes earlier, 0 never
     grace: float = 0.0  # how long after expiry an old value may stand in
-    longest_load: float = 5.0  # others wait for it so long; then its lease ends
+    # Others wait for a load so long, and then load themselves. What nobody else waits
+    # for is stored however long it takes.
+    longest_load: float = 5.0
+    encode: Callable[[Any], Any] | None = None  # makes JSON values of a result
+    decode: Callable[[Any], Any] | None = None  # makes the result of them again
 
     def __post_init__(self) -> None:
         refuse_ttl("ttl", self.ttl)
@@ -35,3 +42,10 @@ class Policy:
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
         if longest + self.grace > LONGEST_TTL:
             raise ValueError("ttl and grace are at most 30 days together")
+        if (self.encode is None) != (self.decode is None):
+            raise ValueError("encode and decode go together")
+
+    def but(self, **changes: Any) -> Policy:
+        """Return this policy with the changes that are given, not None."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, **given)

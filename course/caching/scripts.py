@@ -1,12 +1,47 @@
-"""What Redis has to do in one step, as Lua: nobody comes in between."""
+"""What Redis has to do in one step, as Lua: nobody comes in between.
+
+All keys of a call begin with the cache's prefix: in Redis Cluster, where that holds a
+hash tag such as {cache}, they lie on one node.
+"""
 
 from __future__ import annotations
 
+# region claim
+# KEYS: the lease, the generation, then what else is asked for.
+# ARGV: a token; how long a lease is kept, and after how long another caller may take
+# it, in ms; a new generation, and how long that lives, in s.
+# Nobody can tell a process that is slow from one that has died. So a lease is not lost
+# by waiting, only to somebody who takes it: a load that nobody else waits for is stored
+# however long it takes.
+CLAIM = """
+local found = redis.call('MGET', unpack(KEYS))
+if not found[2] then
+    redis.call('SET', KEYS[2], ARGV[4], 'EX', ARGV[5])
+    found[2] = ARGV[4]
+end
+local age = tonumber(ARGV[2]) - redis.call('PTTL', KEYS[1])
+if not found[1] or age >= tonumber(ARGV[3]) then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+    found[1] = ARGV[1]
+end
+return found
+"""
+# endregion claim
+
+# KEYS: the generation. ARGV: a new one, for where there is none; its life in s.
+BEGIN = """
+local found = redis.call('MGET', KEYS[1])[1]
+if found then return found end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ARGV[1]
+"""
+
 # region release
 # KEYS: the lease, and where the text goes. ARGV: the token, the text, its life in ms.
-# A lease that is not ours any more was withdrawn by a delete: nothing may be stored.
+# A lease that is not ours any more was withdrawn by a delete, or taken by another
+# process that had waited too long: nothing may be stored.
 RELEASE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.call('MGET', KEYS[1])[1] ~= ARGV[1] then return 0 end
 redis.call('UNLINK', KEYS[1])
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
 return 1

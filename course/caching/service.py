@@ -81,7 +81,9 @@ def probe(address: ServiceAddress) -> Service:
     limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:
         with redis.Redis.from_url(named.text, protocol=2, **limits) as client:
-            version = str(client.info("server")["redis_version"])
+            server: Any = client.info("server")
+            version = str(server["redis_version"])
+            refuse_cluster(server, place)
             try_rights(client)
     except (ValueError, TypeError) as error:  # the second for an unknown option
         wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
@@ -103,9 +105,26 @@ def probe(address: ServiceAddress) -> Service:
         if is_recent(version):
             # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
             connect = partial(cache_client, named.text, 2.0)
-            return Service(f"redis {version} at {place}", True, connect)
+            return Service(f"{product_of(server)} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)
+
+
+def refuse_cluster(server: dict[str, Any], place: str) -> None:
+    """Raise BadInput for a node of a cluster, which has a part of the keys."""
+    # Valkey calls it server_mode.
+    if "cluster" in (server.get("redis_mode"), server.get("server_mode")):
+        problem = f"Redis at {place} is a node of a cluster: name a single server"
+        raise BadInput(problem)
+
+
+def product_of(server: dict[str, Any]) -> str:
+    """Return the name and the version of what answers INFO.
+
+    Valkey says that it is a Redis 7.2.4, for the sake of clients that ask no further.
+    """
+    name = str(server.get("server_name", "redis"))
+    return f"{name} {server.get(f'{name}_version', server['redis_version'])}"
 
 
 def try_rights(client: Any) -> None:

@@ -19,19 +19,19 @@ class CacheStats:
     loads: int = 0  # calls of a loader
     load_ms: int = 0  # spent in those that returned
     waits: int = 0  # lookups that shared another caller's load
-    refused: int = 0  # loaded values not kept: deleted while they were loading
+    refused: int = 0  # loaded values not kept: deleted meanwhile, or not JSON
     early: int = 0  # loads begun before expiry
     stale: int = 0  # old values served while a load failed or was under way
     errors: int = 0  # commands that Redis did not answer, or refused
-    skipped: int = 0  # commands not sent, the breaker being open
+    skipped: int = 0  # commands not sent: the breaker open, or no connection free
 
     def __post_init__(self) -> None:
         self.lock = ForkSafeLock()
 
     def add(self, name: str, number: int = 1) -> None:
         """Count, from any thread: an unlocked read and write would lose some."""
-        with self.lock:
-            setattr(self, name, getattr(self, name) + number)
+        with self.lock.of_process():
+            self.__dict__[name] += number
 
     def as_json(self) -> str:
         """Return the counts as a JSON object, for a metrics endpoint."""

@@ -11,7 +11,10 @@ from typing import Any, Protocol
 import redis
 
 from course.caching.locks import ForkSafeLock
+from course.caching.log import RareWarnings
+from course.services import redact
 
+CHANNEL = b"__redis__:invalidate"
 RETRY_AFTER = 0.2  # seconds after a loss
 QUIET = 0.5  # seconds of silence, then the connection is asked whether it lives
 
@@ -29,57 +32,94 @@ class Follower(Protocol):
         """Keep no copies any more: changes may be missed."""
 
 
+class OddNews(Exception):
+    """Raised for what Redis would not say here: the connection is out of step."""
+
+
 class ChangeListener:
     """Tells a follower of every change under some prefixes, from a thread of its own.
 
     Broadcast mode over RESP2: one connection subscribes, and is told of every change.
-    A connection that is lost is made again; a forked child makes one of its own.
+    A connection that is lost, or says anything else, is made again; whatever ends the
+    thread, the copies end first. A forked child makes a connection of its own.
     """
 
     def __init__(
         self, client: Any, prefixes: Sequence[bytes], follower: Follower
     ) -> None:
         self.pool = client.connection_pool
-        self.prefixes = prefixes
+        self.prefixes = tuple(prefixes)
         self.follower = follower
         self.connection_id = 0
         self.process = 0  # whose thread listens; 0 if none
+        self.users = 0  # how often it was started, less how often it was stopped
         self.lock = ForkSafeLock()
         self.stopping = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.log = RareWarnings()
 
     def start(self) -> None:
-        """Listen, until stopped."""
+        """Listen, until stopped as often as started."""
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self._start_thread()
+
+    def stop(self) -> None:
+        """Stop listening, if nobody else needs it, and wait for the thread."""
+        with self.lock:
+            self.users -= 1
+            if self.users:
+                return
+            self.process = 0
+            self.stopping.set()
+            thread = self.thread
+        if thread:
+            thread.join(5)
+
+    def _start_thread(self) -> None:
         self.process = os.getpid()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
-    def stop(self) -> None:
-        """Stop listening, and wait for the thread."""
-        self.process = 0
-        self.stopping.set()
-        self.thread.join(5)
-
     def revive(self) -> None:
-        """Listen again in a forked child, which has no thread of its parent's."""
-        if self.process in (0, os.getpid()):
+        """Listen again where the thread is gone: in a forked child, or killed."""
+        thread = self.thread
+        if not self.process or (
+            thread and self.process == os.getpid() and thread.is_alive()
+        ):
             return
         with self.lock:
-            if self.process != os.getpid():
+            thread = self.thread
+            if not self.process or not thread:
+                return
+            if self.process != os.getpid() or not thread.is_alive():
                 self.follower.end_copies()
-                self.start()
+                self._start_thread()
 
     def listen(self) -> None:
         """Follow the changes; after a loss, again with no copies."""
         stopping = self.stopping
         while not stopping.is_set():
-            connection = self.pool.connection_class(**self.pool.connection_kwargs)
-            with suppress(redis.RedisError, OSError):
-                self.subscribe(connection)
-                self.follow(connection)
-            self.follower.end_copies()
-            connection.disconnect()
+            # Whatever it is: a spoilt reply can become any exception, MemoryError too.
+            try:
+                self.follow_one_connection()
+            except Exception as error:
+                reason = redact(error) or type(error).__name__
+                self.log.warn(f"the near cache keeps no copies: {reason}")
             stopping.wait(RETRY_AFTER)
+
+    def follow_one_connection(self) -> None:
+        """Connect and follow the changes, until that fails or the thread is stopped."""
+        connection = self.pool.connection_class(**self.pool.connection_kwargs)
+        try:
+            self.subscribe(connection)
+            self.follow(connection)
+        finally:
+            self.follower.end_copies()
+            with suppress(Exception):
+                connection.disconnect()
 
     def subscribe(self, connection: Any) -> None:
         """Ask to be told, on this connection, of every change under the prefixes."""
@@ -88,26 +128,49 @@ class ChangeListener:
             connection.send_command(*words)
             return connection.read_response()
 
-        self.connection_id = order("CLIENT", "ID")
+        number = order("CLIENT", "ID")
+        if not isinstance(number, int):
+            raise OddNews("CLIENT ID gives no number")
+        self.connection_id = number
         tracked: list[object] = []
         for prefix in self.prefixes:
             tracked += ["PREFIX", prefix]
-        redirect = ("REDIRECT", self.connection_id)
-        order("CLIENT", "TRACKING", "ON", *redirect, "BCAST", *tracked)
-        order("SUBSCRIBE", "__redis__:invalidate")
+        redirect = ("REDIRECT", number)
+        if order("CLIENT", "TRACKING", "ON", *redirect, "BCAST", *tracked) != b"OK":
+            raise OddNews("CLIENT TRACKING is not answered by OK")
+        if order("SUBSCRIBE", CHANNEL) != [b"subscribe", CHANNEL, 1]:
+            raise OddNews("SUBSCRIBE is not confirmed")
         self.follower.begin_copies()
 
     def follow(self, connection: Any) -> None:
         """Pass the changes on until the connection is lost or the thread stopped."""
+        stopping = self.stopping
         asked = False
-        while not self.stopping.is_set():
+        while not stopping.is_set():
             if connection.can_read(timeout=QUIET):
-                kind, *_, names = connection.read_response()
+                self.hear(connection.read_response())
                 asked = False
-                if kind == b"message":
-                    self.follower.drop(*(names or ()))
             elif asked:
                 raise redis.TimeoutError("no answer to PING: the connection is lost")
             else:
                 connection.send_command("PING")
                 asked = True
+
+    def hear(self, news: Any) -> None:
+        """Pass on what Redis says; OddNews for anything that it would not say."""
+        match news:
+            case [b"message", channel, None] if channel == CHANNEL:
+                self.follower.drop()  # all: Redis was emptied
+            case [b"message", channel, [*names]] if channel == CHANNEL:
+                for name in names:
+                    # Spoilt on the way: another name has changed, we can't tell which.
+                    if not isinstance(name, bytes) or not name.startswith(
+                        self.prefixes
+                    ):
+                        raise OddNews("a name that nobody asked for has changed")
+                if names:
+                    self.follower.drop(*names)
+            case [b"pong", b""]:
+                pass
+            case _:
+                raise OddNews(f"this is not news of a change: {news!r:.40}")

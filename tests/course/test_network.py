@@ -214,3 +214,16 @@ def test_a_client_that_was_just_let_in_is_not_forgotten() -> None:
     for _ in range(50):  # a socket left open is a ResourceWarning, which is an error
         with EchoServer() as server:
             connected(server).close()
+
+
+def test_a_reply_can_be_garbled_or_cut(
+    network: FaultyNetwork, client: socket.socket
+) -> None:
+    network.garble(b"??")
+    assert asked(client, b"first") == b"??"
+    network.garble(b"??", and_the_reply=True)
+    assert asked(client, b"second") == b"??second"
+    assert asked(client, b"third") == b"third"
+    network.cut_in_reply()
+    assert asked(client, b"four") == b"fo"
+    assert is_cut(client)

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 import services
+from conftest import absent
 from lessons import path_of, run, unbroken
+from programs import program
+
+from course.caching.service import product_of
 
 SCRIPT = path_of("03")
 
@@ -133,7 +137,7 @@ def test_a_server_that_says_nothing_gives_way_within_seconds() -> None:
 
 
 def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
-    openssl = services.program("openssl")
+    openssl = program("openssl")
     if openssl is None:
         pytest.skip("no openssl program to make a certificate")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -163,3 +167,27 @@ def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
         line = refused("--url", f"rediss://localhost:{port}/0")
         server.shutdown(socket.SHUT_RDWR)
     assert "its certificate is not trusted; name its authority" in line
+
+
+def test_valkey_is_named_as_what_it_is() -> None:
+    redis = {"redis_version": "8.2.1"}
+    assert product_of(redis) == "redis 8.2.1"
+    valkey = {
+        "redis_version": "7.2.4",
+        "server_name": "valkey",
+        "valkey_version": "9.0.1",
+    }
+    assert product_of(valkey) == "valkey 9.0.1"
+    assert product_of({"redis_version": "7.2.4", "server_name": "kvrocks"}) == (
+        "kvrocks 7.2.4"
+    )
+
+
+def test_a_valkey_server_gives_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PROGRAM", "valkey-server")
+    with services.private("redis") as server:
+        if server is None:
+            absent("no valkey-server: neither its wheel nor its program is there")
+        assert server
+        done = run(SCRIPT, "--only", "tier", "--url", server.url)
+    assert done.stdout.startswith("backend: valkey ")
