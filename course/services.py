@@ -35,7 +35,7 @@ LOGIN_IN_URL = re.compile(
 LOGIN_ALONE = re.compile(r"(?<![\w/])([\w.+-]*:)[^\s@/*][^\s@]*@(?=[\w\[])")
 # KeyError: and its like are no keys that have a value.
 SECRET_WORDS = "(?:pass|pwd|secret|key|token)"  # noqa: S105  (what such names hold)
-NAME_OF_SECRET = rf"[\w.-]*{SECRET_WORDS}(?!\w*(?:Error|Exception))[\w.-]*"
+NAME_OF_SECRET = rf"{SECRET_WORDS}(?!\w*(?:Error|Exception))[\w.-]*"
 SECRET_VALUE = re.compile(
     rf"""({NAME_OF_SECRET} ["']? (?: \s*[=:]\s* | %3D ))
          (?: b? "(?:[^"\\]|\\.)*" | b? '(?:[^'\\]|\\.)*' | [^\s&]+ )""",

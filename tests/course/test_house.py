@@ -16,18 +16,18 @@ from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
 CORE = {
-    "start",
-    "console",
-    "columns",
     "claims",
+    "columns",
+    "console",
     "ending",
     "errors",
-    "services",
     "lab",
     "listeners",
     "naming",
     "network",
     "options",
+    "services",
+    "start",
     "sweeping",
     "urls",
     "watching",
