@@ -9,7 +9,7 @@ from typing import Any, Self
 from course.ending import ENDING
 
 PERIOD = 2.0  # seconds between two questions
-PATIENCE = 15.0  # seconds without an answer until a service is lost
+PATIENCE = 30.0  # seconds without an answer: a busy server may be slow, not lost
 TRIES = 3  # that it takes at least: a laptop may have slept
 
 
