@@ -35,6 +35,7 @@ import string
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -51,7 +52,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationsh
 from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, table, write
 from course.errors import Skip
-from course.lab import outcome_of, raises, start_together
+from course.lab import in_background, outcome_of, raises, start_together
 from course.sql.answers import (
     plain_cohorts,
     plain_country_statistics,
@@ -69,10 +70,10 @@ from course.sql.changes import (
     offline_sql,
     refuse_orphans,
 )
+from course.sql.connection import bound_waits, line_limits, set_locally
 from course.sql.database import Database, Openers, open_database
 from course.sql.measure import peak_bytes, plan_of
 from course.sql.members import OldCode, members
-from course.sql.postgres import start_options
 from course.sql.seed import LATE_EVENING, NEW_YEAR, USERS, population, readings
 from course.sql.tables import table_of
 
@@ -128,22 +129,37 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
     return engine
 
 
-def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
+def postgres_engine(
+    url: sa.URL, schema: str, limit: float = LIMIT, **options: Any
+) -> sa.Engine:
     """Return an engine that works in one schema and in UTC, with a limit to each wait.
 
-    The server enforces the limits; `connect_timeout` is for a server that is down.
+    It waits up to `limit` seconds for a lock, six times as long for a statement. Works
+    behind a pooler, too. The price: a round trip more per transaction.
     """
     settings = {
-        "lock_timeout": f"{LIMIT}s",
-        "statement_timeout": f"{6 * LIMIT}s",
-        "idle_in_transaction_session_timeout": "60s",
-        "search_path": schema,
+        # Temporary tables, of a session that others used before, come last.
+        "search_path": f"{schema}, pg_temp",
         "timezone": "UTC",
+        "lock_timeout": f"{limit}s",
+        "statement_timeout": f"{6 * limit}s",
+        "idle_in_transaction_session_timeout": "60s",
     }
-    # Sent when it connects, they hold from the first statement on.
-    options_at_start = start_options(url, settings)
-    arguments = {"options": options_at_start, "connect_timeout": 2}
-    return sa.create_engine(url, connect_args=arguments, **options)
+    # Where the user's default is another, some demo's conflicts would be errors.
+    options.setdefault("isolation_level", "READ COMMITTED")
+    # What the URL says itself goes first.
+    engine = sa.create_engine(url, connect_args=line_limits(url), **options)
+    # The server may fall silent, too: then the client gives up, a little later.
+    bound_waits(engine, idle=limit, busy=7 * limit)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # Trap: setting these when it connects. A pooler refuses that or forgets it, and
+        # gives the next transaction another session: without our schema, DELETE would
+        # empty somebody's table of the same name.
+        set_locally(connection, settings)
+
+    return engine
 
 
 # endregion engines
@@ -549,8 +565,8 @@ def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def collect(_c: object, _u: object, statement: str, *_: object) -> None:
-        # BEGIN comes from section 1's engine for SQLite; other drivers send their own.
-        if not statement.startswith("BEGIN"):
+        # What section 1's engines send by themselves, to begin a transaction.
+        if not statement.startswith(("BEGIN", "SET LOCAL")):
             sent.append(statement)
 
     event.listen(engine, "before_cursor_execute", collect)
@@ -1336,6 +1352,43 @@ def show_killed_backends(env: Database) -> None:
     )
 
 
+def uses_on_a_frozen_network(env: Database) -> dict[str, dict[str, str]]:
+    """Freeze the network to the server; return how uses end on two engines."""
+    with env.faulty_network(limit=0.5, **POOL) as (network, ours):
+        plain = sa.create_engine(ours.url, pool_pre_ping=True)
+        engines = {"pool_pre_ping alone": plain, "this engine": ours}
+        for engine in engines.values():
+            use(engine)  # which leaves a connection in its pool
+        network.freeze()
+        using = {}
+        for name, engine in engines.items():
+            using[name] = in_background(partial(use, engine))
+        wait([using["this engine"]], LIMIT)
+        uses: dict[str, dict[str, str]] = {}
+        for name, future in using.items():
+            uses[name] = {"frozen": future.result() if future.done() else "waits"}
+        network.thaw()
+        for name, engine in engines.items():
+            using[name].result(LIMIT)
+            uses[name]["thawed"] = use(engine)
+        plain.dispose()
+    return uses
+
+
+def show_frozen_network(env: Database) -> None:
+    """Freeze the network between two uses, without and with a limit to a silence."""
+    uses = uses_on_a_frozen_network(env)
+    table_of("network", uses)
+    check(
+        "a silent network ends a use, not the program",
+        observed=uses,
+        expected={
+            "pool_pre_ping alone": {"frozen": "waits", "thawed": "ok"},
+            "this engine": {"frozen": "ConnectionTimeout", "thawed": "ok"},
+        },
+    )
+
+
 @lesson.demo
 def pool(env: Database) -> None:
     """Pool: few connections, an error instead of an endless wait, recovery"""
@@ -1347,7 +1400,10 @@ def pool(env: Database) -> None:
     expected = {"no pool": "ok", "POOL": "no connection in time"}
     check("a pool that is used up says so at once", fourth, expected)
     if not env.live:
-        raise Skip("killed back ends: SQLite runs in this process")
+        raise Skip("killed back ends, a frozen network: SQLite runs in this process")
+    show_frozen_network(env)
+    if env.pooled:
+        raise Skip("killed back ends: the pooler in between replaces them itself")
     show_killed_backends(env)
 
 

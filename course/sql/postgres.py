@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -57,11 +56,24 @@ class PostgresServer:
             line.sendall(SSL_REQUEST)
             return line.recv(1)
 
-    def complaint(self, error: exc.DBAPIError) -> BadInput:
+    def complaint(self, error: exc.DBAPIError, more: str = "") -> BadInput:
         """Return what the server said when it refused us, as one line."""
-        # The driver's text ends with the server's own words, which quote no password.
-        words = str(error.orig).rpartition("FATAL:")[2].split()
-        return BadInput(f"{self.source}: PostgreSQL at {self.place}: {' '.join(words)}")
+        said = f"PostgreSQL at {self.place}: {words_of(error)}"
+        return BadInput(f"{self.source}: {said}{more}")
+
+
+def words_of(error: exc.DBAPIError) -> str:
+    """Return what the server or the driver said about an error, as one line."""
+    # The driver's text ends with the server's own words, which quote no password.
+    return " ".join(str(error.orig).rpartition("FATAL:")[2].split())
+
+
+def sqlstate_of(error: exc.DBAPIError) -> str | None:
+    """Return the code that the server gave an error; None if it gave no answer."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None and "too many connections" in str(error.orig):
+        return "53300"  # psycopg keeps no code of what it meets when it connects
+    return state
 
 
 def parsed(url: str) -> sa.URL | None:
@@ -94,12 +106,3 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
         wrong = f"{address.source}: {url.drivername} is not for this lesson"
         raise BadInput(f"{wrong}: {POSTGRES_EXAMPLE}")
     return PostgresServer(url, address.source)
-
-
-def start_options(url: sa.URL, settings: Mapping[str, object]) -> str:
-    """Return the start-up options of a connection: its URL's, then these settings."""
-    # The URL's own go first: where two set the same name, the last one wins.
-    options = [str(url.query.get("options", ""))]
-    for name, value in settings.items():
-        options.append(f"-c{name}={value}")
-    return " ".join(options)
