@@ -43,7 +43,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -74,6 +73,7 @@ from course.sql.connection import bound_waits, line_limits, set_locally
 from course.sql.database import Database, Openers, open_database
 from course.sql.measure import peak_bytes, plan_of
 from course.sql.members import OldCode, members
+from course.sql.rebuild import operations_on
 from course.sql.seed import LATE_EVENING, NEW_YEAR, USERS, population, readings
 from course.sql.tables import table_of
 
@@ -1745,14 +1745,14 @@ def migrate(engine: sa.Engine, step: Step) -> None:
 
     It waits for a lock for half a second, then gives way and tries again, since all
     others queue behind it. Raises ValueError, and undoes the step, if on SQLite a row
-    loses its parent.
+    loses its parent, or the table something that its copy cannot have.
     """
 
     def work(session: Session) -> None:
         if engine.dialect.name == "postgresql":
             session.execute(text("SET LOCAL lock_timeout = '500ms'"))
         connection = session.connection()
-        step(Operations(MigrationContext.configure(connection)))
+        step(operations_on(connection))
         refuse_orphans(connection)
 
     no_lock_in_time = "55P03"

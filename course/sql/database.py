@@ -67,7 +67,9 @@ class Database:
         The idle connections of the others are closed: a server may allow only a few.
         """
         for other in self.opened:
-            other.dispose()
+            # What is in use would come back to a pool that nobody closes any more.
+            if isinstance(other.pool, sa.QueuePool) and not other.pool.checkedout():
+                other.dispose()
         return self._open(**options)
 
     def _open(self, **options: object) -> sa.Engine:

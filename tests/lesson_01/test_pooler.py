@@ -31,13 +31,13 @@ IGNORED = "ignore_startup_parameters = options"
 
 def query(url: str, sql: str) -> list[Any]:
     with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql).fetchall()  # type: ignore[arg-type]
+        return connection.execute(sql).fetchall()
 
 
 def run_all(url: str, *statements: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
 
 def of_others(url: str) -> list[Any]:
@@ -269,11 +269,11 @@ def test_a_frozen_network_is_left_in_time_in_and_out_of_a_transaction(
         )
         assert lesson.use(engine) == "ok"
         with engine.connect() as connection:
-            connection.execute(sa.select(1))
+            connection.execute(sa.text("SELECT 1"))
             network.freeze()
             start = time.monotonic()
             with pytest.raises(sa.exc.OperationalError, match="no answer in"):
-                connection.execute(sa.select(2))
+                connection.execute(sa.text("SELECT 2"))
             assert connection.invalidated
         assert lesson.use(engine) == "ConnectionTimeout"
         assert time.monotonic() - start < 20
@@ -288,7 +288,7 @@ def test_a_long_answer_that_keeps_coming_is_no_silence(
         env = stack.enter_context(opened(private_postgres.url))
         network, engine = stack.enter_context(env.faulty_network(limit=0.2))
         with engine.connect() as connection:
-            connection.execute(sa.select(1))
+            connection.execute(sa.text("SELECT 1"))
             network.delay = 0.5  # of each piece; the limit is 1.4 in a transaction
             start = time.monotonic()
             long = sa.text("SELECT repeat('x', 100000) FROM generate_series(1, 8)")
