@@ -12,9 +12,9 @@ from pika import exceptions
 from course.amqp.internals import refused, server_properties
 from course.errors import BadInput, NoService
 from course.services import ServiceAddress, address_of, redact
+from course.urls import AMQP_FORM, service_url
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
-PROBE_LIMIT = 1.0  # seconds until nobody is there
 IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
 
 
@@ -25,12 +25,12 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
         BadInput: it is not one. It blames `source`, the option or variable that named
             it, and repeats nothing: a password may stand anywhere in it.
     """
+    named = service_url(ServiceAddress(url, source, named=True), AMQP_FORM)
     try:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("scheme")
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, KeyError, SyntaxError):
-        raise BadInput(f"{source} is not a URL like {redact(DEFAULT_URL)}") from None
+        parameters = pika.URLParameters(named.text)
+    except (ValueError, TypeError, KeyError, SyntaxError) as error:
+        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
+        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
     parameters.socket_timeout = IO_LIMIT
@@ -49,9 +49,10 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """
     address = address_of(args, "RABBITMQ_URL", DEFAULT_URL)
     parameters = parameters_of(address.url, address.source)
-    parameters.socket_timeout = PROBE_LIMIT
-    parameters.stack_timeout = PROBE_LIMIT
-    where = f"{parameters.host}:{parameters.port}"
+    named = service_url(address, AMQP_FORM)
+    parameters.socket_timeout = named.connect_limit
+    parameters.stack_timeout = named.connect_limit
+    where = named.place
     try:
         with pika.BlockingConnection(parameters) as connection:
             about = server_properties(connection)

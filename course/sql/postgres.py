@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import math
 import socket
 import struct
+from contextlib import closing
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.errors import BadInput, NoService
-from course.services import ServiceAddress
+from course.services import ServiceAddress, redact
+from course.sql.connection import LINE_LIMITS
+from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
 
-PROBE_LIMIT = 1.0  # seconds for a server to answer before SQLite takes over
-POSTGRES_PORT = 5432
-POSTGRES_EXAMPLE = (
-    "postgresql://user:password@host:5432/database, a password's @ as %40"
-)
 # A server answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -25,34 +23,49 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A PostgreSQL that was named; `source`, which named it, begins each complaint."""
+    """A PostgreSQL that was named; its source begins each complaint."""
 
-    url: sa.URL  # with driver, host and port
-    source: str  # "--url" or "DATABASE_URL"
+    url: sa.URL  # with driver; with host and port, unless these are several or a socket
+    named: ServiceUrl
+    hosts: tuple[Host, ...]
+
+    @property
+    def source(self) -> str:
+        """Return "--url" or "DATABASE_URL"."""
+        return self.named.source
 
     @property
     def place(self) -> str:
-        """Return its host and port."""
-        return f"{self.url.host}:{self.url.port}"
+        """Return its hosts and ports."""
+        return ", ".join(host.place for host in self.hosts)
 
     def probe(self) -> None:
         """Ask whether PostgreSQL listens there, without logging in.
 
-        Raises NoService if nothing answers, BadInput if something else does.
+        Raises NoService if nothing answers, BadInput if something else does. Of several
+        hosts, one is enough.
         """
-        nobody = f"no PostgreSQL at {self.place}"
-        try:
-            answer = self._answer()
-        except OSError as error:
-            raise NoService(f"{nobody}: {error.strerror or error}") from None
-        if not answer:
-            raise NoService(f"{nobody}: it hangs up")
-        if answer not in (b"S", b"N"):
+        reasons = []
+        others = False
+        for host in self.hosts:
+            try:
+                answer = self._answer(host)
+            except OSError as error:
+                reasons.append(error.strerror or str(error))
+                continue
+            if answer in (b"S", b"N"):
+                return
+            others = others or bool(answer)
+            reasons.append("it hangs up")
+        if others:
             raise BadInput(f"{self.source}: no PostgreSQL listens at {self.place}")
+        why = ", ".join(dict.fromkeys(reasons))
+        raise NoService(f"no PostgreSQL at {self.place}: {why}")
 
-    def _answer(self) -> bytes:
-        address = (self.url.host, self.url.port)
-        with socket.create_connection(address, PROBE_LIMIT) as line:
+    def _answer(self, host: Host) -> bytes:
+        address = self.named.options.get("hostaddr", host.name)
+        there = Host(address, host.port)
+        with closing(line_to(there, self.named.connect_limit)) as line:
             line.sendall(SSL_REQUEST)
             return line.recv(1)
 
@@ -62,10 +75,28 @@ class PostgresServer:
         return BadInput(f"{self.source}: {said}{more}")
 
 
+def line_to(host: Host, limit: float) -> socket.socket:
+    """Connect to a port, or to the socket that PostgreSQL has in a folder."""
+    if not host.name.startswith("/"):
+        return socket.create_connection((host.name, host.port), limit)
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise OSError("this system has no such sockets")
+    line = socket.socket(family)
+    line.settimeout(limit)
+    try:
+        line.connect(f"{host.name}/.s.PGSQL.{host.port}")
+    except OSError:
+        line.close()
+        raise
+    return line
+
+
 def words_of(error: exc.DBAPIError) -> str:
     """Return what the server or the driver said about an error, as one line."""
-    # The driver's text ends with the server's own words, which quote no password.
-    return " ".join(str(error.orig).rpartition("FATAL:")[2].split())
+    # The driver's text ends with the server's own words.
+    words = str(error.orig).rpartition("FATAL:")[2].split()
+    return redact(" ".join(words))
 
 
 def sqlstate_of(error: exc.DBAPIError) -> str | None:
@@ -76,22 +107,36 @@ def sqlstate_of(error: exc.DBAPIError) -> str | None:
     return state
 
 
-def parsed(url: str) -> sa.URL | None:
-    """Return a URL for psycopg, or None if it is malformed."""
+def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
+    """Return the hosts of a URL; the option `port` goes before what stands in front."""
+    ports = found.options.get("port", "").split(",")
+    if "host" in found.options or ports == [""]:
+        return found.hosts
+    if len(ports) == 1:
+        ports *= len(found.hosts)
+    if len(ports) != len(found.hosts) or not all(map(str.isdecimal, ports)):
+        wrong = f"{found.source}: the option port is no port for each host"
+        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
+    pairs = zip(found.hosts, map(int, ports), strict=True)
+    return tuple(Host(host.name, port) for host, port in pairs)
+
+
+def psycopg_url(found: ServiceUrl, hosts: tuple[Host, ...]) -> sa.URL:
+    """Return a URL as SQLAlchemy takes it: several hosts, or sockets, as options."""
+    options = {k: v for k, v in found.options.items() if k not in ("host", "port")}
+    if found.connect_limit > LINE_LIMITS["connect_timeout"]:
+        # Of whole seconds, as libpq reads it.
+        options["connect_timeout"] = str(math.ceil(found.connect_limit))
+    name: str | None = hosts[0].name
+    port: int | None = hosts[0].port
+    if len(hosts) > 1 or hosts[0].name.startswith("/"):
+        options["host"] = ",".join(host.name for host in hosts)
+        options["port"] = ",".join(str(host.port) for host in hosts)
+        name = port = None
     # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
-    spelled = re.sub("^postgres(ql)?:", "postgresql+psycopg:", url)
-    try:
-        found = sa.make_url(spelled)
-        port = POSTGRES_PORT if found.port is None else found.port
-    except (exc.ArgumentError, ValueError):
-        return None
-    if not 0 < port < 65536:
-        return None
-    if "host" in found.query or "port" in found.query:
-        return None
-    if "@" in f"{found.host}{found.database}":  # of a password that is not encoded
-        return None
-    return found.set(host=found.host or "127.0.0.1", port=port)
+    driver = "postgresql+psycopg"
+    login = (found.user or None, found.password)
+    return sa.URL.create(driver, *login, name, port, found.path or None, options)
 
 
 def postgres_server(address: ServiceAddress) -> PostgresServer:
@@ -99,10 +144,6 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
 
     Raises BadInput, without the text of the URL: what is malformed may be a password.
     """
-    url = parsed(address.url)
-    if url is None:
-        raise BadInput(f"{address.source} is malformed: {POSTGRES_EXAMPLE}")
-    if url.drivername != "postgresql+psycopg":
-        wrong = f"{address.source}: {url.drivername} is not for this lesson"
-        raise BadInput(f"{wrong}: {POSTGRES_EXAMPLE}")
-    return PostgresServer(url, address.source)
+    found = service_url(address, POSTGRES_FORM)
+    hosts = hosts_of(found)
+    return PostgresServer(psycopg_url(found, hosts), found, hosts)
