@@ -21,6 +21,7 @@ from course.errors import BadInput, NoService, Skip
 from course.network import FaultyNetwork
 from course.services import address_of
 from course.sql.connection import is_pooled
+from course.sql.experiments import Use, Uses, uses_when_frozen
 from course.sql.postgres import (
     PostgresServer,
     postgres_server,
@@ -78,13 +79,19 @@ class Database:
         self.closing.callback(engine.dispose)
         return engine
 
+    def strict(self) -> sa.Engine:
+        """Open one more engine, which refuses a conflict at once, without a wait."""
+        if self.live:
+            return self.connect(isolation_level="SERIALIZABLE")
+        return self.connect(timeout=0.001)
+
     @contextmanager
     def faulty_network(
         self, **options: object
     ) -> Iterator[tuple[FaultyNetwork, sa.Engine]]:
         """Open one more engine, with a network in between that can be frozen."""
         if self.url is None or not self.url.host or self.url.host.startswith("/"):
-            raise Skip("a frozen network: there is none in between")
+            raise Skip("a frozen network, killed back ends: needs one host and port")
         with FaultyNetwork(self.url.host, self.url.port or 0) as network:
             # The name stays: a certificate may be for it.
             detour = self.url.set(port=network.port)
@@ -95,6 +102,17 @@ class Database:
             finally:
                 network.cut()
                 engine.dispose()
+
+    def uses_when_frozen(self, use: Use, **options: object) -> dict[str, Uses]:
+        """Freeze the network between uses of two engines, one of them with options."""
+        with self.faulty_network(**options) as (network, ours):
+            plain = sa.create_engine(ours.url, pool_pre_ping=True)
+            engines = {"pool_pre_ping alone": plain, "this engine": ours}
+            try:
+                return uses_when_frozen(network, engines, use)
+            finally:
+                network.cut()
+                plain.dispose()
 
     @cached_property
     def engine(self) -> sa.Engine:

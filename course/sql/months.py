@@ -1,7 +1,9 @@
-"""Months of instants: as both databases count them, whatever a session's time zone."""
+"""Months of instants, in UTC on both databases, and what a month's users did."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -32,6 +34,19 @@ def month_of_sqlite(element: MonthOf, compiler: Any, **options: Any) -> str:
     return f"date({instant}, 'start of month')"
 
 
-def months_between(start: date, end: date) -> int:
-    """Return how many months a month comes after another."""
+@dataclass
+class Cohort:
+    """The users who registered in one month, and what became of them."""
+
+    users: int = 0
+    buyers: int = 0
+    spent_cents: int = 0
+    # How many were last seen so many months later; None: they never came back.
+    seen: Counter[int | None] = field(default_factory=Counter)
+
+
+def months_between(start: date, end: date | None) -> int | None:
+    """Return how many months a day's month comes after another's, if it is there."""
+    if end is None:
+        return None
     return (end.year - start.year) * 12 + end.month - start.month

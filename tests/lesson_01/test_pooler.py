@@ -327,8 +327,30 @@ def test_a_network_needs_a_host() -> None:
     given = argparse.Namespace(offline=True, require_live=False, url="")
     with (
         lesson.open_env(given) as env,
-        pytest.raises(lesson.Skip, match="none in between"),
+        pytest.raises(lesson.Skip, match="needs one host"),
         env.faulty_network(),
     ):
         pass
     assert FaultyNetwork("127.0.0.1", 1).target == ("127.0.0.1", 1)
+
+
+def test_sockets_and_several_hosts_lead_to_the_server() -> None:
+    with services.private("postgres") as server:
+        if server is None:
+            absent("no postgres: its program is not there")
+        assert server
+        server.kill()
+        server.argv[server.argv.index("-k") + 1] = str(server.folder)
+        server.start()
+        folder, port = server.folder, server.port
+        encoded = str(folder).replace("/", "%2F")
+        for url in (
+            f"postgresql://postgres@/postgres?host={folder}&port={port}",
+            f"postgresql://postgres@{encoded}:{port}/postgres",
+            f"postgresql://postgres@127.0.0.1:1,127.0.0.1:{port}/postgres\n",
+        ):
+            done = run(SCRIPT, "--require-live", "--url", url, "--only", "engines")
+            assert done.returncode == 0, done.stderr
+            assert f"backend: PostgreSQL {done.stdout.split()[2]} at" in done.stdout
+        done = run(SCRIPT, "--require-live", "--url", url, "--only", "pool")
+        assert "[skip] a frozen network, killed back ends: needs one" in done.stdout
