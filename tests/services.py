@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from programs import account_of, entered, may_run, newest_root, of_this_python, program
+from programs import (
+    account_of,
+    copies_of,
+    entered,
+    may_run,
+    newest_root,
+    of_this_python,
+    program,
+)
 
 START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
 
@@ -177,12 +185,7 @@ def _postgres(folder: Path, port: int) -> Server | None:
         os.chown(folder, uid, gid)
         folder.parent.chmod(0o755)
         if not newest_root() and not may_run(postgres, user):
-            # A wheel below a folder of root's is copied to where that account may go.
-            shutil.copytree(Path(postgres).parents[1], folder.parent / "postgres")
-            initdb, postgres = (
-                str(folder.parent / "postgres/bin" / Path(binary).name)
-                for binary in (initdb, postgres)
-            )
+            initdb, postgres = copies_of(folder.parent / "wheel", initdb, postgres)
     data = folder / "data"
     make = [initdb, "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
     run = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
@@ -247,9 +250,12 @@ def _pgbouncer(folder: Path, port: int, *options: str) -> Server | None:
 
 def _redis(folder: Path, port: int, *options: str) -> Server | None:
     """Start a Redis, or the Valkey that REDIS_PROGRAM=valkey-server asks for."""
-    asked = os.environ.get("REDIS_PROGRAM")
-    binary = program(asked) if asked else program("redis-server")
-    binary = binary or program("valkey-server")
+    names = ["redis-server", "valkey-server"]
+    if os.environ.get("WHEELS_FIRST"):
+        names.reverse()
+    if asked := os.environ.get("REDIS_PROGRAM"):
+        names = [asked]
+    binary = next((found for name in names if (found := program(name))), None)
     if not binary:
         return None
     argv = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
