@@ -67,11 +67,15 @@ class Database:
 
         The idle connections of the others are closed: a server may allow only a few.
         """
-        for other in self.opened:
-            # What is in use would come back to a pool that nobody closes any more.
-            if isinstance(other.pool, sa.QueuePool) and not other.pool.checkedout():
-                other.dispose()
+        self.close_idle()
         return self._open(**options)
+
+    def close_idle(self) -> None:
+        """Close the connections of all engines that nobody uses just now."""
+        for engine in self.opened:
+            # What is in use would come back to a pool that nobody closes any more.
+            if isinstance(engine.pool, sa.QueuePool) and not engine.pool.checkedout():
+                engine.dispose()
 
     def _open(self, **options: object) -> sa.Engine:
         engine = self.open_engine(**options)
