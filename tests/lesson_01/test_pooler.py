@@ -215,8 +215,8 @@ def test_a_setting_may_hold_a_quote(shop: str) -> None:
 def clerk(shop: str) -> Iterator[str]:
     """Yield the URL of a user who may only read what is there."""
     run_all(shop, "CREATE ROLE clerk LOGIN")
-    login = {"username": "clerk", "password": "not-asked-for"}
-    yield sa.make_url(shop).set(**login).render_as_string(hide_password=False)
+    login = sa.make_url(shop).set(username="clerk", password="not-asked-for")
+    yield login.render_as_string(hide_password=False)
     run_all(shop, "DROP OWNED BY clerk", "DROP ROLE clerk")
 
 
