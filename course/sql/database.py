@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import exc, func, orm
 
-from course.console import note
+from course.ending import Ended, remove
 from course.errors import BadInput, NoService, Skip
+from course.naming import new_name
 from course.network import FaultyNetwork
 from course.services import address_of
 from course.sql.connection import is_pooled
 from course.sql.experiments import Use, Uses, uses_when_frozen
-from course.sql.postgres import (
-    PostgresServer,
-    postgres_server,
-    sqlstate_of,
-    words_of,
-)
+from course.sql.leftovers import drop_schema, leftover_schemas
+from course.sql.postgres import PostgresServer, postgres_server, sqlstate_of
+from course.sweeping import Leftover, sweep, temporary_folders
 
 DEFAULT_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 OpenEngine = Callable[..., sa.Engine]
 AT_ONCE = 10  # transactions: so many do demos hold at most
-DROP_LIMIT = 5.0  # seconds that closed connections may take to be gone
 NO_RIGHT = "42501"
-TOO_MANY = "53300"
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,12 @@ class Database:
     schema: str = ""  # there
     pooled: bool = False  # a pooler such as PgBouncer stands in between
     opened: list[sa.Engine] = field(default_factory=list)
+    ask: Callable[[], object] | None = None  # raises if the server does not answer
+    leftovers: Callable[[], list[Leftover]] = list  # schemas of runs that were killed
+
+    def sweep(self, really: bool) -> int:
+        """List what killed runs have left, and remove it if asked to."""
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def connect(self, **options: object) -> sa.Engine:
         """Open one more engine on the same data, with other options, until the end.
@@ -163,25 +163,6 @@ def create_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> str
     return ".".join(map(str, version))
 
 
-def drop_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> None:
-    """Drop a schema of our own; say so if that does not succeed."""
-    deadline = time.monotonic() + DROP_LIMIT
-    while True:
-        try:
-            with engine.begin() as connection:
-                connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-        except exc.DBAPIError as error:
-            # The processes of connections that were just closed may still count.
-            state = sqlstate_of(error)
-            if state == TOO_MANY and time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
-            why = "is gone" if state is None else f"says {words_of(error)}"
-            left = f"schema {schema} stays behind"
-            note(f"PostgreSQL at {server.place} {why}: {left}")
-        return
-
-
 def refuse_too_few(server: PostgresServer, engine: sa.Engine) -> None:
     """Raise BadInput if not as many transactions are allowed at once as demos need."""
 
@@ -221,7 +202,7 @@ def open_postgres(
     server: PostgresServer, openers: Openers, stack: ExitStack
 ) -> Database:
     """Open a new schema of our own, which the stack drops at the end."""
-    schema = f"module8_{uuid4().hex[:12]}"
+    schema = new_name("_")
     open_engine = partial(openers.postgres, server.url, schema)
     folder = temporary_folder(stack)
     database = Database(
@@ -232,14 +213,23 @@ def open_postgres(
         engine = database.connect(poolclass=sa.NullPool)
     except ModuleNotFoundError as error:
         raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
-    version = create_schema(server, engine, schema)
-    stack.callback(drop_schema, server, engine, schema)
+    place = f"PostgreSQL at {server.place}"
+    drop = partial(drop_schema, engine, schema)
+    removal = partial(remove, f"schema {schema}", place, drop)
+    try:
+        version = create_schema(server, engine, schema)
+    except Ended:  # it may be there already
+        removal()
+        raise
+    stack.callback(removal)
     trial = database.connect(pool_size=AT_ONCE, max_overflow=0)
     refuse_too_few(server, trial)
     refuse_elsewhere(server, trial, schema)
     with trial.connect() as connection:
         database.pooled = is_pooled(connection.connection.driver_connection)
     trial.dispose()
+    database.ask = server.probe
+    database.leftovers = partial(leftover_schemas, engine)
     database.backend = f"PostgreSQL {version} at {server.place}"
     if database.pooled:
         database.backend += ", through a pooler"
@@ -258,7 +248,8 @@ def open_sqlite(openers: Openers, stack: ExitStack, why: str = "") -> Database:
 
 def chosen_server(args: argparse.Namespace) -> PostgresServer | None:
     """Return the server that the options and the environment name, if they do."""
-    default = DEFAULT_POSTGRES if args.require_live else ""
+    looks_for_one = args.require_live or getattr(args, "sweep", False)
+    default = DEFAULT_POSTGRES if looks_for_one else ""
     address = address_of(args, "DATABASE_URL", default)
     if args.offline or not address.url:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import socket
-import struct
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,13 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.errors import BadInput, NoService
+from course.listeners import SSL_REQUEST, refuse_another_service
 from course.services import ServiceAddress, redact
 from course.sql.connection import LINE_LIMITS
 from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
-
-# A server answers this before any login, with S or N:
-# https://www.postgresql.org/docs/current/protocol-flow.html
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,8 @@ class PostgresServer:
             try:
                 answer = self._answer(host)
             except OSError as error:
+                if isinstance(error, TimeoutError):
+                    refuse_another_service(self.named, "PostgreSQL")
                 reasons.append(error.strerror or str(error))
                 continue
             if answer in (b"S", b"N"):
