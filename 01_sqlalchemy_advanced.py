@@ -4,13 +4,14 @@ You will see, in order: (1) transactions that end whole, (2) constraints and ins
 that hold, (3) filters that no input escapes, (4) 126 queries become 4 or 1, (5) figures
 equal to plain Python, (6) a unit of work that leaves nothing behind, (7) lost updates
 and write skew with their cures, (8) a pool that fails fast and recovers, (9) rows in
-and out in bulk, counted, and (10) a migration without downtime.
+and out in bulk and as frames, and (10) a migration without downtime.
 
 Run:     python 01_sqlalchemy_advanced.py [--list] [--only NAME ...]
 Service: PostgreSQL at $DATABASE_URL or --url, in a schema of its own; with
          --require-live and nothing set, postgresql://postgres@127.0.0.1:5432/postgres.
 Without: SQLite, a real engine, in a temporary file. It runs one writer at a time and
-         in this process: no write skew, killed back end or COPY to show.
+         in this process: no write skew, killed back end or COPY to show. Without pandas
+         (optional) there are no frames.
 Runtime: about three seconds, a dozen on PostgreSQL.
 Guide:   COMPREHENSIVE_GUIDE.md, chapter 1.
 """
@@ -36,13 +37,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -59,9 +59,11 @@ from course.sql.answers import (
     plain_shares,
     plain_top,
     plain_user_statistics,
+    rounded,
     seen_after,
+    whole,
 )
-from course.sql.backends import BACKEND_PID, end_backend
+from course.sql.backends import code_of
 from course.sql.changes import (
     Step,
     connection_for_changes,
@@ -69,10 +71,21 @@ from course.sql.changes import (
     offline_sql,
     refuse_orphans,
 )
+from course.sql.checks import can_be_stored, refuse_as_postgres
+from course.sql.connection import bound_waits, line_limits, set_locally
 from course.sql.database import Database, Openers, open_database
-from course.sql.measure import peak_bytes, plan_of
+from course.sql.experiments import (
+    changed_rows,
+    is_refused,
+    left_after_rollback,
+    uses_after_a_kill,
+    visited,
+)
+from course.sql.frames import frame_type, pandas_or_skip
+from course.sql.measure import peak_bytes
 from course.sql.members import OldCode, members
-from course.sql.postgres import start_options
+from course.sql.months import Cohort, MonthOf, months_between
+from course.sql.rebuild import operations_on
 from course.sql.seed import LATE_EVENING, NEW_YEAR, USERS, population, readings
 from course.sql.tables import table_of
 
@@ -128,22 +141,37 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
     return engine
 
 
-def postgres_engine(url: sa.URL, schema: str, **options: Any) -> sa.Engine:
+def postgres_engine(
+    url: sa.URL, schema: str, limit: float = LIMIT, **options: Any
+) -> sa.Engine:
     """Return an engine that works in one schema and in UTC, with a limit to each wait.
 
-    The server enforces the limits; `connect_timeout` is for a server that is down.
+    It waits up to `limit` seconds for a lock, six times as long for a statement. Works
+    behind a pooler, too. The price: a round trip more per transaction.
     """
     settings = {
-        "lock_timeout": f"{LIMIT}s",
-        "statement_timeout": f"{6 * LIMIT}s",
-        "idle_in_transaction_session_timeout": "60s",
-        "search_path": schema,
+        # Temporary tables, of a session that others used before, come last.
+        "search_path": f"{schema}, pg_temp",
         "timezone": "UTC",
+        "lock_timeout": f"{limit}s",
+        "statement_timeout": f"{6 * limit}s",
+        "idle_in_transaction_session_timeout": "60s",
     }
-    # Sent when it connects, they hold from the first statement on.
-    options_at_start = start_options(url, settings)
-    arguments = {"options": options_at_start, "connect_timeout": 2}
-    return sa.create_engine(url, connect_args=arguments, **options)
+    # Where the user's default is another, some demo's conflicts would be errors.
+    options.setdefault("isolation_level", "READ COMMITTED")
+    # What the URL says itself goes first.
+    engine = sa.create_engine(url, connect_args=line_limits(url), **options)
+    # The server may fall silent, too: then the client gives up, a little later.
+    bound_waits(engine, idle=limit, busy=7 * limit)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # Trap: setting these when it connects. A pooler refuses that or forgets it, and
+        # gives the next transaction another session: without our schema, DELETE would
+        # empty somebody's table of the same name.
+        set_locally(connection, settings)
+
+    return engine
 
 
 # endregion engines
@@ -171,24 +199,6 @@ lesson = Lesson(
     "SQL without surprises: the same rows and answers on SQLite and PostgreSQL.",
     open_env,
 )
-
-
-def left_after_rollback(engine: sa.Engine) -> dict[str, int]:
-    """Roll back a released SAVEPOINT and a new table; count what is left of each."""
-    with engine.connect() as connection:
-        run = connection.exec_driver_sql
-        run("DROP TABLE IF EXISTS drafts")  # of an earlier run of this cell
-        run("DROP TABLE IF EXISTS later")
-        run("CREATE TABLE drafts (n INTEGER)")
-        connection.commit()
-        with connection.begin_nested():
-            run("INSERT INTO drafts VALUES (1)")
-        # The SAVEPOINT is released, and the transaction around it is still open.
-        run("CREATE TABLE later (n INTEGER)")
-        connection.rollback()
-        rows = run("SELECT count(*) FROM drafts").scalar_one()
-    tables = int(sa.inspect(engine).has_table("later"))
-    return {"SAVEPOINT": rows, "DDL": tables}
 
 
 @lesson.demo
@@ -230,8 +240,9 @@ class Utc(sa.TypeDecorator[datetime]):
         """Convert to UTC; raise ValueError (StatementError outside) if it is naive."""
         if value is None:
             return None
-        if value.utcoffset() is None:
-            raise ValueError("a naive datetime names no instant: give it a time zone")
+        if not isinstance(value, datetime) or value.utcoffset() is None:
+            kind = type(value).__name__
+            raise ValueError(f"a {kind} without a time zone names no instant")
         return value.astimezone(UTC)
 
     def process_result_value(
@@ -333,6 +344,7 @@ NAIVE_USERS = sa.Table(  # the users of a tutorial
     sa.Column("username", sa.String(80)),
     sa.Column("email", sa.String(80)),
     sa.Column("registered_at", sa.DateTime(timezone=True)),
+    sa.Column("logins", sa.Integer),
     sa.Column("address_id", sa.ForeignKey("addresses.id")),
 )
 
@@ -356,14 +368,10 @@ class Reading(Base):
     value: Mapped[int]
 
 
+# Trap: a type per column is PostgreSQL's. SQLite has one per value, and stores 'abc'.
+refuse_as_postgres(Base)
+
 Row = dict[str, Any]
-
-
-def is_refused(engine: sa.Engine, users: Any, row: Row) -> bool:
-    """Tell whether a table refuses a row; where it does not, the row is rolled back."""
-    statement = insert(users).values(row)
-    with engine.connect() as connection:  # without a commit
-        return raises(exc.StatementError, lambda: connection.execute(statement))
 
 
 def show_instants(env: Database) -> None:
@@ -394,13 +402,14 @@ def model(env: Database) -> None:
     """Model: constraints and instants that hold on both databases"""
     Base.metadata.create_all(env.naive)
     sound: Row = {"username": "x", "email": "x", "address_id": 1}
-    sound["registered_at"] = NEW_YEAR
+    sound |= {"registered_at": NEW_YEAR, "logins": 0}
     # What is wrong with each user; the rest is sound.
     users: dict[str, Row] = {
         "a sound user": {},
         "a home that does not exist": {"address_id": 999},
         "a datetime without a time zone": {"registered_at": datetime(2025, 1, 1)},
         "a name of 81 letters": {"username": "x" * 81},
+        "a text for a number": {"logins": "abc"},
     }
     refused = {}
     for what, change in users.items():
@@ -445,6 +454,10 @@ def find_users_by_name_part_naive(session: Session, part: str) -> list[User]:
 
 
 # region user-repository
+# Each user's home, by joins; any other relation raises when touched, instead of costing
+# a query each.
+TO_COUNTRY = orm.joinedload(User.address).joinedload(Address.city)
+WITH_HOME = (TO_COUNTRY.joinedload(City.country), raiseload("*"))
 # The letters that lower() changes in SQLite, and in PostgreSQL with collation "C".
 A_TO_Z = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -455,7 +468,10 @@ class UserQueries:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def _find(self, *where: sa.ColumnElement[bool]) -> list[User]:
+    def _find(self, *where: sa.ColumnElement[bool], given: str = "") -> list[User]:
+        # SQLite ends a pattern at NUL, and PostgreSQL takes none.
+        if not can_be_stored(given):
+            return []
         users = select(User).where(*where).order_by(User.id)
         users = users.join(User.address)
         users = users.join(Address.city)
@@ -464,17 +480,16 @@ class UserQueries:
         address = orm.contains_eager(User.address)
         city = address.contains_eager(Address.city)
         country = city.contains_eager(City.country)
-        # All other relations raise when touched, instead of costing a query each.
         users = users.options(country, raiseload("*"))
         return list(self.session.scalars(users))
 
     def find_users_by_country(self, country_name: str) -> list[User]:
         """Return a country's users by id, each with address, city and country."""
-        return self._find(Country.name == country_name)
+        return self._find(Country.name == country_name, given=country_name)
 
     def find_users_by_city(self, city_name: str) -> list[User]:
         """Return a city's users by id, each with address, city and country."""
-        return self._find(City.name == city_name)
+        return self._find(City.name == city_name, given=city_name)
 
     def find_users_by_name_part(self, part: str) -> list[User]:
         """Return users whose name contains the text, A-Z in any case; % is just %."""
@@ -482,7 +497,7 @@ class UserQueries:
         # no ordinary index helps to search inside names: every row is read.
         name = func.lower(User.username)
         folded = part.translate(A_TO_Z)
-        return self._find(name.contains(folded, autoescape=True))
+        return self._find(name.contains(folded, autoescape=True), given=part)
 
     def get_users_with_addresses(self) -> list[User]:
         """Return all users by id with address, city and country, in one query."""
@@ -495,6 +510,8 @@ class UserQueries:
     def has_email(self, email: str) -> bool:
         """Tell whether somebody has this email, A-Z in any case."""
         # The same expression as in the unique index, which then serves this query.
+        if not can_be_stored(email):
+            return False
         folded = email.translate(A_TO_Z)
         same = sa.exists().where(func.lower(User.email) == folded)
         return self.session.scalars(select(same)).one()
@@ -535,7 +552,7 @@ def queries(env: Database) -> None:
 
 
 # %% [markdown]
-# ## 4. Loading: one query instead of 126
+# ## 4. Loading: one query instead of 126, and pages that do not slip
 
 
 # %%
@@ -549,8 +566,8 @@ def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
     sent: list[str] = []
 
     def collect(_c: object, _u: object, statement: str, *_: object) -> None:
-        # BEGIN comes from section 1's engine for SQLite; other drivers send their own.
-        if not statement.startswith("BEGIN"):
+        # What section 1's engines send by themselves, to begin a transaction.
+        if not statement.startswith(("BEGIN", "SET LOCAL")):
             sent.append(statement)
 
     event.listen(engine, "before_cursor_execute", collect)
@@ -613,6 +630,51 @@ def walk(env: Database, way: str, limit: float = math.inf) -> tuple[int, list[st
     return len(sent), names
 
 
+# region paging
+PAGE_KEY = (User.registered_at, User.id)
+IN_ORDER = select(User.registered_at, User.id).order_by(*PAGE_KEY)
+
+
+def page_by_offset(number: int) -> sa.Select[datetime, int]:
+    """Skip the pages before this one: the database reads them all again."""
+    return IN_ORDER.limit(PAGE).offset(number * PAGE)
+
+
+def page_by_key(last: tuple[datetime, int]) -> sa.Select[datetime, int]:
+    """Unlike offset: go on after the last row seen, straight from the index."""
+    # Trap: without the id, users of the same instant get lost between two pages.
+    # (registered_at, id) > (:at, :id), which both databases look up in the index.
+    after = sa.tuple_(*PAGE_KEY) > last
+    return IN_ORDER.where(after).limit(PAGE)
+
+
+# endregion paging
+
+
+def show_paging(env: Database) -> None:
+    """Page by OFFSET and by key, while one more user registers after the first page."""
+    next_pages: dict[str, Callable[..., Any]] = {
+        "OFFSET": lambda number, _: page_by_offset(number),
+        "key": lambda _, last: page_by_key(last),
+    }
+    pages = {}
+    for way, next_page in next_pages.items():
+        early = User(username="early", email="early", address_id=1)
+        early.registered_at = NEW_YEAR - timedelta(days=1)  # on the first page
+        with env.sessions() as session:
+            ids = visited(session, page_by_offset(0), next_page, early)
+        pages[way] = {"visits": len(ids), "users": len(set(ids))}
+    table_of("600 users paged by", pages)
+    check(
+        "pages by key slip for nobody",
+        observed=pages,
+        expected={
+            "OFFSET": {"visits": USERS + 1, "users": USERS},
+            "key": {"visits": USERS, "users": USERS},
+        },
+    )
+
+
 @lesson.demo
 def loading(env: Database) -> None:
     """Loading: 126 queries, or 4, or 1, for the same 600 users"""
@@ -648,6 +710,7 @@ def loading(env: Database) -> None:
         user = UserQueries(session).get_users_with_addresses()[0]
         lazily = raises(exc.InvalidRequestError, lambda: user.address.users)
     check("a repository's user raises instead of loading on the sly", lazily, True)
+    show_paging(env)
 
 
 # %% [markdown]
@@ -656,16 +719,11 @@ def loading(env: Database) -> None:
 
 # %%
 # region statistics
-def rounded(figure: Any) -> float | None:
-    """Return a figure as a float of two decimals, or None for a NULL."""
-    return None if figure is None else round(float(figure), 2)
-
-
 class UserRepository(UserQueries):
     """Unlike UserQueries: figures and ranks of users, computed by the database."""
 
     def get_user_statistics(self) -> dict[str, float | None]:
-        """Return counts, logins and spending (cents), None without users: one query."""
+        """Return counts, logins and spending (whole cents), None without users."""
         spent = User.spent_cents
         share = func.cume_dist().over(order_by=spent).label("share")
         # Without the NULLs: those who never bought are in no percentile.
@@ -681,25 +739,28 @@ class UserRepository(UserQueries):
             "users": func.count(User.id),
             "active": func.count().filter(User.logins >= ACTIVE),
             "buyers": func.count(spent),
-            "logins_mean": func.avg(User.logins),
             "logins_min": func.min(User.logins),
             "logins_max": func.max(User.logins),
             "spent_total": func.sum(spent),
             "spent_median": percentile(0.5),
             "spent_p90": percentile(0.9),
         }
-        all_in_one = select(*figures.values())
-        row = self.session.execute(all_in_one).one()
+        all_in_one = select(func.avg(User.logins), *figures.values())
+        mean, *row = self.session.execute(all_in_one).one()
+        statistics: dict[str, float | None] = {}
+        for name, figure in zip(figures, row, strict=True):
+            statistics[name] = whole(figure)
         # Trap: SQL's round(). PostgreSQL's takes no second argument with a double, and
         # rounds halves differently from Python: round once, here, for both.
-        return dict(zip(figures, map(rounded, row), strict=True))
+        statistics["logins_mean"] = rounded(mean)
+        return statistics
 
     def get_users_ranked_by_activity(self) -> list[tuple[int, User]]:
         """Return (rank, user) by logins; users with as many logins share a rank."""
         # row_number() would put ties in a random order.
         rank = func.rank().over(order_by=User.logins.desc())
         users = select(rank, User).order_by(rank, User.id)
-        ranked = self.session.execute(users.options(raiseload("*")))
+        ranked = self.session.execute(users.options(*WITH_HOME))
         return [(place, user) for place, user in ranked]
 
 
@@ -722,6 +783,18 @@ def per_country(*figures: Any) -> sa.Select[Any]:
     return cities.outerjoin(City.addresses).outerjoin(Address.users)
 
 
+class CountryStatistics(NamedTuple):
+    """What the users of a country are and spend, beside its population and GDP."""
+
+    country: str
+    cities: int
+    users: int
+    spent_cents: int
+    users_per_million: float | None  # of its population
+    cents_per_user: float | None
+    gdp_per_capita: int  # US dollars a year
+
+
 class CountryRepository:
     """Countries of one session."""
 
@@ -736,17 +809,25 @@ class CountryRepository:
         by_name = countries.order_by(Country.name)
         return list(self.session.scalars(by_name))
 
-    def get_country_statistics(self) -> list[tuple[str, int, int, int]]:
-        """Return (name, cities, users, cents spent) by name, users or not."""
+    def get_country_statistics(self) -> list[CountryStatistics]:
+        """Return a row per country, by name, those without a user too."""
         # Trap: joins multiply. A city counts once per user unless it is DISTINCT.
         cities = func.count(City.id.distinct())
         users = func.count(User.id)
         # PostgreSQL sums bigint to a decimal; after the cast it is an int on both.
         spent = sa.cast(func.sum(User.spent_cents), sa.BigInteger)
         spent_or_0 = func.coalesce(spent, 0)
-        figures = per_country(cities, users, spent_or_0)
-        by_name = figures.order_by(Country.name)
-        return list(self.session.execute(by_name))
+        per_million = 1_000_000.0 * users / func.nullif(Country.population, 0)
+        per_user = 1.0 * spent / func.nullif(users, 0)
+        figures = per_country(
+            cities, users, spent_or_0, per_million, per_user, Country.gdp_per_capita
+        )
+        rows = []
+        for row in self.session.execute(figures.order_by(Country.name)):
+            *counts, density, each, gdp = row
+            found = (*counts, rounded(density), rounded(each), gdp)
+            rows.append(CountryStatistics(*found))
+        return rows
 
 
 # endregion country-repository
@@ -761,16 +842,6 @@ def top_spending_naive(session: Session, count: int) -> list[int | None]:
 
 
 # region analytics
-Cohorts = dict[int, dict[int | None, int]]
-
-
-def sql_month(instant: Any) -> sa.ColumnElement[int]:
-    """Count the months from year 0 to an instant, on both databases; without index."""
-    years = sa.extract("year", instant)
-    months = years * 12 + sa.extract("month", instant) - 1
-    return sa.cast(months, sa.Integer)
-
-
 class DataScienceAnalytics:
     """Questions about users, each answered by one query."""
 
@@ -789,15 +860,21 @@ class DataScienceAnalytics:
             rows.append((country, count, rounded(percent)))
         return rows
 
-    def get_user_metrics_by_registration_cohort(self) -> Cohorts:
-        """Return users by month registered, then by months until last seen or None."""
-        start = sql_month(User.registered_at)
-        lag = sql_month(User.last_seen_at) - start
-        counts = select(start, lag, func.count()).group_by(start, lag)
-        in_order = counts.order_by(start)
-        cohorts: Cohorts = {}
-        for month, months_later, users in self.session.execute(in_order):
-            cohorts.setdefault(month, {})[months_later] = users
+    def get_user_metrics_by_registration_cohort(self) -> dict[date, Cohort]:
+        """Return, by the month registered: users, buyers, cents, and when last seen."""
+        # Both months are of UTC, whatever the session's time zone: see MonthOf.
+        start = MonthOf(User.registered_at)
+        end = MonthOf(User.last_seen_at)
+        spent = User.spent_cents
+        figures = select(start, end, func.count(), func.count(spent), func.sum(spent))
+        in_order = figures.group_by(start, end).order_by(start)
+        cohorts: dict[date, Cohort] = {}
+        for month, last, users, buyers, cents in self.session.execute(in_order):
+            cohort = cohorts.setdefault(month, Cohort())
+            cohort.users += users
+            cohort.buyers += buyers
+            cohort.spent_cents += whole(cents) or 0
+            cohort.seen[months_between(month, last)] += users
         return cohorts
 
     def identify_high_value_users(self, tiles: int = 10) -> list[User]:
@@ -811,8 +888,7 @@ class DataScienceAnalytics:
         first = users.where(ranked.c.tile == 1).order_by(*order)
         # Where few have bought, the first tile would hold people without a purchase.
         buyers = first.where(User.spent_cents.is_not(None))
-        unrelated = buyers.options(raiseload("*"))
-        return list(self.session.scalars(unrelated))
+        return list(self.session.scalars(buyers.options(*WITH_HOME)))
 
 
 # endregion analytics
@@ -829,7 +905,8 @@ def show_totals(session: Session, users: list[User]) -> None:
     countries = CountryRepository(session).get_all_countries_with_cities()
     totals = CountryRepository(session).get_country_statistics()
     naive = cities_joined_naively(session)
-    table(("country", "cities", "users", "cents spent"), *totals)
+    headings = [name.replace("_", " ") for name in CountryStatistics._fields]
+    table(headings, *totals)
     fact("cities, if the join counts them", naive)
     check(
         "country statistics equal plain Python",
@@ -847,8 +924,10 @@ def show_totals(session: Session, users: list[User]) -> None:
 def show_ranks(session: Session, users: list[User]) -> None:
     """Rank by logins, with ties, and by spending, with NULLs."""
     ranked = UserRepository(session).get_users_ranked_by_activity()
-    rows = [(rank, user.username, user.logins) for rank, user in ranked]
-    table(("rank", "user", "logins"), *rows[:3])
+    rows = []
+    for rank, user in ranked[:3]:
+        rows.append((rank, user.username, user.logins, user.address.city.name))
+    table(("rank", "user", "logins", "lives in"), *rows)
     ranks = [rank for rank, _ in ranked]
     in_order = [user for _, user in ranked]
     check("users with as many logins share a rank", ranks, plain_ranks(in_order))
@@ -874,7 +953,8 @@ def show_groups(session: Session, users: list[User]) -> None:
     analytics = DataScienceAnalytics(session)
     cohorts = analytics.get_user_metrics_by_registration_cohort()
     seen = seen_after(1, 3, 6, cohorts=cohorts)
-    table(("registered", "seen 1", "3", "6 months on"), *seen[:3])
+    headings = ("registered", "users", "buyers", "cents", "seen 1", "3", "6 months on")
+    table(headings, *seen[:3])
     expected = plain_cohorts(users)
     check("cohorts equal plain Python, in months of UTC", cohorts, expected)
     shares = analytics.get_user_distribution_by_country()
@@ -929,27 +1009,27 @@ class FakeUsers:
 UserStore = UserRepository | FakeUsers
 
 
-def register(users: UserStore, username: str, email: str) -> None:
-    """Add a new user, at the first address; ValueError if the email is taken."""
+def register(users: UserStore, username: str, email: str, address_id: int) -> None:
+    """Add a new user who lives at an address; ValueError if the email is taken."""
     # Trap: trusting this test. Two at once both pass it, and only the unique index
     # stops the second; the test is there for its message.
     if users.has_email(email):
         raise ValueError(f"{email} is taken")
-    user = User(username=username, email=email, address_id=1)
+    user = User(username=username, email=email, address_id=address_id)
     user.registered_at = datetime.now(UTC)
     users.add(user)
 
 
 # endregion unit-of-work
 
-Person = tuple[str, str]  # username, email
+Person = tuple[str, str, int]  # username, email, address
 
 
 def sign_up_one_by_one(engine: sa.Engine, people: Sequence[Person]) -> None:
     """Commit each person: where one fails, those before it stay."""
-    for username, email in people:
+    for person in people:
         with UnitOfWork(engine) as uow:
-            register(uow.users, username, email)
+            register(uow.users, *person)
             uow.commit()
 
 
@@ -958,8 +1038,8 @@ def sign_up_together(
 ) -> None:
     """Unlike one by one: all or none."""
     with UnitOfWork(engine) as uow:
-        for username, email in people:
-            register(uow.users, username, email)
+        for person in people:
+            register(uow.users, *person)
         uow.flush()  # everything is written, and nobody else sees it
         if commit:
             uow.commit()
@@ -980,15 +1060,15 @@ def new_users(
 
 def second_is_refused(users: UserStore) -> bool:
     """Register one email twice, in two spellings; tell whether the second fails."""
-    register(users, "anna", "anna@example.org")
-    return raises(ValueError, lambda: register(users, "x", "ANNA@EXAMPLE.ORG"))
+    register(users, "anna", "anna@example.org", 1)
+    return raises(ValueError, lambda: register(users, "x", "ANNA@EXAMPLE.ORG", 1))
 
 
 @lesson.demo
 def transactions(env: Database) -> None:
     """Transactions: what is not committed was never there"""
-    anna = ("anna", "anna@example.org")
-    second_olena = ("olena", "new@example.org")  # the name is taken
+    anna = ("anna", "anna@example.org", 1)
+    second_olena = ("olena", "new@example.org", 1)  # the name is taken
     both = [anna, second_olena]
     without_commit = partial(sign_up_together, commit=False)
     left = {
@@ -1026,7 +1106,7 @@ def transactions(env: Database) -> None:
 
 
 # %% [markdown]
-# ## 7. Concurrency: lost updates, write skew, and what to retry
+# ## 7. Concurrency: lost updates, upserts, write skew, and what to retry
 
 # %%
 # region retry
@@ -1036,15 +1116,6 @@ Sessions = orm.sessionmaker[Session]
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
 # https://www.sqlite.org/rescode.html#busy
 TRANSIENT = ("40001", "40P01", "SQLITE_BUSY", "StaleDataError")
-
-
-def code_of(error: Exception) -> str:
-    """Return psycopg's SQLSTATE or sqlite3's name of an error, else its class."""
-    # SQLAlchemy wraps the driver's error, but not those of COPY.
-    cause = getattr(error, "orig", None) or error
-    of_psycopg = getattr(cause, "sqlstate", None)
-    of_sqlite3 = getattr(cause, "sqlite_errorname", None)
-    return of_psycopg or of_sqlite3 or type(cause).__name__
 
 
 def run_transaction(
@@ -1170,16 +1241,9 @@ def clicks_after(
         return session.scalars(CLICKS).one()
 
 
-def strict_engine(env: Database) -> sa.Engine:
-    """Return an engine that refuses a conflict at once, instead of waiting."""
-    if env.live:
-        return env.connect(isolation_level="SERIALIZABLE")
-    return env.connect(timeout=0.001)
-
-
 def show_increments(env: Database) -> None:
     """Count what is left of 100 increments."""
-    strict = strict_engine(env)
+    strict = env.strict()
     Base.metadata.create_all(env.naive)
     all_have_read = threading.Barrier(4)  # and none has written yet
     meet = partial(all_have_read.wait, LIMIT)
@@ -1216,6 +1280,61 @@ def show_increments(env: Database) -> None:
                 "unprotected, the same load": fewer,
             },
         )
+
+
+def insert_hit(session: Session, name: str) -> None:
+    """Insert a number, which only the first hit of a page can do."""
+    session.execute(insert(Tally).values(name=name, n=1))
+
+
+# region upsert
+DIALECTS: dict[str, Any] = {"postgresql": postgresql, "sqlite": sqlite}
+
+
+def count_hit(session: Session, name: str) -> Tally:
+    """Insert a number or add one to it in one statement; return it as it is now."""
+    dialect = DIALECTS[session.get_bind().dialect.name]
+    new = dialect.insert(Tally).values(name=name, n=1)
+    # Trap: an upsert does not apply onupdate=. Nor would it refresh an object that the
+    # session already holds, without populate_existing.
+    changes = {"n": Tally.n + 1, "version": Tally.version + 1}
+    upsert = new.on_conflict_do_update(index_elements=[Tally.name], set_=changes)
+    fresh = upsert.returning(Tally).execution_options(populate_existing=True)
+    return session.execute(fresh).scalar_one()  # type: ignore[no-any-return]
+
+
+# endregion upsert
+
+
+def hit_by_eight(env: Database, hit: Callable[..., object], name: str) -> int:
+    """Let eight threads count the first hit of a page; return how many succeed."""
+    work = partial(hit, name=name)
+    visitor = partial(run_transaction, env.sessions, work)
+    outcomes = start_together([visitor] * 8)
+    return sum(not isinstance(outcome, Exception) for outcome in outcomes)
+
+
+def show_upsert(env: Database) -> None:
+    """Race for a row that is not there yet."""
+    env.close_idle()  # of the increments: eight more are needed at once
+    inserts = hit_by_eight(env, insert_hit, "/insert")
+    upserts = hit_by_eight(env, count_hit, "/upsert")
+    with env.sessions() as session:
+        hits = session.get_one(Tally, "/upsert").n
+    fact("8 hits at once, by INSERT", f"{inserts} ok, {8 - inserts} duplicates")
+    check(
+        "8 racing upserts count 8 hits",
+        observed={
+            "inserts": inserts,
+            "upserts": upserts,
+            "hits": hits,
+        },
+        expected={
+            "inserts": 1,
+            "upserts": 8,
+            "hits": 8,
+        },
+    )
 
 
 ANN = "Ann on call"
@@ -1263,6 +1382,7 @@ def doctors_left(env: Database, level: str) -> dict[str, int]:
 def concurrency(env: Database) -> None:
     """Concurrency: 100 increments are 100, and a conflict is retried as a whole"""
     show_increments(env)
+    show_upsert(env)
     if not env.live:
         raise Skip("write skew: SQLite runs one writer at a time")
     expected = {
@@ -1310,21 +1430,13 @@ def fourth_of_three(engine: sa.Engine) -> str:
         return use(engine)
 
 
-def uses_after_a_kill(env: Database, pre_ping: bool) -> dict[str, str]:
-    """End the server process of an idle connection; return how the next uses end."""
-    engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
-    with engine.connect() as connection:  # back in the pool afterwards
-        pid = connection.scalars(BACKEND_PID).one()
-    end_backend(env.engine, pid)
-    return {"next use": use(engine), "then": use(engine)}
-
-
 def show_killed_backends(env: Database) -> None:
     """Kill the server process of an idle connection, without and with a ping."""
-    uses = {
-        "pool_pre_ping=False": uses_after_a_kill(env, pre_ping=False),
-        "pool_pre_ping=True": uses_after_a_kill(env, pre_ping=True),
-    }
+    uses = {}
+    for pre_ping in (False, True):
+        engine = env.connect(**POOL | {"pool_pre_ping": pre_ping})
+        ends = uses_after_a_kill(engine, env.engine, use)
+        uses[f"pool_pre_ping={pre_ping}"] = ends
     table_of("back end killed while idle", uses)
     check(
         "pre_ping replaces a dead connection unseen",
@@ -1332,6 +1444,20 @@ def show_killed_backends(env: Database) -> None:
         expected={
             "pool_pre_ping=False": {"next use": "lost", "then": "ok"},
             "pool_pre_ping=True": {"next use": "ok", "then": "ok"},
+        },
+    )
+
+
+def show_frozen_network(env: Database) -> None:
+    """Freeze the network between two uses, without and with a limit to a silence."""
+    uses = env.uses_when_frozen(use, limit=0.5, **POOL)
+    table_of("network", uses)
+    check(
+        "a silent network ends a use, not the program",
+        observed=uses,
+        expected={
+            "pool_pre_ping alone": {"frozen": "waits", "thawed": "ok"},
+            "this engine": {"frozen": "ConnectionTimeout", "thawed": "ok"},
         },
     )
 
@@ -1347,12 +1473,15 @@ def pool(env: Database) -> None:
     expected = {"no pool": "ok", "POOL": "no connection in time"}
     check("a pool that is used up says so at once", fourth, expected)
     if not env.live:
-        raise Skip("killed back ends: SQLite runs in this process")
+        raise Skip("killed back ends, a frozen network: SQLite runs in this process")
+    show_frozen_network(env)
+    if env.pooled:
+        raise Skip("killed back ends: the pooler in between replaces them itself")
     show_killed_backends(env)
 
 
 # %% [markdown]
-# ## 9. In and out: fewer statements, less memory, pages that do not slip
+# ## 9. In and out: in bulk, as a stream, as a frame
 
 # %%
 Rows = list[Row]
@@ -1374,13 +1503,16 @@ def load_objects(session: Session, rows: Rows) -> None:
 
 def load_returning(session: Session, rows: Rows) -> None:
     """Unlike objects: plain rows; the ids come back a chunk at a time."""
-    insertion = insert(Reading).returning(Reading.id)
-    session.scalars(insertion, rows).all()
+    if rows:
+        insertion = insert(Reading).returning(Reading.id)
+        session.scalars(insertion, rows).all()
 
 
 def load_core(session: Session, rows: Rows) -> None:
-    """Unlike returning: no ids, and one statement for all rows (executemany)."""
-    session.connection().execute(insert(Reading), rows)
+    """Unlike returning: no ids, and one call of the driver (executemany)."""
+    # Trap: an empty list. It would insert a row of nothing but defaults.
+    if rows:
+        session.connection().execute(insert(Reading), rows)
 
 
 def load_copy(session: Session, rows: Rows) -> None:
@@ -1413,25 +1545,25 @@ def load_counts(env: Database, way: str) -> dict[str, int]:
             LADDER[way](session, rows)
             session.commit()
         there = session.scalars(select(func.count(Reading.id))).one()
-    # COPY bypasses the hook that counts, and shows up as no statement at all.
-    return {"rows": there, "statements": len(sent)}
+    # COPY bypasses the hook that counts, and shows up as no call at all.
+    return {"rows": there, "calls": len(sent)}
 
 
 def show_ladder(env: Database) -> None:
-    """Load the same rows in every way, and count the statements."""
+    """Load the same rows in every way, and count the calls of the driver."""
     chunks = math.ceil(ROWS / CHUNK)
     expected = {
-        EACH: {"rows": ROWS // 50, "statements": ROWS // 50},
-        "add_all": {"rows": ROWS, "statements": ROWS},
-        "ORM, ids back": {"rows": ROWS, "statements": chunks},
-        "Core": {"rows": ROWS, "statements": 1},
+        EACH: {"rows": ROWS // 50, "calls": ROWS // 50},
+        "add_all": {"rows": ROWS, "calls": ROWS},
+        "ORM, ids back": {"rows": ROWS, "calls": chunks},
+        "Core": {"rows": ROWS, "calls": 1},
     }
     if env.live:  # PostgreSQL returns the ids of many rows in order, SQLite does not
-        expected["add_all"]["statements"] = chunks
-        expected["COPY"] = {"rows": ROWS, "statements": 0}
+        expected["add_all"]["calls"] = chunks
+        expected["COPY"] = {"rows": ROWS, "calls": 0}
     counts = {way: load_counts(env, way) for way in expected}
     table_of("way", counts)
-    check("a statement per row, per chunk, or for all", counts, expected)
+    check("a call per row, per chunk, or for all", counts, expected)
 
 
 # region streaming
@@ -1462,136 +1594,69 @@ def show_streaming(env: Database) -> None:
     )
 
 
-def insert_hit(session: Session, name: str) -> None:
-    """Insert a number, which only the first hit of a page can do."""
-    session.execute(insert(Tally).values(name=name, n=1))
+# region frames
+# What a data scientist wants as a frame: keys, texts, instants, NULLs, money.
+EVERYBODY = select(User.__table__).order_by(User.id)
 
 
-# region upsert
-DIALECTS: dict[str, Any] = {"postgresql": postgresql, "sqlite": sqlite}
+def frame_naive(session: Session) -> Any:
+    """Let pandas guess the types from the values."""
+    everybody = text("SELECT * FROM users ORDER BY id")
+    return pandas_or_skip().read_sql(everybody, session.connection())
 
 
-def count_hit(session: Session, name: str) -> Tally:
-    """Insert a number or add one to it in one statement; return it as it is now."""
-    dialect = DIALECTS[session.get_bind().dialect.name]
-    new = dialect.insert(Tally).values(name=name, n=1)
-    # Trap: an upsert does not apply onupdate=. Nor would it refresh an object that the
-    # session already holds, without populate_existing.
-    changes = {"n": Tally.n + 1, "version": Tally.version + 1}
-    upsert = new.on_conflict_do_update(index_elements=[Tally.name], set_=changes)
-    fresh = upsert.returning(Tally).execution_options(populate_existing=True)
-    return session.execute(fresh).scalar_one()  # type: ignore[no-any-return]
+def frame_typed(session: Session) -> Any:
+    """Unlike naive: the columns decide. NULLs, cents and UTC stay what they are."""
+    # Trap: dtype= of read_sql. It converts afterwards, when the cents are floats.
+    pandas = pandas_or_skip()
+    kinds = {column.name: frame_type(column) for column in EVERYBODY.selected_columns}
+    rows = session.execute(EVERYBODY).all()
+    return pandas.DataFrame(rows, columns=[*kinds], dtype=object).astype(kinds)
 
 
-# endregion upsert
+def write_naive(session: Session, frame: Any) -> None:
+    """Let pandas write; with if_exists="replace" it would drop the keys and checks."""
+    frame.to_sql("users", session.connection(), if_exists="append", index=False)
 
 
-def hit_by_eight(env: Database, hit: Callable[..., object], name: str) -> int:
-    """Let eight threads count the first hit of a page; return how many succeed."""
-    work = partial(hit, name=name)
-    visitor = partial(run_transaction, env.sessions, work)
-    outcomes = start_together([visitor] * 8)
-    return sum(not isinstance(outcome, Exception) for outcome in outcomes)
+def write_typed(session: Session, frame: Any) -> None:
+    """Unlike naive: through the model, which checks, with None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    session.execute(insert(User), plain.to_dict("records"))
 
 
-def show_upsert(env: Database) -> None:
-    """Race for a row that is not there yet."""
-    inserts = hit_by_eight(env, insert_hit, "/insert")
-    upserts = hit_by_eight(env, count_hit, "/upsert")
-    with env.sessions() as session:
-        hits = session.get_one(Tally, "/upsert").n
-    fact("8 hits at once, by INSERT", f"{inserts} ok, {8 - inserts} duplicates")
+# endregion frames
+
+
+def show_frames(env: Database) -> None:
+    """Read all users into a frame and write them back; count those who have changed."""
+    ways = {
+        "guessed": (frame_naive, write_naive),
+        "from the columns": (frame_typed, write_typed),
+    }
+    kinds = {}
+    changed = {}
+    for way, (read, store) in ways.items():
+        with env.sessions() as session:  # without a commit
+            session.get_one(User, 1).spent_cents = 2**53 + 1
+            frame = read(session)
+            changed[way] = changed_rows(session, EVERYBODY, partial(store, frame=frame))
+        shown = frame.dtypes[["id", "registered_at", "spent_cents"]]
+        kinds[way] = {**shown, "users changed": changed[way]}
+    table_of("types", kinds)
     check(
-        "8 racing upserts count 8 hits",
-        observed={
-            "inserts": inserts,
-            "upserts": upserts,
-            "hits": hits,
-        },
-        expected={
-            "inserts": 1,
-            "upserts": 8,
-            "hits": 8,
-        },
-    )
-
-
-# region paging
-PAGE_KEY = (User.registered_at, User.id)
-IN_ORDER = select(User.registered_at, User.id).order_by(*PAGE_KEY)
-
-
-def page_by_offset(number: int) -> sa.Select[datetime, int]:
-    """Skip the pages before this one: the database reads them all again."""
-    return IN_ORDER.limit(PAGE).offset(number * PAGE)
-
-
-def page_by_key(last: tuple[datetime, int]) -> sa.Select[datetime, int]:
-    """Unlike offset: go on after the last row seen, straight from the index."""
-    # Trap: without the id, users of the same instant get lost between two pages.
-    # (registered_at, id) > (:at, :id), which both databases look up in the index.
-    after = sa.tuple_(*PAGE_KEY) > last
-    return IN_ORDER.where(after).limit(PAGE)
-
-
-# endregion paging
-
-
-def visited(session: Session, by_key: bool) -> list[int]:
-    """Page through all users, while one more registers after the first page."""
-    seen: list[Any] = [*session.execute(page_by_offset(0))]
-    before = NEW_YEAR - timedelta(days=1)
-    early = User(username="early", email="early", address_id=1)
-    early.registered_at = before  # which puts it on the first page
-    session.add(early)
-    for number in range(1, USERS // PAGE + 1):
-        page = page_by_key(seen[-1]) if by_key else page_by_offset(number)
-        seen += session.execute(page)
-    session.rollback()
-    return [key for _, key in seen]
-
-
-def show_paging(env: Database) -> None:
-    """Page by OFFSET and by key, and ask the database how it finds a page."""
-    without_index = page_by_offset(1).order_by(None).order_by(User.logins)
-    with env.sessions() as session:
-        by_offset = visited(session, by_key=False)
-        by_key = visited(session, by_key=True)
-        searched = plan_of(session, without_index)
-        found = plan_of(session, page_by_key((NEW_YEAR, 0)))
-    pages = {}
-    for way, ids in {"OFFSET": by_offset, "key": by_key}.items():
-        pages[way] = {"visits": len(ids), "users": len(set(ids))}
-    table_of("600 users paged by", pages)
-    check(
-        "pages by key slip for nobody",
-        observed=pages,
-        expected={
-            "OFFSET": {"visits": USERS + 1, "users": USERS},
-            "key": {"visits": USERS, "users": USERS},
-        },
-    )
-    index = "ix_users_registered_at_id"
-    check(
-        "an index finds the page by key",
-        observed={
-            "by logins": index in searched,
-            "by key": index in found,
-        },
-        expected={
-            "by logins": False,
-            "by key": True,
-        },
+        "a frame from the columns brings everybody back",
+        observed=changed,
+        expected={"guessed": more_than(0), "from the columns": 0},
     )
 
 
 @lesson.demo
 def bulk(env: Database) -> None:
-    """Bulk: fewer statements in, less memory out, pages that do not slip"""
+    """Bulk: fewer calls in, less memory out, and frames that keep their types"""
     show_ladder(env)
     show_streaming(env)
-    show_upsert(env)
-    show_paging(env)
+    show_frames(env)
     if not env.live:
         raise Skip("COPY: SQLite has none, and no network in between")
 
@@ -1617,14 +1682,19 @@ def expand(op: Operations) -> None:
     op.add_column("members", sa.Column("display_name", NAME))
 
 
-EMPTY = text("SELECT EXISTS (SELECT 1 FROM members WHERE display_name IS NULL)")
+MORE = text("""
+    SELECT EXISTS (SELECT 1 FROM members
+                   WHERE display_name IS NULL AND full_name IS NOT NULL)
+""")
 # IS NULL twice: for a row that was locked, PostgreSQL checks the outer WHERE once more
 # when it gets the row, but not the subquery. What was filled meanwhile is left alone.
 FILL = text("""
     UPDATE members SET display_name = full_name
     WHERE display_name IS NULL AND id IN
-        (SELECT id FROM members WHERE display_name IS NULL LIMIT :size)
+        (SELECT id FROM members
+         WHERE display_name IS NULL AND full_name IS NOT NULL LIMIT :size)
 """)
+NAMELESS = text("SELECT count(*) FROM members WHERE display_name IS NULL")
 
 
 def backfill(engine: sa.Engine, size: int = 100) -> int:
@@ -1632,15 +1702,20 @@ def backfill(engine: sa.Engine, size: int = 100) -> int:
 
     It may be stopped and run again: it goes on with the rows that are still empty. No
     row is filled twice, so code that still changes a full name must write both columns.
+    Raises ValueError, at the end, if rows have no full name: it cannot invent one.
     """
     # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
     done = 0
     while True:
         with engine.begin() as connection:
-            if not connection.scalars(EMPTY).one():
-                return done
+            if not connection.scalars(MORE).one():
+                nameless = connection.scalars(NAMELESS).one()
+                break
             connection.execute(FILL, {"size": size})
         done += 1
+    if nameless:
+        raise ValueError(f"{nameless} members have no full name to fill in")
+    return done
 
 
 def on_postgres(op: Operations, change: str) -> None:
@@ -1689,14 +1764,14 @@ def migrate(engine: sa.Engine, step: Step) -> None:
 
     It waits for a lock for half a second, then gives way and tries again, since all
     others queue behind it. Raises ValueError, and undoes the step, if on SQLite a row
-    loses its parent.
+    loses its parent, or the table something that its copy cannot have.
     """
 
     def work(session: Session) -> None:
         if engine.dialect.name == "postgresql":
             session.execute(text("SET LOCAL lock_timeout = '500ms'"))
         connection = session.connection()
-        step(Operations(MigrationContext.configure(connection)))
+        step(operations_on(connection))
         refuse_orphans(connection)
 
     no_lock_in_time = "55P03"
@@ -1725,18 +1800,9 @@ def downgrade(op: Operations) -> None:
 # endregion migration
 
 
-def rename_breaks(old_code: OldCode) -> bool:
-    """Rename a column in one step; tell whether the old code fails afterwards."""
-    BEFORE.create(old_code.engine)
-    migrate(old_code.engine, rename)
-    broken = raises(exc.DBAPIError, old_code.read)
-    BEFORE.drop(old_code.engine)
-    return broken
-
-
 def show_expand(old_code: OldCode, names: list[str]) -> None:
     """Add the new column, while old code goes on."""
-    broken = rename_breaks(old_code)
+    broken = old_code.breaks_by(partial(migrate, step=rename))
     BEFORE.create(old_code.engine)
     old_code.write(names[:150])
     migrate(old_code.engine, expand)

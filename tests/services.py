@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from programs import (
     account_of,
@@ -206,6 +207,47 @@ def _postgres(folder: Path, port: int) -> Server | None:
     return Server("postgres", url, port, run, folder, ready, user=user)
 
 
+def _pgbouncer(folder: Path, port: int, *options: str) -> Server | None:
+    """Start a PgBouncer before the PostgreSQL at the URL that is the first option.
+
+    The others are further lines of its pgbouncer.ini, such as "pool_mode = session". It
+    lets everybody in who names a user and, by "auth_type = plain", the password
+    "s3cret" of the user "pooled".
+    """
+    binary = program("pgbouncer")
+    if not binary:
+        return None
+    account = account_of("postgres", "nobody") if os.geteuid() == 0 else None
+    if account:  # it refuses to run as root, too
+        os.chown(folder, account[1], account[2])
+        folder.parent.chmod(0o755)
+    behind, *lines = options
+    target = urlsplit(behind)
+    (folder / "users.txt").write_text('"pooled" "s3cret"\n"postgres" ""\n')
+    ini = f"""
+        [databases]
+        * = host={target.hostname} port={target.port} user={target.username}
+        [pgbouncer]
+        listen_addr = 127.0.0.1
+        listen_port = {port}
+        unix_socket_dir =
+        auth_file = {folder}/users.txt
+        auth_type = trust
+        pool_mode = transaction
+    """
+    settings = [line.strip() for line in ini.splitlines()]
+    (folder / "pgbouncer.ini").write_text("\n".join((*settings, *lines, "")))
+    user = account[0] if account else None
+    argv = [binary, str(folder / "pgbouncer.ini")]
+    if newest_root():
+        argv, user = entered(*argv, account=user or "root"), None
+    login = "pooled:s3cret" if "auth_type = plain" in lines else target.username
+    url = f"postgresql://{login}@127.0.0.1:{port}{target.path}"
+    return Server(
+        "pgbouncer", url, port, argv, folder, lambda: answers(port), user=user
+    )
+
+
 def _redis(folder: Path, port: int, *options: str) -> Server | None:
     """Start a Redis, or the Valkey that REDIS_PROGRAM=valkey-server asks for."""
     names = ["redis-server", "valkey-server"]
@@ -281,6 +323,7 @@ def _mongo(folder: Path, port: int, *options: str) -> Server | None:
 
 MAKERS: dict[str, Callable[..., Server | None]] = {
     "postgres": _postgres,
+    "pgbouncer": _pgbouncer,
     "redis": _redis,
     "rabbitmq": _rabbitmq,
     "mongo": _mongo,

@@ -5,10 +5,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date
 from typing import Any
 
+from course.sql.months import Cohort, months_between
+
 Users = Sequence[Any]  # each with its address, city and country
+
+
+def whole(figure: Any) -> int | None:
+    """Return a count or a sum as an int, or None for a NULL."""
+    # PostgreSQL adds bigints up to a decimal; a float would lose cents above 2**53.
+    return None if figure is None else int(figure)
+
+
+def rounded(figure: Any) -> float | None:
+    """Return a figure as a float of two decimals, or None for a NULL."""
+    return None if figure is None else round(float(figure), 2)
 
 
 def share_at(ordered: Sequence[int], share: float) -> int:
@@ -46,8 +59,8 @@ def country_of(user: Any) -> str:
 
 def plain_country_statistics(
     countries: Sequence[Any], users: Users
-) -> list[tuple[str, int, int, int]]:
-    """Return (name, cities, users, cents spent) of each country, with its cities."""
+) -> list[tuple[Any, ...]]:
+    """Return each country's name, cities, users and cents, as sums and in relation."""
     people = Counter(country_of(user) for user in users)
     cents: Counter[str] = Counter()
     for user in users:
@@ -56,7 +69,10 @@ def plain_country_statistics(
     for country in countries:
         name = country.name
         cities = len(country.cities)
-        rows.append((name, cities, people[name], cents[name]))
+        density = round(1_000_000 * people[name] / country.population, 2)
+        each = round(cents[name] / people[name], 2) if people[name] else None
+        counts = (name, cities, people[name], cents[name])
+        rows.append((*counts, density, each, country.gdp_per_capita))
     return rows
 
 
@@ -81,21 +97,19 @@ def plain_top(users: Users, count: int) -> list[Any]:
     return sorted(users, key=place)[:count]
 
 
-def plain_month(instant: datetime) -> int:
-    """Return the month of an instant, from year 0."""
-    return instant.year * 12 + instant.month - 1
-
-
-def plain_cohorts(users: Users) -> dict[int, Counter[int | None]]:
-    """Return users by month registered, then by months until last seen or None."""
-    cohorts: dict[int, Counter[int | None]] = {}
+def plain_cohorts(users: Users) -> dict[date, Cohort]:
+    """Return what became of users, by the month in which they registered, in UTC."""
+    cohorts: dict[date, Cohort] = {}
     for user in users:
-        start = plain_month(user.registered_at)
-        lag = None  # never seen again
-        if user.last_seen_at is not None:
-            lag = plain_month(user.last_seen_at) - start
-        cohort = cohorts.setdefault(start, Counter())
-        cohort[lag] += 1
+        day = user.registered_at.astimezone(UTC).date()
+        cohort = cohorts.setdefault(day.replace(day=1), Cohort())
+        cohort.users += 1
+        if user.spent_cents is not None:
+            cohort.buyers += 1
+            cohort.spent_cents += user.spent_cents
+        last = user.last_seen_at
+        last_day = None if last is None else last.astimezone(UTC).date()
+        cohort.seen[months_between(day, last_day)] += 1
     return cohorts
 
 
@@ -110,21 +124,14 @@ def plain_shares(users: Users) -> list[tuple[str, int, float]]:
     return sorted(shares, key=lambda row: row[1], reverse=True)
 
 
-def month_name(month: int) -> str:
-    """Return a month that is counted from year 0 as "2025-01"."""
-    year, index = divmod(month, 12)
-    return f"{year}-{index + 1:02}"
-
-
-def seen_after(
-    *months: int, cohorts: Mapping[int, Mapping[int | None, int]]
-) -> list[list[str | int]]:
-    """Return a row for each cohort: its month, and its users seen so much later."""
+def seen_after(*months: int, cohorts: Mapping[date, Cohort]) -> list[list[str | int]]:
+    """Return a row for each cohort: its figures, and its users seen so much later."""
     rows = []
     for start, cohort in cohorts.items():
-        row: list[str | int] = [month_name(start)]
+        row: list[str | int] = [f"{start:%Y-%m}"]
+        row += [cohort.users, cohort.buyers, cohort.spent_cents]
         for least in months:
-            lags = [lag for lag in cohort if lag is not None and lag >= least]
-            row.append(sum(cohort[lag] for lag in lags))
+            lags = [lag for lag in cohort.seen if lag is not None and lag >= least]
+            row.append(sum(cohort.seen[lag] for lag in lags))
         rows.append(row)
     return rows

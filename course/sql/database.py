@@ -5,24 +5,30 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import exc, orm
+from sqlalchemy import exc, func, orm
 
 from course.ending import Ended, remove
-from course.errors import BadInput, NoService
+from course.errors import BadInput, NoService, Skip
 from course.naming import new_name
+from course.network import FaultyNetwork
 from course.services import address_of
+from course.sql.connection import is_pooled
+from course.sql.experiments import Use, Uses, uses_when_frozen
 from course.sql.leftovers import drop_schema, leftover_schemas
-from course.sql.postgres import PostgresServer, postgres_server
+from course.sql.postgres import PostgresServer, postgres_server, sqlstate_of
 from course.sweeping import Leftover, sweep, temporary_folders
 
 DEFAULT_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 OpenEngine = Callable[..., sa.Engine]
+AT_ONCE = 10  # transactions: so many do demos hold at most
+NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Database:
     folder: Path
     open_engine: OpenEngine  # takes options of create_engine
     closing: ExitStack
+    url: sa.URL | None = None  # of PostgreSQL
+    schema: str = ""  # there
+    pooled: bool = False  # a pooler such as PgBouncer stands in between
+    opened: list[sa.Engine] = field(default_factory=list)
     ask: Callable[[], object] | None = None  # raises if the server does not answer
     leftovers: Callable[[], list[Leftover]] = list  # schemas of runs that were killed
 
@@ -53,16 +63,66 @@ class Database:
         return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def connect(self, **options: object) -> sa.Engine:
-        """Open one more engine on the same data, with other options, until the end."""
+        """Open one more engine on the same data, with other options, until the end.
+
+        The idle connections of the others are closed: a server may allow only a few.
+        """
+        self.close_idle()
+        return self._open(**options)
+
+    def close_idle(self) -> None:
+        """Close the connections of all engines that nobody uses just now."""
+        for engine in self.opened:
+            # What is in use would come back to a pool that nobody closes any more.
+            if isinstance(engine.pool, sa.QueuePool) and not engine.pool.checkedout():
+                engine.dispose()
+
+    def _open(self, **options: object) -> sa.Engine:
         engine = self.open_engine(**options)
+        self.opened.append(engine)
         self.closing.callback(engine.dispose)
         return engine
+
+    def strict(self) -> sa.Engine:
+        """Open one more engine, which refuses a conflict at once, without a wait."""
+        if self.live:
+            return self.connect(isolation_level="SERIALIZABLE")
+        return self.connect(timeout=0.001)
+
+    @contextmanager
+    def faulty_network(
+        self, **options: object
+    ) -> Iterator[tuple[FaultyNetwork, sa.Engine]]:
+        """Open one more engine, with a network in between that can be frozen."""
+        if self.url is None or not self.url.host or self.url.host.startswith("/"):
+            raise Skip("a frozen network, killed back ends: needs one host and port")
+        with FaultyNetwork(self.url.host, self.url.port or 0) as network:
+            # The name stays: a certificate may be for it.
+            detour = self.url.set(port=network.port)
+            detour = detour.update_query_dict({"hostaddr": "127.0.0.1"})
+            engine = self.openers.postgres(detour, self.schema, **options)
+            try:
+                yield network, engine
+            finally:
+                network.cut()
+                engine.dispose()
+
+    def uses_when_frozen(self, use: Use, **options: object) -> dict[str, Uses]:
+        """Freeze the network between uses of two engines, one of them with options."""
+        with self.faulty_network(**options) as (network, ours):
+            plain = sa.create_engine(ours.url, pool_pre_ping=True)
+            engines = {"pool_pre_ping alone": plain, "this engine": ours}
+            try:
+                return uses_when_frozen(network, engines, use)
+            finally:
+                network.cut()
+                plain.dispose()
 
     @cached_property
     def engine(self) -> sa.Engine:
         """The engine that most demos use; the tables come with its first use."""
         # Not earlier: a notebook defines the tables after its first demo has run.
-        engine = self.connect()
+        engine = self._open()
         self.openers.fill(engine)
         return engine
 
@@ -95,8 +155,47 @@ def create_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> str
             version = connection.dialect.server_version_info or ()
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     except exc.DBAPIError as error:
+        if sqlstate_of(error) == NO_RIGHT:
+            database = server.url.database or server.url.username
+            right = f"GRANT CREATE ON DATABASE {database} TO {server.url.username}"
+            raise server.complaint(error, f"; needed: {right}") from None
         raise server.complaint(error) from None
     return ".".join(map(str, version))
+
+
+def refuse_too_few(server: PostgresServer, engine: sa.Engine) -> None:
+    """Raise BadInput if not as many transactions are allowed at once as demos need."""
+
+    def hold() -> sa.Connection:
+        connection = engine.connect()
+        connection.execute(sa.select(1))
+        return connection
+
+    refused = None
+    with ExitStack() as held, ThreadPoolExecutor(AT_ONCE) as threads:
+        for opening in [threads.submit(hold) for _ in range(AT_ONCE)]:
+            try:
+                held.enter_context(opening.result())
+            except exc.DBAPIError as error:
+                refused = error
+    if refused:
+        raise server.complaint(refused, f"; the lesson needs {AT_ONCE} connections")
+
+
+def refuse_elsewhere(server: PostgresServer, engine: sa.Engine, schema: str) -> None:
+    """Raise BadInput if statements do not work in our schema, in UTC, with limits."""
+    limits = ("lock_timeout", "statement_timeout")
+    settings = [func.current_setting(name) for name in ("TimeZone", *limits)]
+    try:
+        with engine.connect() as connection:
+            asked = sa.select(func.current_schema(), *settings)
+            place, zone, *bounds = connection.execute(asked).one()
+    except exc.DBAPIError as error:
+        raise server.complaint(error) from None
+    if (place, zone) != (schema, "UTC") or "0" in bounds:
+        found = f"schema {place}, time zone {zone}, limits {' and '.join(bounds)}"
+        why = f"our settings do not reach PostgreSQL at {server.place}"
+        raise BadInput(f"{server.source}: {why}: {found}")
 
 
 def open_postgres(
@@ -106,7 +205,9 @@ def open_postgres(
     schema = new_name("_")
     open_engine = partial(openers.postgres, server.url, schema)
     folder = temporary_folder(stack)
-    database = Database("", True, openers, folder, open_engine, stack)
+    database = Database(
+        "", True, openers, folder, open_engine, stack, server.url, schema
+    )
     try:
         # No pool: dropping the schema at the end must not meet a dead connection.
         engine = database.connect(poolclass=sa.NullPool)
@@ -121,9 +222,17 @@ def open_postgres(
         removal()
         raise
     stack.callback(removal)
+    trial = database.connect(pool_size=AT_ONCE, max_overflow=0)
+    refuse_too_few(server, trial)
+    refuse_elsewhere(server, trial, schema)
+    with trial.connect() as connection:
+        database.pooled = is_pooled(connection.connection.driver_connection)
+    trial.dispose()
     database.ask = server.probe
     database.leftovers = partial(leftover_schemas, engine)
     database.backend = f"PostgreSQL {version} at {server.place}"
+    if database.pooled:
+        database.backend += ", through a pooler"
     return database
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import sqlalchemy as sa
@@ -32,6 +33,9 @@ def drop_schema(engine: sa.Engine, schema: str) -> None:
                 connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
             return
         except exc.OperationalError as error:
+            if "too many connections" in str(error.orig):
+                time.sleep(0.2)  # those that were just closed may still count
+                continue
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
         with engine.begin() as connection:

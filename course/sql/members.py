@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
+
+from course.lab import raises
 
 
 def members(column: str, kind: Any, naming: Any) -> sa.Table:
@@ -26,6 +29,8 @@ class OldCode:
     def write(self, names: Sequence[str]) -> None:
         """Store a member by each of the names."""
         rows = [{"full_name": name} for name in names]
+        if not rows:  # an empty list would insert a row of defaults
+            return
         with self.engine.begin() as connection:
             connection.execute(sa.insert(self.table), rows)
 
@@ -35,3 +40,11 @@ class OldCode:
         in_order = names.order_by(self.table.c.id)
         with self.engine.connect() as connection:
             return list(connection.scalars(in_order))
+
+    def breaks_by(self, change: Callable[[sa.Engine], None]) -> bool:
+        """Change an empty table; tell whether this code fails afterwards."""
+        self.table.create(self.engine)
+        change(self.engine)
+        broken = raises(exc.DBAPIError, self.read)
+        self.table.drop(self.engine)
+        return broken

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import math
 import socket
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,15 +13,17 @@ from sqlalchemy import exc
 from course.errors import BadInput, NoService
 from course.listeners import SSL_REQUEST, refuse_another_service
 from course.services import ServiceAddress, redact
-from course.urls import POSTGRES_FORM, ServiceUrl, service_url
+from course.sql.connection import LINE_LIMITS
+from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
 
 
 @dataclass(frozen=True)
 class PostgresServer:
     """A PostgreSQL that was named; its source begins each complaint."""
 
-    url: sa.URL  # with driver, host and port
+    url: sa.URL  # with driver; with host and port, unless these are several or a socket
     named: ServiceUrl
+    hosts: tuple[Host, ...]
 
     @property
     def source(self) -> str:
@@ -30,40 +32,109 @@ class PostgresServer:
 
     @property
     def place(self) -> str:
-        """Return its host and port."""
-        return self.named.place
+        """Return its hosts and ports."""
+        return ", ".join(host.place for host in self.hosts)
 
     def probe(self) -> None:
         """Ask whether PostgreSQL listens there, without logging in.
 
-        Raises NoService if nothing answers, BadInput if something else does.
+        Raises NoService if nothing answers, BadInput if something else does. Of several
+        hosts, one is enough.
         """
-        nobody = f"no PostgreSQL at {self.place}"
-        try:
-            answer = self._answer()
-        except TimeoutError:
-            refuse_another_service(self.named, "PostgreSQL")
-            raise NoService(f"{nobody}: timed out") from None
-        except OSError as error:
-            raise NoService(f"{nobody}: {error.strerror or error}") from None
-        if not answer:
-            raise NoService(f"{nobody}: it hangs up")
-        if answer not in (b"S", b"N"):
+        reasons = []
+        others = False
+        for host in self.hosts:
+            try:
+                answer = self._answer(host)
+            except OSError as error:
+                if isinstance(error, TimeoutError):
+                    refuse_another_service(self.named, "PostgreSQL")
+                reasons.append(error.strerror or str(error))
+                continue
+            if answer in (b"S", b"N"):
+                return
+            others = others or bool(answer)
+            reasons.append("it hangs up")
+        if others:
             raise BadInput(f"{self.source}: no PostgreSQL listens at {self.place}")
+        why = ", ".join(dict.fromkeys(reasons))
+        raise NoService(f"no PostgreSQL at {self.place}: {why}")
 
-    def _answer(self) -> bytes:
-        address = (self.url.host, self.url.port)
-        limit = self.named.connect_limit
-        with socket.create_connection(address, limit) as line:
+    def _answer(self, host: Host) -> bytes:
+        address = self.named.options.get("hostaddr", host.name)
+        there = Host(address, host.port)
+        with closing(line_to(there, self.named.connect_limit)) as line:
             line.sendall(SSL_REQUEST)
             return line.recv(1)
 
-    def complaint(self, error: exc.DBAPIError) -> BadInput:
+    def complaint(self, error: exc.DBAPIError, more: str = "") -> BadInput:
         """Return what the server said when it refused us, as one line."""
-        # The driver's text ends with the server's own words.
-        words = str(error.orig).rpartition("FATAL:")[2].split()
-        said = redact(" ".join(words))
-        return BadInput(f"{self.source}: PostgreSQL at {self.place}: {said}")
+        said = f"PostgreSQL at {self.place}: {words_of(error)}"
+        return BadInput(f"{self.source}: {said}{more}")
+
+
+def line_to(host: Host, limit: float) -> socket.socket:
+    """Connect to a port, or to the socket that PostgreSQL has in a folder."""
+    if not host.name.startswith("/"):
+        return socket.create_connection((host.name, host.port), limit)
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise OSError("this system has no such sockets")
+    line = socket.socket(family)
+    line.settimeout(limit)
+    try:
+        line.connect(f"{host.name}/.s.PGSQL.{host.port}")
+    except OSError:
+        line.close()
+        raise
+    return line
+
+
+def words_of(error: exc.DBAPIError) -> str:
+    """Return what the server or the driver said about an error, as one line."""
+    # The driver's text ends with the server's own words.
+    words = str(error.orig).rpartition("FATAL:")[2].split()
+    return redact(" ".join(words))
+
+
+def sqlstate_of(error: exc.DBAPIError) -> str | None:
+    """Return the code that the server gave an error; None if it gave no answer."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is None and "too many connections" in str(error.orig):
+        return "53300"  # psycopg keeps no code of what it meets when it connects
+    return state
+
+
+def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
+    """Return the hosts of a URL; the option `port` goes before what stands in front."""
+    ports = found.options.get("port", "").split(",")
+    if "host" in found.options or ports == [""]:
+        return found.hosts
+    if len(ports) == 1:
+        ports *= len(found.hosts)
+    if len(ports) != len(found.hosts) or not all(map(str.isdecimal, ports)):
+        wrong = f"{found.source}: the option port is no port for each host"
+        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
+    pairs = zip(found.hosts, map(int, ports), strict=True)
+    return tuple(Host(host.name, port) for host, port in pairs)
+
+
+def psycopg_url(found: ServiceUrl, hosts: tuple[Host, ...]) -> sa.URL:
+    """Return a URL as SQLAlchemy takes it: several hosts, or sockets, as options."""
+    options = {k: v for k, v in found.options.items() if k not in ("host", "port")}
+    if found.connect_limit > LINE_LIMITS["connect_timeout"]:
+        # Of whole seconds, as libpq reads it.
+        options["connect_timeout"] = str(math.ceil(found.connect_limit))
+    name: str | None = hosts[0].name
+    port: int | None = hosts[0].port
+    if len(hosts) > 1 or hosts[0].name.startswith("/"):
+        options["host"] = ",".join(host.name for host in hosts)
+        options["port"] = ",".join(str(host.port) for host in hosts)
+        name = port = None
+    # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
+    driver = "postgresql+psycopg"
+    login = (found.user or None, found.password)
+    return sa.URL.create(driver, *login, name, port, found.path or None, options)
 
 
 def postgres_server(address: ServiceAddress) -> PostgresServer:
@@ -72,24 +143,5 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
     Raises BadInput, without the text of the URL: what is malformed may be a password.
     """
     found = service_url(address, POSTGRES_FORM)
-    if len(found.hosts) > 1 or "host" in found.options or "port" in found.options:
-        wrong = f"{found.source}: this lesson takes one host, before the database"
-        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
-    (host,) = found.hosts
-    # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
-    spelled = re.sub("^[^:]*:", "postgresql+psycopg:", found.text)
-    try:
-        url = sa.make_url(spelled).set(host=host.name, port=host.port)
-    except (exc.ArgumentError, ValueError) as error:
-        wrong = f"{found.source} is not a PostgreSQL URL: {redact(error)}"
-        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}") from None
-    return PostgresServer(url, found)
-
-
-def start_options(url: sa.URL, settings: Mapping[str, object]) -> str:
-    """Return the start-up options of a connection: its URL's, then these settings."""
-    # The URL's own go first: where two set the same name, the last one wins.
-    options = [str(url.query.get("options", ""))]
-    for name, value in settings.items():
-        options.append(f"-c{name}={value}")
-    return " ".join(options)
+    hosts = hosts_of(found)
+    return PostgresServer(psycopg_url(found, hosts), found, hosts)

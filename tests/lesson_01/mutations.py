@@ -29,6 +29,7 @@ MUTATIONS = (
         "a rollback takes SAVEPOINTs and tables along",
         "connection.rollback()",
         "connection.commit()",
+        file="course/sql/experiments.py",
     ),
     # 2. Model
     Mutation(
@@ -49,8 +50,8 @@ MUTATIONS = (
     Mutation(
         "model",
         "refused: a datetime without a time zone",
-        "if value.utcoffset() is None:",
-        "if value.year < 1:",
+        "not isinstance(value, datetime) or value.utcoffset() is None:",
+        "not isinstance(value, datetime):",
     ),
     Mutation(
         "model",
@@ -58,17 +59,23 @@ MUTATIONS = (
         "length(username) BETWEEN 1 AND 80",
         "length(username) BETWEEN 1 AND 180",
     ),
+    Mutation(
+        "model",
+        "refused: a text for a number",
+        "refuse_as_postgres(Base)\n",
+        "",
+    ),
     # 3. Queries
     Mutation(
         "queries",
         "3 users live in Ukraine, 2 of them in Kyiv",
-        "return self._find(Country.name == country_name)",
+        "return self._find(Country.name == country_name, given=country_name)",
         "return self._find()",
     ),
     Mutation(
         "queries",
         "SQL as a city's name finds nobody",
-        "return self._find(City.name == city_name)",
+        "return self._find(City.name == city_name, given=city_name)",
         "return self._find(text(f\"cities.name = '{city_name}'\"))",
     ),
     Mutation("queries", "an underscore is a letter", ", autoescape=True", ""),
@@ -132,15 +139,17 @@ MUTATIONS = (
     Mutation(
         "figures",
         "cohorts equal plain Python, in months of UTC",
-        'years * 12 + sa.extract("month", instant) - 1',
-        'sa.extract("month", instant) - 1',
+        "return f\"date({instant}, 'start of month')\"",
+        "return f\"date({instant}, 'start of year')\"",
+        file="course/sql/months.py",
     ),
     Mutation(
         "figures",
         "cohorts equal plain Python, in months of UTC",
-        '"timezone": "UTC"',
-        '"timezone": "America/Toronto"',
+        "timezone('UTC', {instant})",
+        "timezone('America/Toronto', {instant})",
         live=True,
+        file="course/sql/months.py",
     ),
     Mutation(
         "figures",
@@ -212,10 +221,17 @@ MUTATIONS = (
         'POOL | {"pool_pre_ping": False}',
         live=True,
     ),
+    Mutation(
+        "pool",
+        "a silent network ends a use, not the program",
+        "    bound_waits(engine, idle=limit, busy=7 * limit)\n",
+        "",
+        live=True,
+    ),
     # 9. Bulk
     Mutation(
         "bulk",
-        "a statement per row, per chunk, or for all",
+        "a call per row, per chunk, or for all",
         "session.connection().execute(insert(Reading), rows)",
         "[session.connection().execute(insert(Reading), row) for row in rows]",
     ),
@@ -226,22 +242,22 @@ MUTATIONS = (
         "execution_options()",
     ),
     Mutation(
-        "bulk",
+        "concurrency",
         "8 racing upserts count 8 hits",
         '"n": Tally.n + 1, ',
         '"n": 1, ',
     ),
     Mutation(
-        "bulk",
+        "loading",
         "pages by key slip for nobody",
         "sa.tuple_(*PAGE_KEY) > last",
         "User.registered_at > last[0]",
     ),
     Mutation(
         "bulk",
-        "an index finds the page by key",
-        'sa.Index(None, "registered_at", "id"),',
-        "",
+        "a frame from the columns brings everybody back",
+        "columns=[*kinds], dtype=object)",
+        "columns=[*kinds], dtype=None)",
     ),
     # 10. Migration
     Mutation(

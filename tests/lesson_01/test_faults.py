@@ -115,11 +115,8 @@ def test_every_backend_killed_at_once_costs_each_pool_one_error(env: Any) -> Non
     assert [lesson.use(engine) for _ in range(3)] == ["lost", "ok", "ok"]
 
 
-def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(
-    env: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lesson, "LIMIT", 1)
-    engine = env.connect()
+def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(env: Any) -> None:
+    engine = env.connect(limit=1)
     with env.sessions.begin() as session:
         add(session, "row")
     change = sa.update(lesson.Tally).values(n=1)
@@ -138,13 +135,10 @@ def test_a_frozen_holder_of_a_lock_holds_nobody_longer_than_the_limit(
         connection.execute(change)
 
 
-def test_an_endless_statement_ends_at_the_limit(
-    env: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lesson, "LIMIT", 0.1)
+def test_an_endless_statement_ends_at_the_limit(env: Any) -> None:
     with (
         pytest.raises(sa.exc.OperationalError, match="statement timeout"),
-        env.connect().connect() as connection,
+        env.connect(limit=0.1).connect() as connection,
     ):
         connection.execute(sa.text("SELECT pg_sleep(60)"))
 

@@ -97,8 +97,8 @@ def polite_port() -> Iterator[int]:
         (f"postgresql://u:{SECRET}", "no @ before the host"),
         (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "percent-encoded"),
         (f"u:{SECRET}@127.0.0.1", "it does not begin with postgresql://"),
-        (f"postgresql://u:{SECRET}@/db?host=127.0.0.1", "takes one host"),
-        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=5433", "takes one host"),
+        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=x", "the option port"),
+        (f"postgresql://u:{SECRET}@a,b/db?port=1,2,3", "the option port"),
         (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
         (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2:// is not for"),
         ("sqlite:///mine.db", "sqlite:// is not for this lesson; write postgresql://"),
@@ -113,6 +113,64 @@ def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
         assert named in done.stderr
         assert f": {source}" in done.stderr
         assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgresql:///d?host=/run/x", "/run/x", "5432"),
+        ("postgresql://%2Frun%2Fx/d", "/run/x", "5432"),
+        ("postgresql://%2Frun%2Fx:5433/d", "/run/x", "5433"),
+        ("postgresql:///d?host=/run/x&port=5433", "/run/x", "5433"),
+        ("postgresql://h1,h2/d", "h1,h2", "5432,5432"),
+        ("postgresql://h1:1,h2:2/d", "h1,h2", "1,2"),
+        ("postgresql:///d?host=h1,h2&port=1,2", "h1,h2", "1,2"),
+        ("postgresql:///d?host=h1&host=h2&port=1", "h1,h2", "1,1"),
+        ("postgresql://h1,h2/d?port=7", "h1,h2", "7,7"),
+        ("postgresql://h1/d?port=7", "h1", 7),
+        ("postgresql:///d?host=h1", "h1", 5432),
+        ("postgresql://u:p@[::1]:9/d", "::1", 9),
+        ("postgresql://h1/d\n", "h1", 5432),
+        ("postgresql:///d", "127.0.0.1", 5432),
+    ],
+)
+def test_psycopg_gets_the_hosts_that_a_url_names(
+    url: str, host: str, port: int | str
+) -> None:
+    server = server_at(url)
+    _, given = server.url.get_dialect()().create_connect_args(server.url)
+    assert (given["host"], given["port"], given["dbname"]) == (host, port, "d")
+
+
+def test_connect_timeout_reaches_the_driver_unless_the_url_has_its_own() -> None:
+    waits = []
+    for url, wait in (("postgresql://h/d", 7.5), ("postgresql://h/d", 1.0)):
+        address = ServiceAddress(url, "--url", True, wait)
+        waits.append(postgres_server(address).url.query.get("connect_timeout"))
+    own = ServiceAddress("postgresql://h/d?connect_timeout=3", "--url", True, 60.0)
+    waits.append(postgres_server(own).url.query.get("connect_timeout"))
+    assert waits == ["8", None, "3"]
+
+
+def test_one_host_that_answers_is_enough(
+    polite_port: int, web_server_port: int
+) -> None:
+    nobody = free_port()
+    server_at(f"postgresql://127.0.0.1:{nobody},127.0.0.1:{polite_port}/d").probe()
+    server_at(f"postgresql://127.0.0.1:{web_server_port},[::1]:{polite_port}/d")
+    with pytest.raises(BadInput, match="no PostgreSQL listens"):
+        server_at(f"postgresql://h.invalid,127.0.0.1:{web_server_port}/d").probe()
+    with pytest.raises(NoService, match=r"at 127.0.0.1:\d+, 127.0.0.1:1: Connection"):
+        server_at(f"postgresql://127.0.0.1:{nobody},127.0.0.1:1/d").probe()
+
+
+def test_a_folder_without_a_socket_is_no_server(tmp_path: Path) -> None:
+    url = f"postgresql:///d?host={tmp_path}"
+    with pytest.raises(NoService, match=f"{tmp_path}: No such file"):
+        server_at(url).probe()
+    done = run(SCRIPT, "--url", url, "--only", "engines")
+    assert done.returncode == 0
+    assert "backend: sqlite" in done.stdout
 
 
 def test_a_folder_that_cannot_be_written_gets_one_line(
