@@ -39,9 +39,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from math import inf
 from typing import Any, ClassVar, Self
 
@@ -49,11 +49,12 @@ import pika
 from pika import exceptions, spec
 
 from course.amqp.consuming import Delivery, PoolAndConnection
+from course.amqp.envelope import Envelope, FieldError
 from course.amqp.errors import PublishFailed, Unroutable
 from course.amqp.internals import CONNECTION_LOST, TolerantConnection, refused
 from course.amqp.pending import Pending
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
-from course.amqp.publishing import DEADLINE, PublishingThread
+from course.amqp.publishing import DEADLINE, PublishingThread, first_of
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_timer
@@ -97,11 +98,10 @@ def read_trusting(body: bytes | str) -> Any:
 
 
 # region message
-JSON_TYPES = {"str": str, "int": int, "dict[str, Any]": dict}
-
-
+# Envelope checks the fields against their type hints, for which JSON must have a type,
+# and knows each subclass by its `type`.
 @dataclass(kw_only=True)
-class Message:
+class Message(Envelope):
     """The envelope. A subclass names the fields that its payload consists of.
 
     Raises:
@@ -119,13 +119,10 @@ class Message:
     max_retries: int = MAX_RETRIES
 
     def __post_init__(self) -> None:
-        own = self.payload_fields()
-        if own:
-            self.payload = {name: getattr(self, name) for name in own}
-        for name, kind in self.json_types().items():
-            # Trap: isinstance would take True for an int.
-            if type(getattr(self, name)) is not kind:
-                raise BadMessage(f"{name} is not of type {kind.__name__}")
+        try:
+            self.check_fields()
+        except FieldError as error:
+            raise BadMessage(str(error)) from None
         if not re.fullmatch(r"[!-~]{1,64}", self.id):
             raise BadMessage("id is not 1 to 64 printable characters")
         if not is_time_with_zone(self.timestamp):
@@ -134,25 +131,15 @@ class Message:
             if not 0 <= count <= 1000:
                 raise BadMessage("retry_count and max_retries are 0 to 1000")
 
-    @classmethod
-    @cache
-    def json_types(cls) -> dict[str, Any]:
-        """Return the fields, each with the type that JSON has for it."""
-        return {item.name: JSON_TYPES[str(item.type)] for item in fields(cls)}
-
-    @classmethod
-    def payload_fields(cls) -> list[str]:
-        """Return the names that a subclass adds to the envelope."""
-        envelope = Message.json_types()
-        return [name for name in cls.json_types() if name not in envelope]
-
     def to_json(self) -> str:
         """Return the body; raise BadMessage for what JSON would change silently."""
-        body: dict[str, Any] = {"version": VERSION}
-        for name in Message.json_types():
-            body[name] = getattr(self, name)
+        Message.__post_init__(self)  # a field may have changed since
+        body = {"version": VERSION, **self.envelope()}
         try:
+            self.check_type()
             text = json.dumps(body, allow_nan=False)
+        except FieldError as error:
+            raise BadMessage(str(error)) from None
         except (TypeError, ValueError, RecursionError):
             raise BadMessage("payload is not JSON") from None
         if json.loads(text) != body:
@@ -176,7 +163,7 @@ class Message:
         version = data.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise BadMessage(f"version is not {VERSION}")
-        kind = MESSAGES.get(str(data.get("type")))
+        kind = Message.known.get(str(data.get("type")))
         if kind is None:
             raise BadMessage("type is unknown")
         if kind.payload_fields():
@@ -187,9 +174,12 @@ class Message:
                 raise BadMessage(reason)
             data |= payload
         try:
-            return kind(**data)
+            message: Message = kind(**data)
+        except ValueError as error:  # a check of its own
+            raise BadMessage(str(error)) from None
         except TypeError:
             raise BadMessage("fields are missing or unknown") from None
+        return message
 
 
 @dataclass(kw_only=True)
@@ -227,8 +217,6 @@ class AnalyticsMessage(Message):
     properties: dict[str, Any] = field(default_factory=dict)
 
 
-KINDS = (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
-MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in KINDS}
 # endregion message
 
 BAD_BODIES = {
@@ -482,15 +470,20 @@ PERSISTENT = 2  # AMQP's delivery mode of what is to survive a restart
 
 
 def publish_arguments(
-    message: Message, exchange: str, key: str, **properties: Any
+    message: Message,
+    exchange: str,
+    key: str,
+    headers: dict[str, Any] | None = None,
+    **properties: Any,
 ) -> tuple[str, str, bytes, Any]:
     """Return what send() takes: exchange, key, body, and persistent properties."""
+    count = {"x-retry-count": message.retry_count}
     about = pika.BasicProperties(
         message_id=message.id,
         type=message.type,
         content_type="application/json",
         delivery_mode=PERSISTENT,
-        headers={"x-retry-count": message.retry_count},
+        headers=(headers or {}) | count,
         **properties,
     )
     return exchange, key, message.to_json().encode(), about
@@ -517,10 +510,10 @@ class ConfirmedProducer(PublishingThread):
 
     def send(self, exchange: str, key: str, body: bytes, properties: Any) -> Pending:
         """Queue a publish; return at once unless the window is full."""
-        self.check_alive()
         pending = Pending(exchange, key, body, properties)
+        self.check_alive(pending)
         if not self.room.acquire(timeout=self.deadline):
-            raise self.too_late("the window stayed full")
+            raise self.too_late(pending, "the window stayed full")
         self.enqueue(pending)
         return pending
 
@@ -530,18 +523,19 @@ class ConfirmedProducer(PublishingThread):
         Raises:
             Unroutable: no queue took one of them.
             PublishFailed: refused, or not confirmed within the deadline; what was
-                not confirmed is given up here, yet may have arrived.
+                not confirmed is given up here, yet may have arrived. Its `message_id`
+                is the id to send it again with.
         """
         futures.wait([pending.confirmed for pending in publishes], self.deadline)
         failures = []
         for pending in publishes:
             if not pending.confirmed.done():
                 # Nothing may wait for ever. What was sent cannot be called back.
-                pending.end(self.too_late("not confirmed"))
+                pending.end(self.too_late(pending, "not confirmed"))
             if failure := pending.confirmed.exception():
                 failures.append(failure)
         if failures:
-            raise failures[0]
+            raise first_of(failures)
 
     def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
         """Publish and wait for the confirm; raises what wait() raises."""
@@ -598,39 +592,71 @@ class ConfirmedProducer(PublishingThread):
 # endregion confirms
 
 
+def known_as(id: str | None) -> dict[str, Any]:
+    """Return the id of a message that is published again, or nothing for a new one."""
+    return {} if id is None else {"id": id}
+
+
 class Producer(ConfirmedProducer):
-    """Publishes each kind of message where it belongs, confirmed."""
+    """Publishes each kind of message where it belongs, confirmed.
+
+    Each method returns the message's id. `id` repeats a publish that has failed, with
+    PublishFailed.message_id; `about` is properties such as headers.
+    """
 
     def publish_message(self, message: Message, key: str = "", **about: Any) -> str:
-        """Publish a message where its kind belongs; return its id."""
+        """Publish a message where its kind belongs."""
         exchange = self.rabbit.name(message.exchange)
         key = key or message.key
         self.publish(*publish_arguments(message, exchange, key, **about))
         return message.id
 
-    def publish_user_data_event(self, username: str, email: str, date: str) -> str:
-        """Announce a new or changed user; return the message's id."""
-        user = UserDataMessage(username=username, email=email, registration_date=date)
-        return self.publish_message(user)
+    def publish_user_data_event(
+        self, username: str, email: str, date: str, id: str | None = None, **about: Any
+    ) -> str:
+        """Announce a new or changed user."""
+        user = UserDataMessage(
+            username=username, email=email, registration_date=date, **known_as(id)
+        )
+        return self.publish_message(user, **about)
 
     def publish_notification(
-        self, recipient: str, subject: str, content: str, way: str = "email.normal"
+        self,
+        recipient: str,
+        subject: str,
+        content: str,
+        way: str = "email.normal",
+        id: str | None = None,
+        **about: Any,
     ) -> str:
         """Ask for an email or SMS; `way` such as "sms.urgent" is the end of the key."""
         message = NotificationMessage(
-            recipient=recipient, subject=subject, content=content
+            recipient=recipient, subject=subject, content=content, **known_as(id)
         )
-        priority = URGENT if way.endswith("urgent") else 0
-        return self.publish_message(message, f"notification.{way}", priority=priority)
+        about.setdefault("priority", priority_of(way))
+        return self.publish_message(message, f"notification.{way}", **about)
 
     def publish_analytics_event(
-        self, event_type: str, user_id: str, properties: dict[str, Any]
+        self,
+        event_type: str,
+        user_id: str,
+        properties: dict[str, Any],
+        id: str | None = None,
+        **about: Any,
     ) -> str:
-        """Tell everybody who listens what happened; return the message's id."""
+        """Tell everybody who listens what happened."""
         message = AnalyticsMessage(
-            event_type=event_type, user_id=user_id, properties=properties
+            event_type=event_type,
+            user_id=user_id,
+            properties=properties,
+            **known_as(id),
         )
-        return self.publish_message(message)
+        return self.publish_message(message, **about)
+
+
+def priority_of(way: str) -> int:
+    """Return the priority of a notification that goes this way."""
+    return URGENT if way.endswith("urgent") else 0
 
 
 def send_all(

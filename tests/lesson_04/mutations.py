@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "messages",
         "each bad body is refused with its reason, by one kind of error",
-        'MESSAGES.get(str(data.get("type")))',
-        'MESSAGES.get(str(data.get("type")), Message)',
+        'Message.known.get(str(data.get("type")))',
+        'Message.known.get(str(data.get("type")), Message)',
     ),
     Mutation(
         "messages",
