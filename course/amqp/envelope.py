@@ -169,7 +169,9 @@ class Envelope:
     @classmethod
     def _register(cls) -> None:
         """Note which class reads messages of its type."""
-        kind = vars(cls).get("type")
+        # With slots=True, the second class has the default there only.
+        made = vars(cls).get("__dataclass_fields__", {})
+        kind = made.get("type") or vars(cls).get("type")
         if isinstance(kind, Field):
             kind = kind.default
         if not isinstance(kind, str):
@@ -207,6 +209,4 @@ class Envelope:
         reader = self.known.get(self.type)
         if reader is not type(self):
             name = type(self).__name__
-            raise FieldError(
-                f"type {self.type!r} is not one that {name} has for itself"
-            )
+            raise FieldError(f"type {self.type!r} is not that of {name} itself")
