@@ -39,5 +39,9 @@ class PublishFailed(MessagingError):
         return one
 
 
+class NotInTime(PublishFailed):
+    """Nobody has refused it: the broker was away, or takes nothing at the moment."""
+
+
 class Unroutable(PublishFailed):
     """The exchange had no queue for it: the broker gave it back."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
-from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.errors import NotInTime, PublishFailed, Unroutable
 from course.amqp.internals import TolerantConnection, hang_up, refused, words_of
 from course.amqp.pending import Pending
 from course.amqp.reconnecting import backoff
@@ -102,6 +102,12 @@ class PublishingThread:
             known = [*self._failed, *self._unsettled]
         return [pending for pending in known if not pending.confirmed.heard]
 
+    def unconfirmed(self) -> list[Pending]:
+        """Return what was sent and is not confirmed: it may have arrived or not."""
+        with self._lock:
+            known = [*self._failed, *self._unsettled]
+        return [pending for pending in known if not pending.is_confirmed]
+
     def check_alive(self, pending: Pending) -> None:
         """Raise PublishFailed if nothing is sent any more, with the reason."""
         if self._process != os.getpid():
@@ -131,7 +137,7 @@ class PublishingThread:
             text += f"; the broker blocks publishers: {self.blocked}"
         elif self.lost:
             text += f"; no connection: {self.lost}"
-        return PublishFailed(text).about(pending.message_id)
+        return NotInTime(text).about(pending.message_id)
 
     def wait(self, *publishes: Pending) -> None:
         """Wait until all are confirmed or have failed; raise the first failure."""

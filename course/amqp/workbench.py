@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,14 +14,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
 from course.amqp.trials import all_in, running
 from course.console import in_notebook
-from course.errors import NoService
+from course.errors import BadInput, NoService
 from course.lab import wait_until
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
 
+DELAYED_RETRY_SINCE = [4, 3]
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 
 
@@ -68,20 +71,26 @@ class BrokerEnv:
             else:
                 time.sleep(0.01)
 
-    def declare_queue(self, name: str, priorities: int = 0) -> str:
+    @property
+    def delays_itself(self) -> bool:
+        """Whether this broker's quorum queues delay retries, and know priorities."""
+        numbers = [int(one) for one in re.findall(r"\d+", self.version)[:2]]
+        return self.live and numbers >= DELAYED_RETRY_SINCE
+
+    def declare_queue(self, name: str, priorities: int = 0, **options: Any) -> str:
         """Declare a work queue and its dead letters; return its full name."""
         rabbit = self.rabbit
         known = len(rabbit.plan)
-        full: str = rabbit.add_queue(name, priorities)
+        full: str = rabbit.add_queue(name, priorities, **options)
         with rabbit.channel() as channel:
             rabbit.declare(channel, rabbit.plan[known:])
         return full
 
     @contextmanager
-    def queue(self, name: str, priorities: int = 0) -> Iterator[str]:
+    def queue(self, name: str, priorities: int = 0, **options: Any) -> Iterator[str]:
         """Yield a work queue of the demo's own, by its full name; delete it again."""
         known = len(self.rabbit.plan)
-        full = self.declare_queue(name, priorities)
+        full = self.declare_queue(name, priorities, **options)
         try:
             yield full
         finally:
@@ -146,7 +155,10 @@ def open_broker(
         if not in_notebook():
             # A missing right is named before anything is printed. In a notebook, the
             # class whose setup this calls is defined in a later cell.
-            _ = env.rabbit
+            try:
+                _ = env.rabbit
+            except MessagingError as refusal:
+                raise BadInput(str(refusal)) from None
         yield env
 
 
