@@ -95,6 +95,10 @@ def words_of(error: BaseException) -> str:
     said = re.search(r"ByBroker: \(\d+\) (['\"])(.*)\1", str(error))
     if said:
         return said[2]
+    # One that never came about wraps what the socket said, several times.
+    said = re.search(r"Error\(-?\d+, '([^']+)'\)", repr(error))
+    if said:
+        return said[1]
     return str(error) or type(error).__name__
 
 
