@@ -16,7 +16,7 @@ from typing import Any
 
 from pika import exceptions
 
-from course.amqp.copies import Copies
+from course.amqp.copies import RETURNS, Copies
 from course.amqp.errors import ConsumerRefused
 from course.amqp.internals import batch_of, refused, refused_for_good, words_of
 from course.amqp.publishing import DEADLINE
@@ -27,7 +27,7 @@ AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
 CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
 MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
 
-Content = tuple[str, bytes]  # by which a message is known: its id, and its body
+Content = tuple[Any, ...]  # by which a message is known
 
 
 @dataclass
@@ -40,13 +40,21 @@ class Delivery:
     body: bytes
     redelivered: bool = False
     rejected: bool = False  # instead of acknowledged: the queue itself delays it
-    done: bool = False  # to be settled, or settled
+    done: bool = False  # to be settled
+    settled: bool = False
 
     @property
     def content(self) -> Content | None:
-        """Return what tells whether two deliveries are of one message, if anything."""
+        """Return what tells whether two deliveries are of one message, if anything.
+
+        A copy that waits for another attempt is another message: it has other counts.
+        """
         message_id = self.properties.message_id
-        return (message_id, self.body) if message_id else None
+        if not message_id:
+            return None
+        headers = self.properties.headers or {}
+        counts = [repr(headers.get(name)) for name in ("x-retry-count", RETURNS)]
+        return (message_id, self.body, *counts)
 
 
 @dataclass(eq=False)
@@ -83,6 +91,7 @@ class PoolAndConnection(Copies):
         self._lock = threading.Lock()  # of what follows, and of what is counted
         self._begun: dict[Content, list[Delivery]] = {}  # and what came again meanwhile
         self._lost: dict[Content, None] = {}  # done, but acknowledged too late
+        self.replacing = set()
         self._pace = 0.0  # seconds that a piece of work takes, about
         self._more = ""  # the tag of a second subscription
         self._more_count = 0  # what it lets the broker send ahead
@@ -163,11 +172,12 @@ class PoolAndConnection(Copies):
         if content is None:
             return True
         with self._lock:
-            if content in self._begun:
+            # Trap: what comes for the first time is no duplicate, whatever is in it.
+            if delivery.redelivered and content in self._begun:
                 self._begun[content].append(delivery)
                 return False
-            if content not in self._lost:
-                self._begun[content] = []
+            if not delivery.redelivered or content not in self._lost:
+                self._begun.setdefault(content, [])
                 return True
             del self._lost[content]
         self.count("duplicates")
@@ -274,6 +284,9 @@ class PoolAndConnection(Copies):
         with batch_of(self.connection):
             while self.settled:
                 delivery = self.settled.popleft()
+                if delivery.settled:
+                    continue
+                delivery.settled = True
                 if not delivery.channel.is_open:  # the broker has it back already
                     self._too_late(delivery)
                 elif delivery.rejected:

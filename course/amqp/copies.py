@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Event
 from typing import Any
 
 from course.amqp.errors import MessagingError, NotInTime
+from course.amqp.publishing import DEADLINE
 from course.amqp.strict import utc_now
 
 PERSISTENT_MODE = 2
@@ -50,7 +53,7 @@ def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     same.user_id = None
     same.delivery_mode = PERSISTENT_MODE
     same.message_id = properties.message_id or uuid.uuid4().hex
-    same.headers = sent_headers(properties) | dict(headers)
+    same.headers = sent_headers(properties) | dict(headers) or None
     if sum(len(piece) for piece in same.encode()) > MOST_HEADERS:
         same.headers = {"x-dropped-headers": True, **headers}
     return same
@@ -64,9 +67,18 @@ class Copies:
     producer: Any
     stopping: Event
     counts: Counter[str]
+    replacing: set[object]  # of what a copy is being published in its place
 
     def bury(self, delivery: Any, error: BaseException, attempts: int) -> None:
         """Publish a copy to the dead letters."""
+        raise NotImplementedError
+
+    def acknowledge(self, delivery: Any) -> None:
+        """Queue an acknowledgement."""
+        raise NotImplementedError
+
+    def round_trip(self) -> None:
+        """Wait until the broker has read all acknowledgements so far."""
         raise NotImplementedError
 
     def about_copy(self, delivery: Any, error: BaseException, count: int) -> Any:
@@ -107,9 +119,12 @@ class Copies:
         A quorum queue counts itself, and buries what comes back too often. For a
         classic one a copy with a count of ours takes the message's place.
         """
-        if not delivery.redelivered or self.is_quorum(delivery):
-            return False
         headers = delivery.properties.headers or {}
+        this = (delivery.properties.message_id, delivery.body)
+        if not delivery.redelivered or self.is_quorum(delivery):
+            if RETURNS in headers:
+                self._wait_for_original(this)
+            return False
         count = headers.get(RETURNS, 0)
         count = count + 1 if type(count) is int else 1
         retries = headers.get("x-retry-count", 0)
@@ -119,8 +134,24 @@ class Copies:
             return True
         ours = {name: headers[name] for name in OURS if name in headers}
         about = copied(delivery.properties, ours | {RETURNS: count})
-        self.publish_copy(delivery, "", self.queue, about)
+        self.replacing.add(this)
+        try:
+            self.publish_copy(delivery, "", self.queue, about)
+            self.acknowledge(delivery)
+            with suppress(TimeoutError):
+                self.round_trip()
+        finally:
+            self.replacing.discard(this)
         return True
+
+    def _wait_for_original(self, this: object) -> None:
+        """Let the broker forget an original before its copy is worked on here.
+
+        Else who dies at that moment leaves both, and their number grows.
+        """
+        end = time.monotonic() + DEADLINE
+        while this in self.replacing and time.monotonic() < end:
+            time.sleep(0.005)
 
     def rejections(self, delivery: Any) -> int:
         """Return how often a queue that delays retries itself has got it back."""

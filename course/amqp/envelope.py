@@ -149,6 +149,7 @@ class Envelope:
 
     type: str  # a dataclass with these two
     payload: dict[str, Any]
+    _payload_before: dict[str, Any]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -198,11 +199,17 @@ class Envelope:
         Raises:
             FieldError: one has another type than its class says.
         """
+        own = self.payload_fields()
+        # What was changed since the last time counts: a field, or its place in there.
+        before = vars(self).get("_payload_before", self.payload)
+        for name in own:
+            if name in before and before[name] != self.payload.get(name):
+                setattr(self, name, self.payload.get(name))
         for name, hint in fields_of(type(self)).items():
             setattr(self, name, converted(hint, getattr(self, name), name))
-        own = self.payload_fields()
         if own:
             self.payload = {name: as_json(getattr(self, name)) for name in own}
+            self._payload_before = as_json(self.payload)
 
     def check_type(self) -> None:
         """Raise FieldError unless a reader would make the same class of it."""

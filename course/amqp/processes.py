@@ -216,7 +216,7 @@ def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:
 
 def publish_many(rabbit: Any, args: Namespace, parts: Parts) -> None:
     """Publish N messages of user data, R per second, all confirmed."""
-    with rejects_file(args.rejects) as rejects:
+    with rejects_file(getattr(args, "rejects", None)) as rejects:
         rabbit.setup_infrastructure()
         with parts.producer(rabbit) as producer, counted(producer, rejects):
             send_many(rabbit, producer, args, parts)
@@ -274,7 +274,7 @@ def print_stats(rabbit: Any, _: Namespace, __: Parts) -> None:
 def put_back(rabbit: Any, args: Namespace, parts: Parts) -> None:
     """Move the dead letters of a queue back to it."""
     with (
-        rejects_file(args.rejects) as rejects,
+        rejects_file(getattr(args, "rejects", None)) as rejects,
         parts.producer(rabbit) as producer,
         counted(producer, rejects, "moved back"),
     ):

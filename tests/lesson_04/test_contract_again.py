@@ -306,7 +306,7 @@ def test_a_deadline_says_why_there_is_no_connection(env: Any) -> None:
     nobody.parameters = copy.copy(env.rabbit.parameters)
     nobody.parameters.port = 1
     producer = lesson.Producer(nobody, deadline=1)
-    with pytest.raises(NotInTime, match="no connection: .*refused"):
+    with pytest.raises(NotInTime, match=r"no connection: .*refused"):
         producer.publish("", "anywhere", b"", None)
     producer.close(flush=False)
 

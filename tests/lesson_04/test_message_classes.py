@@ -189,6 +189,9 @@ def test_what_is_published_is_what_the_fields_say_now() -> None:
     message.email = "new@example.org"
     again = lesson.Message.from_json(message.to_json())
     assert (again.email, again.payload["email"]) == ("new@example.org",) * 2
+    message.payload["email"] = "newer@example.org"
+    again = lesson.Message.from_json(message.to_json())
+    assert (again.email, message.email) == ("newer@example.org",) * 2
     message.email = 7
     with pytest.raises(lesson.BadMessage, match="email"):
         message.to_json()
