@@ -240,14 +240,18 @@ def send_many(rabbit: Any, producer: Any, args: Namespace, parts: Parts) -> None
 @contextmanager
 def counted(producer: Any, rejects: Rejects, what: str = "confirmed") -> Iterator[None]:
     """Say at the end of a block, however it ends, how much was confirmed."""
+    failed = True
     try:
         yield
+        failed = False
     finally:
         # Ctrl-C as well: what is on its way may still be confirmed.
         open_ones = [one.confirmed for one in producer.unconfirmed()]
         futures.wait(open_ones, MOMENT)
         left = producer.unconfirmed()
-        fact(what, producer.counts["confirmed"])
+        confirmed = producer.counts["confirmed"]
+        if confirmed or left or not failed:
+            fact(what, confirmed)
         if left:
             fact("sent, not confirmed", rejects.write(left))
 

@@ -12,7 +12,7 @@ from pika import exceptions
 
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
-from course.amqp.internals import NOT_NOW, TolerantConnection
+from course.amqp.internals import NOT_NOW, TolerantConnection, drop
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
@@ -83,9 +83,12 @@ class Topology:
         connection = self.connect()
         try:
             yield connection.channel()
-        finally:
-            with suppress(Exception):
-                connection.close()
+        except BaseException:
+            with suppress(Exception):  # a broker that is frozen answers no goodbye
+                drop(connection)
+            raise
+        with suppress(Exception):
+            connection.close()
 
     def declare(self, channel: Any, plan: Sequence[Planned]) -> None:
         """Declare queues and exchanges, and all bindings between them.
