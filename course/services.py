@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import signal
 import socket
@@ -9,11 +11,12 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from dotenv import dotenv_values
 
@@ -22,23 +25,89 @@ from course.errors import BadInput
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent if HERE.name == "course" else HERE  # where the lessons are
 
-PASSWORD_IN_URL = re.compile(r"(://[^:/\s]*:)\S*@")
-SECRET_OPTION = re.compile(r"([^&?;\s]*(?:pass|secret|token)[^&?;=\s]*=)[^&\s]+", re.I)
+CONNECT_LIMIT = 1.0  # seconds until a stand-in takes over from a service
+HIDDEN = "***"
+# Everything up to the last @ before a space: an @ may be a part of a password.
+LOGIN_IN_URL = re.compile(
+    r"""(?P<scheme> \b [a-z][a-z0-9+.-]* :/{1,3} | :// )
+        (?: (?P<login> [^\s"'<>]* ) | [^@\s]* : [^@\n]* ) @""",
+    re.IGNORECASE | re.VERBOSE,
+)
+LOGIN_ALONE = re.compile(r"(?<![\w/])([\w.+-]*:)[^\s@/*][^\s@]*@(?=[\w\[])")
+# KeyError: and its like are no keys that have a value.
+SECRET_WORDS = "(?:pass|pwd|secret|key|token)"  # noqa: S105  (what such names hold)
+NAME_OF_SECRET = rf"[\w.-]*{SECRET_WORDS}(?!\w*(?:Error|Exception))[\w.-]*"
+SECRET_VALUE = re.compile(
+    rf"""({NAME_OF_SECRET} ["']? (?: \s*[=:]\s* | %3D ))
+         (?: b? "(?:[^"\\]|\\.)*" | b? '(?:[^'\\]|\\.)*' | [^\s&]+ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Where one of these is a password, hiding the word in our own sentences would tell it;
+# the patterns above still hide it in URLs.
+USUAL_WORDS = {"admin", "default", "guest", "mongo", "mongodb", "password", "postgres"}
+USUAL_WORDS |= {"rabbitmq", "redis", "root", "secret", "test", "user"}
+TOO_SHORT = 4  # characters; so does hiding each "a"
+SHORT = 8  # characters; less is hidden only where it stands alone
+SECRETS: set[str] = set()  # of this process, in each spelling that a library may use
+
+
+def remember_secret(written: str) -> None:
+    """Let `redact` hide a text from now on; `written` is as in a URL, with its %40."""
+    plain = unquote(written)
+    if len(plain) < TOO_SHORT or plain in USUAL_WORDS:
+        return
+    for text in {written, plain, unquote_plus(written)}:
+        SECRETS.add(text)
+        SECRETS.update((quote(text, safe=""), quote(text), quote_plus(text)))
+        SECRETS.update((repr(text)[1:-1], json.dumps(text)[1:-1]))
 
 
 def redact(text: object) -> str:
-    """Hide the password of every URL in the text."""
-    hidden = PASSWORD_IN_URL.sub(r"\1***@", str(text))
-    return SECRET_OPTION.sub(r"\1***", hidden)
+    """Hide passwords: known ones, those of URLs, and values of keys that say so."""
+    hidden = str(text)
+    for secret in sorted(SECRETS, key=len, reverse=True):
+        if len(secret) >= SHORT:
+            hidden = hidden.replace(secret, HIDDEN)
+        else:
+            alone = rf"(?<!\w){re.escape(secret)}(?!\w)"
+            hidden = re.sub(alone, HIDDEN, hidden)
+    hidden = LOGIN_IN_URL.sub(_without_login, hidden)
+    hidden = LOGIN_ALONE.sub(rf"\1{HIDDEN}@", hidden)
+    return SECRET_VALUE.sub(rf"\1{HIDDEN}", hidden)
+
+
+def _without_login(found: re.Match[str]) -> str:
+    """Keep the user of a URL that is well-formed up to its password, and no more."""
+    user, colon, _ = (found["login"] or "").partition(":")
+    shown = user if colon and re.fullmatch(r"[\w.%+-]*", user) else ""
+    return f"{found['scheme']}{shown}{colon if shown or not user else ''}{HIDDEN}@"
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats log lines, tracebacks and all, with the secrets in them hidden."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line to print."""
+        return redact(super().format(record))
+
+
+def log_to_stderr(level: int) -> None:
+    """Print log lines of a level and above, with the secrets in them hidden."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def setting(name: str, default: str = "") -> str:
-    """Return a variable of the environment, else of the .env beside the lessons."""
+    """Return a variable of the environment, else of the .env beside the lessons.
+
+    A file that holds a secret ends with a line break, which is no part of it.
+    """
     if name in environ:
-        return environ[name] or default
+        return environ[name].strip() or default
     path = PROJECT / ".env"
     try:
-        return dotenv_values(path).get(name) or default
+        return (dotenv_values(path).get(name) or "").strip() or default
     except (OSError, UnicodeError) as error:
         reason = type(error).__name__  # its text may show a piece of the file
         raise BadInput(f"{path.name} cannot be read ({reason})") from None
@@ -48,18 +117,20 @@ def setting(name: str, default: str = "") -> str:
 class ServiceAddress:
     """The URL of a service, and its origin: an option, a variable, or the default."""
 
-    url: str
+    url: str = field(repr=False)
     source: str  # "--url" or the variable's name: what a complaint points to
     named: bool  # False for the default
+    connect_limit: float = CONNECT_LIMIT  # seconds; an option of the URL goes before it
 
 
 def address_of(args: Namespace, variable: str, default: str = "") -> ServiceAddress:
     """Return where to look for a service: at --url, the variable, or the default."""
+    limit = getattr(args, "connect_timeout", None) or CONNECT_LIMIT
     if args.url:
-        return ServiceAddress(args.url, "--url", named=True)
+        return ServiceAddress(args.url, "--url", True, limit)
     if url := setting(variable):
-        return ServiceAddress(url, variable, named=True)
-    return ServiceAddress(default, variable, named=False)
+        return ServiceAddress(url, variable, True, limit)
+    return ServiceAddress(default, variable, False, limit)
 
 
 def accepts_connections(host: str, port: int, limit: float = 0.5) -> bool:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +14,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-with suppress(ImportError):  # not on Windows, where nothing needs it
-    import pwd
+from programs import (
+    account_of,
+    copies_of,
+    entered,
+    may_run,
+    newest_root,
+    of_this_python,
+    program,
+)
 
 START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
-# Run a program of another Debian, which sees this machine's network and /tmp.
-ENTER = 'for d in dev proc tmp; do mount --rbind /$d "$0/$d"; done; chroot "$0" "$@"'
 
 
 def free_port() -> int:
@@ -46,12 +50,6 @@ def wait_for(state: Callable[[], object], limit: float = 10.0, what: str = "") -
         if time.monotonic() > deadline:
             raise TimeoutError(what or "the state was not reached in time")
         time.sleep(0.02)
-
-
-def program(name: str) -> str | None:
-    """Return the path of a server's program: beside this Python, or on the PATH."""
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else shutil.which(name)
 
 
 def states_of(group: int) -> set[str]:
@@ -178,25 +176,22 @@ def _postgres(folder: Path, port: int) -> Server | None:
     initdb, postgres = program("initdb"), program("postgres")
     if not initdb or not postgres:
         return None
-    # PostgreSQL refuses to run as root: its own account takes over where there is one.
+    # PostgreSQL refuses to run as root: its own account takes over, or nobody's.
+    account = account_of("postgres", "nobody") if os.geteuid() == 0 else None
     user = None
-    if os.geteuid() == 0:
-        user = "postgres"
-        try:
-            owner = pwd.getpwnam(user)
-        except KeyError:
-            return None
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    if account:
+        user, uid, gid = account
+        os.chown(folder, uid, gid)
         folder.parent.chmod(0o755)
+        if not newest_root() and not may_run(postgres, user):
+            initdb, postgres = copies_of(folder.parent / "wheel", initdb, postgres)
     data = folder / "data"
-    subprocess.run(
-        [initdb, "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8"],
-        user=user,
-        cwd=folder,
-        capture_output=True,
-        check=True,
-    )
-    argv = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+    make = [initdb, "-D", str(data), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
+    run = [postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+    if newest_root():  # which changes the account by itself
+        make, run = (entered(*argv, account=user or "root") for argv in (make, run))
+        user = None
+    subprocess.run(make, user=user, cwd=folder, capture_output=True, check=True)
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
     def ready() -> bool:
@@ -208,34 +203,34 @@ def _postgres(folder: Path, port: int) -> Server | None:
             return False
         return True
 
-    return Server("postgres", url, port, argv, folder, ready, user=user)
+    return Server("postgres", url, port, run, folder, ready, user=user)
 
 
 def _redis(folder: Path, port: int, *options: str) -> Server | None:
-    binary = program("redis-server")
+    """Start a Redis, or the Valkey that REDIS_PROGRAM=valkey-server asks for."""
+    names = ["redis-server", "valkey-server"]
+    if os.environ.get("WHEELS_FIRST"):
+        names.reverse()
+    if asked := os.environ.get("REDIS_PROGRAM"):
+        names = [asked]
+    binary = next((found for name in names if (found := program(name))), None)
     if not binary:
         return None
     argv = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
     url = f"redis://127.0.0.1:{port}/0"
-    return Server("redis", url, port, argv, folder, lambda: answers(port))
+    return Server("redis", url, port, entered(*argv), folder, lambda: answers(port))
 
 
 def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
     """Start a node of its own name, ports, cookie and folder, with no plugins.
 
-    Options are further lines of its rabbitmq.conf. Where RABBITMQ_ROOT names the root
-    folder of another Debian, the node is of that one's RabbitMQ (`make newest`).
+    Options are further lines of its rabbitmq.conf.
     """
     binary, ctl = program("rabbitmq-server"), program("rabbitmqctl")
-    direct = Path("/usr/lib/rabbitmq/bin")  # Debian's wrappers change the user
-    if (direct / "rabbitmq-server").exists():
-        binary, ctl = str(direct / "rabbitmq-server"), str(direct / "rabbitmqctl")
     if not binary or not ctl:
         return None
-    root = os.environ.get("RABBITMQ_ROOT")
-    enter = ["unshare", "--mount", "sh", "-c", ENTER, root] if root else []
     lines = [f"listeners.tcp.1 = 127.0.0.1:{port}", "loopback_users.guest = true"]
-    if root:  # Debian permits what RabbitMQ 4.3 itself refuses
+    if newest_root():  # Debian permits what RabbitMQ 4.3 itself refuses
         lines.append("deprecated_features.permit.transient_nonexcl_queues = false")
     (folder / "rabbitmq.conf").write_text("\n".join((*lines, *options, "")))
     (folder / "enabled_plugins").write_text("[].\n")
@@ -255,7 +250,7 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none",
     }
     url = f"amqp://guest:guest@127.0.0.1:{port}/%2F"
-    control = [*enter, ctl, "-n", node]
+    control = entered(ctl, "-n", node)
 
     def ready() -> bool:
         import pika
@@ -268,12 +263,12 @@ def _rabbitmq(folder: Path, port: int, *options: str) -> Server | None:
             return False
         return True
 
-    argv = [*enter, binary]
+    argv = entered(binary)
     return Server("rabbitmq", url, port, argv, folder, ready, env, control=control)
 
 
 def _mongo(folder: Path, port: int) -> Server | None:
-    binary = program("secantusd-py")
+    binary = of_this_python("secantusd-py") or shutil.which("secantusd-py")
     if not binary:
         return None
     argv = [binary, "--host", "127.0.0.1", "--port", str(port)]

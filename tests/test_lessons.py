@@ -204,7 +204,9 @@ def test_a_mutation_makes_its_claim_fail(
 
 @every_script
 def test_coloured_on_a_terminal(script: Path) -> None:
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip(
+        "pty", reason="platform: Windows has no terminals of this kind"
+    )
     demo = next(iter(load(script.name[:2]).lesson.demos))
     command = [sys.executable, str(script), "--offline", "--only", demo]
     screen, terminal = pty.openpty()

@@ -6,7 +6,6 @@ import argparse
 import copy
 import ssl
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pika
 from pika import exceptions
@@ -20,9 +19,9 @@ from course.amqp.internals import (
 )
 from course.errors import BadInput, NoService
 from course.services import ServiceAddress, address_of, redact
+from course.urls import AMQP_FORM, ServiceUrl, service_url
 
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
-PROBE_LIMIT = 1.0  # seconds until nobody is there
 IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
 USUAL = {  # what a URL may say otherwise
     "socket_timeout": IO_LIMIT,
@@ -39,38 +38,27 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
         BadInput: it is not one. It blames `source`, the option or variable that named
             it, and repeats nothing: a password may stand anywhere in it.
     """
+    named = service_url(ServiceAddress(url, source, named=True), AMQP_FORM)
     try:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("scheme")
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, KeyError, SyntaxError):
-        raise BadInput(f"{source} is not a URL like {redact(DEFAULT_URL)}") from None
+        parameters = pika.URLParameters(named.text)
+    except (ValueError, TypeError, KeyError, SyntaxError) as error:
+        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
+        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
-    if urlsplit(url).path.count("/") > 1:
-        hint = "a / in a vhost's name is written %2F, as in"
-        raise BadInput(f"{source}: {hint} {redact(DEFAULT_URL)}")
-    given = options_of(url)
     for name, value in USUAL.items():
-        if name not in given:
+        if name not in named.options:
             setattr(parameters, name, value)
     return parameters
 
 
-def options_of(url: str) -> set[str]:
-    """Return the names of the options that a URL gives."""
-    return set(parse_qs(urlsplit(url).query))
-
-
-def probing(parameters: Any, url: str, limit: float) -> Any:
+def probing(parameters: Any, named: ServiceUrl) -> Any:
     """Return parameters with which nobody's absence takes long to see."""
     probe = copy.copy(parameters)
-    given = options_of(url)
-    if not given & {"socket_timeout", "stack_timeout"}:
-        probe.socket_timeout = limit
-        probe.stack_timeout = limit
-    elif "stack_timeout" not in given:
-        probe.stack_timeout = parameters.socket_timeout
+    if "socket_timeout" not in named.options:
+        probe.socket_timeout = named.connect_limit
+    if "stack_timeout" not in named.options:
+        probe.stack_timeout = named.connect_limit
     return probe
 
 
@@ -83,10 +71,10 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """
     address = address_of(args, "RABBITMQ_URL", DEFAULT_URL)
     parameters = parameters_of(address.url, address.source)
-    where = f"{parameters.host}:{parameters.port}"
-    limit = getattr(args, "connect_timeout", None) or PROBE_LIMIT
+    named = service_url(address, AMQP_FORM)
+    where = named.place
     try:
-        probe = probing(parameters, address.url, limit)
+        probe = probing(parameters, named)
         with pika.BlockingConnection(probe) as connection:
             about = server_properties(connection)
     except ssl.SSLError as error:  # never on without: that would be a downgrade

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import fakeredis
 import redis
@@ -17,6 +16,7 @@ import redis
 from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
 from course.errors import BadInput
 from course.services import ServiceAddress, address_of, redact
+from course.urls import REDIS_FORM, service_url
 
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
@@ -45,15 +45,16 @@ def probe(address: ServiceAddress) -> Service:
 
     No message of the library is repeated: it may hold a part of the password.
     """
-    place = urlsplit(address.url).netloc.rpartition("@")[2] or "that address"
-    limits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
+    named = service_url(address, REDIS_FORM)
+    place = named.place
+    limit = named.connect_limit / 2  # of each try, of which there are two
+    limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:
-        with redis.Redis.from_url(address.url, protocol=2, **limits) as client:
+        with redis.Redis.from_url(named.text, protocol=2, **limits) as client:
             version = str(client.info("server")["redis_version"])
-    except ValueError:
-        form = "redis://host:port/database, or rediss:// for TLS"
-        shown = repr(redact(address.url))
-        problem = f"{address.source}: {shown} is not a Redis URL; write {form}"
+    except (ValueError, TypeError) as error:  # the second for an unknown option
+        wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
+        problem = f"{wrong}; write {REDIS_FORM.example}"
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
         problem = f"Redis at {place} refuses the password; {form}"
@@ -68,7 +69,7 @@ def probe(address: ServiceAddress) -> Service:
     else:
         if is_recent(version):
             # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
-            connect = partial(cache_client, address.url, 2.0)
+            connect = partial(cache_client, named.text, 2.0)
             return Service(f"redis {version} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)

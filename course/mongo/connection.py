@@ -16,7 +16,8 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Database, Document
-from course.services import ServiceAddress
+from course.services import ServiceAddress, redact
+from course.urls import MONGO_FORM, service_url
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
@@ -64,20 +65,17 @@ def connect(
     Raises BadInput for what is not a valid URI, NoService for a name of mongodb+srv://
     that does not resolve.
     """
+    named = service_url(ServiceAddress(url, source, named=True), MONGO_FORM)
     options = OPTIONS | {"event_listeners": [listener]} | more
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
-            if "://" not in url:
-                raise ValueError("it has no scheme")  # PyMongo takes it for a host
-            return pymongo.MongoClient(url, **options)
+            return pymongo.MongoClient(named.text, **options)
     except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
-        # The library's words may hold a part of a password that was not encoded.
-        why = "is the password percent-encoded?" if "@" in url else error
-        right = "mongodb://user:password@host:27017/?option=value or mongodb+srv://..."
-        problem = f"{source} is not a valid URI ({why}); right is {right}"
+        why = redact(error)
+        problem = f"{source} is not a MongoDB URL: {why}; write {MONGO_FORM.example}"
         raise BadInput(problem) from None
 
 
@@ -123,7 +121,7 @@ def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
         if not error.timeout:
             return NoService(f"error {error.code}")
     if isinstance(error, pymongo.errors.ConfigurationError):
-        return BadInput(f"{source}: {error}")
+        return BadInput(f"{source}: {redact(error)}")
     if "refused" in str(error):
         return NoService("connection refused")
     return NoService(f"no answer in {PROBE_LIMIT} s")

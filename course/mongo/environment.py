@@ -15,8 +15,9 @@ from course.mongo.connection import VARIABLE, dropped_at_the_end, opened
 from course.mongo.counting import CommandCounter
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
-from course.services import ServiceAddress, accepts_connections, address_of, redact
+from course.services import ServiceAddress, accepts_connections, address_of
 from course.standins.mongodb import StandInDatabase
+from course.urls import MONGO_FORM, service_url
 
 PORT = 27017
 DEFAULT_URL = f"mongodb://127.0.0.1:{PORT}/"
@@ -129,7 +130,7 @@ class Opening:
         try:
             return self.named_server()
         except NoService as reason:
-            where = redact(self.address.url)
+            where = service_url(self.address, MONGO_FORM).place
             why = f"no MongoDB at {where}: {reason}; docker compose up -d mongo"
         try:
             return self.own_server(why)

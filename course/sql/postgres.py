@@ -12,13 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.errors import BadInput, NoService
-from course.services import ServiceAddress
+from course.services import ServiceAddress, redact
+from course.urls import POSTGRES_FORM, ServiceUrl, service_url
 
-PROBE_LIMIT = 1.0  # seconds for a server to answer before SQLite takes over
-POSTGRES_PORT = 5432
-POSTGRES_EXAMPLE = (
-    "postgresql://user:password@host:5432/database, a password's @ as %40"
-)
 # A server answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -26,15 +22,20 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A PostgreSQL that was named; `source`, which named it, begins each complaint."""
+    """A PostgreSQL that was named; its source begins each complaint."""
 
     url: sa.URL  # with driver, host and port
-    source: str  # "--url" or "DATABASE_URL"
+    named: ServiceUrl
+
+    @property
+    def source(self) -> str:
+        """Return "--url" or "DATABASE_URL"."""
+        return self.named.source
 
     @property
     def place(self) -> str:
         """Return its host and port."""
-        return f"{self.url.host}:{self.url.port}"
+        return self.named.place
 
     def probe(self) -> None:
         """Ask whether PostgreSQL listens there, without logging in.
@@ -53,33 +54,17 @@ class PostgresServer:
 
     def _answer(self) -> bytes:
         address = (self.url.host, self.url.port)
-        with socket.create_connection(address, PROBE_LIMIT) as line:
+        limit = self.named.connect_limit
+        with socket.create_connection(address, limit) as line:
             line.sendall(SSL_REQUEST)
             return line.recv(1)
 
     def complaint(self, error: exc.DBAPIError) -> BadInput:
         """Return what the server said when it refused us, as one line."""
-        # The driver's text ends with the server's own words, which quote no password.
+        # The driver's text ends with the server's own words.
         words = str(error.orig).rpartition("FATAL:")[2].split()
-        return BadInput(f"{self.source}: PostgreSQL at {self.place}: {' '.join(words)}")
-
-
-def parsed(url: str) -> sa.URL | None:
-    """Return a URL for psycopg, or None if it is malformed."""
-    # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
-    spelled = re.sub("^postgres(ql)?:", "postgresql+psycopg:", url)
-    try:
-        found = sa.make_url(spelled)
-        port = POSTGRES_PORT if found.port is None else found.port
-    except (exc.ArgumentError, ValueError):
-        return None
-    if not 0 < port < 65536:
-        return None
-    if "host" in found.query or "port" in found.query:
-        return None
-    if "@" in f"{found.host}{found.database}":  # of a password that is not encoded
-        return None
-    return found.set(host=found.host or "127.0.0.1", port=port)
+        said = redact(" ".join(words))
+        return BadInput(f"{self.source}: PostgreSQL at {self.place}: {said}")
 
 
 def postgres_server(address: ServiceAddress) -> PostgresServer:
@@ -87,13 +72,19 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
 
     Raises BadInput, without the text of the URL: what is malformed may be a password.
     """
-    url = parsed(address.url)
-    if url is None:
-        raise BadInput(f"{address.source} is malformed: {POSTGRES_EXAMPLE}")
-    if url.drivername != "postgresql+psycopg":
-        wrong = f"{address.source}: {url.drivername} is not for this lesson"
-        raise BadInput(f"{wrong}: {POSTGRES_EXAMPLE}")
-    return PostgresServer(url, address.source)
+    found = service_url(address, POSTGRES_FORM)
+    if len(found.hosts) > 1 or "host" in found.options or "port" in found.options:
+        wrong = f"{found.source}: this lesson takes one host, before the database"
+        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
+    (host,) = found.hosts
+    # Trap: many hosts hand out postgres://, a name that SQLAlchemy does not know.
+    spelled = re.sub("^[^:]*:", "postgresql+psycopg:", found.text)
+    try:
+        url = sa.make_url(spelled).set(host=host.name, port=host.port)
+    except (exc.ArgumentError, ValueError) as error:
+        wrong = f"{found.source} is not a PostgreSQL URL: {redact(error)}"
+        raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}") from None
+    return PostgresServer(url, found)
 
 
 def start_options(url: sa.URL, settings: Mapping[str, object]) -> str:

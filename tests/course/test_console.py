@@ -358,7 +358,7 @@ def test_no_service_where_one_is_required_is_3(small_lesson: Path) -> None:
 
 
 @pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows ends a process without a signal"
+    sys.platform == "win32", reason="platform: Windows ends a process without a signal"
 )
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_ends_it_with_its_cleaning_up(

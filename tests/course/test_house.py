@@ -15,7 +15,7 @@ import pytest
 from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
-CORE = {"start", "console", "claims", "errors", "services", "lab", "network"}
+CORE = {"start", "console", "claims", "errors", "services", "lab", "network", "urls"}
 PART_OF = {
     "01": {"sql"},
     "02": {"mongo", "standins.mongodb"},

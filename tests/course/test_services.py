@@ -130,7 +130,7 @@ def ended_by(number: int, before: str = "") -> subprocess.Popen[str]:
 
 
 needs_signals = pytest.mark.skipif(
-    sys.platform == "win32", reason="Windows ends a process without a signal"
+    sys.platform == "win32", reason="platform: Windows ends a process without a signal"
 )
 
 

@@ -61,6 +61,7 @@ def test_it_is_the_lesson_with_its_modules_in_it(project: Path, tmp_path: Path) 
         "# course/claims.py",
         "# course/errors.py",
         "# course/services.py",
+        "# course/urls.py",
         "# course/console.py",
     ]
     assert "course." not in "".join(

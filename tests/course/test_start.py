@@ -117,7 +117,9 @@ def test_what_it_says_to_type_is_right_from_another_folder(
     assert (tmp_path / path).resolve() == (copied / "requirements.txt").resolve()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a venv has other folders there")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="platform: a venv has other folders there"
+)
 def test_the_venv_s_own_python_is_not_told_to_run_itself(copied: Path) -> None:
     folder = copied.parent / "interrupted"  # `make demo` ended before pip did
     shutil.copytree(copied, folder)
@@ -139,7 +141,9 @@ def test_a_single_file_says_what_to_install(
     )
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a venv has other folders there")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="platform: a venv has other folders there"
+)
 def test_a_package_that_is_too_old_is_named_with_its_version(
     small_lesson: Path, tmp_path: Path
 ) -> None:

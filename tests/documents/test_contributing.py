@@ -35,18 +35,18 @@ def test_the_claim_of_the_worked_example_has_all_its_parts() -> None:
         assert f"def {name}(" in script
 
 
-def test_every_part_of_ci_has_its_minutes_and_they_sum_up_to_less_than_25() -> None:
+def test_every_part_of_ci_has_its_minutes_and_they_sum_up_to_less_than_40() -> None:
     rows = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|", section("Time"), re.MULTILINE)
     parts = re.findall(r"^part (\w+) ", CI_RUN, re.MULTILINE)
     assert [name for name, _, _ in rows] == parts
-    assert sum(int(at_most) for _, at_most, _ in rows) < 25
+    assert sum(int(at_most) for _, at_most, _ in rows) < 40
     for name, at_most, usual in rows:
         assert int(usual) <= int(at_most), name
 
 
 def test_ci_types_what_the_readme_names() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    for target in ("demo", "test", "newest"):
+    for target in ("demo", "test", "live", "floors", "newest"):
         assert re.search(rf"^part {target} .*make {target}\b", CI_RUN, re.MULTILINE)
         assert f"make {target}" in readme
 

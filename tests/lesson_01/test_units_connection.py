@@ -92,16 +92,16 @@ def polite_port() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("url", "named"),
     [
-        (f"postgresql://u:{SECRET}@127.0.0.1:port/db", "malformed"),
-        (f"postgresql://u:{SECRET}@127.0.0.1:99999/db", "malformed"),
-        (f"postgresql://u:{SECRET}", "malformed"),
-        (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "malformed"),
-        (f"u:{SECRET}@127.0.0.1", "malformed"),
-        (f"postgresql://u:{SECRET}@/db?host=127.0.0.1", "malformed"),
-        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=5433", "malformed"),
+        (f"postgresql://u:{SECRET}@127.0.0.1:port/db", "the port is not a number"),
+        (f"postgresql://u:{SECRET}@127.0.0.1:99999/db", "from 1 to 65535"),
+        (f"postgresql://u:{SECRET}", "no @ before the host"),
+        (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "percent-encoded"),
+        (f"u:{SECRET}@127.0.0.1", "it does not begin with postgresql://"),
+        (f"postgresql://u:{SECRET}@/db?host=127.0.0.1", "takes one host"),
+        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=5433", "takes one host"),
         (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
-        (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2 is not for"),
-        ("sqlite:///mine.db", "sqlite is not for this lesson: postgresql://"),
+        (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2:// is not for"),
+        ("sqlite:///mine.db", "sqlite:// is not for this lesson; write postgresql://"),
     ],
 )
 def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:

@@ -33,7 +33,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+@pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ")
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_private_server_leaves_with_the_run(
     tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
@@ -53,7 +53,7 @@ def test_a_private_server_leaves_with_the_run(
     wait_for(lambda: not list(tmp_path.iterdir()), 20, "the server is still there")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+@pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ")
 def test_a_run_that_is_ended_takes_its_database_along(mongo_url: str) -> None:
     with pymongo.MongoClient[Any](mongo_url) as client:
         before = set(client.list_database_names())

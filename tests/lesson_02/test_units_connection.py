@@ -67,9 +67,9 @@ def test_a_bad_address_gets_one_line(
     blamed, other = ("--url", "MONGODB_URI")
     if way == "variable":
         blamed, other = other, blamed
-    assert f"{blamed} is not a valid URI" in printed.err
+    assert f"{blamed} is not a MongoDB URL: " in printed.err
     assert other not in printed.err
-    assert "right is mongodb://user:" in printed.err
+    assert "write mongodb://user:" in printed.err
     assert "s3cr3t" not in printed.err
 
 

@@ -330,7 +330,7 @@ def test_a_near_cache_never_keeps_what_was_overtaken(
         assert near.get("k") == "new"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="platform: no fork on this system")
 def test_a_near_cache_in_a_forked_child_hears_of_changes(
     redis_url: str, live_prefix: str
 ) -> None:

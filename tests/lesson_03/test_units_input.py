@@ -62,8 +62,10 @@ def refused(*arguments: str, env: dict[str, str] | None = None) -> str:
     ["http://localhost", "localhost:6379", "redis://localhost:port/0", "nonsense"],
 )
 def test_a_wrong_url_is_named_with_the_right_form(url: str) -> None:
-    assert "write redis://host:port/database" in refused("--url", url)
-    assert url in refused(env={"REDIS_URL": url})
+    assert "write redis://user:" in refused("--url", url)
+    line = refused(env={"REDIS_URL": url})
+    assert ": REDIS_URL is not a Redis URL: " in line
+    assert url not in line
 
 
 def test_a_password_is_never_printed() -> None:

@@ -189,7 +189,7 @@ for call in (timed, far):
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="platform: no fork on this system")
 def test_a_child_forked_during_a_load_loads_for_itself() -> None:
     place = Path(services.__file__).parent
     argv = [sys.executable, "-c", LOCKED_FORK]

@@ -242,7 +242,7 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="platform: no fork on this system")
 def test_a_fork_during_a_load_does_not_hang_the_child() -> None:
     place = Path(services.__file__).parent
     environment = os.environ | {"PYTHONPATH": str(place.parent)}

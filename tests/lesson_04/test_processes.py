@@ -55,7 +55,7 @@ def test_a_wrong_url_is_one_line_that_names_who_gave_it(url: str) -> None:
         for done, who in ((by_option, "--url"), (by_variable, "RABBITMQ_URL")):
             assert (done.returncode, done.stdout) == (2, "")
             assert len(done.stderr.splitlines()) == 1
-            assert f"{who} is not a URL like amqp://" in done.stderr
+            assert f": {who} is not a RabbitMQ URL: " in done.stderr
             assert "secret" not in done.stderr
 
 

@@ -21,7 +21,9 @@ from services import wait_for
 from course.amqp.finding import parameters_of, probing
 from course.amqp.trials import emptied
 from course.network import FaultyNetwork
+from course.services import ServiceAddress
 from course.standins.amqp import Broker
+from course.urls import AMQP_FORM, service_url
 
 lesson = load("04")
 SCRIPT = path_of("04")
@@ -78,12 +80,19 @@ def test_what_the_url_says_of_timeouts_counts() -> None:
     found = parameters_of(url)
     for name, value in (part.split("=") for part in asked.split("&")):
         assert getattr(found, name) == int(value), name
-        assert getattr(probing(found, url, 1.0), name) == int(value), name
-    usual = parameters_of("amqp://guest:guest@127.0.0.1/%2F")
+        assert getattr(probing(found, named(url)), name) == int(value), name
+    plain = "amqp://guest:guest@127.0.0.1/%2F"
+    usual = parameters_of(plain)
     assert usual.connection_attempts == 1
-    assert probing(usual, "amqp://guest:guest@127.0.0.1/%2F", 1.5).stack_timeout == 1.5
-    one = parameters_of("amqp://127.0.0.1/?socket_timeout=3")
-    assert probing(one, "amqp://127.0.0.1/?socket_timeout=3", 1.0).stack_timeout == 3
+    assert probing(usual, named(plain)).stack_timeout == 1.5
+    half = plain + "?socket_timeout=3"
+    assert probing(parameters_of(half), named(half)).socket_timeout == 3
+
+
+def named(url: str) -> Any:
+    """Return what a URL says, where --connect-timeout is 1.5."""
+    address = ServiceAddress(url, "--url", named=True, connect_limit=1.5)
+    return service_url(address, AMQP_FORM)
 
 
 def test_one_channel_is_enough_for_the_demos(broker: Any) -> None:

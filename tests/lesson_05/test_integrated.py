@@ -140,7 +140,7 @@ def test_another_lessons_bad_url_is_one_line_too() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_parent(number: signal.Signals, tmp_path: Path) -> None:
     if not Path("/proc").is_dir():
-        pytest.skip("needs /proc")
+        pytest.skip("platform: needs /proc")
     mark = f"MODULE8_MARK={tmp_path}"
     command = [sys.executable, str(SCRIPT), "--integrated", "--offline"]
     command += ["--workers", "2"]

@@ -10,32 +10,11 @@ from pathlib import Path
 
 import pytest
 from lessons import ROOT, VARIABLES
+from programs import interpreter, is_python
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 INSTALL_AND_RUN = 1800.0  # seconds
 NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".env", "dist", ".*cache")
-
-
-def is_python(path: str, version: str) -> bool:
-    """Tell whether a program is a Python of that version: pyenv's shims may not be."""
-    say = "import sys; print('%d.%d' % sys.version_info[:2])"
-    try:
-        done = subprocess.run([path, "-c", say], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return False
-    return done.stdout.decode().strip() == version
-
-
-def interpreter(version: str) -> str | None:
-    """Return a Python of that version: pyenv's, uv's or one on the PATH."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    uv = Path.home() / ".local" / "share" / "uv" / "python"
-    found = [str(path) for path in pyenv.glob(f"versions/{version}*/bin/python")]
-    found += [str(path) for path in uv.glob(f"cpython-{version}.*/bin/python3")]
-    on_path = shutil.which(f"python{version}")
-    if on_path:
-        found.append(on_path)
-    return next((path for path in found if is_python(path, version)), None)
 
 
 @pytest.mark.soak

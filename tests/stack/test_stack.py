@@ -11,8 +11,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
+import services
+from conftest import absent
 from dotenv import dotenv_values
 from lessons import ROOT, SCRIPTS, VARIABLES
+from programs import program
 
 yaml = pytest.importorskip("yaml", reason="pyyaml is in requirements-dev.txt")
 COMPOSE = ROOT / "docker-compose.yml"
@@ -58,7 +62,11 @@ def test_each_service_is_pinned_checked_bounded_and_local(
     service = stack["services"][name]
     assert re.fullmatch(r"[\w./-]+:\d+\.\d+(-[a-z]+)?", service["image"])
     assert service["healthcheck"]["test"]
-    assert re.fullmatch(r"\d+[mg]", service["deploy"]["resources"]["limits"]["memory"])
+    limits = service["deploy"]["resources"]["limits"]
+    assert re.fullmatch(r"\d+[mg]", limits["memory"])
+    assert 0 < float(limits["cpus"]) <= 2
+    assert 0 < limits["pids"] <= 500
+    assert service["security_opt"] == ["no-new-privileges:true"]
     assert all(port.startswith("127.0.0.1:${") for port in service["ports"])
     for volume in service.get("volumes", []):
         assert volume.split(":")[0] in stack["volumes"]
@@ -78,6 +86,82 @@ def test_every_stateful_service_keeps_its_data_where_its_image_has_it(
         "rabbitmq": ["/var/lib/rabbitmq"],
     }
     assert stack["services"]["rabbitmq"]["hostname"]
+
+
+def script_of(command: list[str]) -> str:
+    """Return the script that a service gives to a shell, as the shell gets it."""
+    return command[-1].replace("$$", "$")
+
+
+def test_redis_runs_by_its_entrypoint_and_takes_the_password_from_no_argument(
+    stack: Any, tmp_path: Path
+) -> None:
+    """The command is run as it stands, with a stand-in for the image's entrypoint."""
+    if not program("redis-server"):
+        absent("redis-server")
+    port = services.free_port()
+    seen = tmp_path / "arguments"
+    entrypoint = tmp_path / "docker-entrypoint.sh"
+    entrypoint.write_text(
+        f'#!/bin/sh\necho "$@" > {seen}\nexec "$@" --port {port} --save ""\n'
+    )
+    entrypoint.chmod(0o755)
+    environment = {"REDIS_PASSWORD": "not 4 'ps'", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    script = script_of(stack["services"]["redis"]["command"])
+    with subprocess.Popen(
+        ["sh", "-c", script], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            services.wait_for(lambda: services.answers(port))
+            with redis.Redis(port=port, password="not 4 'ps'") as client:
+                settings = client.config_get("maxmemory*")
+                assert settings["maxmemory-policy"] == "allkeys-lru"
+                assert settings["maxmemory"] == "268435456"
+            with (
+                redis.Redis(port=port) as nobody,
+                pytest.raises(redis.exceptions.AuthenticationError),
+            ):
+                nobody.ping()
+        finally:
+            server.kill()
+    assert seen.read_text().split() == ["redis-server", "-"]
+
+
+def test_no_service_gets_a_password_as_an_argument(stack: Any) -> None:
+    for name, service in stack["services"].items():
+        for part in ("command", "entrypoint"):
+            text = script_of(service.get(part, [""])).partition("<<END")[0]
+            assert "PASSWORD" not in text, name
+        check = script_of(service["healthcheck"]["test"])
+        given = check.replace("REDISCLI_AUTH=$REDIS_PASSWORD", "")
+        assert "PASSWORD" not in given.replace("process.env.MONGO_INITDB_ROOT_PASS", "")
+
+
+def test_mongod_finds_its_key_again_after_a_restart(stack: Any, tmp_path: Path) -> None:
+    """The script runs twice, as at a restart; the kernel guards files below /tmp."""
+    script = script_of(stack["services"]["mongo"]["entrypoint"])
+    assert "/tmp" not in re.sub(r"^\s*#.*$", "", script, flags=re.MULTILINE)
+    key = tmp_path / "mongod.key"
+    mine = script.replace("/etc/mongod.key", str(key))
+    mine = mine.replace("-o mongodb -g mongodb ", "")
+    mine = mine.replace("exec docker-entrypoint.sh", "echo")
+    keys = []
+    for _ in range(2):
+        done = subprocess.run(["bash", "-c", mine], check=True, capture_output=True)
+        assert done.stdout.split()[-1] == b"--bind_ip_all"
+        assert key.stat().st_mode & 0o777 == 0o400
+        keys.append(key.read_text())
+    assert keys[0] != keys[1]
+    assert all(6 <= len(text) <= 1024 for text in keys)
+
+
+def test_the_pages_of_mongodb_ask_for_a_login_in_every_version(stack: Any) -> None:
+    """1.0 reads ME_CONFIG_BASICAUTH, what follows ME_CONFIG_BASICAUTH_ENABLED."""
+    environment = stack["services"]["mongo-express"]["environment"]
+    for name in ("ME_CONFIG_BASICAUTH", "ME_CONFIG_BASICAUTH_ENABLED"):
+        assert environment[name] == "true"
+    assert environment["ME_CONFIG_BASICAUTH_USERNAME"]
+    assert "TOOLS_PASSWORD" in environment["ME_CONFIG_BASICAUTH_PASSWORD"]
 
 
 def test_no_image_gets_a_variable_that_it_refuses(stack: Any) -> None:
