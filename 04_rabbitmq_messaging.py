@@ -334,7 +334,7 @@ class RabbitMQConnection(Topology):
             work = self.add_queue(queue, topology.priorities.get(queue, 0))
             for key in keys:
                 self.bindings.append((work, self.name(exchange), key))
-        for attempt in range(MAX_RETRIES):
+        for attempt in range(0 if native else MAX_RETRIES):
             self.add_wait_queue(attempt)
 
     # region queues

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ from pika import exceptions
 
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
-from course.amqp.internals import NOT_NOW, TolerantConnection, drop
+from course.amqp.internals import NOT_NOW, TolerantConnection, drop, server_properties
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
+NATIVE_SINCE = [4, 3]
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
 
 
@@ -51,6 +53,7 @@ class Topology:
                 self.parameters = parameters_of(where, "the address")
             except BadInput as error:  # of the command line, which this need not be
                 raise BadAddress(str(error)) from None
+        self.native = False
         self.prefix = prefix
         self.expires = expires
         self.plan: list[Planned] = []
@@ -126,8 +129,17 @@ class Topology:
                 return BY_ITSELF in item.options["arguments"]
         return False
 
+    def check_version(self, connection: Any) -> None:
+        """Raise TopologyRefused where a broker would ignore what is planned."""
+        version = str(server_properties(connection)["version"])
+        numbers = [int(one) for one in re.findall(r"\d+", version)[:2]]
+        if self.native and numbers < NATIVE_SINCE:
+            reason = f"RabbitMQ {version} delays no retries itself: 4.3 is the first to"
+            raise TopologyRefused(reason)
+
     def existing(self, connection: Any) -> list[Planned]:
         """Return those of the plan that exist already."""
+        self.check_version(connection)
         return [item for item in self.plan if self.look(connection, item)]
 
     def teardown(self) -> None:

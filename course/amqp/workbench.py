@@ -16,6 +16,7 @@ from typing import Any
 
 from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
+from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, running
 from course.console import in_notebook
 from course.errors import BadInput, NoService
@@ -23,7 +24,6 @@ from course.lab import wait_until
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
 
-DELAYED_RETRY_SINCE = [4, 3]
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 
 
@@ -75,7 +75,7 @@ class BrokerEnv:
     def delays_itself(self) -> bool:
         """Whether this broker's quorum queues delay retries, and know priorities."""
         numbers = [int(one) for one in re.findall(r"\d+", self.version)[:2]]
-        return self.live and numbers >= DELAYED_RETRY_SINCE
+        return self.live and numbers >= NATIVE_SINCE
 
     def declare_queue(self, name: str, priorities: int = 0, **options: Any) -> str:
         """Declare a work queue and its dead letters; return its full name."""

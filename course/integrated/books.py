@@ -49,7 +49,7 @@ class Books:
         writer.start()
 
     def is_done(self, queue: str, message: Any) -> bool:
-        """Leave it to once(): what was done in SQL may be missing in the other store."""
+        """Leave it to once(): done in SQL, it may be missing in the other store."""
         return False
 
     # region batch
