@@ -63,7 +63,13 @@ from course.amqp.storing import Effect, Outgoing, Store, StoredMessage
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Layout, Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_timer
-from course.amqp.workbench import BrokerEnv, arrivals, open_broker, truth_table
+from course.amqp.workbench import (
+    BrokerEnv,
+    arrivals,
+    native_waits,
+    open_broker,
+    truth_table,
+)
 from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
@@ -1324,6 +1330,15 @@ def check_dead_letters(env: BrokerEnv, queue: str, producer: Producer) -> None:
     )
 
 
+def check_native_retry(env: BrokerEnv) -> None:
+    """See when a queue that delays retries itself gives a message back."""
+    with Producer(env.rabbit) as producer:
+        publish = partial(publish_all, producer, messages=users(1))
+        waits = native_waits(env, RetryingConsumer, producer, publish)
+    note(f"it waited in its queue, in base delays: {waits}")
+    check("the queue itself waits longer each time", waits[2], at_least(2.85))
+
+
 def retry_four_users(env: BrokerEnv) -> None:
     """Fail never, always, twice, and for good; see what becomes of the messages."""
     tried: dict[str, list[float]] = {f"user{n}": [] for n in range(4)}
@@ -1366,6 +1381,8 @@ def retrying(env: BrokerEnv) -> None:
         },
     )
     retry_four_users(env)
+    if env.delays_itself:  # RabbitMQ 4.3: 1, 2, 3 ... base delays, no further queues
+        check_native_retry(env)
     left = {}
     for retry in (retry_ack_first, retry_ack_last):
         left[retry.__name__] = {
@@ -1799,7 +1816,8 @@ def number_ahead(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> in
 @lesson.demo
 def priorities(env: BrokerEnv) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
-    with env.queue("priorities", priorities=URGENT) as queue:
+    native = env.delays_itself  # a quorum queue obeys priorities since 4.3
+    with env.queue("priorities", URGENT, native=native) as queue:
         low = number_ahead(env, queue, priority=0, prefetch=1)
         urgent = number_ahead(env, queue, priority=URGENT, prefetch=1)
         fetched = number_ahead(env, queue, priority=URGENT, prefetch=10)

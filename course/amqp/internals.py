@@ -87,11 +87,6 @@ def hang_up(connection: Any) -> bool:
     return True
 
 
-def drop(connection: Any) -> None:
-    """End a blocking connection without a goodbye."""
-    hang_up(connection._impl)
-
-
 def words_of(error: BaseException) -> str:
     """Return the broker's own words about what went wrong, else the error's."""
     if isinstance(error, (exceptions.ConnectionClosed, exceptions.ChannelClosed)):

@@ -13,7 +13,7 @@ from pika import exceptions
 
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
-from course.amqp.internals import NOT_NOW, TolerantConnection, drop, server_properties
+from course.amqp.internals import NOT_NOW, TolerantConnection, server_properties
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
@@ -86,12 +86,9 @@ class Topology:
         connection = self.connect()
         try:
             yield connection.channel()
-        except BaseException:
-            with suppress(Exception):  # a broker that is frozen answers no goodbye
-                drop(connection)
-            raise
-        with suppress(Exception):
-            connection.close()
+        finally:
+            with suppress(Exception):
+                connection.close()
 
     def declare(self, channel: Any, plan: Sequence[Planned]) -> None:
         """Declare queues and exchanges, and all bindings between them.

@@ -17,7 +17,7 @@ from typing import Any
 from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
 from course.amqp.topology import NATIVE_SINCE
-from course.amqp.trials import all_in, running
+from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
 from course.errors import BadInput, NoService
 from course.lab import wait_until
@@ -215,3 +215,25 @@ def arrivals(
 
         env.until(all_came)
     return came
+
+
+def native_waits(
+    env: BrokerEnv, kind: Any, producer: Any, publish: Callable[[str], None]
+) -> list[float]:
+    """Return how long a message that always fails waits, in base delays, three times.
+
+    It waits in a queue that delays retries itself. `kind` is the consumer's class.
+    """
+    times: list[float] = []
+
+    def fail(_: object) -> None:
+        times.append(env.clock())
+        raise ConnectionError("no answer")
+
+    with env.queue("native", native=True) as queue:
+        publish(queue)
+        consumer = consumer_with(kind, fail, env.rabbit, queue, producer)
+        with running(consumer):
+            env.until(lambda: len(times) >= 4)
+    pairs = itertools.pairwise(times[:4])
+    return [round((b - a) / env.rabbit.base, 2) for a, b in pairs]
