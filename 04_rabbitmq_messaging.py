@@ -19,7 +19,7 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 # requires-python = ">=3.11"
 # dependencies = [
 #   "pika>=1.4,<2", "python-dotenv>=1.2.2,<2", "rich>=13.7,<16",
-#   "sqlalchemy>=2.1,<3", "psycopg[binary]>=3.3,<4",
+#   "sqlalchemy>=2.1,<2.2", "psycopg[binary]>=3.2,<4",
 # ]
 # ///
 
@@ -49,7 +49,7 @@ from typing import Any, ClassVar
 
 import pika
 from pika import exceptions, spec
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from course.amqp.consuming import Delivery, PoolAndConnection
 from course.amqp.copies import copied
@@ -59,7 +59,7 @@ from course.amqp.internals import CONNECTION_LOST, TolerantConnection
 from course.amqp.pending import Pending
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
 from course.amqp.publishing import DEADLINE, PublishingThread, first_of
-from course.amqp.storing import Effect, Outgoing, Store, StoredMessage
+from course.amqp.storing import Effect, Outgoing, Store, StoredMessage, statement
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Layout, Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_timer
@@ -1431,7 +1431,7 @@ class Ledger(Store):
         mark = "INSERT INTO inbox VALUES (:queue, :id) ON CONFLICT DO NOTHING"
         # Trap: two transactions, or two databases, leave room for a crash in between.
         with self.transaction() as db:
-            done = db.execute(text(mark), {"queue": queue, "id": message.id})
+            done = db.execute(statement(mark), {"queue": queue, "id": message.id})
             if done.rowcount == 0:
                 return False
             self.perform(db, effect, queue, message.id)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -49,6 +50,7 @@ EFFECTS = sa.Table(
     sa.Column("id", sa.Text),
     sa.Column("what", sa.Text),
 )
+RECORD = EFFECTS.insert().inline()
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
 LOCKED = ("database is locked", "database table is locked")
 
@@ -92,6 +94,12 @@ class StoredMessage:
         if self.pending is None or not self.pending.confirmed.done():
             return ""
         return str(self.pending.confirmed.exception() or "")
+
+
+@cache
+def statement(text: str) -> sa.TextClause:
+    """Return a statement of SQL, the same object each time."""
+    return sa.text(text)
 
 
 def readable(rows: Sequence[StoredMessage]) -> list[StoredMessage]:
@@ -145,8 +153,8 @@ def begin_sqlite(connection: sa.Connection) -> None:
 
     A transaction that reads first and writes then fails if another wrote in between.
     """
-    reads = connection.get_execution_options().get("reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get("reads"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def make_tables(connection: sa.Connection) -> None:
@@ -178,6 +186,7 @@ class Store:
         self._inside = threading.local()  # the transaction of this thread, if any
         self._relaying = threading.Lock()
         self._process = os.getpid()
+        self._held: dict[str, sa.Connection] = {}
         with self.engine.begin() as db:
             make_tables(db)
 
@@ -189,6 +198,9 @@ class Store:
 
     def close(self) -> None:
         """Close all connections to the database."""
+        for one in self._held.values():
+            one.close()
+        self._held.clear()
         self.engine.dispose()
 
     @contextmanager
@@ -199,6 +211,7 @@ class Store:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._lock = threading.Lock()
+            self._held = {}
             self.engine.dispose(close=False)  # its connections are the parent's
         with self._lock if self.is_sqlite else nullcontext():
             self._inside.is_open = True
@@ -208,16 +221,30 @@ class Store:
                 self._inside.is_open = False
 
     @contextmanager
+    def _connection(self, reads: bool = False) -> Iterator[sa.Connection]:
+        """Yield a connection; the one to SQLite stays open, which is much faster."""
+        if not self.is_sqlite:
+            with self.engine.connect() as db:
+                yield db
+            return
+        kind = "reads" if reads else "writes"
+        if kind not in self._held:
+            self._held[kind] = self.engine.connect().execution_options(reads=reads)
+        yield self._held[kind]
+
+    @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit what happens inside, or none of it."""
-        with self._turn(), self.engine.begin() as db:
+        with self._turn(), self._connection() as db, db.begin():
             yield db
 
     def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
         """Return rows; never those of a transaction that may still be undone."""
-        with self._turn(), self.engine.connect() as db:
-            found = db.execution_options(reads=True).execute(sa.text(ask), values)
-            return [tuple(row) for row in found]
+        with self._turn(), self._connection(reads=True) as db:
+            found = db.execute(statement(ask), values)
+            rows = [tuple(row) for row in found]
+            db.rollback()
+        return rows
 
     def perform(
         self, db: sa.Connection, effect: Effect, queue: str, message_id: str = ""
@@ -227,7 +254,7 @@ class Store:
             effect(db)
         else:
             row = {"queue": queue, "id": message_id, "what": effect}
-            db.execute(EFFECTS.insert().values(row))
+            db.execute(RECORD, row)
 
     def effects(self, queue: str) -> list[str]:
         """Return what was recorded because of a queue's messages, in order."""
@@ -263,8 +290,9 @@ class Store:
             with self._relaying, self._only_relay() as is_free:
                 rows = []
                 if is_free:
-                    with self._turn(), self.engine.connect() as db:
-                        rows = self._rows(db.execution_options(reads=True), limit)
+                    with self._turn(), self._connection(reads=True) as db:
+                        rows = self._rows(db, limit)
+                        db.rollback()
                 try:
                     yield readable(rows)
                 finally:

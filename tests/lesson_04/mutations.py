@@ -35,7 +35,7 @@ MUTATIONS = (
         "unconfirmed is sent again: 200, not 0",
         "        self.waiting.extendleft(reversed(self.sent.values()))\n",
         "",
-        error="PublishFailed",
+        error="NotInTime",
     ),
     Mutation(
         "publishing",
@@ -101,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "redrive puts both back",
-        'producer.publish("", queue, body, properties)\n            channel.basic_ack',
+        'producer.publish("", queue, body, about)\n            channel.basic_ack',
         "channel.basic_ack",
     ),
     Mutation(
