@@ -7,7 +7,10 @@ import logging
 import re
 import signal
 import socket
+import sys
 import threading
+import traceback
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from dotenv import dotenv_values
@@ -92,10 +95,38 @@ class RedactingFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Print log lines of a level and above, with the secrets in them hidden."""
+    """Print log lines of a level and above, with the secrets in them hidden.
+
+    The same goes for warnings, and for the traceback of what nobody catches.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+    # Where others have put theirs, such as a test runner's, these stay.
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = print_hidden
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _print_of_a_thread
+    if warnings.showwarning.__module__ == "warnings":
+        warnings.showwarning = _print_warning
+
+
+def print_hidden(kind: Any, error: Any, trace: Any) -> None:
+    """Print a traceback as Python does, with the secrets in it hidden."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(redact(text), end="", file=sys.stderr, flush=True)
+
+
+def _print_of_a_thread(fault: threading.ExceptHookArgs) -> None:
+    if fault.exc_type is not SystemExit:
+        print_hidden(fault.exc_type, fault.exc_value, fault.exc_traceback)
+
+
+def _print_warning(
+    message: Any, category: Any, filename: Any, lineno: Any, *_: Any, **__: Any
+) -> None:
+    text = warnings.formatwarning(message, category, filename, lineno)
+    print(redact(text), end="", file=sys.stderr)
 
 
 def setting(name: str, default: str = "") -> str:

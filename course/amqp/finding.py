@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import socket
 import ssl
 from typing import Any
 
@@ -18,9 +19,11 @@ from course.amqp.internals import (
     words_of,
 )
 from course.errors import BadInput, NoService
+from course.listeners import refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
 from course.urls import AMQP_FORM, ServiceUrl, service_url
 
+AUTHORITY = "SSL_CERT_FILE names an authority of your own"
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
 USUAL = {  # what a URL may say otherwise
@@ -77,10 +80,9 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         probe = probing(parameters, named)
         with pika.BlockingConnection(probe) as connection:
             about = server_properties(connection)
-    except ssl.SSLError as error:  # never on without: that would be a downgrade
+    except ssl.SSLError as error:
         why = getattr(error, "verify_message", error.reason)
-        hint = "SSL_CERT_FILE names an authority of your own"
-        raise BadInput(f"{address.source}: {where}: no TLS: {why}; {hint}") from None
+        raise tls_complaint(named, "RabbitMQ", why, AUTHORITY) from None
     except UnicodeError:  # of a host that no name server could be asked for
         raise BadInput(f"{address.source}: its host is not a name") from None
     except CONNECTION_LOST as error:
@@ -89,6 +91,12 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         if is_limit(error):
             reason = f"{address.source}: {where}: {words_of(error)}"
             raise BadInput(reason) from None
+        if "SSL" in str(error):
+            raise tls_complaint(named, "RabbitMQ", error, AUTHORITY) from None
+        if not isinstance(error, exceptions.AMQPConnectionError | socket.gaierror) or (
+            isinstance(error, exceptions.IncompatibleProtocolError)
+        ):
+            refuse_another_service(named, "RabbitMQ")
         hint = "docker compose up -d rabbitmq starts one"
         raise NoService(f"no RabbitMQ at {where}; {hint}") from None
     return parameters, about
@@ -99,5 +107,7 @@ def refusal(address: ServiceAddress, parameters: Any, error: Exception) -> str:
     what = f"access to {parameters.virtual_host!r}"
     if isinstance(error, exceptions.ProbableAuthenticationError):
         what = "user or password"
+    elif "limit" in str(error):
+        what = "a connection more than its limit"
     where = f"{parameters.host}:{parameters.port}"
     return f"{address.source}: {where}: {what} refused"

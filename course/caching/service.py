@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -15,8 +17,9 @@ import redis
 
 from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
 from course.errors import BadInput
+from course.listeners import refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
-from course.urls import REDIS_FORM, service_url
+from course.urls import REDIS_FORM, ServiceUrl, service_url
 
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
@@ -52,17 +55,20 @@ def probe(address: ServiceAddress) -> Service:
     try:
         with redis.Redis.from_url(named.text, protocol=2, **limits) as client:
             version = str(client.info("server")["redis_version"])
+            try_rights(client)
     except (ValueError, TypeError) as error:  # the second for an unknown option
         wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
         problem = f"{wrong}; write {REDIS_FORM.example}"
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
         problem = f"Redis at {place} refuses the password; {form}"
+    except redis.InvalidResponse:
+        problem = f"{named.source}: no Redis at {place}: what answers there is none"
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            return stand_in(f"no Redis at {place}: {absence(error)}")
-        form = "name its authority with ?ssl_ca_certs=FILE"
-        problem = f"{place}: its certificate is not trusted; {form}"
+        refuse_what_fails(error, named)
+        return stand_in(f"no Redis at {place}: {absence(error)}")
+    except redis.exceptions.NoPermissionError as error:
+        problem = f"{named.source}: Redis at {place}: {redact(error)}"
     except redis.RedisError as error:
         form = f"({type(error).__name__}): look at the database number and the rights"
         problem = f"Redis at {place} refuses INFO {form}"
@@ -73,6 +79,35 @@ def probe(address: ServiceAddress) -> Service:
             return Service(f"redis {version} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)
+
+
+def try_rights(client: Any) -> None:
+    """Do once what the demos do, with a key of ours; raise NoPermissionError."""
+    key = f"module8:{uuid.uuid4().hex[:12]}:rights"
+    client.set(key, 1, px=1000)
+    try:
+        client.get(key)
+        client.mget(key)
+        client.scan(0, key)
+        client.eval("return redis.call('GET', KEYS[1])", 1, key)
+        client.client_id()
+    finally:
+        client.unlink(key)
+
+
+def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
+    """Raise BadInput where there is a server, and TLS fails or it is another one."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLError) or "SSL" in str(error):
+        right = "name its authority with ?ssl_ca_certs=FILE"
+        raise tls_complaint(url, "Redis", error, right)
+    if isinstance(cause, FileNotFoundError) and url.scheme == "rediss":
+        files = [value for name, value in url.options.items() if "ssl_" in name]
+        raise BadInput(f"{url.source}: there is no file {' or '.join(files)}")
+    if "max number of clients" in str(error):
+        raise BadInput(f"{url.source}: Redis at {url.place}: {error}")
+    if not isinstance(cause, ConnectionRefusedError | socket.gaierror):
+        refuse_another_service(url, "Redis")
 
 
 def absence(error: Exception) -> str:

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import bson.errors
 import pymongo
 import pymongo.errors
 from dns.exception import DNSException
 from pymongo import monitoring
 
 from course.errors import BadInput, NoService
+from course.listeners import refuse_another_service, tls_complaint
 from course.mongo.codec import Database, Document
 from course.services import ServiceAddress, redact
-from course.urls import MONGO_FORM, service_url
+from course.urls import MONGO_FORM, ServiceUrl, service_url
 
 VARIABLE = "MONGODB_URI"
 OLDEST_SERVER = 5  # from here on, errInfo says which property breaks a validator
-PROBE_LIMIT = 1  # seconds
+PROBE_LIMIT = 1.0  # seconds
 NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 NO_ANSWER = (
     pymongo.errors.ConnectionFailure,
     pymongo.errors.OperationFailure,
     pymongo.errors.ConfigurationError,
 )
+NO_PROTOCOL = (pymongo.errors.ProtocolError, bson.errors.BSONError)
 # Seconds in which a write that was cut off may bring a database back: in any case,
 # after the server was last seen at it, and at most.
 AGAIN = 3.0
@@ -67,14 +71,22 @@ def connect(
     """
     named = service_url(ServiceAddress(url, source, named=True), MONGO_FORM)
     options = OPTIONS | {"event_listeners": [listener]} | more
+    for name in {given.lower() for given in named.options}:
+        # What the URL says itself wins; PyMongo would take ours.
+        options = {ours: options[ours] for ours in options if ours.lower() != name}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
-    except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
+    except (pymongo.errors.PyMongoError, ValueError, UserWarning, OSError) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
         why = redact(error)
+        if isinstance(error, OSError):  # whose text does not name the file
+            files = [named.options[name] for name in named.options if "File" in name]
+            why = f"there is no file {' or '.join(files)}"
+        if isinstance(error, UserWarning):  # whose text names no option
+            why += f" It has {', '.join(named.options)}."
         problem = f"{source} is not a MongoDB URL: {why}; write {MONGO_FORM.example}"
         raise BadInput(problem) from None
 
@@ -87,17 +99,19 @@ class Server:
     is_mongodb: bool  # and not one that speaks its protocol
 
 
-def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
+def probed(
+    client: pymongo.MongoClient[Document], source: str, limit: float = PROBE_LIMIT
+) -> Server:
     """Ask a server who it is, and whether the database that the URL names is there.
 
     Raises NoService where nobody answers, BadInput for what the user has to mend.
     """
     try:
-        with pymongo.timeout(PROBE_LIMIT):
+        with pymongo.timeout(limit):
             build = client.admin.command("buildInfo")
             listed = client.admin.command("listDatabases", nameOnly=True)
     except NO_ANSWER as error:
-        raise diagnosis(error, source) from None
+        raise diagnosis(error, source, limit) from None
     if build["versionArray"][0] < OLDEST_SERVER:
         raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
     named = client.get_default_database("admin").name
@@ -111,7 +125,9 @@ def probed(client: pymongo.MongoClient[Document], source: str) -> Server:
     return Server(f"MongoDB {build['version']}", is_mongodb=True)
 
 
-def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
+def diagnosis(
+    error: pymongo.errors.PyMongoError, source: str, limit: float = PROBE_LIMIT
+) -> Exception:
     """Return what to raise where a probe failed: NoService, or BadInput."""
     if isinstance(error, pymongo.errors.OperationFailure):
         if error.code in NO_ENTRY:
@@ -124,19 +140,41 @@ def diagnosis(error: pymongo.errors.PyMongoError, source: str) -> Exception:
         return BadInput(f"{source}: {redact(error)}")
     if "refused" in str(error):
         return NoService("connection refused")
-    return NoService(f"no answer in {PROBE_LIMIT} s")
+    return NoService(f"no answer in {limit:g} s")
 
 
 def opened(
     url: str, listener: monitoring.CommandListener, address: ServiceAddress
 ) -> tuple[Any, Server]:
     """Return a client and the server that it talks to; close it where that fails."""
-    client = connect(url, listener, address.source)
+    limit = service_url(replace(address, url=url), MONGO_FORM).connect_limit
+    milliseconds = max(round(1000 * limit), OPTIONS["connectTimeoutMS"])
+    waits = {"connectTimeoutMS": milliseconds}
+    client = connect(url, listener, address.source, **waits)
     try:
-        return client, probed(client, address.source)
+        return client, probed(client, address.source, limit)
+    except NoService:
+        refuse_what_answers(client, service_url(replace(address, url=url), MONGO_FORM))
+        client.close()
+        raise
     except BaseException:
         client.close()
         raise
+
+
+def refuse_what_answers(client: pymongo.MongoClient[Document], url: ServiceUrl) -> None:
+    """Raise BadInput where something answers that is not MongoDB, or fails at TLS."""
+    for server in client.topology_description.server_descriptions().values():
+        words = str(server.error or "")
+        if re.search("SSL|_ssl|certificate", words):
+            reason = words.partition(" (configured")[0]
+            right = "name its authority with tlsCAFile=FILE"
+            raise tls_complaint(url, "MongoDB", reason, right)
+        if isinstance(server.error, NO_PROTOCOL):
+            found = f"no MongoDB at {url.place}: what answers there is none"
+            raise BadInput(f"{url.source}: {found}")
+        if "refused" not in words and "resolve" not in words:
+            refuse_another_service(url, "MongoDB")
 
 
 @contextmanager

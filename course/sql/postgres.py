@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,12 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.errors import BadInput, NoService
+from course.listeners import SSL_REQUEST, refuse_another_service
 from course.services import ServiceAddress, redact
 from course.urls import POSTGRES_FORM, ServiceUrl, service_url
-
-# A server answers this before any login, with S or N:
-# https://www.postgresql.org/docs/current/protocol-flow.html
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,9 @@ class PostgresServer:
         nobody = f"no PostgreSQL at {self.place}"
         try:
             answer = self._answer()
+        except TimeoutError:
+            refuse_another_service(self.named, "PostgreSQL")
+            raise NoService(f"{nobody}: timed out") from None
         except OSError as error:
             raise NoService(f"{nobody}: {error.strerror or error}") from None
         if not answer:

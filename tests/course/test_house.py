@@ -15,7 +15,17 @@ import pytest
 from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
-CORE = {"start", "console", "claims", "errors", "services", "lab", "network", "urls"}
+CORE = {
+    "start",
+    "console",
+    "claims",
+    "errors",
+    "services",
+    "lab",
+    "network",
+    "urls",
+    "listeners",
+}
 PART_OF = {
     "01": {"sql"},
     "02": {"mongo", "standins.mongodb"},

@@ -87,7 +87,7 @@ def test_an_old_server_is_named() -> None:
 
 def test_what_is_no_redis_is_not_taken_for_one() -> None:
     with talking(lambda received: b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        assert "refuses INFO (InvalidResponse)" in refused(
+        assert "what answers there is none" in refused(
             "--url", f"redis://127.0.0.1:{port}/0"
         )
 

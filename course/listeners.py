@@ -1,0 +1,70 @@
+"""Who listens at an address, where it is not the service that its URL names.
+
+A server that is silent, or hangs up, may be frozen, or may be one of another kind that
+does not understand what it was told. Most of these answer a line of text.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from course.errors import BadInput
+from course.services import redact
+from course.urls import ServiceUrl
+
+GREETING_LIMIT = 0.25  # seconds; what understands a greeting answers at once
+# PostgreSQL answers this before any login, with S or N:
+# https://www.postgresql.org/docs/current/protocol-flow.html
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+BEGINNINGS = {
+    b"+PONG": "Redis",
+    b"-": "Redis",
+    b"AMQP": "RabbitMQ",
+    b"HTTP": "a web server",
+    b"\x15\x03": "a server that wants TLS",
+}
+
+
+def answer_to(greeting: bytes, host: str, port: int) -> bytes:
+    """Return how what listens there begins its answer; nothing if it says nothing."""
+    try:
+        with socket.create_connection((host, port), GREETING_LIMIT) as line:
+            line.sendall(greeting)
+            return line.recv(8)
+    except (OSError, UnicodeError):
+        return b""
+
+
+def listener_at(host: str, port: int) -> str:
+    """Return what listens there, by its answers; nothing if none tells."""
+    answer = answer_to(b"PING\r\n", host, port)
+    for beginning, name in BEGINNINGS.items():
+        if answer.startswith(beginning):
+            return name
+    if answer:
+        return "another kind of server"
+    if answer_to(SSL_REQUEST, host, port) in (b"S", b"N"):
+        return "PostgreSQL"
+    return ""
+
+
+def refuse_another_service(url: ServiceUrl, service: str) -> None:
+    """Raise BadInput where something answers at a URL that is not this service."""
+    for host in url.hosts:
+        if host.name.startswith("/") or not host.port:
+            continue
+        found = listener_at(host.name, host.port)
+        if found and found != service:
+            place = f"at {host.place}"
+            raise BadInput(f"{url.source}: no {service} {place}: {found} answers there")
+
+
+def tls_complaint(url: ServiceUrl, service: str, words: object, right: str) -> BadInput:
+    """Return what to say where TLS fails; never on without: that is a downgrade."""
+    said = redact(words).rstrip(".")
+    problem = f"{url.source}: no TLS with {service} at {url.place}: {said}"
+    reason = "does it want a certificate of yours?"
+    if "verif" in said or "expired" in said or "match" in said or "signed" in said:
+        reason = "its certificate is not trusted;"
+    return BadInput(f"{problem}; {reason} {right}")
