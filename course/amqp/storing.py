@@ -153,7 +153,7 @@ def begin_sqlite(connection: sa.Connection) -> None:
 
     A transaction that reads first and writes then fails if another wrote in between.
     """
-    if not connection.get_execution_options().get("reads"):
+    if not connection.info.get("reads"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
@@ -186,7 +186,7 @@ class Store:
         self._inside = threading.local()  # the transaction of this thread, if any
         self._relaying = threading.Lock()
         self._process = os.getpid()
-        self._held: dict[str, sa.Connection] = {}
+        self._held: sa.Connection | None = None
         with self.engine.begin() as db:
             make_tables(db)
 
@@ -198,9 +198,9 @@ class Store:
 
     def close(self) -> None:
         """Close all connections to the database."""
-        for one in self._held.values():
-            one.close()
-        self._held.clear()
+        if self._held:
+            self._held.close()
+            self._held = None
         self.engine.dispose()
 
     @contextmanager
@@ -211,7 +211,7 @@ class Store:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._lock = threading.Lock()
-            self._held = {}
+            self._held = None
             self.engine.dispose(close=False)  # its connections are the parent's
         with self._lock if self.is_sqlite else nullcontext():
             self._inside.is_open = True
@@ -227,10 +227,10 @@ class Store:
             with self.engine.connect() as db:
                 yield db
             return
-        kind = "reads" if reads else "writes"
-        if kind not in self._held:
-            self._held[kind] = self.engine.connect().execution_options(reads=reads)
-        yield self._held[kind]
+        if self._held is None:
+            self._held = self.engine.connect()
+        self._held.info["reads"] = reads
+        yield self._held
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:

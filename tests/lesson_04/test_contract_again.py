@@ -215,9 +215,10 @@ def test_a_burial_waits_while_publishing_is_blocked(env: Any) -> None:
     with (
         env.network() as (network, far),
         lesson.Producer(env.rabbit) as sender,
-        lesson.Producer(far, deadline=0.1) as producer,
+        lesson.Producer(far) as producer,
     ):
         producer.publish("", queue + ".dead", b"", None)
+        producer.deadline = 0.1
         emptied(env.rabbit, queue + ".dead")
         block(network, "low on memory")
         wait_for(lambda: producer.blocked)

@@ -123,7 +123,7 @@ def test_a_poison_message_on_a_classic_queue_has_a_limit(
     deaths = 0
     with lesson.Producer(env.rabbit) as producer:
         lesson.publish_all(producer, queue, [lesson.Message()])
-        for _ in range(10):
+        for _ in range(15):
             with env.network() as (network, far):
 
                 def die(_: Any) -> None:
@@ -132,7 +132,9 @@ def test_a_poison_message_on_a_classic_queue_has_a_limit(
                     made.stopping.set()  # noqa: B023
                     network.cut()
 
-                made = consumer_with(lesson.Consumer, die, far, queue, producer)
+                made = consumer_with(
+                    lesson.Consumer, die, far, queue, producer, concurrency=1
+                )
                 with running(made):
                     env.until(lambda: made.ended.is_set() or made.counts["dead"])  # noqa: B023
             env.until_nobody_reads(queue)
