@@ -18,7 +18,7 @@ from pika import exceptions
 
 from course.amqp.copies import RETURNS, Copies
 from course.amqp.errors import ConsumerRefused
-from course.amqp.internals import batch_of, refused, refused_for_good, words_of
+from course.amqp.internals import batch_of, broker_words, refused, refused_for_good
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
 
@@ -351,7 +351,7 @@ class PoolAndConnection(Copies):
             # Ours was deleted a moment ago: the next connection declares it.
             final = refused_for_good(error) and (error.reply_code == 403 or not ours)
         if final:
-            raise ConsumerRefused(words_of(error)) from error
+            raise ConsumerRefused(broker_words(error)) from error
 
     def round_trip(self) -> None:
         """Wait until the broker has read what this consumer has sent so far.

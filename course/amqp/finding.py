@@ -13,10 +13,10 @@ from pika import exceptions
 
 from course.amqp.internals import (
     CONNECTION_LOST,
+    broker_words,
     is_limit,
     refused,
     server_properties,
-    words_of,
 )
 from course.errors import BadInput, NoService
 from course.listeners import refuse_another_service, tls_complaint
@@ -89,7 +89,7 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         if refused(error):
             raise BadInput(refusal(address, parameters, error)) from None
         if is_limit(error):
-            reason = f"{address.source}: {where}: {words_of(error)}"
+            reason = f"{address.source}: {where}: {broker_words(error)}"
             raise BadInput(reason) from None
         if "SSL" in str(error):
             raise tls_complaint(named, "RabbitMQ", error, AUTHORITY) from None

@@ -87,7 +87,7 @@ def hang_up(connection: Any) -> bool:
     return True
 
 
-def words_of(error: BaseException) -> str:
+def broker_words(error: BaseException) -> str:
     """Return the broker's own words about what went wrong, else the error's."""
     if isinstance(error, (exceptions.ConnectionClosed, exceptions.ChannelClosed)):
         return str(error.reply_text)
@@ -116,7 +116,9 @@ def refused(error: BaseException) -> bool:
 
 def is_limit(error: BaseException) -> bool:
     """Tell whether the broker has as many connections as it may have."""
-    return re.search(r"limit .*reached|reached .*limit", words_of(error)) is not None
+    return (
+        re.search(r"limit .*reached|reached .*limit", broker_words(error)) is not None
+    )
 
 
 NOT_NOW = ("exclusive use", "is down", "inaccessible")  # in a refusal that will pass

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
-from course.amqp.internals import CONNECTION_LOST, is_limit, refused, words_of
+from course.amqp.internals import CONNECTION_LOST, broker_words, is_limit, refused
 from course.amqp.rejects import Rejects, rejects_file
 from course.console import fact, table
 from course.errors import BadInput, NoService
@@ -172,8 +172,8 @@ def run_process(args: Namespace, parts: Parts) -> int:
         raise BadInput(str(error)) from None
     except CONNECTION_LOST as error:
         if refused(error) or is_limit(error):
-            raise BadInput(words_of(error)) from None
-        print(f"{script}: {words_of(error)}", file=sys.stderr)
+            raise BadInput(broker_words(error)) from None
+        print(f"{script}: {broker_words(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,7 +14,7 @@ from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
 from course.amqp.errors import NotInTime, PublishFailed, Unroutable
-from course.amqp.internals import TolerantConnection, hang_up, refused, words_of
+from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
 from course.amqp.pending import Pending
 from course.amqp.reconnecting import backoff
 
@@ -297,7 +297,7 @@ class PublishingThread:
 
     def _on_lost(self, _: Any, reason: Exception) -> None:
         self.blocked = ""
-        self.lost = words_of(reason)
+        self.lost = broker_words(reason)
         self._channel = None
         self._connection = None
         self.on_lost()
@@ -315,7 +315,7 @@ class PublishingThread:
         given_up = []
         for _ in range(len(self.waiting)):  # other threads may add to it meanwhile
             given_up.append(self.waiting.popleft())
-        self.settle(given_up, PublishFailed(words_of(reason)))
+        self.settle(given_up, PublishFailed(broker_words(reason)))
 
     def _close(self) -> None:
         if self._connection is None:

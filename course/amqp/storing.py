@@ -23,34 +23,47 @@ from course.amqp.publishing import DEADLINE
 
 Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
 
-TABLES = sa.MetaData()
-INBOX = sa.Table(
-    "inbox",
-    TABLES,
-    sa.Column("queue", sa.Text, primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-)
-OUTBOX = sa.Table(
-    "outbox",
-    TABLES,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("body", sa.Text),
-    sa.Column("cause", sa.Text),
-    sa.Column("key", sa.Text),
-    sa.Column("about", sa.Text),  # further properties, in JSON
-    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("reason", sa.Text),  # why the last try failed
-    sa.Column("aside", sa.Integer, nullable=False, server_default="0"),
-)
-EFFECTS = sa.Table(
-    "effects",
-    TABLES,
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("queue", sa.Text),
-    sa.Column("id", sa.Text),
-    sa.Column("what", sa.Text),
-)
-RECORD = EFFECTS.insert().inline()
+
+class LedgerTables:
+    """What a ledger consists of; made when first asked for, as an import makes none."""
+
+    def __init__(self) -> None:
+        self.all = sa.MetaData()
+        self.inbox = sa.Table(
+            "inbox",
+            self.all,
+            sa.Column("queue", sa.Text, primary_key=True),
+            sa.Column("id", sa.Text, primary_key=True),
+        )
+        self.outbox = sa.Table(
+            "outbox",
+            self.all,
+            sa.Column("number", sa.Integer, primary_key=True),
+            sa.Column("body", sa.Text),
+            sa.Column("cause", sa.Text),
+            sa.Column("key", sa.Text),
+            sa.Column("about", sa.Text),  # further properties, in JSON
+            sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+            sa.Column("reason", sa.Text),  # why the last try failed
+            sa.Column("aside", sa.Integer, nullable=False, server_default="0"),
+        )
+        self.effects = sa.Table(
+            "effects",
+            self.all,
+            sa.Column("number", sa.Integer, primary_key=True),
+            sa.Column("queue", sa.Text),
+            sa.Column("id", sa.Text),
+            sa.Column("what", sa.Text),
+        )
+        self.record = self.effects.insert().inline()
+
+
+@cache
+def ledger_tables() -> LedgerTables:
+    """Return the tables, the same each time."""
+    return LedgerTables()
+
+
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
 LOCKED = ("database is locked", "database table is locked")
 
@@ -162,9 +175,9 @@ def make_tables(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
         # Else two that come at the same time both find nothing, and one of them fails.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING)))
-    TABLES.create_all(connection)
+    ledger_tables().all.create_all(connection)
     there = {one["name"] for one in sa.inspect(connection).get_columns("outbox")}
-    for column in OUTBOX.columns:
+    for column in ledger_tables().outbox.columns:
         if column.name not in there:
             kind = column.type.compile(connection.dialect)
             default = " NOT NULL DEFAULT 0" if column.server_default else ""
@@ -254,7 +267,7 @@ class Store:
             effect(db)
         else:
             row = {"queue": queue, "id": message_id, "what": effect}
-            db.execute(RECORD, row)
+            db.execute(ledger_tables().record, row)
 
     def effects(self, queue: str) -> list[str]:
         """Return what was recorded because of a queue's messages, in order."""
@@ -278,7 +291,7 @@ class Store:
                 "key": outgoing.key,
                 "about": json.dumps(outgoing.about, allow_nan=False),
             }
-            db.execute(OUTBOX.insert().values(row))
+            db.execute(ledger_tables().outbox.insert().values(row))
 
     @contextmanager
     def outbox(self, limit: int) -> Iterator[list[StoredMessage]]:
@@ -329,7 +342,7 @@ class Store:
                 yield True
 
     def _rows(self, db: sa.Connection, limit: int) -> list[StoredMessage]:
-        columns = OUTBOX.c
+        columns = ledger_tables().outbox.c
         ask = (
             sa.select(
                 columns.number, columns.body, columns.cause, columns.key, columns.about
@@ -350,7 +363,7 @@ class Store:
         return rows
 
     def _settle(self, db: sa.Connection, rows: Sequence[StoredMessage]) -> None:
-        this = OUTBOX.c.number == sa.bindparam("row")
+        this = ledger_tables().outbox.c.number == sa.bindparam("row")
         confirmed = []
         failed = []
         for row in rows:
@@ -360,14 +373,16 @@ class Store:
                 aside = int(bool(row.reason))
                 failed.append({"row": row.number, "why": why, "off": aside})
         if confirmed:
-            db.execute(OUTBOX.delete().where(this), confirmed)
+            db.execute(ledger_tables().outbox.delete().where(this), confirmed)
         if failed:
             change = {
-                "tries": OUTBOX.c.tries + 1,
+                "tries": ledger_tables().outbox.c.tries + 1,
                 "reason": sa.bindparam("why"),
                 "aside": sa.bindparam("off"),
             }
-            db.execute(OUTBOX.update().where(this).values(change), failed)
+            db.execute(
+                ledger_tables().outbox.update().where(this).values(change), failed
+            )
 
     def set_aside(self) -> list[tuple[Any, ...]]:
         """Return what no relay can publish: number, body, reason."""
@@ -375,6 +390,8 @@ class Store:
 
     def publish_again(self, number: int) -> None:
         """Have a relay try once more what was set aside, its cause being mended."""
-        row = OUTBOX.c.number == number
+        row = ledger_tables().outbox.c.number == number
         with self.transaction() as db:
-            db.execute(OUTBOX.update().where(row).values(aside=0, reason=None))
+            db.execute(
+                ledger_tables().outbox.update().where(row).values(aside=0, reason=None)
+            )

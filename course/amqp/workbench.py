@@ -16,7 +16,7 @@ from typing import Any
 
 from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
-from course.amqp.internals import CONNECTION_LOST, words_of
+from course.amqp.internals import CONNECTION_LOST, broker_words
 from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
@@ -161,7 +161,7 @@ def open_broker(
             except MessagingError as refusal:
                 raise BadInput(str(refusal)) from None
             except CONNECTION_LOST as lost:  # it goes in this very moment, or is full
-                raise BadInput(f"{backend}: {words_of(lost)}") from None
+                raise BadInput(f"{backend}: {broker_words(lost)}") from None
         yield env
 
 
