@@ -1752,7 +1752,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args)
     if args.list:
         return lesson.teach(args)
-    if args.as_worker or args.integrated:
+    if args.as_worker or args.integrated or args.sweep:
         return run_together(args)
     # Exit code 3, as in all lessons: the service that was asked for is not used.
     if args.require_live:

@@ -5,27 +5,40 @@ from __future__ import annotations
 import argparse
 import atexit
 import logging
-import os
-import re
 import sys
 import textwrap
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Generic, Protocol, TypeVar
 
 import rich.console
 import rich.text
 
 from course.claims import difference
+from course.columns import WIDTH, TableColumn, column_widths
+from course.ending import (
+    ENDING,
+    Ended,
+    OutputLost,
+    as_ended,
+    complain,
+    ending_well,
+    flush,
+    give_up_stdout,
+    held,
+    interruptible,
+    leave,
+    one_line,
+    printing,
+)
 from course.errors import BadInput, ClaimFailed, Skip
-from course.services import Terminated, ending_well, log_to_stderr, redact
-from course.urls import given_url, seconds_above_zero
+from course.naming import folder_of_the_run
+from course.options import Parser, swept
+from course.services import log_to_stderr, redact
+from course.watching import Watch, absence_of
 
-WIDTH = 100  # columns; no line of a run is wider
-TABLE_WIDTH = 80  # columns; a wider table breaks its headings, then its texts
-MIN_TEXT = 12  # columns that a broken text keeps
 NAME_WIDTH = 34  # columns of a fact's name
 TALLY: Counter[str] = Counter()  # of the run under way
 
@@ -33,11 +46,12 @@ TALLY: Counter[str] = Counter()  # of the run under way
 def write(text: str = "", style: str = "", indent: int = 4) -> None:
     """Print a text: in colour on a terminal, broken between words where too long."""
     for line in wrapped(text, indent):
-        if sys.stdout.isatty():
-            terminal = rich.console.Console(highlight=False)
-            terminal.print(rich.text.Text(line, style), soft_wrap=True)
-        else:
-            print(line)
+        with printing("stdout"):
+            if sys.stdout and sys.stdout.isatty():
+                terminal = rich.console.Console(highlight=False)
+                terminal.print(rich.text.Text(line, style), soft_wrap=True)
+            else:
+                print(line)
 
 
 def wrapped(text: str, indent: int = 4) -> list[str]:
@@ -65,59 +79,9 @@ def fact(name: str, value: object) -> None:
 def note(text: str) -> None:
     """Print on stderr what differs from run to run, such as a time."""
     for line in wrapped(f"  ~ {text}"):
-        print(line, file=sys.stderr, flush=True)
-
-
-def is_number(cell: object) -> bool:
-    """Tell whether a cell of a table is a number; numbers are never broken."""
-    return isinstance(cell, int | float)
-
-
-def longest_of(texts: Iterable[str]) -> int:
-    """Return the length of the longest text."""
-    return max(map(len, texts), default=0)
-
-
-class TableColumn:
-    """A column of a table: how wide it is, and how narrow it may get step by step."""
-
-    def __init__(self, heading: str, cells: Sequence[object]) -> None:
-        texts = [str(cell) for cell in cells]
-        words = [word for text in texts for word in text.split()]
-        figures = [word for word in words if re.search(r"\d", word)]
-        heading_word = longest_of(heading.split())
-        self.numeric = all(map(is_number, cells))
-        self.full = max(len(heading), longest_of(texts), 1)
-        self.heading_broken = max(heading_word, longest_of(texts))
-        self.texts_broken = max(heading_word, longest_of(words))
-        self.words_broken = max(heading_word, longest_of(figures), MIN_TEXT)
-
-
-def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
-    """Return the widths, narrowed where there is room until all fit, if they can."""
-    widths = list(widths)
-    while sum(widths) > available:
-        room = [width - low for width, low in zip(widths, least, strict=True)]
-        roomiest = room.index(max(room))
-        if room[roomiest] <= 0:
-            break
-        widths[roomiest] -= 1
-    return widths
-
-
-def column_widths(columns: Sequence[TableColumn]) -> list[int]:
-    """Return how wide each column is printed; figures are never broken.
-
-    Where a table is too wide, headings are broken between words, then texts are. Words
-    are broken where it would still be wider than a line.
-    """
-    margins = 2 * len(columns)
-    fits = TABLE_WIDTH - margins
-    widths = [column.full for column in columns]
-    widths = shrunk(widths, [column.heading_broken for column in columns], fits)
-    widths = shrunk(widths, [column.texts_broken for column in columns], fits)
-    least = [column.words_broken for column in columns]
-    return shrunk(widths, least, WIDTH - margins)
+        if sys.stderr:  # None where it was closed from the start
+            with printing("stderr"):
+                print(line, file=sys.stderr, flush=True)
 
 
 def table(header: Sequence[str], *rows: Sequence[object]) -> None:
@@ -165,55 +129,6 @@ def check(claim: str, observed: Any, expected: Any) -> None:
         raise ClaimFailed(f"{claim}: {differs}")
     TALLY["ok"] += 1
     write(f"  [ok] {claim}", "green")
-
-
-class Parser(argparse.ArgumentParser):
-    """Parses the options that all lessons share; a complaint is one line."""
-
-    def __init__(self, title: str, demos: Sequence[str]) -> None:
-        super().__init__(description=title)
-        self.demos = demos
-        mode = self.add_mutually_exclusive_group()
-        self.add_argument("--list", action="store_true", help="list the demos and exit")
-        self.add_argument(
-            "--only",
-            nargs="*",
-            metavar="NAME",
-            help="run only these demos; without a name, list them",
-        )
-        mode.add_argument(
-            "--offline",
-            action="store_true",
-            help="use the stand-in, even if the service is there",
-        )
-        mode.add_argument(
-            "--require-live",
-            action="store_true",
-            help="exit with 3 if the service is not there",
-        )
-        self.add_argument(
-            "--url",
-            type=given_url,
-            help="address of the service; a password is safer in its variable",
-        )
-        self.add_argument(
-            "--connect-timeout",
-            type=seconds_above_zero,
-            metavar="SECONDS",
-            help="how long a service may take to answer (1); an option of its URL wins",
-        )
-        self.add_argument(
-            "--verbose", action="store_true", help="show log lines and tracebacks"
-        )
-
-    def error(self, message: str) -> NoReturn:
-        """Complain in one line, unlike argparse with its usage text."""
-        if re.search("@|:/", message):  # of an address, perhaps with a password
-            message = f"{message.partition(':')[0]}: is that an address for --url?"
-        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
-        if unknown and unknown[1] in self.demos:
-            message = f"choose a demo with --only {unknown[1]}"
-        raise BadInput(message)
 
 
 class BackEnd(Protocol):
@@ -279,7 +194,10 @@ class Lesson(Generic[AnyEnv]):
         number = list(self.demos).index(name) + 1
         write()
         write(f"{number}. {self.title_of(name)}", "bold")
+        failed = TALLY["failed"]
         run_claims(lambda: self.demos[name](env))
+        if TALLY["failed"] > failed:
+            ENDING.lose(absence_of(env))
 
     def teach(self, args: argparse.Namespace) -> int:
         """Run the chosen demos on the back end that answers; return the exit code."""
@@ -291,15 +209,31 @@ class Lesson(Generic[AnyEnv]):
             titles = [(name, self.title_of(name)) for name in self.demos]
             table(("demo", "what it shows"), *titles)
             return 0
-        TALLY.clear()
-        with self.open_env(args) as env:
+        return tallied(lambda: self.teach_on_back_end(args))
+
+    def teach_on_back_end(self, args: argparse.Namespace) -> int | None:
+        """Open the back end, run the demos on it; return an exit code, if one is due.
+
+        It is opened and closed with signals held: they strike while the demos run.
+        """
+        with (
+            held(),
+            folder_of_the_run(),
+            self.open_env(args) as env,
+            told_at_once(),
+            interruptible(),
+        ):
             write(f"backend: {env.backend}")
+            if args.sweep:
+                return swept(env, args)
             if args.require_live and not env.live:
                 return 3
-            for name in self.demos:
-                if not args.only or name in args.only:
-                    self.run_demo(name, env)
-        return print_tally()
+            with Watch(env):
+                for name in self.demos:
+                    if not args.only or name in args.only:
+                        self.run_demo(name, env)
+                        flush()
+        return None
 
     def main(
         self,
@@ -312,22 +246,43 @@ class Lesson(Generic[AnyEnv]):
         A lesson with options of its own passes its parser, and what to run.
         """
         parser = parser or self.parser()
+        with ending_well():
+            code = self.run_with_options(argv, parser, run or self.teach)
+            try:
+                flush()
+            except OutputLost as lost:
+                give_up_stdout()
+                code = code or lost.code
+        return code
+
+    def run_with_options(
+        self,
+        argv: list[str] | None,
+        parser: Parser,
+        run: Callable[[argparse.Namespace], int],
+    ) -> int:
+        """Run what the command line asks for; return its exit code, however it ends."""
         try:
-            args = parser.parse_args(argv)
-            level = logging.DEBUG if args.verbose else logging.CRITICAL
-            log_to_stderr(level)
-            with ending_well():
-                return (run or self.teach)(args)
+            with interruptible():
+                args = parser.parse_args(argv)
+                level = logging.DEBUG if args.verbose else logging.CRITICAL
+                log_to_stderr(level)
+                return run(args)
         except BadInput as problem:
-            print(f"{parser.prog}: {redact(problem)}", file=sys.stderr)
+            complain(f"{parser.prog}: {redact(problem)}")
             return 2
-        except Terminated as end:
-            return 128 + end.number
-        except KeyboardInterrupt:
-            return 130
+        except KeyboardInterrupt as interrupt:
+            end = as_ended(interrupt)
+            if not end.told:
+                complain(f"{parser.prog}: ended {end}")
+            return end.code
         except BrokenPipeError:  # the reader, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
             return 141
+        except Exception as error:
+            complain(f"{parser.prog}: {type(error).__name__}: {one_line(error)}")
+            logging.debug("%s", redact(traceback.format_exc()))
+            return 1
 
     def finish(self, name: str, main: Callable[[], int] | None = None) -> None:
         """End a lesson: a script with its exit code, a notebook with its tally.
@@ -341,7 +296,7 @@ class Lesson(Generic[AnyEnv]):
             self.env = None
             print_tally()
         else:
-            sys.exit((main or self.main)())
+            leave((main or self.main)())
 
     def run_in_notebook(self, name: str) -> None:
         """Run one demo on what all of them share."""
@@ -375,13 +330,68 @@ def run_claims(run: Callable[[], None]) -> None:
     except Exception as error:
         TALLY["failed"] += 1
         kind = "" if isinstance(error, ClaimFailed) else f"{type(error).__name__}: "
-        write(f"  [FAIL] {kind}{redact(error)}", "bold red")
+        write(f"  [FAIL] {kind}{one_line(error)}", "bold red")
         logging.debug("%s", redact(traceback.format_exc()))
+
+
+def write_anyway(text: str) -> None:
+    """Print one of the last lines: on stderr, where stdout takes nothing any more."""
+    try:
+        write(text)
+        flush()
+    except OutputLost as lost:
+        if lost.code == 1:  # else nobody is there to read it
+            complain(text)
+
+
+def tell(end: Ended) -> None:
+    """Print once why the run ends; a service that was lost is a failure."""
+    if end.told:
+        return
+    end.told = True
+    kind = "ended"
+    if end.fails and not TALLY["failed"]:  # else what has failed is counted
+        kind = "FAIL"
+        TALLY["failed"] += 1
+    write_anyway(f"  [{kind}] {end}")
+
+
+@contextmanager
+def told_at_once() -> Iterator[None]:
+    """Say why a run ends before what takes its time: cleaning up."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        end = as_ended(interrupt)
+        tell(end)
+        raise end from None
+
+
+def tallied(run: Callable[[], int | None]) -> int:
+    """Run what makes claims; print the tally, whatever ends it; return the exit code.
+
+    `run` returns a code where nothing was tried, so that there is nothing to count.
+    """
+    TALLY.clear()
+    try:
+        code = run()
+        if code is not None:
+            return code
+    except KeyboardInterrupt as interrupt:
+        end = as_ended(interrupt)
+        tell(end)
+        print_tally()
+        raise end from None
+    except BadInput:
+        if TALLY.total():  # else nothing but the complaint
+            print_tally()
+        raise
+    return print_tally()
 
 
 def print_tally() -> int:
     """Print the last line of a run; return its exit code."""
     counts = [f"{TALLY[kind]} {kind}" for kind in ("ok", "skipped", "failed")]
-    write()
-    write(", ".join(counts))
+    write_anyway("")
+    write_anyway(", ".join(counts))
     return 1 if TALLY["failed"] else 0

@@ -1,24 +1,20 @@
-"""Where a service is, what may be printed about it, and how a run ends."""
+"""Where a service is, and what may be printed about it."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import signal
 import socket
 import sys
 import threading
 import traceback
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import environ
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from dotenv import dotenv_values
@@ -171,34 +167,3 @@ def accepts_connections(host: str, port: int, limit: float = 0.5) -> bool:
     except OSError:
         return False
     return True
-
-
-class Terminated(KeyboardInterrupt):
-    """Raised in the main thread by SIGTERM or SIGHUP, so that `finally` blocks run."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
-
-def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    raise Terminated(number)
-
-
-@contextmanager
-def ending_well() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a block as Ctrl-C does, so that it cleans up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        # Trap: under nohup SIGHUP is ignored, which a handler of ours would undo.
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, _terminate)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """The first import of each lesson: ends the program where its packages are missing.
 
-The one module of the course whose import may end the program, and only for this. It
+The one module of the course whose import has an effect, and only on a lesson that runs
+as a program: it may end it, and until `main` begins a Ctrl-C ends it in silence. It
 reads what the running script asks for in its own header, so that `uv run` need not
 install the packages of the other lessons. It still parses on old Pythons, as the
 lessons do: otherwise a learner would see a SyntaxError instead of this line.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -92,6 +94,18 @@ def reason_not_to_start() -> str:
     return f"{script.name}: {problem}; run {way_out(script, requirements)}"
 
 
+def is_lesson_of_its_own() -> bool:
+    """Tell whether one of our scripts runs as a program, and not inside another."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    if path is None or "IPython" in sys.modules or not Path(path).is_file():
+        return False
+    return bool(requirements_of(Path(path)))
+
+
 if problem_at_start := reason_not_to_start():
     print(problem_at_start, file=sys.stderr)
     raise SystemExit(2)
+# A Ctrl-C while packages are imported ends the program at once, as nothing is open yet;
+# Python would print where it was. From `main` on, course.ending decides.
+if is_lesson_of_its_own() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -7,25 +7,32 @@ import copy
 import itertools
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import pika
+from pika import exceptions
+
 from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
 from course.amqp.internals import CONNECTION_LOST, broker_words
+from course.amqp.leftovers import leftovers_on
 from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
+from course.ending import remove
 from course.errors import BadInput, NoService
 from course.lab import wait_until
+from course.naming import new_name
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
+from course.sweeping import Leftover, sweep, temporary_folders
 
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
+ASK_LIMIT = 2.0  # seconds for a broker to answer in the midst of a run
 
 
 @dataclass
@@ -46,13 +53,31 @@ class BrokerEnv:
 
         Their names are this run's own, and are deleted at its end.
         """
-        prefix = f"module8.{uuid.uuid4().hex[:8]}"
+        prefix = new_name(".")
         # Seconds that the first retry waits; the stand-in jumps over them.
         base = 0.2 if self.live else 1.0
         rabbit = self.connection()(self.parameters, prefix, base, EXPIRES)
-        self.cleaning.callback(rabbit.teardown)
+        self.cleaning.callback(remove_from, rabbit, self.backend)
         rabbit.setup_infrastructure()
         return rabbit
+
+    def ask(self) -> None:
+        """Raise pika's error if no broker answers; a refusal is an answer."""
+        parameters = copy.copy(self.parameters)
+        parameters.socket_timeout = ASK_LIMIT
+        parameters.stack_timeout = ASK_LIMIT
+        with suppress(
+            exceptions.ConnectionClosed, exceptions.ProbableAccessDeniedError
+        ):
+            pika.BlockingConnection(parameters).close()
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftovers_on(self.parameters) if self.live else []
+
+    def sweep(self, really: bool) -> int:
+        """List what killed runs have left, and remove it if asked to."""
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def clock(self) -> float:
         """Return the broker's time in seconds."""
@@ -96,10 +121,10 @@ class BrokerEnv:
             yield full
         finally:
             own = self.rabbit.plan[known:]
-            del self.rabbit.plan[known:]
             with self.rabbit.channel() as channel:
                 for item in own:
                     channel.queue_delete(item.name)
+            del self.rabbit.plan[known:]  # only now: what stays goes at the end
 
     @contextmanager
     def network(self) -> Iterator[tuple[FaultyNetwork, Any]]:
@@ -153,7 +178,7 @@ def open_broker(
         live = stand_in is None
         env = BrokerEnv(backend, live, parameters, version, stand_in, connection)
         stack.enter_context(env.cleaning)
-        if not in_notebook():
+        if not in_notebook() and not getattr(args, "sweep", False):
             # A missing right is named before anything is printed. In a notebook, the
             # class whose setup this calls is defined in a later cell.
             try:
@@ -163,6 +188,13 @@ def open_broker(
             except CONNECTION_LOST as lost:  # it goes in this very moment, or is full
                 raise BadInput(f"{backend}: {broker_words(lost)}") from None
         yield env
+
+
+def remove_from(rabbit: Any, backend: str) -> None:
+    """Delete our queues and exchanges; say their names where that cannot be."""
+    what = f"queues and exchanges {rabbit.prefix}.*"
+    minutes = f"{rabbit.expires / 60:.0f} minutes"
+    remove(what, backend, rabbit.teardown, f"they expire after {minutes} without use")
 
 
 def patterns_and_keys() -> tuple[list[str], list[str]]:

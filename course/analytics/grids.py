@@ -21,7 +21,8 @@ from course.analytics.arrays import (
 )
 from course.analytics.rates import rate_of, tenths
 from course.analytics.simulate import SPAN
-from course.console import TABLE_WIDTH, write
+from course.columns import TABLE_WIDTH
+from course.console import write
 
 STRIP = 26  # characters of a line from 0 to 1
 EPOCH = date(1970, 1, 1).toordinal()

@@ -8,8 +8,8 @@ from datetime import date
 from pathlib import Path
 
 from course.analytics.rates import SEED
-from course.console import Parser
 from course.errors import BadInput
+from course.options import Parser
 
 MOST_WORKERS = 16  # each takes 4 of the 100 connections that PostgreSQL has
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import socket
 import ssl
-import uuid
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import fakeredis
 import redis
 
-from course.caching.client import DEFAULT_URL, cache_client, escape, unlink_matching
+from course.caching.client import (
+    DEFAULT_URL,
+    SCAN_COUNT,
+    cache_client,
+    escape,
+    unlink_matching,
+)
+from course.ending import ENDING, remove
 from course.errors import BadInput
 from course.listeners import refuse_another_service, tls_complaint
+from course.naming import new_name, run_name_in
 from course.services import ServiceAddress, address_of, redact
+from course.sweeping import Leftover, sweep, temporary_folders
 from course.urls import REDIS_FORM, ServiceUrl, service_url
 
+PAUSE = 0.1  # seconds until a second look for keys
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
 
@@ -31,7 +41,24 @@ class Service:
     backend: str
     live: bool
     connect: Callable[[], Any]
-    prefix: str = field(default_factory=lambda: f"module8:{uuid.uuid4().hex[:12]}:")
+    prefix: str = field(default_factory=lambda: f"{new_name(':')}:")
+
+    def ask(self) -> None:
+        """Raise redis-py's error if nobody answers; a refusal is an answer."""
+        with suppress(redis.ResponseError):
+            self._asking.ping()
+
+    @cached_property
+    def _asking(self) -> Any:
+        return self.connect()
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftover_keys(self.connect()) if self.live else []
+
+    def sweep(self, really: bool) -> int:
+        """List what killed runs have left, and remove it if asked to."""
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
 
 AnyService = TypeVar("AnyService", bound=Service)
@@ -83,7 +110,7 @@ def probe(address: ServiceAddress) -> Service:
 
 def try_rights(client: Any) -> None:
     """Do once what the demos do, with a key of ours; raise NoPermissionError."""
-    key = f"module8:{uuid.uuid4().hex[:12]}:rights"
+    key = f"{new_name(':')}:rights"
     client.set(key, 1, px=1000)
     try:
         client.get(key)
@@ -133,5 +160,26 @@ def open_service(args: Namespace, kind: type[AnyService]) -> Iterator[AnyService
     try:
         yield env
     finally:
-        with suppress(redis.RedisError):  # gone: the keys expire by themselves
-            unlink_matching(env.connect(), escape(env.prefix) + "*")
+        work = partial(delete_keys, env.connect, env.prefix)
+        remove(f"keys {env.prefix}*", env.backend, work, "each expires by itself")
+
+
+def delete_keys(connect: Callable[[], Any], prefix: str) -> None:
+    """Delete every key under a prefix; threads of a run that was ended may add some."""
+    client = connect()
+    pattern = escape(prefix) + "*"
+    unlink_matching(client, pattern)
+    while ENDING.reason and unlink_matching(client, pattern):
+        time.sleep(PAUSE)
+
+
+def leftover_keys(client: Any) -> list[Leftover]:
+    """Return what runs have left, by the prefix of each."""
+    prefixes = set()
+    for key in client.scan_iter("module8:*", SCAN_COUNT):
+        prefixes.add(run_name_in(key.decode(errors="replace")))
+    found = []
+    for prefix in filter(None, prefixes):
+        delete = partial(unlink_matching, client, f"{prefix}:*")
+        found.append(Leftover("keys", f"{prefix}:*", delete))
+    return found

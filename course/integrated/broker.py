@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,13 @@ from pika import exceptions
 
 from course.amqp.finding import DEFAULT_URL, parameters_of
 from course.amqp.trials import emptied, running
+from course.amqp.workbench import remove_from
 from course.integrated.letters import PATIENCE, Letter
 from course.integrated.spans import Span, span_since
 from course.integrated.task import BASE, Place, Task
 from course.services import setting
 
+EXPIRES = 3600.0  # seconds; far longer than a run, whose waiting nobody may cut short
 WINDOW = 500  # messages that are on their way to the broker together
 PUBLISH = "publish to RabbitMQ"  # a hop: until it is confirmed
 
@@ -28,7 +31,7 @@ class Broker:
         self.lesson = lesson
         self.parameters = parameters
         self.prefix = prefix
-        self.rabbit = lesson.RabbitMQConnection(parameters, prefix, BASE)
+        self.rabbit = lesson.RabbitMQConnection(parameters, prefix, BASE, EXPIRES)
 
     def place(self) -> Place:
         """Return where the broker listens."""
@@ -51,19 +54,20 @@ class Broker:
         self.rabbit.add_queue(queue)
         self.rabbit.setup_infrastructure()
 
-    def remove(self) -> None:
-        """Delete everything of this run."""
-        self.rabbit.teardown()
+    def remove(self, backend: str) -> None:
+        """Delete everything of this run; say its names where that cannot be."""
+        remove_from(self.rabbit, backend)
 
     def name(self, suffix: str) -> str:
         """Return the full name of a queue or exchange."""
         return str(self.rabbit.name(suffix))
 
     def consumers(self, queue: str) -> int:
-        """Return how many consume a queue."""
-        with self.rabbit.channel() as channel:
+        """Return how many consume a queue; 0 if nobody can be asked now."""
+        with suppress(exceptions.AMQPError), self.rabbit.channel() as channel:
             found = channel.queue_declare(self.name(queue), passive=True)
             return int(found.method.consumer_count)
+        return 0
 
     def waiting_in(self, queues: Sequence[str]) -> int:
         """Return how many messages wait in queues; 0 if nobody can be asked now."""

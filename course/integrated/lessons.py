@@ -88,6 +88,11 @@ class BackEnds:
     messaging: Any
 
     @property
+    def all(self) -> list[Any]:
+        """Return all four."""
+        return [self.sql, self.documents, self.caching, self.messaging]
+
+    @property
     def live(self) -> dict[str, bool]:
         """Tell of each store whether a real service answers."""
         return {
@@ -100,8 +105,7 @@ class BackEnds:
     @property
     def backend(self) -> str:
         """Return the first line of a run: who answers, of all four."""
-        envs = (self.sql, self.documents, self.caching, self.messaging)
-        return "; ".join(env.backend for env in envs)
+        return "; ".join(env.backend for env in self.all)
 
 
 def open_back_end(module: Any, args: Namespace, stack: ExitStack) -> Any:
@@ -111,6 +115,8 @@ def open_back_end(module: Any, args: Namespace, stack: ExitStack) -> Any:
         options.append("--offline")
     if args.require_live:
         options.append("--require-live")
+    if getattr(args, "sweep", False):
+        options.append("--sweep")
     asked = module.lesson.parser().parse_args(options)
     return stack.enter_context(module.lesson.open_env(asked))
 

@@ -15,6 +15,9 @@ def integrated(args: argparse.Namespace) -> int:
     """
     lessons = load_lessons()
     # After the lessons, which say in one line what is not installed.
+    from course.integrated.cleaning import sweep_all  # noqa: PLC0415
     from course.integrated.system import run_system  # noqa: PLC0415
 
+    if args.sweep:
+        return sweep_all(lessons, args)
     return run_system(lessons, args)

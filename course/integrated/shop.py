@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from course.console import note
+from course.ending import ENDING
 from course.integrated.analytics import Analytics, Purchase, purchases_of
 from course.integrated.broker import Publisher, broker_of, rabbit_url
 from course.integrated.cache import Score, cache_of, cache_prefix, redis_url
@@ -23,6 +24,7 @@ from course.integrated.stores import Stores, lend
 from course.integrated.task import Task
 from course.integrated.trouble import Calm, Chaos, Trouble
 from course.integrated.waiting import reach
+from course.watching import absence_of
 
 DEAD = [f"{queue}.dead" for queue in DESKS]
 IN_FILE_ORDER = "SELECT customer, day, cents FROM purchases ORDER BY id"
@@ -42,13 +44,21 @@ class Shop:
         self.analytics = Analytics(lessons.analytics)
         self.read_file(log)
         self.writer = Writer(lessons.messaging)
-        self.published: Counter[str] = Counter()  # copies, by queue
+        self.published = Counter(dict.fromkeys(DESKS, 0))  # copies, by queue
         self.spans: list[Span] = []  # of what this process asks SQL
         self.scores: dict[str, Score] = {}  # as last read
-        self.open_stores()
         self.broker = broker_of(lessons.messaging, back_ends.messaging)
-        stack.callback(self.broker.remove)
+        stack.callback(self.broker.remove, back_ends.messaging.backend)
+
+    def declare(self) -> None:
+        """Prepare the tables, collections, queues and the cache."""
+        self.open_stores()
         self.broker.declare()
+
+    def refuse_lost_services(self) -> None:
+        """End the run if something failed since a service is gone: name that one."""
+        for env in self.back_ends.all:
+            ENDING.lose(absence_of(env))
 
     def read_file(self, log: Any) -> None:
         """Note what the file says, and what the models say of it.
@@ -95,7 +105,12 @@ class Shop:
         reached = self.broker.through(task.rabbit_place)
         producer = self.stack.enter_context(reached.producer())
         self.publisher = Publisher(self.broker, producer)
-        reach("workers", lambda: self.broker.consumers(LAST_DESK), workers)
+        reach("workers", self.consumers, workers)
+
+    def consumers(self) -> int:
+        """Return how many workers consume, and see to those that have died."""
+        self.staff.replace_dead()
+        return self.broker.consumers(LAST_DESK)
 
     def task(self) -> Task:
         """Return what a worker has to know."""
@@ -141,7 +156,7 @@ class Shop:
         if trouble is None:
             self.publish(letters[half:])
         else:
-            with trouble():
+            with trouble(f"{what}, {half:,} of {len(letters):,}"):
                 self.publish(letters[half:])
         # All that was ever published: nothing of an earlier part may still be missing.
         reach(what, self.settled, self.published.total())

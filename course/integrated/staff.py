@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 
+from course.console import TALLY
+from course.ending import ENDING
 from course.integrated.lessons import lesson_path
 from course.integrated.task import LIMIT, Task
 
+SHORT_LIMIT = 5.0  # seconds for workers whose service may be gone
 MOST_DEATHS = 5  # of a run; more than --chaos and a curious reader bring about
 
 
@@ -39,16 +43,24 @@ class Staff:
         dead = [worker for worker in self.workers if worker.poll() is not None]
         self.deaths += len(dead)
         if self.deaths > MOST_DEATHS:
-            raise RuntimeError("workers end by themselves")
+            codes = ", ".join(str(worker.returncode) for worker in dead)
+            died = f"{self.deaths} have died, the last with exit code {codes}"
+            raise RuntimeError(f"workers end by themselves: {died}")
         for worker in dead:
             self.workers.remove(worker)
             self.hire()
 
     def dismiss(self) -> None:
-        """Let the workers finish what they have begun."""
+        """Let the workers finish what they have begun; not for long in a bad run."""
+        bad = ENDING.reason or TALLY["failed"]
+        deadline = time.monotonic() + (SHORT_LIMIT if bad else LIMIT)
         for worker in self.workers:
-            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
-                worker.communicate(timeout=LIMIT)
+            if worker.stdin:
+                with suppress(OSError):  # it is dead
+                    worker.stdin.close()
+        for worker in self.workers:
+            with suppress(subprocess.TimeoutExpired):
+                worker.wait(max(0.0, deadline - time.monotonic()))
             worker.kill()
             worker.wait()
         self.workers = []

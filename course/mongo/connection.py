@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +15,7 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.listeners import refuse_another_service, tls_complaint
-from course.mongo.codec import Database, Document
+from course.mongo.codec import Document
 from course.services import ServiceAddress, redact
 from course.urls import MONGO_FORM, ServiceUrl, service_url
 
@@ -32,13 +29,6 @@ NO_ANSWER = (
     pymongo.errors.ConfigurationError,
 )
 NO_PROTOCOL = (pymongo.errors.ProtocolError, bson.errors.BSONError)
-# Seconds in which a write that was cut off may bring a database back: in any case,
-# after the server was last seen at it, and at most.
-AGAIN = 3.0
-AFTER_A_WRITE = 1.0
-LONGEST_DROP = 30.0
-WRITES = ("insert", "update", "remove", "bulkWrite")
-
 FOR_EVER = "for ever"
 BY_DEFAULT = "as the server says"
 
@@ -175,46 +165,6 @@ def refuse_what_answers(client: pymongo.MongoClient[Document], url: ServiceUrl) 
             raise BadInput(f"{url.source}: {found}")
         if "refused" not in words and "resolve" not in words:
             refuse_another_service(url, "MongoDB")
-
-
-@contextmanager
-def dropped_at_the_end(db: Database) -> Iterator[Database]:
-    """Drop a database of ours after a block, also when that was interrupted."""
-    seconds = AGAIN
-    try:
-        yield db
-        seconds = 0.0
-    finally:
-        drop(db, seconds)
-
-
-def drop(db: Database, seconds: float) -> None:
-    """Drop a database, again and again for a while, longer while the server writes.
-
-    Trap: an insert that we cut off goes on at the server, and brings it back.
-    """
-    now = time.monotonic()
-    ends = now + seconds
-    last = now + LONGEST_DROP
-    while True:
-        # Whatever a client whose call was cut off makes of it: the next try is near.
-        with suppress(Exception):
-            db.client.drop_database(db.name)
-            if seconds and writes_under_way(db):
-                ends = max(ends, time.monotonic() + AFTER_A_WRITE)
-        if time.monotonic() >= min(ends, last):
-            return
-        time.sleep(0.1)
-
-
-def writes_under_way(db: Database) -> bool:
-    """Tell whether the server is at a write, to this database as far as it says."""
-    ours = {"currentOp": 1, "$ownOps": True}  # which needs no right of its own
-    for operation in db.client.admin.command(ours)["inprog"]:
-        place = operation.get("ns", "")  # SecantusDB leaves it empty
-        if operation.get("op") in WRITES and (not place or place.startswith(db.name)):
-            return True
-    return False
 
 
 def waits_of(client: Any) -> dict[str, object]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import uuid
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
+
+from pymongo.errors import OperationFailure
 
 from course.errors import NoService, Skip
 from course.mongo.codec import Database, Document
-from course.mongo.connection import VARIABLE, dropped_at_the_end, opened
+from course.mongo.connection import VARIABLE, connect, opened
 from course.mongo.counting import CommandCounter
+from course.mongo.leftovers import leftovers_on, remove_database
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
+from course.naming import new_name
 from course.services import ServiceAddress, accepts_connections, address_of
 from course.standins.mongodb import StandInDatabase
+from course.sweeping import Leftover, sweep, temporary_folders
 from course.urls import MONGO_FORM, service_url
 
+ASK_LIMIT = 2  # seconds for a server to answer in the midst of a run
 PORT = 27017
 DEFAULT_URL = f"mongodb://127.0.0.1:{PORT}/"
 EMULATED = (
@@ -38,6 +44,20 @@ class MongoEnv:
     deploy: Callable[[Database], object]  # creates the collections
     url: str = ""
     mongodb: bool = False  # MongoDB itself, whose planner is held to its manual
+    asking: Any = None  # a client that only asks whether the server is still there
+
+    def ask(self) -> None:
+        """Raise PyMongo's error if the server does not answer; a refusal is one."""
+        with suppress(OperationFailure):
+            self.asking.admin.command("ping")
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what runs that were killed have left."""
+        return leftovers_on(self.asking) if self.live else []
+
+    def sweep(self, really: bool) -> int:
+        """List what killed runs have left, and remove it if asked to."""
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def counted(self, work: Callable[[], object]) -> int:
         """Run the work and return how many commands it took."""
@@ -83,9 +103,7 @@ class Opening:
         # Asked of the port first, as PyMongo takes a second to give up.
         if not self.address.named and not accepts_connections("127.0.0.1", PORT):
             raise NoService("connection refused")
-        env = self.server(self.address.url)
-        self.stack.enter_context(dropped_at_the_end(env.db))
-        return env
+        return self.server(self.address.url, new_name("_"))
 
     def own_server(self, why: str) -> MongoEnv:
         """Start a server for this run, with which all data goes."""
@@ -95,24 +113,35 @@ class Opening:
             url = self.stack.enter_context(private_server())
         if url is None:
             raise NoService("secantusd-py is not installed")
-        env = self.server(url)
+        env = self.server(url, new_name("_"), goes_with_it=True)
         name = env.backend.split(" at ")[0]
         env.backend = f"{name} for this run ({why})"
         return env
 
-    def server(self, url: str) -> MongoEnv:
-        """Open a database on a server; raise NoService where none answers."""
+    def server(self, url: str, database: str, goes_with_it: bool = False) -> MongoEnv:
+        """Open a database on a server; raise NoService where none answers.
+
+        It is dropped at the end, unless it goes with its server.
+        """
         client, server = opened(url, self.commands, self.address)
-        self.stack.enter_context(client)
         hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
+        backend = f"{server.name} at {hosts}"
+        reach = partial(connect, url, CommandCounter(), self.address.source)
+        if goes_with_it:
+            self.stack.enter_context(client)
+        else:
+            self.stack.callback(remove_database, client, database, reach, backend)
+        asking = reach(serverSelectionTimeoutMS=1000, timeoutMS=1000 * ASK_LIMIT)
+        self.stack.callback(asking.close)
         return MongoEnv(
-            backend=f"{server.name} at {hosts}",
+            backend=backend,
             live=True,
-            db=client[f"module8_{uuid.uuid4().hex[:12]}"],
+            db=client[database],
             commands=self.commands,
             deploy=self.deploy,
             url=url,
             mongodb=server.is_mongodb,
+            asking=asking,
         )
 
     def stand_in(self, why: str) -> MongoEnv:
@@ -125,13 +154,18 @@ class Opening:
             deploy=self.deploy,
         )
 
-    def best(self) -> MongoEnv:
-        """Open the named server, else one of our own, else the stand-in."""
+    def best(self, looks_back: bool = False) -> MongoEnv:
+        """Open the named server, else one of our own, else the stand-in.
+
+        With --sweep a new server is of no use: nothing has been left on it.
+        """
         try:
             return self.named_server()
         except NoService as reason:
             where = service_url(self.address, MONGO_FORM).place
             why = f"no MongoDB at {where}: {reason}; docker compose up -d mongo"
+        if looks_back:
+            return self.stand_in(why)
         try:
             return self.own_server(why)
         except NoService:
@@ -149,4 +183,4 @@ def open_database(
         if args.offline:
             yield opening.stand_in("--offline")
         else:
-            yield opening.best()
+            yield opening.best(getattr(args, "sweep", False))

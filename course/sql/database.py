@@ -9,15 +9,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from uuid import uuid4
 
 import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
-from course.console import note
+from course.ending import Ended, remove
 from course.errors import BadInput, NoService
+from course.naming import new_name
 from course.services import address_of
+from course.sql.leftovers import drop_schema, leftover_schemas
 from course.sql.postgres import PostgresServer, postgres_server
+from course.sweeping import Leftover, sweep, temporary_folders
 
 DEFAULT_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
 OpenEngine = Callable[..., sa.Engine]
@@ -43,6 +45,12 @@ class Database:
     folder: Path
     open_engine: OpenEngine  # takes options of create_engine
     closing: ExitStack
+    ask: Callable[[], object] | None = None  # raises if the server does not answer
+    leftovers: Callable[[], list[Leftover]] = list  # schemas of runs that were killed
+
+    def sweep(self, really: bool) -> int:
+        """List what killed runs have left, and remove it if asked to."""
+        return sweep([*self.leftovers(), *temporary_folders()], really)
 
     def connect(self, **options: object) -> sa.Engine:
         """Open one more engine on the same data, with other options, until the end."""
@@ -91,20 +99,11 @@ def create_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> str
     return ".".join(map(str, version))
 
 
-def drop_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> None:
-    """Drop a schema of our own; say so if its server is gone."""
-    try:
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    except exc.OperationalError:
-        note(f"PostgreSQL at {server.place} is gone: schema {schema} stays behind")
-
-
 def open_postgres(
     server: PostgresServer, openers: Openers, stack: ExitStack
 ) -> Database:
     """Open a new schema of our own, which the stack drops at the end."""
-    schema = f"module8_{uuid4().hex[:12]}"
+    schema = new_name("_")
     open_engine = partial(openers.postgres, server.url, schema)
     folder = temporary_folder(stack)
     database = Database("", True, openers, folder, open_engine, stack)
@@ -113,8 +112,17 @@ def open_postgres(
         engine = database.connect(poolclass=sa.NullPool)
     except ModuleNotFoundError as error:
         raise BadInput(f"no {error.name} here: pip install 'psycopg[binary]'") from None
-    version = create_schema(server, engine, schema)
-    stack.callback(drop_schema, server, engine, schema)
+    place = f"PostgreSQL at {server.place}"
+    drop = partial(drop_schema, engine, schema)
+    removal = partial(remove, f"schema {schema}", place, drop)
+    try:
+        version = create_schema(server, engine, schema)
+    except Ended:  # it may be there already
+        removal()
+        raise
+    stack.callback(removal)
+    database.ask = server.probe
+    database.leftovers = partial(leftover_schemas, engine)
     database.backend = f"PostgreSQL {version} at {server.place}"
     return database
 
@@ -131,7 +139,8 @@ def open_sqlite(openers: Openers, stack: ExitStack, why: str = "") -> Database:
 
 def chosen_server(args: argparse.Namespace) -> PostgresServer | None:
     """Return the server that the options and the environment name, if they do."""
-    default = DEFAULT_POSTGRES if args.require_live else ""
+    looks_for_one = args.require_live or getattr(args, "sweep", False)
+    default = DEFAULT_POSTGRES if looks_for_one else ""
     address = address_of(args, "DATABASE_URL", default)
     if args.offline or not address.url:
         return None

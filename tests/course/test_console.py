@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from lessons import run
 
 from course.claims import more_than
+from course.columns import TABLE_WIDTH, WIDTH
 from course.console import (
-    TABLE_WIDTH,
     TALLY,
-    WIDTH,
     check,
     fact,
     note,
@@ -324,8 +323,13 @@ def test_a_complaint_names_the_variable_where_that_has_the_url(
     [
         ("claim", 1, "1 ok, 1 skipped, 1 failed", "closed"),
         ("error", 1, "1 ok, 1 skipped, 1 failed", "closed"),
-        ("bad", 2, None, "09_small.py: small://user:***@host has no such table"),
-        ("interrupt", 130, None, "closed"),
+        (
+            "bad",
+            2,
+            "1 ok, 1 skipped, 0 failed",
+            "09_small.py: small://user:***@host has no such table",
+        ),
+        ("interrupt", 130, "1 ok, 1 skipped, 0 failed", "closed"),
     ],
 )
 def test_how_a_run_ends_is_its_exit_code(
@@ -373,8 +377,10 @@ def test_a_signal_ends_it_with_its_cleaning_up(
         while lesson.stdout.readline() != "waiting\n":
             assert lesson.poll() is None
         lesson.send_signal(number)
-        _, complaint = lesson.communicate(timeout=20)
+        printed, complaint = lesson.communicate(timeout=20)
     assert lesson.returncode == 128 + number
+    ended = f"  [ended] by {name}\n\n1 ok, 1 skipped, 0 failed\n"
+    assert printed == ended
     assert complaint.splitlines()[-1] == "closed"
     assert "Traceback" not in complaint
 

@@ -16,15 +16,21 @@ from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
 CORE = {
-    "start",
-    "console",
     "claims",
+    "columns",
+    "console",
+    "ending",
     "errors",
-    "services",
     "lab",
-    "network",
-    "urls",
     "listeners",
+    "naming",
+    "network",
+    "options",
+    "services",
+    "start",
+    "sweeping",
+    "urls",
+    "watching",
 }
 PART_OF = {
     "01": {"sql"},

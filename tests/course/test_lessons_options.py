@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from lessons import ROOT, SCRIPTS, load, path_of, run
 
-from course.console import TABLE_WIDTH, WIDTH, TableColumn, write_row
+from course.columns import TABLE_WIDTH, WIDTH, TableColumn
+from course.console import write_row
 
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 VARIABLE = {

@@ -1,27 +1,20 @@
-"""Where a service is, what is hidden of it, and how a run ends."""
+"""Where a service is, and what is hidden of it."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from lessons import ROOT
 from services import free_port
 
 import course.services
 from course.errors import BadInput
-from course.lab import in_background
 from course.network import LoopbackServer
 from course.services import (
     ServiceAddress,
     accepts_connections,
     address_of,
-    ending_well,
     redact,
     setting,
 )
@@ -102,68 +95,3 @@ def test_a_port_accepts_connections_while_something_listens() -> None:
         assert accepts_connections("127.0.0.1", server.port)
     assert not accepts_connections("127.0.0.1", server.port)
     assert not accepts_connections("127.0.0.1", free_port(), limit=0.1)
-
-
-PROGRAM = """
-import signal, sys, time
-from course.services import Terminated, ending_well
-{before}
-try:
-    with ending_well():
-        try:
-            print("ready", flush=True)
-            time.sleep(60)
-        finally:
-            print("cleaned up", flush=True)
-except Terminated as end:
-    sys.exit(128 + end.number)
-"""
-
-
-def ended_by(number: int, before: str = "") -> subprocess.Popen[str]:
-    """Return the program above, ready and then sent a signal."""
-    command = [sys.executable, "-c", PROGRAM.format(before=before)]
-    program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert program.stdout and program.stdout.readline() == "ready\n"
-    program.send_signal(number)
-    return program
-
-
-needs_signals = pytest.mark.skipif(
-    sys.platform == "win32", reason="platform: Windows ends a process without a signal"
-)
-
-
-@needs_signals
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_runs_what_cleans_up(name: str) -> None:
-    number = getattr(signal, name)
-    with ended_by(number) as program:
-        assert program.communicate(timeout=20)[0] == "cleaned up\n"
-    assert program.returncode == 128 + number
-
-
-@needs_signals
-def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
-    ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    with ended_by(signal.SIGHUP, before=ignore) as program:
-        with pytest.raises(subprocess.TimeoutExpired):
-            program.wait(0.3)
-        program.terminate()
-        assert program.communicate(timeout=20)[0] == "cleaned up\n"
-    assert program.returncode == 128 + signal.SIGTERM
-
-
-def test_the_handlers_before_are_back_after_the_block() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with ending_well():
-        assert signal.getsignal(signal.SIGTERM) is not before
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_another_thread_than_the_main_one_sets_no_handler() -> None:
-    def work() -> bool:
-        with ending_well():
-            return threading.current_thread() is not threading.main_thread()
-
-    assert in_background(work).result(5)

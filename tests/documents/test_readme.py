@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lessons import ROOT
 
-from course.console import Parser
+from course.options import Parser
 
 README = ROOT / "README.md"
 GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"

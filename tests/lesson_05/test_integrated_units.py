@@ -165,7 +165,7 @@ def test_an_outage_is_outlasted_or_the_score_expires(ledger: Ledger) -> None:
         args = Namespace(offline=True, require_live=False)
         env = open_back_end(messaging, args, stack)
         broker = broker_of(messaging, env)
-        stack.callback(broker.remove)
+        stack.callback(broker.remove, env.backend)
         broker.declare()
         producer = stack.enter_context(broker.producer())
         Publisher(broker, producer).publish([Letter(message, "", "analytics")])

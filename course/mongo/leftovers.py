@@ -1,0 +1,91 @@
+"""Databases of our own: dropped at the end of a run, found where a run was killed."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from course.ending import ENDING, in_time, remove
+from course.mongo.codec import Database
+from course.naming import made_at
+from course.sweeping import Leftover
+
+# Seconds in which a write that was cut off may bring a database back: since it was last
+# seen, or the server at a write; and how long a drop may take in all, and one call.
+QUIET = 3.0
+LONGEST_DROP = 30.0
+CALL_LIMIT = 5.0
+WRITES = ("insert", "update", "remove", "bulkWrite")
+
+
+def remove_database(client: Any, name: str, reach: Any, backend: str) -> None:
+    """Close the client of a run, then drop its database through another one.
+
+    Threads that still work for the run would bring it back, if they could.
+    """
+
+    def work() -> None:
+        # A goodbye waits for the server, which may be frozen.
+        with suppress(TimeoutError):
+            in_time(client.close, CALL_LIMIT)
+        with reach() as other:
+            drop(other[name])
+
+    remove(f"database {name}", backend, work, limit=LONGEST_DROP)
+
+
+def drop(db: Database) -> None:
+    """Drop a database until it stays away, for a while where a run was cut off.
+
+    Trap: an insert that we cut off goes on at the server, and brings it back.
+    """
+    started = time.monotonic()
+    last_seen = started
+    quiet = QUIET if ENDING.reason else 0.0
+    while True:
+        with pymongo.timeout(CALL_LIMIT):
+            db.client.drop_database(db.name)
+            is_there = db.name in db.client.list_database_names()
+            is_busy = quiet > 0 and writes_under_way(db)
+        now = time.monotonic()
+        if is_there or is_busy:
+            last_seen = now
+        elif now - last_seen >= quiet:
+            return
+        if now - started > LONGEST_DROP:
+            raise TimeoutError(db.name)
+        time.sleep(0.1)
+
+
+def writes_under_way(db: Database) -> bool:
+    """Tell whether the server is at a write, to this database as far as it says."""
+    ours = {"currentOp": 1, "$ownOps": True}  # which needs no right of its own
+    try:
+        operations = db.client.admin.command(ours)["inprog"]
+    except OperationFailure:
+        return False  # it does not tell
+    for operation in operations:
+        place = operation.get("ns", "")  # SecantusDB leaves it empty
+        if operation.get("op") in WRITES and (not place or place.startswith(db.name)):
+            return True
+    return False
+
+
+def leftovers_on(client: Any) -> list[Leftover]:
+    """Return the databases of runs, and the collections in the database of the URL."""
+    found = []
+    for name in client.list_database_names():
+        if made_at(name):
+            found.append(Leftover("database", name, partial(drop, client[name])))
+    named = client.get_default_database("admin")
+    with suppress(OperationFailure):  # it may be no business of this user's
+        for name in named.list_collection_names():
+            if made_at(name):
+                drop_it = partial(named.drop_collection, name)
+                found.append(Leftover("collection", name, drop_it))
+    return found

@@ -1,0 +1,83 @@
+"""The options that all lessons share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from course.errors import BadInput
+from course.urls import given_url, seconds_above_zero
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the options that all lessons share; a complaint is one line."""
+
+    def __init__(self, title: str, demos: Sequence[str]) -> None:
+        super().__init__(description=title)
+        self.demos = demos
+        mode = self.add_mutually_exclusive_group()
+        self.add_argument("--list", action="store_true", help="list the demos and exit")
+        self.add_argument(
+            "--only",
+            nargs="*",
+            metavar="NAME",
+            help="run only these demos; without a name, list them",
+        )
+        mode.add_argument(
+            "--offline",
+            action="store_true",
+            help="use the stand-in, even if the service is there",
+        )
+        mode.add_argument(
+            "--require-live",
+            action="store_true",
+            help="exit with 3 if the service is not there",
+        )
+        self.add_argument(
+            "--url",
+            type=given_url,
+            help="address of the service; a password is safer in its variable",
+        )
+        self.add_argument(
+            "--connect-timeout",
+            type=seconds_above_zero,
+            metavar="SECONDS",
+            help="how long a service may take to answer (1); an option of its URL wins",
+        )
+        self.add_argument(
+            "--verbose", action="store_true", help="show log lines and tracebacks"
+        )
+        self.add_argument(
+            "--sweep",
+            action="store_true",
+            help="list what runs that were killed have left, older than an hour",
+        )
+        self.add_argument("--yes", action="store_true", help="with --sweep, remove it")
+
+    def error(self, message: str) -> NoReturn:
+        """Complain in one line, unlike argparse with its usage text."""
+        if re.search("@|:/", message):  # of an address, perhaps with a password
+            message = f"{message.partition(':')[0]}: is that an address for --url?"
+        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
+        if unknown and unknown[1] in self.demos:
+            message = f"choose a demo with --only {unknown[1]}"
+        raise BadInput(message)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the options; refuse those that do not go together."""
+        parsed = super().parse_args(args, namespace)
+        if parsed.yes and not parsed.sweep:
+            raise BadInput("--yes goes with --sweep")
+        if parsed.sweep and parsed.offline:
+            raise BadInput("--sweep looks at a service: leave out --offline")
+        return parsed
+
+
+def swept(env: Any, args: argparse.Namespace) -> int:
+    """Sweep the service of a back end, as the options say; 3 if it is not there."""
+    if not hasattr(env, "sweep"):
+        raise BadInput("--sweep: this lesson leaves nothing on a service")
+    code: int = env.sweep(args.yes)
+    return code if env.live else code or 3

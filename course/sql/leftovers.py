@@ -1,0 +1,48 @@
+"""Schemas of our own: dropped at the end of a run, found where a run was killed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from course.sweeping import Leftover
+
+TRIES = 5  # a thread that is ended may have begun one more transaction
+LOCK_WAIT = sa.text("SET LOCAL lock_timeout = '1s'")
+LOCK_NOT_AVAILABLE = "55P03"
+SCHEMAS = sa.text(r"SELECT nspname FROM pg_namespace WHERE nspname LIKE 'module8\_%'")
+# Ends who holds a lock in a schema: threads of our own that wait for each other.
+END_HOLDERS = sa.text(
+    """SELECT pg_terminate_backend(pid) FROM
+       (SELECT DISTINCT lock.pid FROM pg_locks AS lock
+        JOIN pg_class AS place ON place.oid = lock.relation
+        JOIN pg_namespace AS home ON home.oid = place.relnamespace
+        WHERE home.nspname = :schema AND lock.pid <> pg_backend_pid()) AS holders"""
+)
+
+
+def drop_schema(engine: sa.Engine, schema: str) -> None:
+    """Drop a schema of our own, if it is there, whoever works in it."""
+    for _ in range(TRIES):
+        try:
+            with engine.begin() as connection:
+                connection.execute(LOCK_WAIT)
+                connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+            return
+        except exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+        with engine.begin() as connection:
+            connection.execute(END_HOLDERS, {"schema": schema})
+    raise TimeoutError(f"schema {schema} is in use")
+
+
+def leftover_schemas(engine: sa.Engine) -> list[Leftover]:
+    """Return the schemas that runs have made in this database."""
+    with engine.connect() as connection:
+        names = connection.scalars(SCHEMAS).all()
+    return [
+        Leftover("schema", name, partial(drop_schema, engine, name)) for name in names
+    ]
