@@ -17,7 +17,10 @@ Guide:   COMPREHENSIVE_GUIDE.md, chapter 4
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["pika>=1.4,<2", "python-dotenv>=1.2.2,<2", "rich>=13.7,<16"]
+# dependencies = [
+#   "pika>=1.4,<2", "python-dotenv>=1.2.2,<2", "rich>=13.7,<16",
+#   "sqlalchemy>=2.1,<2.2", "psycopg[binary]>=3.2,<4",
+# ]
 # ///
 
 from __future__ import annotations
@@ -30,7 +33,6 @@ import argparse
 import itertools
 import json
 import re
-import sqlite3
 import threading
 import time
 import uuid
@@ -39,25 +41,35 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from math import inf
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pika
 from pika import exceptions, spec
+from sqlalchemy import Connection
 
 from course.amqp.consuming import Delivery, PoolAndConnection
+from course.amqp.copies import copied
+from course.amqp.envelope import Envelope, FieldError
 from course.amqp.errors import PublishFailed, Unroutable
-from course.amqp.internals import CONNECTION_LOST, TolerantConnection, refused
+from course.amqp.internals import CONNECTION_LOST, TolerantConnection
 from course.amqp.pending import Pending
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
-from course.amqp.publishing import DEADLINE, PublishingThread
+from course.amqp.publishing import DEADLINE, PublishingThread, first_of
+from course.amqp.storing import Effect, Outgoing, Store, StoredMessage, statement
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
-from course.amqp.topology import Topology
+from course.amqp.topology import Layout, Topology
 from course.amqp.trials import all_in, consumer_with, emptied, running, with_timer
-from course.amqp.workbench import BrokerEnv, arrivals, open_broker, truth_table
+from course.amqp.workbench import (
+    BrokerEnv,
+    arrivals,
+    native_waits,
+    open_broker,
+    truth_table,
+)
 from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
@@ -97,11 +109,10 @@ def read_trusting(body: bytes | str) -> Any:
 
 
 # region message
-JSON_TYPES = {"str": str, "int": int, "dict[str, Any]": dict}
-
-
+# Envelope checks the fields against their type hints, for which JSON must have a type,
+# and knows each subclass by its `type`.
 @dataclass(kw_only=True)
-class Message:
+class Message(Envelope):
     """The envelope. A subclass names the fields that its payload consists of.
 
     Raises:
@@ -119,13 +130,10 @@ class Message:
     max_retries: int = MAX_RETRIES
 
     def __post_init__(self) -> None:
-        own = self.payload_fields()
-        if own:
-            self.payload = {name: getattr(self, name) for name in own}
-        for name, kind in self.json_types().items():
-            # Trap: isinstance would take True for an int.
-            if type(getattr(self, name)) is not kind:
-                raise BadMessage(f"{name} is not of type {kind.__name__}")
+        try:
+            self.check_fields()
+        except FieldError as error:
+            raise BadMessage(str(error)) from None
         if not re.fullmatch(r"[!-~]{1,64}", self.id):
             raise BadMessage("id is not 1 to 64 printable characters")
         if not is_time_with_zone(self.timestamp):
@@ -134,25 +142,15 @@ class Message:
             if not 0 <= count <= 1000:
                 raise BadMessage("retry_count and max_retries are 0 to 1000")
 
-    @classmethod
-    @cache
-    def json_types(cls) -> dict[str, Any]:
-        """Return the fields, each with the type that JSON has for it."""
-        return {item.name: JSON_TYPES[str(item.type)] for item in fields(cls)}
-
-    @classmethod
-    def payload_fields(cls) -> list[str]:
-        """Return the names that a subclass adds to the envelope."""
-        envelope = Message.json_types()
-        return [name for name in cls.json_types() if name not in envelope]
-
     def to_json(self) -> str:
         """Return the body; raise BadMessage for what JSON would change silently."""
-        body: dict[str, Any] = {"version": VERSION}
-        for name in Message.json_types():
-            body[name] = getattr(self, name)
+        Message.__post_init__(self)  # a field may have changed since
+        body = {"version": VERSION, **self.envelope()}
         try:
+            self.check_type()
             text = json.dumps(body, allow_nan=False)
+        except FieldError as error:
+            raise BadMessage(str(error)) from None
         except (TypeError, ValueError, RecursionError):
             raise BadMessage("payload is not JSON") from None
         if json.loads(text) != body:
@@ -176,7 +174,7 @@ class Message:
         version = data.pop("version", None)
         if type(version) is not int or version != VERSION:
             raise BadMessage(f"version is not {VERSION}")
-        kind = MESSAGES.get(str(data.get("type")))
+        kind = Message.known.get(str(data.get("type")))
         if kind is None:
             raise BadMessage("type is unknown")
         if kind.payload_fields():
@@ -187,9 +185,12 @@ class Message:
                 raise BadMessage(reason)
             data |= payload
         try:
-            return kind(**data)
+            message: Message = kind(**data)
+        except ValueError as error:  # a check of its own
+            raise BadMessage(str(error)) from None
         except TypeError:
             raise BadMessage("fields are missing or unknown") from None
+        return message
 
 
 @dataclass(kw_only=True)
@@ -227,8 +228,6 @@ class AnalyticsMessage(Message):
     properties: dict[str, Any] = field(default_factory=dict)
 
 
-KINDS = (Message, UserDataMessage, NotificationMessage, AnalyticsMessage)
-MESSAGES: dict[str, type[Message]] = {kind.type: kind for kind in KINDS}
 # endregion message
 
 BAD_BODIES = {
@@ -302,6 +301,7 @@ WORK = {  # queue: exchange, keys
 }
 DELIVERY_LIMIT = 20  # redeliveries until a quorum queue buries a message itself
 URGENT = 5  # the highest priority that the queue of notifications knows
+LAYOUT = Layout(EXCHANGES, WORK, priorities={"notifications": URGENT})
 # Dead-letter at least once: the broker keeps a message until the dead-letter queue
 # confirms it. This needs overflow=reject-publish.
 AT_LEAST_ONCE = {
@@ -323,34 +323,45 @@ class RabbitMQConnection(Topology):
 
     def __init__(
         self,
-        parameters: Any,
+        where: Any,  # a URL, or pika's parameters
         prefix: str = "module8",
         base: float = 1.0,  # seconds that the first retry waits
         expires: float = 0.0,  # seconds until what nobody uses is gone, 0 for never
+        *,
+        topology: Layout = LAYOUT,
+        native: bool = False,  # what only RabbitMQ 4.3 has (section 6)
     ) -> None:
-        super().__init__(parameters, prefix, expires)
+        super().__init__(where, prefix, expires)
         self.base = base
-        for exchange, kind in EXCHANGES.items():
+        self.native = native
+        for exchange, kind in topology.exchanges.items():
             self.plan_exchange(self.name(exchange), kind)
-        for queue, (exchange, *keys) in WORK.items():
-            priorities = URGENT if queue == "notifications" else 0
-            work = self.add_queue(queue, priorities)
+        for queue, (exchange, *keys) in topology.queues.items():
+            work = self.add_queue(queue, topology.priorities.get(queue, 0))
             for key in keys:
                 self.bindings.append((work, self.name(exchange), key))
-        for attempt in range(MAX_RETRIES):
+        for attempt in range(0 if native else MAX_RETRIES):
             self.add_wait_queue(attempt)
 
     # region queues
-    def add_queue(self, queue: str, priorities: int = 0) -> str:
+    def add_queue(
+        self, queue: str, priorities: int = 0, native: bool | None = None
+    ) -> str:
         """Plan a work queue and its dead letters; return its full name."""
+        native = self.native if native is None else native
         work = self.name(queue)
         dead = work + ".dead"
-        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
-        if priorities:
+        arguments: dict[str, Any] = {"x-dead-letter-exchange": ""}
+        arguments["x-dead-letter-routing-key"] = dead
+        if priorities and not native:
             self.plan_queue(work, arguments | {"x-max-priority": priorities})
         else:
-            limit = {"x-delivery-limit": DELIVERY_LIMIT}
-            self.plan_queue(work, arguments | AT_LEAST_ONCE | limit)
+            arguments |= AT_LEAST_ONCE | {"x-delivery-limit": DELIVERY_LIMIT}
+            if native:  # quorum queues have priorities, and delay what is rejected
+                arguments["x-delayed-retry-type"] = "failed"
+                arguments["x-delayed-retry-min"] = self.delay_ms(0)
+                arguments["x-delayed-retry-max"] = self.delay_ms(MAX_RETRIES)
+            self.plan_queue(work, arguments)
         # Trap: since 4.0 a quorum queue drops a message after 20 redeliveries unless
         # told otherwise; dead letters have no further queue, so they would be lost.
         keep = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
@@ -390,13 +401,15 @@ class RabbitMQConnection(Topology):
         """Declare everything; doing it again changes nothing.
 
         Raises:
-            BadInput: one exists with other arguments.
+            TopologyRefused: one exists with other arguments.
         """
         with self.connect() as connection:
+            existing = self.existing(connection)
+            channel = connection.channel()
             # Check existing ones first: if one differs we raise before creating
             # anything.
-            self.declare(connection.channel(), self.existing(connection))
-            self.declare(connection.channel(), self.plan)
+            self.declare(channel, existing)
+            self.declare(channel, self.plan)
 
 
 def words_match(key: str, pattern: str, hash_rule: str) -> bool:
@@ -482,15 +495,20 @@ PERSISTENT = 2  # AMQP's delivery mode of what is to survive a restart
 
 
 def publish_arguments(
-    message: Message, exchange: str, key: str, **properties: Any
+    message: Message,
+    exchange: str,
+    key: str,
+    headers: dict[str, Any] | None = None,
+    **properties: Any,
 ) -> tuple[str, str, bytes, Any]:
     """Return what send() takes: exchange, key, body, and persistent properties."""
+    count = {"x-retry-count": message.retry_count}
     about = pika.BasicProperties(
         message_id=message.id,
         type=message.type,
         content_type="application/json",
         delivery_mode=PERSISTENT,
-        headers={"x-retry-count": message.retry_count},
+        headers=(headers or {}) | count,
         **properties,
     )
     return exchange, key, message.to_json().encode(), about
@@ -517,10 +535,10 @@ class ConfirmedProducer(PublishingThread):
 
     def send(self, exchange: str, key: str, body: bytes, properties: Any) -> Pending:
         """Queue a publish; return at once unless the window is full."""
-        self.check_alive()
         pending = Pending(exchange, key, body, properties)
+        self.check_alive(pending)
         if not self.room.acquire(timeout=self.deadline):
-            raise self.too_late("the window stayed full")
+            raise self.too_late(pending, "the window stayed full")
         self.enqueue(pending)
         return pending
 
@@ -530,18 +548,19 @@ class ConfirmedProducer(PublishingThread):
         Raises:
             Unroutable: no queue took one of them.
             PublishFailed: refused, or not confirmed within the deadline; what was
-                not confirmed is given up here, yet may have arrived.
+                not confirmed is given up here, yet may have arrived. Its `message_id`
+                is the id to send it again with.
         """
         futures.wait([pending.confirmed for pending in publishes], self.deadline)
         failures = []
         for pending in publishes:
             if not pending.confirmed.done():
                 # Nothing may wait for ever. What was sent cannot be called back.
-                pending.end(self.too_late("not confirmed"))
+                pending.end(self.too_late(pending, "not confirmed"))
             if failure := pending.confirmed.exception():
                 failures.append(failure)
         if failures:
-            raise failures[0]
+            raise first_of(failures)
 
     def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
         """Publish and wait for the confirm; raises what wait() raises."""
@@ -598,39 +617,71 @@ class ConfirmedProducer(PublishingThread):
 # endregion confirms
 
 
+def known_as(id: str | None) -> dict[str, Any]:
+    """Return the id of a message that is published again, or nothing for a new one."""
+    return {} if id is None else {"id": id}
+
+
+def notification(way: str, **what: Any) -> Outgoing:
+    """Return an email or SMS, with the key and priority of the way it goes."""
+    priority = URGENT if way.endswith("urgent") else 0
+    message = NotificationMessage(**what)
+    return Outgoing(message, f"notification.{way}", {"priority": priority})
+
+
 class Producer(ConfirmedProducer):
-    """Publishes each kind of message where it belongs, confirmed."""
+    """Publishes each kind of message where it belongs, confirmed.
+
+    Each method returns the message's id. `id` repeats a publish that has failed, with
+    PublishFailed.message_id; `about` is properties such as headers.
+    """
 
     def publish_message(self, message: Message, key: str = "", **about: Any) -> str:
-        """Publish a message where its kind belongs; return its id."""
+        """Publish a message where its kind belongs."""
         exchange = self.rabbit.name(message.exchange)
         key = key or message.key
         self.publish(*publish_arguments(message, exchange, key, **about))
         return message.id
 
-    def publish_user_data_event(self, username: str, email: str, date: str) -> str:
-        """Announce a new or changed user; return the message's id."""
-        user = UserDataMessage(username=username, email=email, registration_date=date)
-        return self.publish_message(user)
+    def publish_user_data_event(
+        self, username: str, email: str, date: str, id: str | None = None, **about: Any
+    ) -> str:
+        """Announce a new or changed user."""
+        user = UserDataMessage(
+            username=username, email=email, registration_date=date, **known_as(id)
+        )
+        return self.publish_message(user, **about)
 
     def publish_notification(
-        self, recipient: str, subject: str, content: str, way: str = "email.normal"
+        self,
+        recipient: str,
+        subject: str,
+        content: str,
+        way: str = "email.normal",
+        id: str | None = None,
+        **about: Any,
     ) -> str:
         """Ask for an email or SMS; `way` such as "sms.urgent" is the end of the key."""
-        message = NotificationMessage(
-            recipient=recipient, subject=subject, content=content
-        )
-        priority = URGENT if way.endswith("urgent") else 0
-        return self.publish_message(message, f"notification.{way}", priority=priority)
+        what = {"recipient": recipient, "subject": subject, "content": content}
+        out = notification(way, **what, **known_as(id))
+        return self.publish_message(out.message, out.key, **(out.about | about))
 
     def publish_analytics_event(
-        self, event_type: str, user_id: str, properties: dict[str, Any]
+        self,
+        event_type: str,
+        user_id: str,
+        properties: dict[str, Any],
+        id: str | None = None,
+        **about: Any,
     ) -> str:
-        """Tell everybody who listens what happened; return the message's id."""
+        """Tell everybody who listens what happened."""
         message = AnalyticsMessage(
-            event_type=event_type, user_id=user_id, properties=properties
+            event_type=event_type,
+            user_id=user_id,
+            properties=properties,
+            **known_as(id),
         )
-        return self.publish_message(message)
+        return self.publish_message(message, **about)
 
 
 def send_all(
@@ -787,8 +838,8 @@ class PoolConsumer(PoolAndConnection, ABC):
     """
 
     @abstractmethod
-    def handle(self, message: Message) -> str:
-        """Do the slow part; return the effect to record (section 7)."""
+    def handle(self, message: Message) -> Effect:
+        """Do the slow part; return the effect, as a text or a function (section 7)."""
 
     # On the I/O thread
 
@@ -807,20 +858,30 @@ class PoolConsumer(PoolAndConnection, ABC):
     def session(self) -> None:
         """Consume over one connection."""
         with self.connected() as channel:
-            # The broker sends so many ahead; what is behind them waits in the queue.
-            channel.basic_qos(prefetch_count=self.prefetch)
-            channel.basic_consume(self.queue, self.message_callback)
+            # Trap: taking more than the pool can begin. The broker waits 30 minutes for
+            # an acknowledgement (consumer_timeout), and then delivers it again.
+            self.subscribe(channel, self.room())
             self.ready.set()
             # stop() before this line cancelled nothing, so look again.
             if not self.stopping.is_set():
                 channel.start_consuming()
             self.leave()
 
+    def subscribe(self, channel: Any, count: int) -> str:
+        """Have the broker send so many ahead; what is behind them waits in the queue.
+
+        Called again, up to the prefetch, where the work turns out to be short.
+        """
+        channel.basic_qos(prefetch_count=count)
+        tag: str = channel.basic_consume(self.queue, self.message_callback)
+        return tag
+
     def message_callback(
         self, channel: Any, method: Any, properties: Any, body: bytes
     ) -> None:
         """Hand a delivery to the pool: the I/O thread never works."""
-        self.jobs.put(Delivery(channel, method.delivery_tag, properties, body))
+        tag = method.delivery_tag
+        self.jobs.put(Delivery(channel, tag, properties, body, method.redelivered))
 
     def leave(self) -> None:
         """Acknowledge what is settled, and close; section 5 drains before."""
@@ -858,6 +919,7 @@ class PoolConsumer(PoolAndConnection, ABC):
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Queue an acknowledgement; it leaves on the I/O thread, with others."""
+        delivery.done = True
         self.settled.append(delivery)
         self.wake_io_thread()
 
@@ -948,8 +1010,7 @@ class ReconnectingConsumer(PoolConsumer):
                 # Trap: a deleted queue ends it as well, and without an error.
                 self.session()
             except CONNECTION_LOST as error:
-                if refused(error):  # a password: the next connection would be, too
-                    raise
+                self.end_if_refused(error)
                 self.pause(error)
             self.ready.clear()
             if not self.stopping.is_set():
@@ -1094,21 +1155,24 @@ def attempts_of(properties: Any) -> int:
 class RetryingConsumer(DrainingConsumer):
     """Unlike DrainingConsumer: what fails waits for another attempt, or is buried."""
 
-    permanent = (PermanentError, ValueError, LookupError)  # not worth another attempt
+    permanent = (PermanentError,)  # not worth another attempt: you say what is not
+    max_retries = MAX_RETRIES  # a sender may ask for fewer
 
     def process(self, delivery: Delivery) -> None:
         """Read a delivery and act on it; publish a copy of what fails."""
         attempts = 0  # of what cannot be read: no attempt, and none to come
         limit = 0
+        if self.counted_again(delivery, DELIVERY_LIMIT):
+            return  # by a copy that has the count: a classic queue keeps none
         try:
-            attempts = attempts_of(delivery.properties)
+            attempts = attempts_of(delivery.properties) + self.rejections(delivery)
             message = Message.from_json(delivery.body)
             message.retry_count = attempts
-            limit = message.max_retries
+            limit = min(message.max_retries, self.max_retries)
             self.apply(message)
         except self.permanent as error:
             self.bury(delivery, error, attempts)
-        except Exception as error:
+        except BaseException as error:  # a SystemExit ends the work, not the worker
             if attempts < limit:
                 self.retry(delivery, error, attempts)
             else:
@@ -1116,42 +1180,22 @@ class RetryingConsumer(DrainingConsumer):
 
     # Both return when the copy is confirmed; only then is the original acknowledged.
 
-    def retry(self, delivery: Delivery, error: Exception, attempts: int) -> None:
+    def retry(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
         """Publish a copy that waits for the next attempt."""
+        self.count("retried")
+        if self.rabbit.delays_itself(self.queue):
+            delivery.rejected = True  # and not acknowledged: the queue counts it
+            return
         about = self.about_copy(delivery, error, attempts + 1)
         # The key is the way back: it leads to our queue when the wait is over.
         wait = self.rabbit.wait_queue(attempts)
-        self.producer.publish(wait, self.queue, delivery.body, about)
-        self.count("retried")
+        self.publish_copy(delivery, wait, self.queue, about)
 
-    def bury(self, delivery: Delivery, error: Exception, attempts: int) -> None:
+    def bury(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
         """Publish a copy to the dead letters, for somebody to look."""
         about = self.about_copy(delivery, error, attempts)
-        self.producer.publish("", self.queue + ".dead", delivery.body, about)
+        self.publish_copy(delivery, "", self.queue + ".dead", about)
         self.count("dead")
-
-    def about_copy(self, delivery: Delivery, error: Exception, count: int) -> Any:
-        """Return a copy's properties: the original's, and why it failed."""
-        old = delivery.properties
-        first = (old.headers or {}).get("x-first-failure")
-        text = ascii(f"{type(error).__name__}: {error}")[1:-1]
-        # Of the headers only ours go along: x-death and its like are the broker's own.
-        headers = {
-            "x-retry-count": count,
-            "x-first-failure": first if isinstance(first, str) else utc_now(),
-            # printable ASCII, 300 characters: headers share one frame
-            "x-error": text[:300],
-            "x-queue": self.queue,
-        }
-        return pika.BasicProperties(
-            message_id=old.message_id or uuid.uuid4().hex,
-            type=old.type,
-            content_type=old.content_type,
-            correlation_id=old.correlation_id,
-            priority=old.priority,
-            delivery_mode=PERSISTENT,
-            headers=headers,
-        )
 
 
 # endregion copy
@@ -1167,10 +1211,8 @@ def redrive(rabbit: RabbitMQConnection, queue: str, producer: Producer) -> int:
             method, properties, body = channel.basic_get(queue + ".dead")
             if method is None:  # somebody else was faster
                 break
-            properties.headers = None  # its attempts begin again
-            properties.expiration = None
-            properties.delivery_mode = PERSISTENT
-            producer.publish("", queue, body, properties)
+            about = copied(properties, {})  # its attempts begin again
+            producer.publish("", queue, body, about)
             channel.basic_ack(method.delivery_tag)  # after the confirm
             moved += 1
     return moved
@@ -1288,6 +1330,15 @@ def check_dead_letters(env: BrokerEnv, queue: str, producer: Producer) -> None:
     )
 
 
+def check_native_retry(env: BrokerEnv) -> None:
+    """See when a queue that delays retries itself gives a message back."""
+    with Producer(env.rabbit) as producer:
+        publish = partial(publish_all, producer, messages=users(1))
+        waits = native_waits(env, RetryingConsumer, producer, publish)
+    note(f"it waited in its queue, in base delays: {waits}")
+    check("the queue itself waits longer each time", waits[2], at_least(2.85))
+
+
 def retry_four_users(env: BrokerEnv) -> None:
     """Fail never, always, twice, and for good; see what becomes of the messages."""
     tried: dict[str, list[float]] = {f"user{n}": [] for n in range(4)}
@@ -1330,6 +1381,8 @@ def retrying(env: BrokerEnv) -> None:
         },
     )
     retry_four_users(env)
+    if env.delays_itself:  # RabbitMQ 4.3: 1, 2, 3 ... base delays, no further queues
+        check_native_retry(env)
     left = {}
     for retry in (retry_ack_first, retry_ack_last):
         left[retry.__name__] = {
@@ -1356,71 +1409,48 @@ def retrying(env: BrokerEnv) -> None:
 
 
 # %%
-class Ledger:
+class Ledger(Store):
     """Effects, the ids that caused them, and what is still to be published.
 
-    One SQLite file; several processes may share it.
+    Store has the tables, on SQLite or PostgreSQL, and transaction(), which gives a
+    connection of SQLAlchemy.
     """
-
-    TABLES = """
-        CREATE TABLE IF NOT EXISTS inbox (queue, id, PRIMARY KEY (queue, id));
-        CREATE TABLE IF NOT EXISTS outbox (number INTEGER PRIMARY KEY, body, cause);
-        CREATE TABLE IF NOT EXISTS effects (queue, id, what);
-    """
-
-    def __init__(self, path: str = ":memory:") -> None:
-        self.db = sqlite3.connect(path, timeout=DEADLINE, check_same_thread=False)
-        self.lock = threading.Lock()
-        self.db.executescript("PRAGMA journal_mode = WAL;" + self.TABLES)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.db.close()
 
     # region inbox
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what happens inside, or none of it."""
-        with self.lock, self.db:
-            yield self.db
+    def is_done(self, queue: str, message: Message) -> bool:
+        """Tell whether a message has had its effect."""
+        ask = "SELECT id FROM inbox WHERE queue = :queue AND id = :id"
+        return bool(self.read(ask, queue=queue, id=message.id))
 
-    def read(self, ask: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return rows; never those of a transaction that may still be undone."""
-        with self.lock:
-            return self.db.execute(ask, values).fetchall()
+    def once(self, queue: str, message: Message, effect: Effect) -> bool:
+        """Write an effect unless this message has had it; tell whether it is new.
 
-    def once(self, queue: str, message: Message, what: str) -> bool:
-        """Record an effect unless this message has had it; tell whether it is new."""
+        A function is called with the connection, to write rows of your own; a text is
+        recorded.
+        """
+        mark = "INSERT INTO inbox VALUES (:queue, :id) ON CONFLICT DO NOTHING"
         # Trap: two transactions, or two databases, leave room for a crash in between.
         with self.transaction() as db:
-            mark = "INSERT OR IGNORE INTO inbox VALUES (?, ?)"
-            if db.execute(mark, (queue, message.id)).rowcount == 0:
+            done = db.execute(statement(mark), {"queue": queue, "id": message.id})
+            if done.rowcount == 0:
                 return False
-            effect = "INSERT INTO effects VALUES (?, ?, ?)"
-            db.execute(effect, (queue, message.id, what))
+            self.perform(db, effect, queue, message.id)
         return True
 
     # endregion inbox
-
-    def effects(self, queue: str) -> list[str]:
-        """Return what happened because of a queue's messages, in order."""
-        ask = "SELECT what FROM effects WHERE queue = ? ORDER BY rowid"
-        return [what for (what,) in self.read(ask, queue)]
 
 
 class Consumer(RetryingConsumer):
     """Unlike RetryingConsumer: what a message causes is recorded once, with its id.
 
-    The complete consumer. `handle` still runs at each delivery; only the effect that it
-    returns happens once.
+    The complete consumer. What `handle` returns happens once. It runs again only where
+    it ended without that: the inbox is asked before.
     """
 
     def apply(self, message: Message) -> None:
-        """Do the work, and record its effect if the message has not had it."""
-        effect = self.handle(message)
-        if self.ledger and not self.ledger.once(self.queue, message, effect):
+        """Do the work and record its effect, if the message has not had it."""
+        # Trap: only afterwards, a duplicate of an hour's work costs an hour.
+        if self.is_done(message) or not self.once(message, self.handle(message)):
             self.count("duplicates", message.timestamp)
         else:
             self.count("processed", message.timestamp)
@@ -1524,38 +1554,35 @@ class UserDataPipeline:
         )
         self.store(f"purchase {username} {text}", mail, event)
 
-    def store(self, what: str, *messages: Message) -> None:
-        """Commit a row and its messages in one transaction; nothing is sent yet."""
-        cause = messages[0].id  # the correlation id that they share
-        bodies = [(message.to_json(), cause) for message in messages]
+    def store(self, effect: Effect, *messages: Message | Outgoing) -> None:
+        """Commit an effect and messages in one transaction; nothing is sent yet."""
         with self.ledger.transaction() as db:
-            db.execute("INSERT INTO effects VALUES ('accounts', '', ?)", (what,))
-            db.executemany("INSERT INTO outbox VALUES (NULL, ?, ?)", bodies)
+            self.ledger.perform(db, effect, "accounts")
+            self.ledger.put_in_outbox(db, messages)
 
     def relay(self, limit: int = 1000) -> int:
         """Publish what is stored and forget what is confirmed; return how much.
 
-        Raises what wait() raises; what was not confirmed stays for the next time.
+        Raises what wait() raises; what was not confirmed stays for the next time. What
+        nobody can read is set aside with its reason.
         """
-        ask = "SELECT number, body, cause FROM outbox ORDER BY number LIMIT ?"
-        pending: dict[int, Pending] = {}
-        try:
-            for number, body, cause in self.ledger.read(ask, limit):
-                message = Message.from_json(body)
-                exchange = self.producer.rabbit.name(message.exchange)
-                arguments = publish_arguments(
-                    message, exchange, message.key, correlation_id=cause
-                )
-                pending[number] = self.producer.send(*arguments)
-            self.producer.wait(*pending.values())
-        finally:
-            confirmed = []
-            for number, publish in pending.items():
-                if publish.is_confirmed:
-                    confirmed.append((number,))
-            with self.ledger.transaction() as db:
-                db.executemany("DELETE FROM outbox WHERE number = ?", confirmed)
-        return len(confirmed)
+        # No other relay has these rows. What is confirmed is deleted at the end.
+        with self.ledger.outbox(limit) as rows:
+            for row in rows:
+                with row.unreadable(BadMessage, TypeError):
+                    arguments = self.arguments_of(row)
+                    row.pending = self.producer.send(*arguments)
+            pending = [row.pending for row in rows if row.pending]
+            self.producer.wait(*pending)
+        return len(pending)
+
+    def arguments_of(self, row: StoredMessage) -> tuple[str, str, bytes, Any]:
+        """Return what send() takes."""
+        message = Message.from_json(row.body)
+        exchange = self.producer.rabbit.name(message.exchange)
+        key = row.key or message.key
+        about = row.about | {"correlation_id": row.cause}
+        return publish_arguments(message, exchange, key, **about)
 
     # endregion outbox
 
@@ -1563,18 +1590,14 @@ class UserDataPipeline:
 # Trap: no order of commit and publish is safe, as a crash fits in between.
 def commit_first(pipeline: UserDataPipeline, name: str, email: str) -> None:
     """Sign a user up: the row, then the message."""
-    with pipeline.ledger.transaction() as db:
-        row = f"signup {name}"
-        db.execute("INSERT INTO effects VALUES ('accounts', '', ?)", (row,))
+    pipeline.store(f"signup {name}")
     pipeline.producer.publish_user_data_event(name, email, "2026-01-05")
 
 
 def publish_first(pipeline: UserDataPipeline, name: str, email: str) -> None:
     """Sign a user up: the message, then the row."""
     pipeline.producer.publish_user_data_event(name, email, "2026-01-05")
-    with pipeline.ledger.transaction() as db:
-        row = f"signup {name}"
-        db.execute("INSERT INTO effects VALUES ('accounts', '', ?)", (row,))
+    pipeline.store(f"signup {name}")
 
 
 def with_outbox(pipeline: UserDataPipeline, name: str, email: str) -> None:
@@ -1588,7 +1611,7 @@ class CrashingLedger(Ledger):
     crashes = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """Commit every second time, and always crash."""
         self.crashes += 1
         with super().transaction() as db:
@@ -1793,7 +1816,8 @@ def number_ahead(env: BrokerEnv, queue: str, priority: int, prefetch: int) -> in
 @lesson.demo
 def priorities(env: BrokerEnv) -> None:
     """Priorities: what is fetched already cannot be overtaken"""
-    with env.queue("priorities", priorities=URGENT) as queue:
+    native = env.delays_itself  # a quorum queue obeys priorities since 4.3
+    with env.queue("priorities", URGENT, native=native) as queue:
         low = number_ahead(env, queue, priority=0, prefetch=1)
         urgent = number_ahead(env, queue, priority=URGENT, prefetch=1)
         fetched = number_ahead(env, queue, priority=URGENT, prefetch=10)

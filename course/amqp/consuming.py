@@ -16,11 +16,18 @@ from typing import Any
 
 from pika import exceptions
 
-from course.amqp.internals import batch_of
+from course.amqp.copies import RETURNS, Copies
+from course.amqp.errors import ConsumerRefused
+from course.amqp.internals import batch_of, broker_words, refused, refused_for_good
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
+AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
+CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
+MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
+
+Content = tuple[Any, ...]  # by which a message is known
 
 
 @dataclass
@@ -31,10 +38,27 @@ class Delivery:
     tag: int
     properties: Any
     body: bytes
+    redelivered: bool = False
+    rejected: bool = False  # instead of acknowledged: the queue itself delays it
+    done: bool = False  # to be settled
+    settled: bool = False
+
+    @property
+    def content(self) -> Content | None:
+        """Return what tells whether two deliveries are of one message, if anything.
+
+        A copy that waits for another attempt is another message: it has other counts.
+        """
+        message_id = self.properties.message_id
+        if not message_id:
+            return None
+        headers = self.properties.headers or {}
+        counts = [repr(headers.get(name)) for name in ("x-retry-count", RETURNS)]
+        return (message_id, self.body, *counts)
 
 
 @dataclass(eq=False)
-class PoolAndConnection:
+class PoolAndConnection(Copies):
     """One thread that talks to the broker, a pool of threads that work, and no more.
 
     Only the first may use the connection. The others hand it what is to be settled.
@@ -52,6 +76,8 @@ class PoolAndConnection:
         self.counts: Counter[str] = Counter()
         self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds
         self.ready = threading.Event()
+        self.ended = threading.Event()  # start_consuming() has returned, or not begun
+        self.ended.set()
         self.stopping = threading.Event()
         self.jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self.settled: deque[Delivery] = deque()  # to be acknowledged
@@ -62,12 +88,33 @@ class PoolAndConnection:
         self._flushing = False  # the I/O thread knows that something is settled
         self._failures = 0  # connections in a row that brought nothing
         self._acknowledged = 0
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of what follows, and of what is counted
+        self._begun: dict[Content, list[Delivery]] = {}  # and what came again meanwhile
+        self._lost: dict[Content, None] = {}  # done, but acknowledged too late
+        self.replacing = set()
+        self._pace = 0.0  # seconds that a piece of work takes, about
+        self._more = ""  # the tag of a second subscription
+        self._more_count = 0  # what it lets the broker send ahead
+
+    # The ledger
+
+    def is_done(self, message: Any) -> bool:
+        """Tell whether a message has had its effect."""
+        return bool(self.ledger and self.ledger.is_done(self.queue, message))
+
+    def once(self, message: Any, effect: Any) -> bool:
+        """Write an effect unless the message has had it; tell whether it is new."""
+        if self.ledger:
+            return bool(self.ledger.once(self.queue, message, effect))
+        if callable(effect):  # to forget it would lose it
+            raise TypeError("an effect that is a function needs a ledger")
+        return True
 
     # The pool
 
     def start_pool(self, work: Callable[[], None]) -> None:
         """Start the threads that work."""
+        self.ended.clear()
         run = partial(self._run, work)
         for _ in range(self.concurrency):
             threading.Thread(target=run, daemon=True).start()
@@ -84,23 +131,115 @@ class PoolAndConnection:
         """Let the threads that work end; raise what has ended one of them before."""
         for _ in range(self.concurrency):
             self.jobs.put(None)
+        self.ended.set()
         if self._fatal:
             raise self._fatal
+
+    def close(self) -> None:
+        """Stop, and wait until start_consuming() has returned, or may be given up."""
+        self.stop()
+        self.ended.wait(self.drain + DEADLINE)
+
+    def stop(self) -> None:
+        """End start_consuming(), soon."""
+        raise NotImplementedError
 
     @contextmanager
     def in_hand(self, delivery: Delivery) -> Iterator[bool]:
         """Mark a delivery as begun; tell whether it should begin.
 
-        Not if it came over a connection that is lost: the broker has it back, and gives
-        it to somebody else. And not after stop().
+        Not if it came over a connection that is lost: the broker had it back, and gives
+        it to somebody else. Not after stop(). And not while the same message is being
+        worked on here, or when it has been: the broker waits only so long for an
+        acknowledgement, and then delivers it again.
         """
         self.busy.add(id(delivery))  # before the look at what stop() sets first
+        begun = False
+        start = time.monotonic()
         try:
             same = delivery.channel is self._channel
-            current = same and self._channel.is_open
-            yield current and not self.stopping.is_set()
+            if same and self._channel.is_open and not self.stopping.is_set():
+                begun = self._begin(delivery)
+            yield begun
         finally:
+            if begun:
+                self._end(delivery, time.monotonic() - start)
             self.busy.discard(id(delivery))
+
+    def _begin(self, delivery: Delivery) -> bool:
+        """Note that a message is being worked on, unless it is or has been."""
+        content = delivery.content
+        if content is None:
+            return True
+        with self._lock:
+            # Trap: what comes for the first time is no duplicate, whatever is in it.
+            if delivery.redelivered and content in self._begun:
+                self._begun[content].append(delivery)
+                return False
+            if not delivery.redelivered or content not in self._lost:
+                self._begun.setdefault(content, [])
+                return True
+            del self._lost[content]
+        self.count("duplicates")
+        self._settle([delivery])
+        return False
+
+    def _end(self, delivery: Delivery, seconds: float) -> None:
+        """Note that no work is done any more; begin what came again if it is left."""
+        content = delivery.content
+        with self._lock:
+            left = self._begun.pop(content, []) if content else []
+            weight = 0.2 if self._pace else 1.0  # of the last one
+            self._pace += weight * (seconds - self._pace)
+        if delivery.done:
+            self._settle(self.like(delivery, left))
+        else:
+            for again in left:
+                self.jobs.put(again)
+        self._follow_pace()
+
+    def like(self, delivery: Delivery, others: list[Delivery]) -> list[Delivery]:
+        """Return others of the same message, to be settled in the same way."""
+        for other in others:
+            other.rejected = delivery.rejected
+        return others
+
+    def _settle(self, deliveries: list[Delivery]) -> None:
+        self.settled.extend(deliveries)
+        self.wake_io_thread()
+
+    # How much to take
+
+    def room(self) -> int:
+        """Return how many deliveries the pool begins at once."""
+        return min(self.prefetch, self.concurrency)
+
+    def subscribe(self, channel: Any, count: int) -> str:
+        """Have the broker send so many ahead; return the subscription's tag."""
+        raise NotImplementedError
+
+    def _follow_pace(self) -> None:
+        """Take as much ahead as the pool begins within a second, up to the prefetch.
+
+        What waits for a thread has to be acknowledged in time, like what has begun.
+        """
+        pace = max(self._pace, 1e-6)
+        wanted = int(min(self.prefetch - self.room(), self.concurrency * AHEAD / pace))
+        now = self._more_count
+        much_more = wanted >= CHANGE * now
+        much_less = wanted * CHANGE <= now
+        if wanted != now and (much_more or much_less):
+            self._more_count = wanted
+            self.on_io(partial(self._take_ahead, wanted))
+
+    def _take_ahead(self, count: int) -> None:
+        if self.stopping.is_set() or not self._channel.is_open:
+            return
+        if self._more:
+            self._channel.basic_cancel(self._more)
+            self._more = ""
+        if count:
+            self._more = self.subscribe(self._channel, count)
 
     def count(self, what: str, timestamp: str | None = None) -> None:
         """Count a message and, if it says when it was made, its age."""
@@ -120,6 +259,10 @@ class PoolAndConnection:
             self.connection = connection
             self._channel = connection.channel()
             self._flushing = False  # a call that was lost with its connection
+            self._more = ""
+            self._more_count = 0
+            # One of two subscriptions may end alone: by a timeout, from 4.3 on.
+            self._channel.add_on_cancel_callback(lambda _: self._stop_listening())
             self.rabbit.declare(self._channel, self.rabbit.plan)
             yield self._channel
 
@@ -141,9 +284,25 @@ class PoolAndConnection:
         with batch_of(self.connection):
             while self.settled:
                 delivery = self.settled.popleft()
-                if delivery.channel.is_open:  # else the broker has it back already
+                if delivery.settled:
+                    continue
+                delivery.settled = True
+                if not delivery.channel.is_open:  # the broker has it back already
+                    self._too_late(delivery)
+                elif delivery.rejected:
+                    delivery.channel.basic_reject(delivery.tag, requeue=True)
+                else:
                     delivery.channel.basic_ack(delivery.tag)
                     self.count("acked")
+
+    def _too_late(self, delivery: Delivery) -> None:
+        """Remember what is done, for when it comes again."""
+        content = delivery.content
+        if content and not delivery.rejected:
+            with self._lock:
+                self._lost[content] = None
+                if len(self._lost) > MOST_LOST:
+                    del self._lost[next(iter(self._lost))]
 
     def give_back(self, delivery: Delivery, error: Exception) -> None:
         """Reject a message with requeue, after a pause.
@@ -180,6 +339,19 @@ class PoolAndConnection:
         level = logging.WARNING if self._failures < 2 else logging.DEBUG
         log.log(level, "the consumer lost its connection: %r", error)
         self.stopping.wait(backoff(self._failures))
+
+    def end_if_refused(self, error: Exception) -> None:
+        """Raise ConsumerRefused for what no other connection mends, in its own words.
+
+        That is a password, a right, or the name of a queue that nobody declares.
+        """
+        final = refused(error)
+        if isinstance(error, exceptions.ChannelClosedByBroker):
+            ours = any(item.name == self.queue for item in self.rabbit.plan)
+            # Ours was deleted a moment ago: the next connection declares it.
+            final = refused_for_good(error) and (error.reply_code == 403 or not ours)
+        if final:
+            raise ConsumerRefused(broker_words(error)) from error
 
     def round_trip(self) -> None:
         """Wait until the broker has read what this consumer has sent so far.

@@ -1,10 +1,46 @@
-"""How a publish fails."""
+"""How publishing, consuming and declaring fail: the library's own errors."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
 
-class PublishFailed(Exception):
-    """Not confirmed: the message may or may not have arrived; send the id again."""
+
+class MessagingError(Exception):
+    """What all errors of this library have in common."""
+
+
+class BadAddress(MessagingError):
+    """A URL that names no broker; its text repeats nothing of it."""
+
+
+class TopologyRefused(MessagingError):
+    """The broker does not declare a queue or exchange, in its own words."""
+
+
+class ConsumerRefused(MessagingError):
+    """The broker lets nobody consume there, in its own words: a name, or a right."""
+
+
+class PublishFailed(MessagingError):
+    """Not confirmed: the message may or may not have arrived; send the id again.
+
+    `message_id` is that id, `message_ids` those of all that failed in one wait().
+    """
+
+    message_id = ""
+    message_ids: Sequence[str] = ()
+
+    def about(self, message_id: str | None) -> Self:
+        """Return the same failure, of one message."""
+        one = type(self)(*self.args)
+        one.message_id = message_id or ""
+        one.message_ids = (one.message_id,)
+        return one
+
+
+class NotInTime(PublishFailed):
+    """Nobody has refused it: the broker was away, or takes nothing at the moment."""
 
 
 class Unroutable(PublishFailed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import socket
 import ssl
 from typing import Any
@@ -10,15 +11,27 @@ from typing import Any
 import pika
 from pika import exceptions
 
-from course.amqp.internals import CONNECTION_LOST, refused, server_properties
+from course.amqp.internals import (
+    CONNECTION_LOST,
+    broker_words,
+    is_limit,
+    refused,
+    server_properties,
+)
 from course.errors import BadInput, NoService
 from course.listeners import refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
-from course.urls import AMQP_FORM, service_url
+from course.urls import AMQP_FORM, ServiceUrl, service_url
 
 AUTHORITY = "SSL_CERT_FILE names an authority of your own"
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
 IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
+USUAL = {  # what a URL may say otherwise
+    "socket_timeout": IO_LIMIT,
+    "stack_timeout": IO_LIMIT,
+    "connection_attempts": 1,
+    "blocked_connection_timeout": 60,
+}
 
 
 def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
@@ -36,11 +49,20 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
         raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
-    parameters.socket_timeout = IO_LIMIT
-    parameters.stack_timeout = IO_LIMIT
-    parameters.connection_attempts = 1
-    parameters.blocked_connection_timeout = 60
+    for name, value in USUAL.items():
+        if name not in named.options:
+            setattr(parameters, name, value)
     return parameters
+
+
+def probing(parameters: Any, named: ServiceUrl) -> Any:
+    """Return parameters with which nobody's absence takes long to see."""
+    probe = copy.copy(parameters)
+    if "socket_timeout" not in named.options:
+        probe.socket_timeout = named.connect_limit
+    if "stack_timeout" not in named.options:
+        probe.stack_timeout = named.connect_limit
+    return probe
 
 
 def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -53,11 +75,10 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     address = address_of(args, "RABBITMQ_URL", DEFAULT_URL)
     parameters = parameters_of(address.url, address.source)
     named = service_url(address, AMQP_FORM)
-    parameters.socket_timeout = named.connect_limit
-    parameters.stack_timeout = named.connect_limit
     where = named.place
     try:
-        with pika.BlockingConnection(parameters) as connection:
+        probe = probing(parameters, named)
+        with pika.BlockingConnection(probe) as connection:
             about = server_properties(connection)
     except ssl.SSLError as error:
         why = getattr(error, "verify_message", error.reason)
@@ -67,6 +88,9 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     except CONNECTION_LOST as error:
         if refused(error):
             raise BadInput(refusal(address, parameters, error)) from None
+        if is_limit(error):
+            reason = f"{address.source}: {where}: {broker_words(error)}"
+            raise BadInput(reason) from None
         if "SSL" in str(error):
             raise tls_complaint(named, "RabbitMQ", error, AUTHORITY) from None
         if not isinstance(error, exceptions.AMQPConnectionError | socket.gaierror) or (
@@ -75,8 +99,6 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
             refuse_another_service(named, "RabbitMQ")
         hint = "docker compose up -d rabbitmq starts one"
         raise NoService(f"no RabbitMQ at {where}; {hint}") from None
-    parameters.socket_timeout = IO_LIMIT
-    parameters.stack_timeout = IO_LIMIT
     return parameters, about
 
 

@@ -87,7 +87,45 @@ def hang_up(connection: Any) -> bool:
     return True
 
 
-def refused(error: Exception) -> bool:
-    """Tell whether the broker said no; pika guesses it of any connection lost early."""
+def broker_words(error: BaseException) -> str:
+    """Return the broker's own words about what went wrong, else the error's."""
+    if isinstance(error, (exceptions.ConnectionClosed, exceptions.ChannelClosed)):
+        return str(error.reply_text)
+    # A login that fails is wrapped in a guess of pika's, which repeats them.
+    said = re.search(r"ByBroker: \(\d+\) (['\"])(.*)\1", str(error))
+    if said:
+        return said[2]
+    # One that never came about wraps what the socket said, several times.
+    said = re.search(r"Error\(-?\d+, '([^']+)'\)", repr(error))
+    if said:
+        return said[1]
+    return str(error) or type(error).__name__
+
+
+def refused(error: BaseException) -> bool:
+    """Tell whether the broker said no; pika guesses it of any connection lost early.
+
+    A limit on connections is no refusal: after a restart all come at the same time,
+    and a moment later there is room.
+    """
     by_broker = re.search(r"ByBroker: \((403|530)\)", str(error))
-    return isinstance(error, LOGIN_ERRORS) and by_broker is not None
+    if not isinstance(error, LOGIN_ERRORS) or by_broker is None:
+        return False
+    return not is_limit(error)
+
+
+def is_limit(error: BaseException) -> bool:
+    """Tell whether the broker has as many connections as it may have."""
+    return (
+        re.search(r"limit .*reached|reached .*limit", broker_words(error)) is not None
+    )
+
+
+NOT_NOW = ("exclusive use", "is down", "inaccessible")  # in a refusal that will pass
+
+
+def refused_for_good(error: exceptions.ChannelClosedByBroker) -> bool:
+    """Tell whether a channel was closed for a name or a right that nobody has."""
+    if error.reply_code not in (403, 404):
+        return False
+    return not any(words in error.reply_text for words in NOT_NOW)

@@ -13,6 +13,25 @@ from pika import BasicProperties
 from course.amqp.errors import PublishFailed
 
 
+class Confirmation(Future[None]):
+    """The promise of a confirm; it knows whether somebody has asked how it ended."""
+
+    heard = False
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return how it failed, or None; from here on it is known."""
+        failure = super().exception(timeout)
+        self.heard = True
+        return failure
+
+    def result(self, timeout: float | None = None) -> None:
+        """Raise if it failed; from here on that is known."""
+        try:
+            super().result(timeout)
+        finally:
+            self.heard = self.done()
+
+
 @dataclass(eq=False)
 class Pending:
     """A publish on its way: what is sent, and the promise of a confirm."""
@@ -21,7 +40,7 @@ class Pending:
     key: str
     body: bytes
     properties: Any
-    confirmed: Future[None] = field(default_factory=Future)
+    confirmed: Confirmation = field(default_factory=Confirmation)
     since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -33,6 +52,11 @@ class Pending:
                 raise TypeError(f"key and message_id are str, not {text!r}")
 
     @property
+    def message_id(self) -> str:
+        """The id to send it again with; empty if it has none."""
+        return self.properties.message_id or ""
+
+    @property
     def is_confirmed(self) -> bool:
         """Whether the broker has confirmed it."""
         return self.confirmed.done() and self.confirmed.exception() is None
@@ -40,8 +64,8 @@ class Pending:
     def end(self, error: PublishFailed | None) -> None:
         """Settle it, unless that has happened: whoever waited may have given it up."""
         with suppress(InvalidStateError):
-            if error:
-                self.confirmed.set_exception(error)
+            if error:  # which others may share
+                self.confirmed.set_exception(error.about(self.message_id))
             else:
                 self.confirmed.set_result(None)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from re import fullmatch
@@ -19,13 +19,18 @@ from typing import Any
 from pika import exceptions
 from rich.console import Console
 from rich.progress import track
+from sqlalchemy.exc import SQLAlchemyError
 
-from course.amqp.errors import PublishFailed
+from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
+from course.amqp.internals import CONNECTION_LOST, broker_words, is_limit, refused
+from course.amqp.rejects import Rejects, rejects_file
 from course.console import fact, table
 from course.errors import BadInput, NoService
 from course.lab import in_background
+from course.services import redact
 
+MOMENT = 1.0  # seconds in which the last confirms may come
 GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
 MODES = ("worker", "publish", "stats", "redrive", "teardown")
 
@@ -79,6 +84,11 @@ def add_process_options(parser: ArgumentParser, queues: str) -> None:
         help="move the dead letters of a queue back to it, to be tried again",
     )
     add(
+        "--rejects",
+        metavar="FILE",
+        help="where --publish and --redrive write what was sent but not confirmed",
+    )
+    add(
         "--teardown",
         action="store_true",
         help="delete the queues and exchanges under the prefix",
@@ -110,9 +120,9 @@ def add_worker_options(parser: ArgumentParser, queues: str) -> None:
     )
     add(
         "--ledger",
-        metavar="FILE",
+        metavar="WHERE",
         default=":memory:",
-        help="the SQLite file in which the worker notes what it has done",
+        help="where the worker notes what it has done: a file, or a PostgreSQL URL",
     )
 
 
@@ -152,10 +162,18 @@ def run_process(args: Namespace, parts: Parts) -> int:
         return 3
     except exceptions.ChannelClosedByBroker as refusal:
         raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
-    except sqlite3.Error as error:
-        raise BadInput(f"--ledger {args.ledger}: {error}") from None
-    except (PublishFailed, exceptions.AMQPError) as error:
-        print(f"{script}: {error or type(error)}", file=sys.stderr)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise BadInput(f"--ledger {redact(args.ledger)}: {reason}") from None
+    except PublishFailed as error:
+        print(f"{script}: {error}", file=sys.stderr)
+        return 1
+    except MessagingError as error:
+        raise BadInput(str(error)) from None
+    except CONNECTION_LOST as error:
+        if refused(error) or is_limit(error):
+            raise BadInput(broker_words(error)) from None
+        print(f"{script}: {broker_words(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -198,20 +216,44 @@ def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:
 
 def publish_many(rabbit: Any, args: Namespace, parts: Parts) -> None:
     """Publish N messages of user data, R per second, all confirmed."""
-    rabbit.setup_infrastructure()
+    with rejects_file(getattr(args, "rejects", None)) as rejects:
+        rabbit.setup_infrastructure()
+        with parts.producer(rabbit) as producer, counted(producer, rejects):
+            send_many(rabbit, producer, args, parts)
+
+
+def send_many(rabbit: Any, producer: Any, args: Namespace, parts: Parts) -> None:
+    """Send them, and wait until all are confirmed."""
     exchange = rabbit.name("data_processing")
-    with parts.producer(rabbit) as producer:
-        start = time.monotonic()
-        pending: deque[Any] = deque()
-        numbers = range(args.publish)
-        for n in track(numbers, "publishing", console=Console(stderr=True)):
-            arguments = parts.arguments(parts.example(n), exchange, "user_data")
-            pending.append(producer.send(*arguments))
-            wait_for_the_oldest(producer, pending)
-            if args.rate:
-                time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
-        producer.wait(*pending)
-        fact("confirmed", producer.counts["confirmed"])
+    start = time.monotonic()
+    pending: deque[Any] = deque()
+    numbers = range(args.publish)
+    for n in track(numbers, "publishing", console=Console(stderr=True)):
+        arguments = parts.arguments(parts.example(n), exchange, "user_data")
+        pending.append(producer.send(*arguments))
+        wait_for_the_oldest(producer, pending)
+        if args.rate:
+            time.sleep(max(0.0, start + n / args.rate - time.monotonic()))
+    producer.wait(*pending)
+
+
+@contextmanager
+def counted(producer: Any, rejects: Rejects, what: str = "confirmed") -> Iterator[None]:
+    """Say at the end of a block, however it ends, how much was confirmed."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        # Ctrl-C as well: what is on its way may still be confirmed.
+        open_ones = [one.confirmed for one in producer.unconfirmed()]
+        futures.wait(open_ones, MOMENT)
+        left = producer.unconfirmed()
+        confirmed = producer.counts["confirmed"]
+        if confirmed or left or not failed:
+            fact(what, confirmed)
+        if left:
+            fact("sent, not confirmed", rejects.write(left))
 
 
 def wait_for_the_oldest(producer: Any, pending: deque[Any]) -> None:
@@ -235,9 +277,12 @@ def print_stats(rabbit: Any, _: Namespace, __: Parts) -> None:
 
 def put_back(rabbit: Any, args: Namespace, parts: Parts) -> None:
     """Move the dead letters of a queue back to it."""
-    with parts.producer(rabbit) as producer:
-        moved = parts.redrive(rabbit, rabbit.name(args.redrive), producer)
-        fact("moved back", moved)
+    with (
+        rejects_file(getattr(args, "rejects", None)) as rejects,
+        parts.producer(rabbit) as producer,
+        counted(producer, rejects, "moved back"),
+    ):
+        parts.redrive(rabbit, rabbit.name(args.redrive), producer)
 
 
 def tear_down(rabbit: Any, _: Namespace, __: Parts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -12,13 +13,22 @@ from typing import Any, Self
 from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
-from course.amqp.errors import PublishFailed, Unroutable
-from course.amqp.internals import TolerantConnection, hang_up, refused
+from course.amqp.errors import NotInTime, PublishFailed, Unroutable
+from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
 from course.amqp.pending import Pending
 from course.amqp.reconnecting import backoff
 
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
+MOST_UNHEARD = 1000  # failures that close() still knows of
+DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
+
+
+def first_of(failures: Sequence[Any]) -> Any:
+    """Return the first failure, which knows the ids of all."""
+    first = failures[0]
+    first.message_ids = [failure.message_id for failure in failures]
+    return first
 
 
 class PublishingThread:
@@ -36,6 +46,7 @@ class PublishingThread:
         self.deadline = deadline
         self.room = threading.BoundedSemaphore(window)
         self.blocked = ""  # the broker's reason while it takes no messages
+        self.lost = ""  # why there is no connection
         self.counts: Counter[str] = Counter()
         self.waiting: deque[Pending] = deque()  # to be sent, in order
         self.sent: dict[int, Pending] = {}  # unconfirmed, by delivery tag, in order
@@ -46,8 +57,11 @@ class PublishingThread:
         self._tag = 0
         self._attempt = 0
         self._closing = False
+        self._closed = False
+        self._process = os.getpid()
         self._lock = threading.Lock()  # of the next two
         self._unsettled: set[Pending] = set()
+        self._failed: deque[Pending] = deque(maxlen=MOST_UNHEARD)
         self._ended: PublishFailed | None = None  # why nothing is sent any more
         self._loop = IOLoop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,15 +72,22 @@ class PublishingThread:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for what is unsettled, then close; after an exception, close at once.
+        """Close; after an exception at once, without a wait."""
+        self.close(flush=kind is None)
 
-        Raises what wait() raises, of publishes that nobody has waited for.
+    def close(self, flush: bool = True) -> None:
+        """Wait for what is unsettled, then close; a second time it does nothing.
+
+        Raises what wait() raises, of publishes whose end nobody has asked for.
         """
+        if self._closed:
+            return
+        self._closed = True
+        if self._process != os.getpid():
+            return  # the connection is the parent's, and so is the thread
         try:
-            if kind is None:
-                with self._lock:
-                    unsettled = list(self._unsettled)
-                self.wait(*[one for one in unsettled if not one.confirmed.done()])
+            if flush:
+                self.wait(*self._unheard())
         finally:
             self._end(PublishFailed("the producer is closed"))
             self._closing = True
@@ -75,10 +96,27 @@ class PublishingThread:
                 self._thread.join(DEADLINE)
             self._loop.close()
 
-    def check_alive(self) -> None:
+    def _unheard(self) -> list[Pending]:
+        """Return what is unsettled, or has failed, and what nobody has waited for."""
+        with self._lock:
+            known = [*self._failed, *self._unsettled]
+        return [pending for pending in known if not pending.confirmed.heard]
+
+    def unconfirmed(self) -> list[Pending]:
+        """Return what was sent and is not confirmed: it may have arrived or not."""
+        with self._lock:
+            known = [*self._failed, *self._unsettled]
+        return [pending for pending in known if not pending.is_confirmed]
+
+    def check_alive(self, pending: Pending) -> None:
         """Raise PublishFailed if nothing is sent any more, with the reason."""
+        if self._process != os.getpid():
+            # Trap: a fork takes the connection along, and not the thread that serves
+            # it. What is sent here would wait for nobody.
+            reason = "the producer was made before a fork; the child needs its own"
+            raise PublishFailed(reason).about(pending.message_id)
         if self._ended:
-            raise self._ended
+            raise self._ended.about(pending.message_id)
 
     def enqueue(self, pending: Pending) -> None:
         """Have a publish transmitted, in the order of the calls; from any thread."""
@@ -92,12 +130,14 @@ class PublishingThread:
                 self._awake = True
                 self._loop.add_callback_threadsafe(self.send_waiting)
 
-    def too_late(self, what: str) -> PublishFailed:
+    def too_late(self, pending: Pending, what: str) -> PublishFailed:
         """Return the error of a publish that is past its deadline, with the reason."""
         text = f"{what} within {self.deadline:g} s"
         if self.blocked:
             text += f"; the broker blocks publishers: {self.blocked}"
-        return PublishFailed(text)
+        elif self.lost:
+            text += f"; no connection: {self.lost}"
+        return NotInTime(text).about(pending.message_id)
 
     def wait(self, *publishes: Pending) -> None:
         """Wait until all are confirmed or have failed; raise the first failure."""
@@ -147,9 +187,11 @@ class PublishingThread:
             self.counts["returned"] += 1
         else:
             self.counts["failed"] += 1
+        pending.end(error)
         with self._lock:
             self._unsettled.discard(pending)
-        pending.end(error)
+            if error:
+                self._failed.append(pending)
         self.room.release()
 
     def _run(self) -> None:
@@ -170,6 +212,7 @@ class PublishingThread:
             if self._ended is None:
                 self._ended = error
             unsettled = list(self._unsettled)
+            self._failed.extend(unsettled)
             self._unsettled.clear()
         for pending in unsettled:
             pending.end(error)
@@ -185,6 +228,7 @@ class PublishingThread:
 
     def _on_open(self, connection: Any) -> None:
         self._attempt = 0
+        self.lost = ""
         if self._closing:
             self._close()
             return
@@ -238,7 +282,10 @@ class PublishingThread:
             return  # the connection went: _on_lost follows
         # A missing exchange closes the channel under everybody else's messages.
         sent = list(self.sent.values())
-        guilty = [one for one in sent if f"'{one.exchange}'" in reason.reply_text]
+        guilty = []
+        for one in sent:
+            if f"'{one.exchange or DEFAULT_EXCHANGE}'" in reason.reply_text:
+                guilty.append(one)
         if not guilty:
             guilty = sent
         self.sent = {}
@@ -250,6 +297,7 @@ class PublishingThread:
 
     def _on_lost(self, _: Any, reason: Exception) -> None:
         self.blocked = ""
+        self.lost = broker_words(reason)
         self._channel = None
         self._connection = None
         self.on_lost()
@@ -267,7 +315,7 @@ class PublishingThread:
         given_up = []
         for _ in range(len(self.waiting)):  # other threads may add to it meanwhile
             given_up.append(self.waiting.popleft())
-        self.settle(given_up, PublishFailed(type(reason).__name__))
+        self.settle(given_up, PublishFailed(broker_words(reason)))
 
     def _close(self) -> None:
         if self._connection is None:

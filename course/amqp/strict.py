@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from math import isinf
 from typing import Any, NoReturn
 
 
@@ -25,7 +26,15 @@ def refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-STRICT_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+def finite(text: str) -> float:
+    """Return a number; refuse 1e400, of which the json module makes infinity."""
+    number = float(text)
+    if isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+STRICT_DECODER = json.JSONDecoder(parse_constant=refuse_constant, parse_float=finite)
 
 
 def strict_json(body: bytes | str) -> Any:

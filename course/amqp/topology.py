@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,24 @@ from typing import Any
 import pika
 from pika import exceptions
 
-from course.amqp.internals import TolerantConnection
+from course.amqp.errors import BadAddress, TopologyRefused
+from course.amqp.finding import parameters_of
+from course.amqp.internals import NOT_NOW, TolerantConnection, server_properties
 from course.ending import ENDING
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
+NATIVE_SINCE = [4, 3]
+BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which exchanges there are, and which queues get what is published to them."""
+
+    exchanges: Mapping[str, str]  # each with its kind: direct, topic, fanout
+    queues: Mapping[str, Sequence[str]]  # each with its exchange, and with keys
+    priorities: Mapping[str, int] = field(default_factory=dict)  # the highest of each
 
 
 @dataclass(frozen=True)
@@ -33,8 +47,14 @@ class Topology:
     after a kill -9.
     """
 
-    def __init__(self, parameters: Any, prefix: str, expires: float = 0.0) -> None:
-        self.parameters = parameters
+    def __init__(self, where: Any, prefix: str, expires: float = 0.0) -> None:
+        self.parameters = where
+        if isinstance(where, str):
+            try:
+                self.parameters = parameters_of(where, "the address")
+            except BadInput as error:  # of the command line, which this need not be
+                raise BadAddress(str(error)) from None
+        self.native = False
         self.prefix = prefix
         self.expires = expires
         self.plan: list[Planned] = []
@@ -75,7 +95,8 @@ class Topology:
         """Declare queues and exchanges, and all bindings between them.
 
         Raises:
-            BadInput: the broker refuses, as one is there with other arguments.
+            TopologyRefused: the broker says no: one is there with other arguments, or
+                there is no right to.
         """
         try:
             for item in plan:
@@ -83,9 +104,11 @@ class Topology:
                 declare(item.name, durable=True, **item.options)
         except exceptions.ChannelClosedByBroker as refusal:
             reason = refusal.reply_text
+            if any(words in reason for words in NOT_NOW):
+                raise
             if refusal.reply_code == PRECONDITION_FAILED:
-                reason += "; delete it or take another --prefix"
-            raise BadInput(reason) from None
+                reason += "; delete it, or take another prefix"
+            raise TopologyRefused(reason) from None
         names = {item.name for item in plan}
         for queue, exchange, key in self.bindings:
             if queue in names and exchange in names:
@@ -97,16 +120,35 @@ class Topology:
             declare = getattr(one, f"{item.kind}_declare")
             return declare(item.name, passive=True).method
 
+    def delays_itself(self, queue: str) -> bool:
+        """Tell whether a queue, by its full name, delays what a consumer rejects."""
+        for item in self.plan:
+            if item.kind == "queue" and item.name == queue:
+                return BY_ITSELF in item.options["arguments"]
+        return False
+
+    def check_version(self, connection: Any) -> None:
+        """Raise TopologyRefused where a broker would ignore what is planned."""
+        version = str(server_properties(connection)["version"])
+        numbers = [int(one) for one in re.findall(r"\d+", version)[:2]]
+        if self.native and numbers < NATIVE_SINCE:
+            reason = f"RabbitMQ {version} delays no retries itself: 4.3 is the first to"
+            raise TopologyRefused(reason)
+
     def existing(self, connection: Any) -> list[Planned]:
         """Return those of the plan that exist already."""
+        self.check_version(connection)
         return [item for item in self.plan if self.look(connection, item)]
 
     def teardown(self) -> None:
         """Delete everything of ours that exists, with what is in it."""
-        with self.channel() as channel:
-            # Twice where a run was ended: a thread of it may just be declaring some.
-            for _ in range(2 if ENDING.reason else 1):
-                for item in self.existing(channel.connection):
+        # Twice where a run was ended: a thread of it may just be declaring some.
+        for _ in range(2 if ENDING.reason else 1):
+            with self.connect() as connection:
+                existing = self.existing(connection)
+            # One channel at a time: a broker may allow no more.
+            with self.channel() as channel:
+                for item in existing:
                     delete = getattr(channel, f"{item.kind}_delete")
                     delete(item.name)
 

@@ -24,8 +24,9 @@ def consumer_with(
     `kind` is any step of the lesson's consumer, up to the complete one.
     """
 
-    def handle(_: object, message: Any) -> str:
-        return str(work(message))
+    def handle(_: object, message: Any) -> Any:
+        effect = work(message)
+        return effect if callable(effect) else str(effect)
 
     concrete = type(kind.__name__, (kind,), {"handle": handle})
     return concrete(*args, **options)

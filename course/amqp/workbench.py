@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,12 +16,15 @@ from typing import Any
 import pika
 from pika import exceptions
 
+from course.amqp.errors import MessagingError
 from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
+from course.amqp.internals import CONNECTION_LOST, broker_words
 from course.amqp.leftovers import leftovers_on
-from course.amqp.trials import all_in, running
+from course.amqp.topology import NATIVE_SINCE
+from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
 from course.ending import remove
-from course.errors import NoService
+from course.errors import BadInput, NoService
 from course.lab import wait_until
 from course.naming import new_name
 from course.network import FaultyNetwork
@@ -93,20 +97,26 @@ class BrokerEnv:
             else:
                 time.sleep(0.01)
 
-    def declare_queue(self, name: str, priorities: int = 0) -> str:
+    @property
+    def delays_itself(self) -> bool:
+        """Whether this broker's quorum queues delay retries, and know priorities."""
+        numbers = [int(one) for one in re.findall(r"\d+", self.version)[:2]]
+        return self.live and numbers >= NATIVE_SINCE
+
+    def declare_queue(self, name: str, priorities: int = 0, **options: Any) -> str:
         """Declare a work queue and its dead letters; return its full name."""
         rabbit = self.rabbit
         known = len(rabbit.plan)
-        full: str = rabbit.add_queue(name, priorities)
+        full: str = rabbit.add_queue(name, priorities, **options)
         with rabbit.channel() as channel:
             rabbit.declare(channel, rabbit.plan[known:])
         return full
 
     @contextmanager
-    def queue(self, name: str, priorities: int = 0) -> Iterator[str]:
+    def queue(self, name: str, priorities: int = 0, **options: Any) -> Iterator[str]:
         """Yield a work queue of the demo's own, by its full name; delete it again."""
         known = len(self.rabbit.plan)
-        full = self.declare_queue(name, priorities)
+        full = self.declare_queue(name, priorities, **options)
         try:
             yield full
         finally:
@@ -171,7 +181,12 @@ def open_broker(
         if not in_notebook() and not getattr(args, "sweep", False):
             # A missing right is named before anything is printed. In a notebook, the
             # class whose setup this calls is defined in a later cell.
-            _ = env.rabbit
+            try:
+                _ = env.rabbit
+            except MessagingError as refusal:
+                raise BadInput(str(refusal)) from None
+            except CONNECTION_LOST as lost:  # it goes in this very moment, or is full
+                raise BadInput(f"{backend}: {broker_words(lost)}") from None
         yield env
 
 
@@ -235,3 +250,25 @@ def arrivals(
 
         env.until(all_came)
     return came
+
+
+def native_waits(
+    env: BrokerEnv, kind: Any, producer: Any, publish: Callable[[str], None]
+) -> list[float]:
+    """Return how long a message that always fails waits, in base delays, three times.
+
+    It waits in a queue that delays retries itself. `kind` is the consumer's class.
+    """
+    times: list[float] = []
+
+    def fail(_: object) -> None:
+        times.append(env.clock())
+        raise ConnectionError("no answer")
+
+    with env.queue("native", native=True) as queue:
+        publish(queue)
+        consumer = consumer_with(kind, fail, env.rabbit, queue, producer)
+        with running(consumer):
+            env.until(lambda: len(times) >= 4)
+    pairs = itertools.pairwise(times[:4])
+    return [round((b - a) / env.rabbit.base, 2) for a, b in pairs]

@@ -14,7 +14,7 @@ from pika import exceptions
 from course.amqp.finding import DEFAULT_URL, parameters_of
 from course.amqp.trials import emptied, running
 from course.amqp.workbench import remove_from
-from course.integrated.letters import Letter
+from course.integrated.letters import PATIENCE, Letter
 from course.integrated.spans import Span, span_since
 from course.integrated.task import BASE, Place, Task
 from course.services import setting
@@ -96,7 +96,9 @@ class Broker:
         # The kind is the name of one of lesson 04's classes.
         consumer_class = getattr(self.lesson, kind)
         name = self.name(queue)
-        return running(consumer_class(self.rabbit, name, **options))
+        consumer = consumer_class(self.rabbit, name, **options)
+        consumer.max_retries = PATIENCE  # an order may ask for as many
+        return running(consumer)
 
     def producer(self) -> Any:
         """Return lesson 04's producer, which closes at the end of a `with` block."""

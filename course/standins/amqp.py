@@ -29,7 +29,7 @@ from course.standins.amqp_queues import (
 )
 
 Fields = tuple[Any, ...]  # of a method of AMQP
-Held = tuple[StoredQueue, Stored, Subscription | None]  # by whom; None for a get
+HeldMessage = tuple[StoredQueue, Stored, Subscription | None]  # by whom; None for a get
 LOGIN = "\0guest\0guest"
 LARGEST_FRAME = 131_072  # bytes
 LARGEST_PART = 100_000  # bytes of a body in one frame
@@ -234,7 +234,7 @@ class Channel:
         self.published = 0  # since the confirms began
         self.owed = 0  # confirms; one settles them all
         self.content: list[Any] = []  # a publish, its header, its body's parts
-        self.unacked: dict[int, Held] = {}
+        self.unacked: dict[int, HeldMessage] = {}
 
     def confirm_what_is_owed(self) -> None:
         """Confirm all that was published since the last confirm."""

@@ -8,8 +8,8 @@ MUTATIONS = (
     Mutation(
         "messages",
         "each bad body is refused with its reason, by one kind of error",
-        'MESSAGES.get(str(data.get("type")))',
-        'MESSAGES.get(str(data.get("type")), Message)',
+        'Message.known.get(str(data.get("type")))',
+        'Message.known.get(str(data.get("type")), Message)',
     ),
     Mutation(
         "messages",
@@ -35,7 +35,7 @@ MUTATIONS = (
         "unconfirmed is sent again: 200, not 0",
         "        self.waiting.extendleft(reversed(self.sent.values()))\n",
         "",
-        error="PublishFailed",
+        error="NotInTime",
     ),
     Mutation(
         "publishing",
@@ -52,14 +52,14 @@ MUTATIONS = (
     Mutation(
         "consuming",
         "on a pool, the connection is served while a job runs",
-        "self.jobs.put(Delivery(channel, method.delivery_tag, properties, body))",
-        "self.process(one := Delivery(channel, method.delivery_tag, properties, body))"
+        "self.jobs.put(Delivery(channel, tag, properties, body, method.redelivered))",
+        "self.process(one := Delivery(channel, tag, properties, body))"
         "; self.acknowledge(one)",
     ),
     Mutation(
         "consuming",
         "prefetch 1 waits for each round trip",
-        "basic_qos(prefetch_count=self.prefetch)",
+        "basic_qos(prefetch_count=count)",
         "basic_qos(prefetch_count=1)",
     ),
     Mutation(
@@ -89,7 +89,7 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "a passing error is retried, a permanent one not",
-        "permanent = (PermanentError, ValueError, LookupError)",
+        "permanent = (PermanentError,)",
         "permanent = ()",
     ),
     Mutation(
@@ -101,7 +101,7 @@ MUTATIONS = (
     Mutation(
         "retrying",
         "redrive puts both back",
-        'producer.publish("", queue, body, properties)\n            channel.basic_ack',
+        'producer.publish("", queue, body, about)\n            channel.basic_ack',
         "channel.basic_ack",
     ),
     Mutation(
@@ -113,24 +113,24 @@ MUTATIONS = (
     Mutation(
         "idempotency",
         "the inbox makes it 20, not 60",
-        "if db.execute(mark, (queue, message.id)).rowcount == 0:",
-        "if db.execute(mark, (queue, message.id)).rowcount < 0:",
+        "if self.is_done(message) or not self.once(message, self.handle(message)):",
+        "if not self.ledger.once(uuid.uuid4().hex, message, self.handle(message)):",
     ),
     Mutation(
         "pipeline",
         "an outbox loses none and invents none",
-        "        with self.ledger.transaction() as db:\n            db.execute(",
-        "        self.ledger.db.executemany(\n"
-        '            "INSERT INTO outbox VALUES (NULL, ?, ?)", bodies\n'
-        "        )\n"
-        "        self.ledger.db.commit()\n"
-        "        bodies = []\n"
-        "        with self.ledger.transaction() as db:\n            db.execute(",
+        "        with self.ledger.transaction() as db:\n"
+        "            self.ledger.perform(",
+        "        with self.ledger.engine.begin() as db:\n"
+        "            self.ledger.put_in_outbox(db, messages)\n"
+        "        messages = ()\n"
+        "        with self.ledger.transaction() as db:\n"
+        "            self.ledger.perform(",
     ),
     Mutation(
         "pipeline",
         "it adds up at every checkpoint",
-        "self.producer.publish(wait, self.queue, delivery.body, about)",
+        "self.publish_copy(delivery, wait, self.queue, about)",
         "wait, about",
         error="TimeoutError",
     ),

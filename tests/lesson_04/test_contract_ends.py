@@ -148,22 +148,6 @@ def test_a_relay_forgets_what_is_confirmed_though_the_window_is_full(
     emptied(env.rabbit, env.rabbit.name("user_data"))
 
 
-def test_an_exit_in_the_work_ends_the_consumer(env: Any) -> None:
-    """Not a thread of its pool, in silence; and the message stays."""
-
-    def work(_: Any) -> None:
-        raise SystemExit(3)
-
-    with env.queue("exit") as queue:
-        with lesson.Producer(env.rabbit) as producer:
-            lesson.publish_all(producer, queue, lesson.users(1))
-            consumer = consumer_with(lesson.Consumer, work, env.rabbit, queue, producer)
-            ended = in_background(consumer.start_consuming)
-            with pytest.raises(SystemExit):
-                ended.result(10)
-        env.until(lambda: env.rabbit.ready(queue) == 1)
-
-
 def test_a_mistake_is_no_lost_connection(
     env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,8 @@ import pytest
 from lesson_04.contract_helpers import all_of, settle, taken
 from lessons import load
 
+from course.amqp.errors import TopologyRefused
 from course.amqp.trials import consumer_with, emptied, running
-from course.errors import BadInput
 
 lesson = load("04")
 
@@ -35,7 +35,7 @@ def test_a_refused_setup_declares_nothing(env: Any, channel: Any) -> None:
     work = rabbit.name("archive")
     channel.queue_declare(work, durable=True)
     try:
-        with pytest.raises(BadInput, match="inequivalent arg 'x-"):
+        with pytest.raises(TopologyRefused, match="inequivalent arg 'x-"):
             rabbit.setup_infrastructure()
         with rabbit.connect() as connection:
             there = rabbit.existing(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from lesson_04.amqp_helpers import open_stand_in
 from lessons import load
 
@@ -34,10 +34,11 @@ def test_an_effect_and_its_mark_commit_together(tmp_path: Path) -> None:
         assert ledger.once("a", message, "done")
         assert not ledger.once("a", message, "done")
         assert ledger.once("b", message, "done")  # a fanout copy is another matter
-        ledger.db.execute("DROP TABLE effects")
-        with pytest.raises(sqlite3.OperationalError):
+        with ledger.transaction() as db:
+            db.execute(sa.text("DROP TABLE effects"))
+        with pytest.raises(sa.exc.OperationalError):
             ledger.once("c", message, "fails")
-        marks = ledger.db.execute("SELECT queue FROM inbox ORDER BY queue").fetchall()
+        marks = ledger.read("SELECT queue FROM inbox ORDER BY queue")
     assert marks == [("a",), ("b",)]
 
 
@@ -49,8 +50,7 @@ def test_the_relay_sees_no_open_transaction(env: Any) -> None:
 
         def fail() -> None:
             with ledger.transaction() as db:
-                row = (lesson.user(1).to_json(), "cause")
-                db.execute("INSERT INTO outbox VALUES (NULL, ?, ?)", row)
+                ledger.put_in_outbox(db, [lesson.user(1)])
                 inside.set()
                 go.wait(10)
                 raise lesson.Crash

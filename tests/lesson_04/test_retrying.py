@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
+from asyncio import CancelledError
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,15 +81,17 @@ def test_thirty_one_seconds_of_backoff_take_a_moment(env: Any) -> None:
     [
         (ConnectionError, 6),
         (TimeoutError, 6),
-        (ValueError, 1),
-        (KeyError, 1),
-        (UnicodeError, 1),
+        (ValueError, 6),
+        (KeyError, 6),
+        (UnicodeError, 6),
+        (SystemExit, 6),
+        (CancelledError, 6),
         (lesson.PermanentError, 1),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_errors_are_passing_or_permanent(
-    env: Any, error: type[Exception], attempts: int
+    env: Any, error: type[BaseException], attempts: int
 ) -> None:
     queue = env.declare_queue(f"errors.{error.__name__}")
     tried: list[int] = []

@@ -1,0 +1,169 @@
+"""What a consumer publishes in place of a message: with all that the publisher sent."""
+
+from __future__ import annotations
+
+import copy
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from threading import Event
+from typing import Any
+
+from course.amqp.errors import MessagingError, NotInTime
+from course.amqp.publishing import DEADLINE
+from course.amqp.strict import utc_now
+
+PERSISTENT_MODE = 2
+RETURNS = "x-return-count"  # of a classic queue, which does not count them itself
+OURS = ("x-retry-count", "x-first-failure", "x-error", "x-queue", RETURNS)
+BROKERS = (  # how the broker's own begin
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-count",
+    "x-acquired-count",
+    "x-opt-",
+)
+MOST_HEADERS = 64 * 1024  # bytes: all of them share one frame, of 128 KiB as a rule
+
+
+class ReturnedTooOften(MessagingError):
+    """Delivered again and again: whoever takes it dies of it, or of something else."""
+
+
+def sent_headers(properties: Any) -> dict[str, Any]:
+    """Return the headers that the publisher sent: neither ours nor the broker's."""
+    kept = {}
+    for name, value in (properties.headers or {}).items():
+        if name not in OURS and not name.startswith(BROKERS):
+            kept[name] = value
+    return kept
+
+
+def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
+    """Return properties as the publisher sent them, and headers of ours beside his.
+
+    Two can't stay: an expiration, or it would expire where it waits or lies dead; and
+    a user id, which RabbitMQ compares with that of the connection: ours.
+    """
+    same = copy.copy(properties)
+    same.expiration = None
+    same.user_id = None
+    same.delivery_mode = PERSISTENT_MODE
+    same.message_id = properties.message_id or uuid.uuid4().hex
+    same.headers = sent_headers(properties) | dict(headers) or None
+    if sum(len(piece) for piece in same.encode()) > MOST_HEADERS:
+        same.headers = {"x-dropped-headers": True, **headers}
+    return same
+
+
+class Copies:
+    """Publishes copies for a consumer, which acknowledges the original after that."""
+
+    rabbit: Any
+    queue: str
+    producer: Any
+    stopping: Event
+    counts: Counter[str]
+    replacing: set[object]  # of what a copy is being published in its place
+
+    def bury(self, delivery: Any, error: BaseException, attempts: int) -> None:
+        """Publish a copy to the dead letters."""
+        raise NotImplementedError
+
+    def acknowledge(self, delivery: Any) -> None:
+        """Queue an acknowledgement."""
+        raise NotImplementedError
+
+    def round_trip(self) -> None:
+        """Wait until the broker has read all acknowledgements so far."""
+        raise NotImplementedError
+
+    def about_copy(self, delivery: Any, error: BaseException, count: int) -> Any:
+        """Return a copy's properties: the original's, and why it failed."""
+        headers = delivery.properties.headers or {}
+        first = headers.get("x-first-failure")
+        text = ascii(f"{type(error).__name__}: {error}")[1:-1]
+        ours = {
+            "x-retry-count": count,
+            "x-first-failure": first if isinstance(first, str) else utc_now(),
+            # printable ASCII, 300 characters: headers share one frame
+            "x-error": text[:300],
+            "x-queue": self.queue,
+        }
+        if type(headers.get(RETURNS)) is int:
+            ours[RETURNS] = headers[RETURNS]
+        return copied(delivery.properties, ours)
+
+    def publish_copy(self, delivery: Any, exchange: str, key: str, about: Any) -> None:
+        """Publish a copy, and wait for its confirm: also while publishing is blocked.
+
+        Given back meanwhile, the original would come again, and each time count as a
+        failure of its own until the broker buries it.
+        """
+        while True:
+            try:
+                self.producer.publish(exchange, key, delivery.body, about)
+            except NotInTime:
+                if self.stopping.is_set() or not delivery.channel.is_open:
+                    raise
+                self.counts["delayed"] += 1
+            else:
+                return
+
+    def counted_again(self, delivery: Any, limit: int) -> bool:
+        """Count how often a classic queue has delivered a message; tell if we did.
+
+        A quorum queue counts itself, and buries what comes back too often. For a
+        classic one a copy with a count of ours takes the message's place.
+        """
+        headers = delivery.properties.headers or {}
+        this = (delivery.properties.message_id, delivery.body)
+        if not delivery.redelivered or self.is_quorum(delivery):
+            if RETURNS in headers:
+                self._wait_for_original(this)
+            return False
+        count = headers.get(RETURNS, 0)
+        count = count + 1 if type(count) is int else 1
+        retries = headers.get("x-retry-count", 0)
+        if count > limit:
+            error = ReturnedTooOften(f"delivered {count} times without an end")
+            self.bury(delivery, error, retries)
+            return True
+        ours = {name: headers[name] for name in OURS if name in headers}
+        about = copied(delivery.properties, ours | {RETURNS: count})
+        self.replacing.add(this)
+        try:
+            self.publish_copy(delivery, "", self.queue, about)
+            self.acknowledge(delivery)
+            with suppress(TimeoutError):
+                self.round_trip()
+        finally:
+            self.replacing.discard(this)
+        return True
+
+    def _wait_for_original(self, this: object) -> None:
+        """Let the broker forget an original before its copy is worked on here.
+
+        Else who dies at that moment leaves both, and their number grows.
+        """
+        end = time.monotonic() + DEADLINE
+        while this in self.replacing and time.monotonic() < end:
+            time.sleep(0.005)
+
+    def rejections(self, delivery: Any) -> int:
+        """Return how often a queue that delays retries itself has got it back."""
+        if not self.rabbit.delays_itself(self.queue):
+            return 0
+        return int((delivery.properties.headers or {}).get("x-delivery-count", 0))
+
+    def is_quorum(self, delivery: Any) -> bool:
+        """Tell whether our queue counts deliveries itself."""
+        for item in self.rabbit.plan:
+            if item.kind == "queue" and item.name == self.queue:
+                arguments = item.options["arguments"]
+                return bool(arguments.get("x-queue-type") == "quorum")
+        headers = delivery.properties.headers or {}
+        return "x-delivery-count" in headers or "x-acquired-count" in headers

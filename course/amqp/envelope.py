@@ -1,0 +1,219 @@
+"""What the lesson's message classes stand on: field types, and who reads a type."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import KW_ONLY, Field, asdict, fields, is_dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+PLAIN = (str, int, bool, list, dict)  # what JSON gives back as it was
+ANYTHING = (Any, object)
+NOTHING = object()  # no part of a type hint
+
+
+class FieldError(ValueError):
+    """A field has another type than its class says; the text names both."""
+
+
+def name_of(hint: Any) -> str:
+    """Return a type as one writes it."""
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def unsuitable(hint: Any) -> Any:
+    """Return the part of a type hint that JSON has no type for, or NOTHING."""
+    kind = get_origin(hint) or hint
+    inner = get_args(hint)
+    if hint in ANYTHING or kind in (types.NoneType, float, Literal):
+        return NOTHING
+    if kind is dict and inner and inner[0] is not str:
+        return hint  # JSON turns every key into text
+    if is_dataclass(kind):
+        inner = tuple(fields_of(kind).values())
+    elif kind not in (*PLAIN, Union, types.UnionType):
+        return hint
+    found = [unsuitable(one) for one in inner]
+    return next((one for one in found if one is not NOTHING), NOTHING)
+
+
+def converted(hint: Any, value: Any, where: str) -> Any:
+    """Return a value as a field of this type has it; raise FieldError if it can't.
+
+    Only a dataclass changes: JSON has made an object of it.
+    """
+    kind = get_origin(hint) or hint
+    if hint in ANYTHING:
+        return value
+    if kind in (Union, types.UnionType):
+        return first_that_fits(hint, value, where)
+    if kind is Literal:
+        same = [one for one in get_args(hint) if one == value]
+        fits = bool(same) and type(same[0]) is type(value)
+    elif is_dataclass(kind):
+        return nested(kind, value, where)
+    elif kind is float:
+        fits = type(value) in (float, int)  # another language writes 5 for 5.0
+    else:
+        # Trap: isinstance would take True for an int.
+        fits = type(value) is kind
+    if not fits:
+        raise FieldError(f"{where} is not of type {name_of(hint)}")
+    if kind in (list, dict) and get_args(hint):
+        return collection(get_args(hint)[-1], value, where)
+    return value
+
+
+def first_that_fits(hint: Any, value: Any, where: str) -> Any:
+    """Return a value as the first type of several has it."""
+    for one in get_args(hint):
+        try:
+            return converted(one, value, where)
+        except FieldError:
+            continue
+    raise FieldError(f"{where} is not of type {name_of(hint)}")
+
+
+def collection(hint: Any, value: Any, where: str) -> Any:
+    """Return a list or dict, each of whose values is of the type."""
+    if isinstance(value, list):
+        return [converted(hint, one, f"{where}[{n}]") for n, one in enumerate(value)]
+    return {key: converted(hint, one, f"{where}.{key}") for key, one in value.items()}
+
+
+def nested(kind: Any, value: Any, where: str) -> Any:
+    """Return a dataclass within a message, from JSON's object or as it is."""
+    if isinstance(value, dict):
+        try:
+            value = kind(**value)
+        except TypeError:
+            reason = f"{where}: fields of {kind.__name__} are missing or unknown"
+            raise FieldError(reason) from None
+    if type(value) is not kind:
+        raise FieldError(f"{where} is not of type {kind.__name__}")
+    for name, hint in fields_of(kind).items():
+        # Frozen or not: what is checked may only be what was there, converted.
+        whole = converted(hint, getattr(value, name), f"{where}.{name}")
+        object.__setattr__(value, name, whole)
+    return value
+
+
+def as_json(value: Any) -> Any:
+    """Return a value with dataclasses as the objects that JSON has for them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    if isinstance(value, dict):
+        return {key: as_json(one) for key, one in value.items()}
+    return value
+
+
+def refuse_unsuitable(kind: Any, hints: Mapping[str, Any]) -> None:
+    """Raise TypeError for the first field of a type that JSON does not have."""
+    for name, hint in hints.items():
+        if get_origin(hint) is ClassVar or hint in (ClassVar, KW_ONLY):
+            continue
+        wrong = unsuitable(hint)
+        if wrong is not NOTHING:
+            raise TypeError(f"{kind.__name__}.{name}: JSON has no {name_of(wrong)}")
+
+
+@cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, each with its type."""
+    known = vars(kind).get("_hints") or get_type_hints(kind)
+    hints = {item.name: known[item.name] for item in fields(kind)}
+    refuse_unsuitable(kind, hints)
+    return hints
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """Return the same of a class of messages, which has found its types already."""
+    return hints_of(kind)
+
+
+class Envelope:
+    """What subclasses of Message inherit: each is known by its type, and is checked.
+
+    The types of their fields are those of JSON: str, int, float, bool, list, dict,
+    None, unions of them, and dataclasses made of them. Another is a TypeError at the
+    class statement, as is a `type` that another class has.
+    """
+
+    base: ClassVar[Any]  # Message itself
+    known: ClassVar[dict[str, Any]]  # classes by their type
+
+    type: str  # a dataclass with these two
+    payload: dict[str, Any]
+    _payload_before: dict[str, Any]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if Envelope in cls.__bases__:
+            cls.base = cls
+            cls.known = {}
+        if "_hints" not in vars(cls):  # slots=True makes the class a second time
+            # A type that is defined in a function is seen from that function only.
+            frame = inspect.currentframe()
+            around = frame.f_back.f_locals if frame and frame.f_back else {}
+            with suppress(NameError):  # defined further down: asked again, later
+                cls._hints = get_type_hints(cls, localns=dict(around))
+                refuse_unsuitable(cls, cls._hints)
+        cls._register()
+
+    _hints: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def _register(cls) -> None:
+        """Note which class reads messages of its type."""
+        # With slots=True, the second class has the default there only.
+        made = vars(cls).get("__dataclass_fields__", {})
+        kind = made.get("type") or vars(cls).get("type")
+        if isinstance(kind, Field):
+            kind = kind.default
+        if not isinstance(kind, str):
+            return  # a base of others
+        other = cls.known.get(kind)
+        # The same name is the same class, defined once more: a module that is loaded
+        # again, a cell of a notebook.
+        if other and other.__name__ != cls.__name__:
+            raise TypeError(f"the type {kind!r} is that of {other.__name__}")
+        cls.known[kind] = cls
+
+    @classmethod
+    def payload_fields(cls) -> list[str]:
+        """Return the names that a subclass adds to the envelope."""
+        return [name for name in fields_of(cls) if name not in fields_of(cls.base)]
+
+    def envelope(self) -> dict[str, Any]:
+        """Return the fields that all messages have."""
+        return {name: getattr(self, name) for name in fields_of(self.base)}
+
+    def check_fields(self) -> None:
+        """Check the types of all fields, and make the payload of those it consists of.
+
+        Raises:
+            FieldError: one has another type than its class says.
+        """
+        own = self.payload_fields()
+        # What was changed since the last time counts: a field, or its place in there.
+        before = vars(self).get("_payload_before", self.payload)
+        for name in own:
+            if name in before and before[name] != self.payload.get(name):
+                setattr(self, name, self.payload.get(name))
+        for name, hint in fields_of(type(self)).items():
+            setattr(self, name, converted(hint, getattr(self, name), name))
+        if own:
+            self.payload = {name: as_json(getattr(self, name)) for name in own}
+            self._payload_before = as_json(self.payload)
+
+    def check_type(self) -> None:
+        """Raise FieldError unless a reader would make the same class of it."""
+        reader = self.known.get(self.type)
+        if reader is not type(self):
+            name = type(self).__name__
+            raise FieldError(f"type {self.type!r} is not that of {name} itself")

@@ -1,0 +1,397 @@
+"""The tables behind the lesson's inbox and outbox: on SQLite, or on PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Self
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import StaticPool
+
+from course.amqp.errors import BadAddress
+from course.amqp.pending import Pending
+from course.amqp.publishing import DEADLINE
+
+Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
+
+
+class LedgerTables:
+    """What a ledger consists of; made when first asked for, as an import makes none."""
+
+    def __init__(self) -> None:
+        self.all = sa.MetaData()
+        self.inbox = sa.Table(
+            "inbox",
+            self.all,
+            sa.Column("queue", sa.Text, primary_key=True),
+            sa.Column("id", sa.Text, primary_key=True),
+        )
+        self.outbox = sa.Table(
+            "outbox",
+            self.all,
+            sa.Column("number", sa.Integer, primary_key=True),
+            sa.Column("body", sa.Text),
+            sa.Column("cause", sa.Text),
+            sa.Column("key", sa.Text),
+            sa.Column("about", sa.Text),  # further properties, in JSON
+            sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+            sa.Column("reason", sa.Text),  # why the last try failed
+            sa.Column("aside", sa.Integer, nullable=False, server_default="0"),
+        )
+        self.effects = sa.Table(
+            "effects",
+            self.all,
+            sa.Column("number", sa.Integer, primary_key=True),
+            sa.Column("queue", sa.Text),
+            sa.Column("id", sa.Text),
+            sa.Column("what", sa.Text),
+        )
+        self.record = self.effects.insert().inline()
+
+
+@cache
+def ledger_tables() -> LedgerTables:
+    """Return the tables, the same each time."""
+    return LedgerTables()
+
+
+OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
+LOCKED = ("database is locked", "database table is locked")
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message that does not go where all of its kind go, or not in the same way."""
+
+    message: Any
+    key: str = ""  # empty for that of its kind
+    about: dict[str, Any] = field(default_factory=dict)  # properties, as of JSON
+
+
+@dataclass(eq=False)
+class StoredMessage:
+    """A row of the outbox, while a relay has it in hand."""
+
+    number: int
+    body: str
+    cause: str | None
+    key: str | None
+    about: dict[str, Any] = field(default_factory=dict)
+    pending: Pending | None = None
+    reason: str = ""  # why nobody can ever publish it
+
+    def set_aside(self, reason: object) -> None:
+        """Keep it, with the reason, and publish it no more."""
+        self.reason = str(reason)
+
+    @contextmanager
+    def unreadable(self, *errors: type[Exception]) -> Iterator[None]:
+        """Set it aside if a block raises one of these errors."""
+        try:
+            yield
+        except errors as error:
+            self.set_aside(error)
+
+    @property
+    def failure(self) -> str:
+        """Why it was not published this time, or nothing."""
+        if self.pending is None or not self.pending.confirmed.done():
+            return ""
+        return str(self.pending.confirmed.exception() or "")
+
+
+@cache
+def statement(text: str) -> sa.TextClause:
+    """Return a statement of SQL, the same object each time."""
+    return sa.text(text)
+
+
+def readable(rows: Sequence[StoredMessage]) -> list[StoredMessage]:
+    """Return the rows that are not set aside."""
+    return [row for row in rows if not row.reason]
+
+
+def engine_for(where: str) -> sa.Engine:
+    """Return an engine for a SQLite file, ":memory:", or a URL."""
+    if "://" not in where:
+        where = sa.URL.create("sqlite", database=where).render_as_string()
+    try:
+        url = sa.make_url(where)
+        if url.get_backend_name() in ("postgresql", "postgres"):
+            url = url.set(drivername="postgresql+psycopg")
+            return sa.create_engine(url, pool_pre_ping=True, max_overflow=50)
+        if url.get_backend_name() != "sqlite":
+            raise ValueError(url.get_backend_name())
+    except (sa.exc.ArgumentError, ValueError):
+        reason = "a ledger is a file of SQLite, or a URL like postgresql://host/name"
+        raise BadAddress(reason) from None
+    options: dict[str, Any] = {}
+    if url.database in (None, "", ":memory:"):
+        options["poolclass"] = StaticPool  # all threads see the same tables
+    arguments = {"timeout": DEADLINE, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=arguments, **options)
+    event.listen(engine, "connect", set_up_sqlite)
+    event.listen(engine, "begin", begin_sqlite)
+    return engine
+
+
+def set_up_sqlite(connection: Any, _: object) -> None:
+    """Let readers and a writer work side by side, and begin transactions ourselves."""
+    connection.isolation_level = None
+    # Two processes that open a new file at the same time: the one that comes second is
+    # refused at once, however long it would wait.
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if str(error) not in LOCKED or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def begin_sqlite(connection: sa.Connection) -> None:
+    """Begin as a writer, unless it only reads.
+
+    A transaction that reads first and writes then fails if another wrote in between.
+    """
+    if not connection.info.get("reads"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def make_tables(connection: sa.Connection) -> None:
+    """Make the tables, and the columns that those of the last release lack."""
+    if connection.dialect.name == "postgresql":
+        # Else two that come at the same time both find nothing, and one of them fails.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING)))
+    ledger_tables().all.create_all(connection)
+    there = {one["name"] for one in sa.inspect(connection).get_columns("outbox")}
+    for column in ledger_tables().outbox.columns:
+        if column.name not in there:
+            kind = column.type.compile(connection.dialect)
+            default = " NOT NULL DEFAULT 0" if column.server_default else ""
+            change = f"ALTER TABLE outbox ADD COLUMN {column.name} {kind}{default}"
+            connection.execute(sa.text(change))
+
+
+class Store:
+    """The tables of a ledger; what stands in them is the lesson's.
+
+    `where` is a file of SQLite, ":memory:", or a URL of SQLite or PostgreSQL. Several
+    threads and processes may share it; on several machines, take PostgreSQL.
+    """
+
+    def __init__(self, where: str = ":memory:") -> None:
+        self.engine = engine_for(where)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._lock = threading.Lock()  # SQLite has one writer: the others wait here
+        self._inside = threading.local()  # the transaction of this thread, if any
+        self._relaying = threading.Lock()
+        self._process = os.getpid()
+        self._held: sa.Connection | None = None
+        with self.engine.begin() as db:
+            make_tables(db)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections to the database."""
+        if self._held:
+            self._held.close()
+            self._held = None
+        self.engine.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Take a turn at the database."""
+        if getattr(self._inside, "is_open", False):
+            raise RuntimeError("within a transaction, use the connection it gives you")
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lock = threading.Lock()
+            self._held = None
+            self.engine.dispose(close=False)  # its connections are the parent's
+        with self._lock if self.is_sqlite else nullcontext():
+            self._inside.is_open = True
+            try:
+                yield
+            finally:
+                self._inside.is_open = False
+
+    @contextmanager
+    def _connection(self, reads: bool = False) -> Iterator[sa.Connection]:
+        """Yield a connection; the one to SQLite stays open, which is much faster."""
+        if not self.is_sqlite:
+            with self.engine.connect() as db:
+                yield db
+            return
+        if self._held is None:
+            self._held = self.engine.connect()
+        self._held.info["reads"] = reads
+        yield self._held
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Commit what happens inside, or none of it."""
+        with self._turn(), self._connection() as db, db.begin():
+            yield db
+
+    def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
+        """Return rows; never those of a transaction that may still be undone."""
+        with self._turn(), self._connection(reads=True) as db:
+            found = db.execute(statement(ask), values)
+            rows = [tuple(row) for row in found]
+            db.rollback()
+        return rows
+
+    def perform(
+        self, db: sa.Connection, effect: Effect, queue: str, message_id: str = ""
+    ) -> None:
+        """Write an effect: call it, or record it if it is a text."""
+        if callable(effect):
+            effect(db)
+        else:
+            row = {"queue": queue, "id": message_id, "what": effect}
+            db.execute(ledger_tables().record, row)
+
+    def effects(self, queue: str) -> list[str]:
+        """Return what was recorded because of a queue's messages, in order."""
+        ask = "SELECT what FROM effects WHERE queue = :queue ORDER BY number"
+        if self.is_sqlite:  # where a file of the last release has no number
+            ask = ask.replace("number", "rowid")
+        return [what for (what,) in self.read(ask, queue=queue)]
+
+    def put_in_outbox(self, db: sa.Connection, messages: Sequence[Any]) -> None:
+        """Store messages, or Outgoing, that a relay will publish.
+
+        All carry the id of the first: the correlation id that they share.
+        """
+        cause = ""
+        for one in messages:
+            outgoing = one if isinstance(one, Outgoing) else Outgoing(one)
+            cause = cause or outgoing.message.id
+            row = {
+                "body": outgoing.message.to_json(),
+                "cause": cause,
+                "key": outgoing.key,
+                "about": json.dumps(outgoing.about, allow_nan=False),
+            }
+            db.execute(ledger_tables().outbox.insert().values(row))
+
+    @contextmanager
+    def outbox(self, limit: int) -> Iterator[list[StoredMessage]]:
+        """Yield rows that nobody else has in hand; forget those that are confirmed.
+
+        What fails comes last the next time, so that it keeps no other back.
+        """
+        if self.is_sqlite:  # whose file knows no locks of rows
+            with self._relaying, self._only_relay() as is_free:
+                rows = []
+                if is_free:
+                    with self._turn(), self._connection(reads=True) as db:
+                        rows = self._rows(db, limit)
+                        db.rollback()
+                try:
+                    yield readable(rows)
+                finally:
+                    with self.transaction() as db:
+                        self._settle(db, rows)
+            return
+        with self.engine.connect() as db:
+            rows = self._rows(db, limit)  # locked until the commit
+            try:
+                yield readable(rows)
+            finally:
+                self._settle(db, rows)
+                db.commit()
+
+    @contextmanager
+    def _only_relay(self) -> Iterator[bool]:
+        """Keep the relays of other processes out; tell whether one kept us out.
+
+        By the lock of a file beside the database, which ends with its process; one in
+        the database would keep everybody from writing until the broker has answered.
+        """
+        path = self.engine.url.database
+        if path in (None, "", ":memory:"):
+            yield True
+            return
+        with closing(sqlite3.connect(f"{path}-relay", timeout=DEADLINE)) as lock:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if str(error) not in LOCKED:
+                    raise
+                yield False
+            else:
+                yield True
+
+    def _rows(self, db: sa.Connection, limit: int) -> list[StoredMessage]:
+        columns = ledger_tables().outbox.c
+        ask = (
+            sa.select(
+                columns.number, columns.body, columns.cause, columns.key, columns.about
+            )
+            .where(columns.aside == 0)
+            .order_by(columns.tries, columns.number)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        rows = []
+        for number, body, cause, key, about in db.execute(ask):
+            row = StoredMessage(number, body or "", cause, key)
+            try:
+                row.about = dict(json.loads(about or "{}"))
+            except (ValueError, TypeError):
+                row.set_aside("its properties are not JSON")
+            rows.append(row)
+        return rows
+
+    def _settle(self, db: sa.Connection, rows: Sequence[StoredMessage]) -> None:
+        this = ledger_tables().outbox.c.number == sa.bindparam("row")
+        confirmed = []
+        failed = []
+        for row in rows:
+            if row.pending is not None and row.pending.is_confirmed:
+                confirmed.append({"row": row.number})
+            elif why := row.reason or row.failure:
+                aside = int(bool(row.reason))
+                failed.append({"row": row.number, "why": why, "off": aside})
+        if confirmed:
+            db.execute(ledger_tables().outbox.delete().where(this), confirmed)
+        if failed:
+            change = {
+                "tries": ledger_tables().outbox.c.tries + 1,
+                "reason": sa.bindparam("why"),
+                "aside": sa.bindparam("off"),
+            }
+            db.execute(
+                ledger_tables().outbox.update().where(this).values(change), failed
+            )
+
+    def set_aside(self) -> list[tuple[Any, ...]]:
+        """Return what no relay can publish: number, body, reason."""
+        return self.read("SELECT number, body, reason FROM outbox WHERE aside = 1")
+
+    def publish_again(self, number: int) -> None:
+        """Have a relay try once more what was set aside, its cause being mended."""
+        row = ledger_tables().outbox.c.number == number
+        with self.transaction() as db:
+            db.execute(
+                ledger_tables().outbox.update().where(row).values(aside=0, reason=None)
+            )
