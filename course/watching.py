@@ -10,7 +10,7 @@ from course.ending import ENDING
 
 PERIOD = 2.0  # seconds between two questions
 PATIENCE = 30.0  # seconds without an answer: a busy server may be slow, not lost
-TRIES = 3  # that it takes at least: a laptop may have slept
+LEAST_TRIES = 3  # that it takes at least: a laptop may have slept
 
 
 def silence_of(env: Any) -> str:
@@ -35,7 +35,7 @@ def lost(env: Any) -> str:
 
 def absence_of(env: Any) -> str:
     """Ask a service, after something has failed; return that it is lost, or nothing."""
-    for _ in range(TRIES):
+    for _ in range(LEAST_TRIES):
         if not silence_of(env):
             return ""
         time.sleep(0.2)
@@ -70,6 +70,10 @@ class Watch:
                 continue
             failures += 1
             silent = time.monotonic() - heard
-            if failures >= TRIES and silent > self.patience and not self.over.is_set():
+            if (
+                failures >= LEAST_TRIES
+                and silent > self.patience
+                and not self.over.is_set()
+            ):
                 ENDING.lose(lost(self.env))
                 return

@@ -10,7 +10,7 @@ from sqlalchemy import exc
 
 from course.sweeping import Leftover
 
-TRIES = 5  # a thread that is ended may have begun one more transaction
+DROP_TRIES = 5  # a thread that is ended may have begun one more transaction
 LOCK_WAIT = sa.text("SET LOCAL lock_timeout = '1s'")
 LOCK_NOT_AVAILABLE = "55P03"
 SCHEMAS = sa.text(r"SELECT nspname FROM pg_namespace WHERE nspname LIKE 'module8\_%'")
@@ -26,7 +26,7 @@ END_HOLDERS = sa.text(
 
 def drop_schema(engine: sa.Engine, schema: str) -> None:
     """Drop a schema of our own, if it is there, whoever works in it."""
-    for _ in range(TRIES):
+    for _ in range(DROP_TRIES):
         try:
             with engine.begin() as connection:
                 connection.execute(LOCK_WAIT)
