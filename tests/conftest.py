@@ -46,6 +46,8 @@ TALK_TO_SERVERS = (
     "test_live",
     "test_integrated",
     "test_guide_security",
+    "test_pooler",
+    "test_schedules",
 )
 STAND_INS = ("stand-in", "sqlite", "offline")  # in the names of parameters
 
