@@ -24,7 +24,7 @@ OF_ORDER = (
 )
 ELSEWHERE = "(?:ship|shipping|shipped|delivery|delivered|due|processed)"
 AT = "(?:at|on|of|the|in|time|utc|local|iso)"
-MONEY = (
+MONEY_WORDS = (
     "(?:amount|amt|total|revenue|spend|spent|sales|value|turnover|betrag|umsatz|montant"
     "|importe|importo|bedrag|summe)"
 )
@@ -45,7 +45,7 @@ ROLE_NAMES = {
         f"(?:{OF_ORDER})*time",
     ),
     "amount": (
-        f"(?:{PAID}|{MONEY})*{MONEY}(?:{PAID}|{MONEY})*"
+        f"(?:{PAID}|{MONEY_WORDS})*{MONEY_WORDS}(?:{PAID}|{MONEY_WORDS})*"
         f"|(?:{PAID}|total)+price|price(?:paid|total)",
     ),
     "item": (f"{THING}+{NUMBERED}", f"{THING}+(?:name|description)"),
