@@ -3,12 +3,14 @@
 Alembic rebuilds a table from what SQLAlchemy reads of it. That leaves out indexes on
 expressions, with a collation or in descending order, checks without a name, triggers,
 and what CREATE TABLE says behind the columns. Alembic drops all of it without an error.
+It also leaves out some of what a column says: that is not put back, but refused.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +26,19 @@ TABLE_OPTIONS = {
     "sqlite_with_rowid": (r"\bWITHOUT\s+ROWID\b", False),
     "sqlite_strict": (r"\)[^)]*\bSTRICT\b", True),
 }
-# Parts of a column's definition that SQLAlchemy does not read.
-LOST_WORDS = (r"\bCOLLATE\s+\w+", r"\bON\s+CONFLICT\s+\w+")
+# What SQLAlchemy reads at some places only, where it is not what SQLite does anyway.
+NAMED = r"""[\"'`[]?(\w+)"""
+LOST_WORDS = (
+    rf"\bCOLLATE\s+{NAMED}(?<!BINARY)\b",
+    r"\bON\s+CONFLICT\s+(?!ABORT\b)\w+",
+    r"\bON\s+(?:DELETE|UPDATE)\s+(?!NO\b)(?:SET\s+)?\w+",
+    r"(?<!NOT )\bDEFERRABLE\s+INITIALLY\s+DEFERRED\b",
+)
+# Texts and quoted names as a whole: they may have commas, brackets and dashes in them.
+QUOTED = r"""'(?:[^']|'')*'|"[^"]*"|`[^`]*`|\[[^]]*\]"""
+COMMENT = r"--[^\n]*|/\*.*?\*/"
+OF_TABLE = ("CONSTRAINT", "UNIQUE", "FOREIGN", "PRIMARY", "CHECK")
+TRIAL = '"module8 trial"'  # a name that no table has
 
 
 def mentions(sql: str, column: str) -> bool:
@@ -33,25 +46,50 @@ def mentions(sql: str, column: str) -> bool:
     return bool(re.search(rf"(?<!\w){re.escape(column)}(?!\w)", sql, re.IGNORECASE))
 
 
-def definitions(create_table: str) -> dict[str, str]:
-    """Return what CREATE TABLE says of each column, by its name, as SQL."""
-    body = create_table[create_table.index("(") + 1 : create_table.rindex(")")]
+def without_comments(sql: str) -> str:
+    """Return a statement with a space in place of each comment."""
+    pieces = re.findall(rf"{QUOTED}|{COMMENT}|.", sql, re.DOTALL)
+    return "".join(" " if re.match(COMMENT, one) else one for one in pieces)
+
+
+def parts_of(create_table: str) -> list[tuple[str, str]]:
+    """Return the columns of CREATE TABLE and what it says of each, as SQL.
+
+    What it says of the table follows, each behind its first word: UNIQUE, CHECK.
+    """
+    sql = without_comments(create_table)
+    body = sql[sql.index("(") + 1 : sql.rindex(")")]
     parts = [""]
     depth = 0
-    # Texts and quoted names as a whole: they may have commas and brackets in them.
-    for piece in re.findall(
-        r"'(?:[^']|'')*'|\"[^\"]*\"|`[^`]*`|\[[^]]*\]|.", body, re.S
-    ):
+    for piece in re.findall(rf"{QUOTED}|.", body, re.DOTALL):
         depth += (piece == "(") - (piece == ")")
         if piece == "," and depth == 0:
             parts.append("")
         else:
             parts[-1] += piece
-    found = {}
+    found = []
     for part in parts:
-        name, _, rest = part.strip().partition(" ")
-        found[name.strip('"`[]')] = rest
+        named = re.match(rf"\s*({QUOTED}|\w+)\s*(.*)", part, re.DOTALL)
+        if named:
+            name, rest = named.groups()
+            # A quoted UNIQUE is a column.
+            found.append((name.strip("'\"`[]"), rest.strip()))
     return found
+
+
+def lost_words(parts: list[tuple[str, str]]) -> Counter[str]:
+    """Count what may get lost, in one spelling."""
+    found: Counter[str] = Counter()
+    for _, rest in parts:
+        for word in LOST_WORDS:
+            for had in re.finditer(word, rest, re.IGNORECASE):
+                found[in_one_spelling(had[0])] += 1
+    return found
+
+
+def in_one_spelling(sql: str) -> str:
+    """Return words of SQL in capitals, without quotes, a space apart."""
+    return " ".join(re.sub(r"[\"'`\[\]]", "", sql).upper().split())
 
 
 class Rebuild:
@@ -124,13 +162,29 @@ class Rebuild:
         lost = f"the copy of {self.table} would lose {what} ({why})"
         return ValueError(f"{lost}: drop it in a step before, create it again after")
 
+    def is_sound(self) -> str:
+        """Return "" if all views and triggers know their tables, or what SQLite says.
+
+        It looks at all of them when a table gets another name, which is taken back.
+        """
+        run = self.connection.exec_driver_sql
+        run("SAVEPOINT trial")
+        try:
+            run(f"ALTER TABLE {quoted(self.table)} RENAME TO {TRIAL}")
+        except exc.DBAPIError as error:
+            return str(error.orig)
+        finally:
+            run("ROLLBACK TO trial")
+            run("RELEASE trial")
+        return ""
+
     def put_back(self, dropped: set[str], renamed: dict[str, str]) -> None:
         """Create again what the copy has lost; ValueError where that is impossible."""
         now = self._sql_of("table").get(self.table, "")
         if now == self.sql:
             return
         gone = self.columns - self._columns()
-        self._refuse_lost_words(now, renamed)
+        self._refuse_lost_words(now, dropped | (gone - set(renamed)))
         self._put_back_last_key()
         for check in sa.inspect(self.connection).get_check_constraints(self.table):
             self._refuse_old_names(str(check["sqltext"]), "a check", gone)
@@ -140,10 +194,9 @@ class Rebuild:
                 continue
             # Trap: SQLite takes a quoted name that is no column for a text.
             self._refuse_old_names(sql, name, gone)
-            quoted = '"' + name.replace('"', '""') + '"'
             try:
                 if name in there:
-                    self.connection.exec_driver_sql(f"DROP INDEX {quoted}")
+                    self.connection.exec_driver_sql(f"DROP INDEX {quoted(name)}")
                 self.connection.exec_driver_sql(sql)
             except exc.DBAPIError as error:
                 raise self.refuse(name, error.orig) from error
@@ -153,14 +206,26 @@ class Rebuild:
             if mentions(sql, column):
                 raise self.refuse(what, f"it names {column}")
 
-    def _refuse_lost_words(self, now: str, renamed: dict[str, str]) -> None:
-        after = definitions(now)
-        for column, before in definitions(self.sql).items():
-            name = renamed.get(column, column)
-            for word in LOST_WORDS:
-                had = re.search(word, before, re.IGNORECASE)
-                if had and name in after and not re.search(word, after[name], re.I):
-                    raise self.refuse(f"{had[0]} of {column}", "it cannot be read")
+    def _refuse_lost_words(self, now: str, dropped: set[str]) -> None:
+        """Refuse what has become less, except by what a step drops itself."""
+        before = []
+        for name, rest in parts_of(self.sql):
+            of_table = name.upper() in OF_TABLE
+            goes = name in dropped
+            if of_table or rest.upper().find("CONSTRAINT") >= 0:
+                goes = goes or any(mentions(rest, one) for one in dropped)
+            if not goes:
+                before.append((name, rest))
+        lost = lost_words(before) - lost_words(parts_of(now))
+        for name, rest in before:
+            for word in lost:
+                if word in lost_words([(name, rest)]):
+                    raise self.refuse(f"{word} of {name}", "it cannot be read")
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQLite takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 class CarefulOperations(Operations):
@@ -181,21 +246,39 @@ class CarefulOperations(Operations):
         if not any(isinstance(part, sa.CheckConstraint) for part in given):
             options["table_args"] = (*given, *before.checks())
         options["table_kwargs"] = before.options() | {**options.get("table_kwargs", {})}
-        with warnings.catch_warnings():
+        wrong = before.is_sound()
+        with warnings.catch_warnings(), without_views(connection):
             # Of an index on an expression, which is put back below.
             warnings.filterwarnings("ignore", "Skipped unsupported reflection")
             with super().batch_alter_table(table_name, *args, **options) as batch:
                 yield batch
                 dropped, renamed = changes_in(batch)
         before.put_back(dropped, renamed)
+        if not wrong and (wrong := before.is_sound()):
+            raise before.refuse("what looks at it", wrong)
+
+
+@contextmanager
+def without_views(connection: sa.Connection) -> Iterator[None]:
+    """Let a copy take a table's name without a look at views and other triggers.
+
+    To SQLite they are broken meanwhile: the table they name is not there.
+    """
+    asked = "PRAGMA legacy_alter_table"
+    before = connection.exec_driver_sql(asked).scalar_one()
+    connection.exec_driver_sql(f"{asked} = ON")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql(f"{asked} = {before}")
 
 
 def changes_in(batch: Any) -> tuple[set[str], dict[str, str]]:
-    """Return the indexes that a batch drops, and the columns that get another name."""
+    """Return the indexes and constraints that a batch drops, and columns' new names."""
     dropped = set()
     renamed = {}
     for operation, args, options in batch.impl.batch:
-        if operation == "drop_index":
+        if operation in ("drop_index", "drop_constraint"):
             dropped.add(str(args[0].name))
         if operation == "alter_column" and options.get("name"):
             renamed[str(args[1])] = str(options["name"])

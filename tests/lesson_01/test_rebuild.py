@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from lessons import load
 
-from course.sql.rebuild import definitions
+from course.sql.changes import drift
+from course.sql.rebuild import parts_of
 
 lesson = load("01")
 THINGS = """CREATE TABLE things (
@@ -194,9 +195,123 @@ def test_what_a_step_drops_itself_stays_dropped(env: Any) -> None:
 
 
 def test_definitions_are_told_apart_by_commas_outside_of_brackets_and_texts() -> None:
-    found = definitions(
-        "CREATE TABLE t (a INT CHECK (a IN (1, 2)), \"b c\" TEXT, d 'x,')"
+    found = parts_of(
+        'CREATE TABLE t (a INT CHECK (a IN (1, 2)), "b c"\tTEXT, -- it\'s, so\n'
+        "d 'x,', /* ) */ UNIQUE(a, \"b c\"))"
     )
-    assert found["a"] == "INT CHECK (a IN (1, 2))"
-    assert found["d"] == "'x,'"
-    assert len(found) == 3
+    assert found == [
+        ("a", "INT CHECK (a IN (1, 2))"),
+        ("b c", "TEXT"),
+        ("d", "'x,'"),
+        ("UNIQUE", '(a, "b c")'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "lost"),
+    [
+        ("name\tTEXT COLLATE NOCASE", "", "COLLATE NOCASE of name"),
+        ("name\n  TEXT COLLATE NOCASE", "", "COLLATE NOCASE of name"),
+        ("name TEXT /* it's */ collate 'nocase'", "", "COLLATE NOCASE of name"),
+        ('name TEXT COLLATE "NOCASE"', "", "COLLATE NOCASE of name"),
+        ("name TEXT", ", UNIQUE (name COLLATE NOCASE)", "COLLATE NOCASE of UNIQUE"),
+        (
+            "name TEXT",
+            ", CONSTRAINT uq UNIQUE (name COLLATE NOCASE)",
+            "COLLATE NOCASE of CONSTRAINT",
+        ),
+        (
+            "name TEXT REFERENCES users (username) ON DELETE CASCADE",
+            "",
+            "ON DELETE CASCADE of name",
+        ),
+        (
+            "name TEXT REFERENCES users (username) ON UPDATE SET NULL",
+            "",
+            "ON UPDATE SET NULL of name",
+        ),
+        (
+            "name TEXT REFERENCES users (username) DEFERRABLE INITIALLY DEFERRED",
+            "",
+            "DEFERRABLE INITIALLY DEFERRED of name",
+        ),
+    ],
+)
+def test_what_a_table_says_and_nobody_reads_undoes_the_step(
+    env: Any, name: str, more: str, lost: str
+) -> None:
+    run(env, f"CREATE TABLE things ({name}, other INT{more})")
+    before = sql_of(env, "things")
+    with pytest.raises(ValueError, match=lost):
+        lesson.migrate(env.engine, widen)
+    assert sql_of(env, "things") == before
+
+
+def test_what_is_read_or_goes_with_its_column_undoes_no_step(env: Any) -> None:
+    columns = "name TEXT COLLATE BINARY, other INT, n INT COLLATE NOCASE"
+    more = "FOREIGN KEY (other) REFERENCES users (id) ON DELETE CASCADE"
+    run(env, f"CREATE TABLE things ({columns}, {more} ON UPDATE NO ACTION)")
+    lesson.migrate(env.engine, drop_n)
+    assert "ON DELETE CASCADE" in sql_of(env, "things")["things"]
+
+
+def test_a_foreign_key_that_a_step_drops_stays_dropped(env: Any) -> None:
+    def step(op: Any) -> None:
+        with op.batch_alter_table("things") as batch:
+            batch.drop_constraint("fk_other", type_="foreignkey")
+
+    key = "FOREIGN KEY (other) REFERENCES users (id) ON DELETE CASCADE"
+    run(env, f"CREATE TABLE things (name TEXT, other INT, CONSTRAINT fk_other {key})")
+    lesson.migrate(env.engine, step)
+    assert "CASCADE" not in sql_of(env, "things")["things"]
+
+
+# Views, and what else looks at a table
+
+VIEWS = (
+    "CREATE VIEW seen AS SELECT id, name FROM things",
+    "CREATE VIEW counted AS SELECT count(*) AS n FROM seen",
+    "CREATE TABLE log (n INT)",
+    "CREATE TRIGGER logged AFTER INSERT ON log BEGIN UPDATE things SET n = 1; END",
+    "CREATE TRIGGER written INSTEAD OF INSERT ON seen BEGIN DELETE FROM log; END",
+)
+
+
+def test_what_looks_at_a_table_looks_at_its_copy(env: Any) -> None:
+    run(env, THINGS, *VIEWS, "INSERT INTO things (name) VALUES ('x')")
+    names = ("seen", "counted", "log", "logged", "written")
+    before = sql_of(env, *names)
+    lesson.migrate(env.engine, widen)
+    assert sql_of(env, *names) == before
+    run(env, "INSERT INTO log VALUES (1)", "INSERT INTO seen VALUES (7, 'y')")
+    with env.engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT s.id, t.n FROM seen s, things t")
+        assert found.all() == [(1, 1)]
+        assert connection.exec_driver_sql("SELECT n FROM counted").scalar() == 1
+
+
+@pytest.mark.parametrize(("step", "gone"), [(drop_n, "n"), (rename_name, "name")])
+def test_a_view_of_a_column_that_goes_undoes_the_step(
+    env: Any, step: Callable[..., None], gone: str
+) -> None:
+    run(env, "CREATE TABLE things (name TEXT, n INT)")
+    run(env, f"CREATE VIEW seen AS SELECT {gone} FROM things")
+    before = sql_of(env, "things", "seen")
+    with pytest.raises(ValueError, match=f"error in view seen.*: no such .*{gone}"):
+        lesson.migrate(env.engine, step)
+    assert sql_of(env, "things", "seen") == before
+
+
+def test_a_view_that_was_broken_before_undoes_no_step(env: Any) -> None:
+    run(env, THINGS, "CREATE VIEW broken AS SELECT 1 FROM nowhere")
+    lesson.migrate(env.engine, widen)
+    assert "BIGINT" in sql_of(env, "things")["things"]
+
+
+def test_the_comparison_misses_no_index_on_an_expression(env: Any) -> None:
+    users = lesson.User.__table__
+    assert drift(env.engine, users) == 0
+    run(env, "DROP INDEX uq_users_email")
+    assert drift(env.engine, users) == 1
+    run(env, "CREATE UNIQUE INDEX uq_users_email ON users (lower(username))")
+    assert drift(env.engine, users) == 1
