@@ -69,10 +69,11 @@ from course.sql.changes import (
     connection_for_changes,
     drift,
     offline_sql,
+    refuse_no_size,
     refuse_orphans,
 )
-from course.sql.checks import can_be_stored, refuse_as_postgres
-from course.sql.connection import bound_waits, line_limits, set_locally
+from course.sql.checks import BigWhole, Whole, can_be_stored, refuse_as_postgres
+from course.sql.connection import bound_waits, line_limits, set_in_transactions
 from course.sql.database import Database, Openers, open_database
 from course.sql.experiments import (
     changed_rows,
@@ -81,7 +82,7 @@ from course.sql.experiments import (
     uses_after_a_kill,
     visited,
 )
-from course.sql.frames import frame_type, pandas_or_skip
+from course.sql.frames import frame_type, pandas_or_skip, rows_of
 from course.sql.measure import peak_bytes
 from course.sql.members import OldCode, members
 from course.sql.months import Cohort, MonthOf, months_between
@@ -147,12 +148,14 @@ def postgres_engine(
     """Return an engine that works in one schema and in UTC, with a limit to each wait.
 
     It waits up to `limit` seconds for a lock, six times as long for a statement. Works
-    behind a pooler, too. The price: a round trip more per transaction.
+    behind a pooler, too. The price: a round trip more per transaction, and nothing of
+    it holds for a raw_connection(), whose transactions SQLAlchemy does not begin.
     """
     settings = {
         # Temporary tables, of a session that others used before, come last.
         "search_path": f"{schema}, pg_temp",
         "timezone": "UTC",
+        "datestyle": "ISO",  # the only one that the driver can read
         "lock_timeout": f"{limit}s",
         "statement_timeout": f"{6 * limit}s",
         "idle_in_transaction_session_timeout": "60s",
@@ -163,14 +166,10 @@ def postgres_engine(
     engine = sa.create_engine(url, connect_args=line_limits(url), **options)
     # The server may fall silent, too: then the client gives up, a little later.
     bound_waits(engine, idle=limit, busy=7 * limit)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # Trap: setting these when it connects. A pooler refuses that or forgets it, and
-        # gives the next transaction another session: without our schema, DELETE would
-        # empty somebody's table of the same name.
-        set_locally(connection, settings)
-
+    # Trap: setting these when it connects. A pooler refuses that or forgets it, and
+    # gives the next transaction another session: without our schema, DELETE would
+    # empty somebody's table of the same name.
+    set_in_transactions(engine, settings)
     return engine
 
 
@@ -268,7 +267,8 @@ Key = Annotated[int, mapped_column(primary_key=True)]
 class Base(orm.DeclarativeBase):
     """All tables. Every constraint gets a name, or no migration could drop it."""
 
-    type_annotation_map = {datetime: Utc()}  # noqa: RUF012
+    # Trap: 1.5 for an integer. PostgreSQL rounds it without a word; Whole refuses it.
+    type_annotation_map = {datetime: Utc(), int: Whole()}  # noqa: RUF012
     metadata = sa.MetaData(
         naming_convention={
             "pk": "pk_%(table_name)s",
@@ -286,7 +286,7 @@ class Country(Base):
     __tablename__ = "countries"
     id: Mapped[Key]
     name: Mapped[Name] = mapped_column(unique=True)
-    population: Mapped[int] = mapped_column(sa.BigInteger)
+    population: Mapped[int] = mapped_column(BigWhole)
     gdp_per_capita: Mapped[int]
     cities: Mapped[list[City]] = relationship(back_populates="country")
 
@@ -324,7 +324,7 @@ class User(Base):
     last_seen_at: Mapped[datetime | None]
     logins: Mapped[int] = mapped_column(default=0)
     # 32 bits would end at 21 million, in cents.
-    spent_cents: Mapped[int | None] = mapped_column(sa.BigInteger)
+    spent_cents: Mapped[int | None] = mapped_column(BigWhole)
     address_id: Mapped[int] = mapped_column(sa.ForeignKey("addresses.id"), index=True)
     address: Mapped[Address] = relationship(back_populates="users")
     __table_args__ = (
@@ -1621,8 +1621,9 @@ def write_naive(session: Session, frame: Any) -> None:
 
 def write_typed(session: Session, frame: Any) -> None:
     """Unlike naive: through the model, which checks, with None for what is missing."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    session.execute(insert(User), plain.to_dict("records"))
+    rows = rows_of(frame)
+    if rows:
+        session.execute(insert(User), rows)
 
 
 # endregion frames
@@ -1704,6 +1705,7 @@ def backfill(engine: sa.Engine, size: int = 100) -> int:
     row is filled twice, so code that still changes a full name must write both columns.
     Raises ValueError, at the end, if rows have no full name: it cannot invent one.
     """
+    refuse_no_size(size)
     # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
     done = 0
     while True:

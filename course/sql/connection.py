@@ -38,8 +38,26 @@ def set_locally(connection: sa.Connection, settings: Mapping[str, str]) -> None:
         parts = [part.strip().replace("'", "''") for part in value.split(",")]
         listed = ", ".join(f"'{part}'" for part in parts)
         statements.append(f"SET LOCAL {name} = {listed}")
-    # Several in one message: a single round trip, and nothing that is ever prepared.
-    connection.exec_driver_sql("; ".join(statements))
+    # Several in one message: a single round trip, and nothing that is ever prepared. A
+    # connection whose results are streamed would declare a cursor for it.
+    plain = {"stream_results": False}
+    connection.exec_driver_sql("; ".join(statements), execution_options=plain)
+
+
+def set_in_transactions(engine: sa.Engine, settings: Mapping[str, str]) -> None:
+    """Let settings hold in each transaction that SQLAlchemy begins on an engine.
+
+    One of two phases is refused with ValueError: psycopg takes nothing before it.
+    """
+
+    def begin(connection: sa.Connection) -> None:
+        set_locally(connection, settings)
+
+    def refuse(_connection: sa.Connection, _xid: object) -> None:
+        raise ValueError("no settings would hold in a transaction of two phases")
+
+    sa.event.listen(engine, "begin", begin)
+    sa.event.listen(engine, "begin_twophase", refuse)
 
 
 def is_pooled(raw: Any) -> bool:
@@ -98,11 +116,13 @@ def bounded_connection() -> Any:
 def bound_waits(engine: sa.Engine, idle: float, busy: float) -> None:
     """Let each wait of an engine's connections end: outside a transaction, and in one.
 
-    Behind a pooler nothing is prepared either: the next transaction may meet a server
-    process that does not know it.
+    They speak UTF-8. Behind a pooler nothing is prepared: the next transaction may meet
+    a server process that does not know it.
     """
 
     def connect(_dialect: Any, _record: Any, place: Any, options: Any) -> Any:
+        # Where a role or a database says SQL_ASCII, texts would come back as bytes.
+        options.setdefault("client_encoding", "utf8")
         raw = bounded_connection().connect(*place, **options)
         raw.idle_limit = idle
         raw.limit = busy

@@ -110,7 +110,8 @@ class Database:
     def uses_when_frozen(self, use: Use, **options: object) -> dict[str, Uses]:
         """Freeze the network between uses of two engines, one of them with options."""
         with self.faulty_network(**options) as (network, ours):
-            plain = sa.create_engine(ours.url, pool_pre_ping=True)
+            utf8 = {"client_encoding": "utf8"}
+            plain = sa.create_engine(ours.url, pool_pre_ping=True, connect_args=utf8)
             engines = {"pool_pre_ping alone": plain, "this engine": ours}
             try:
                 return uses_when_frozen(network, engines, use)

@@ -38,3 +38,10 @@ def frame_type(column: Any) -> str:
         if isinstance(kind, known):
             return name
     raise TypeError(f"{column.name} is of type {kind}, which no frame has")
+
+
+def rows_of(frame: Any) -> list[dict[str, Any]]:
+    """Return a frame's rows as a driver takes them: None for what is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    rows: list[dict[str, Any]] = plain.to_dict("records")
+    return rows

@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from lessons import load, path_of, run
@@ -106,6 +108,70 @@ def test_what_is_no_instant_gets_a_sentence(both: Both, value: Any, kind: str) -
                 sa.exc.StatementError, match=f"a {kind}.* without a time zone names no"
             ):
                 session.flush()
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["12:00", "2460000.5", "2025-02-30 00:00:00", "2025-01-31 22:30:00-05:00", "no"],
+)
+def test_sqlite_refuses_a_text_that_is_no_instant_as_others_are(
+    both: Both, given: str
+) -> None:
+    change = sa.text("UPDATE users SET last_seen_at = :given WHERE id = 1")
+    with pytest.raises(sa.exc.IntegrityError), both[0].engine.begin() as connection:
+        connection.execute(change, {"given": given})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        datetime.min.replace(tzinfo=UTC),
+        datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+)
+def test_every_instant_that_python_has_can_be_stored(
+    both: Both, given: datetime
+) -> None:
+    for env in both:
+        with changed(env) as session:
+            session.add(user(1, registered_at=given, last_seen_at=given))
+            session.flush()
+            session.expire_all()
+            found = lesson.UserRepository(session).find_users_by_name_part("u1")
+            assert found[0].last_seen_at == given
+            analytics = lesson.DataScienceAnalytics(session)
+            cohorts = analytics.get_user_metrics_by_registration_cohort()
+        assert cohorts[given.date().replace(day=1)].users == 1
+
+
+@pytest.mark.parametrize(
+    "given", [1.5, 2.5, Decimal("10.5"), float("nan"), float("inf"), np.float64(0.1)]
+)
+def test_a_fraction_of_a_cent_is_refused_and_not_rounded(
+    both: Both, given: Any
+) -> None:
+    for env in both:
+        for figures in ({"spent_cents": given}, {"logins": given}):
+            with changed(env) as session:
+                session.add(user(1, **figures))
+                with pytest.raises(sa.exc.StatementError, match="not a whole number"):
+                    session.flush()
+
+
+@pytest.mark.parametrize("given", [7, 7.0, Decimal(7), np.int64(7), np.uint8(7)])
+def test_a_whole_number_of_any_type_is_stored_and_found(both: Both, given: Any) -> None:
+    for env in both:
+        with changed(env) as session:
+            session.add(user(1, spent_cents=given, address_id=given))
+            session.flush()
+            spent = sa.select(lesson.User.username).where(
+                lesson.User.spent_cents == given, lesson.User.logins < 0.5
+            )
+            assert session.scalars(spent).all() == ["u1"]
+            session.expire_all()
+            found = session.get(lesson.User, given)
+            assert found is not None and found.id == 7
 
 
 # Figures
@@ -288,6 +354,23 @@ def test_a_frame_brings_back_nulls_microseconds_and_every_cent(both: Both) -> No
             frame = lesson.frame_typed(session)
             store = partial(lesson.write_typed, frame=frame)
             assert changed_rows(session, lesson.EVERYBODY, store) == 0
+
+
+def test_an_empty_frame_stores_nobody(both: Both) -> None:
+    for env in both:
+        with changed(env) as session:
+            lesson.write_typed(session, lesson.frame_typed(session).head(0))
+            count = session.scalar(sa.select(sa.func.count(lesson.User.id)))
+        assert count == 600
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_backfill_by_no_rows_is_refused_instead_of_endless(
+    both: Both, size: int
+) -> None:
+    for env in both:
+        with pytest.raises(ValueError, match=f"a batch of {size} rows"):
+            lesson.backfill(env.engine, size)
 
 
 def test_a_column_that_no_frame_has_is_named() -> None:

@@ -179,6 +179,29 @@ def test_autocommit_is_refused_where_no_setting_would_hold(shop: str) -> None:
     engine.dispose()
 
 
+def test_a_transaction_of_two_phases_is_refused_where_no_setting_would_hold(
+    shop: str,
+) -> None:
+    server = sa.make_url(shop).set(drivername="postgresql+psycopg")
+    engine = lesson.postgres_engine(server, "ours")
+    with (
+        pytest.raises(ValueError, match="two phases"),
+        engine.connect() as connection,
+        connection.begin_twophase(),
+    ):
+        connection.execute(sa.text("DELETE FROM readings"))
+    engine.dispose()
+
+
+def test_settings_hold_for_results_that_are_streamed(shop: str) -> None:
+    server = sa.make_url(shop).set(drivername="postgresql+psycopg")
+    engine = lesson.postgres_engine(server, "public")
+    with engine.connect().execution_options(stream_results=True) as connection:
+        zone = connection.execute(sa.text("SELECT current_setting('timezone')"))
+        assert zone.scalar() == "UTC"
+    engine.dispose()
+
+
 def test_settings_that_do_not_arrive_stop_the_lesson_before_it_begins(
     shop: str,
 ) -> None:
@@ -237,6 +260,8 @@ def test_the_right_to_a_schema_and_ten_connections_are_enough(
         "ALTER ROLE clerk CONNECTION LIMIT 10",
         "ALTER ROLE clerk SET search_path = public",
         "ALTER ROLE clerk SET timezone = 'America/New_York'",
+        "ALTER ROLE clerk SET datestyle = 'German'",
+        "ALTER ROLE clerk SET client_encoding = 'SQL_ASCII'",
         "ALTER ROLE clerk SET default_transaction_isolation = 'serializable'",
     )
     done = run(SCRIPT, "--require-live", "--url", clerk)
