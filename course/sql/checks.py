@@ -81,8 +81,14 @@ def check_of(column: sa.Column[Any]) -> str | None:
     return None
 
 
+def has_length_check(column: sa.Column[Any]) -> bool:
+    """Tell whether the model itself says how long a text may be."""
+    own = [str(constraint.name) for constraint in column.table.constraints]
+    return any(name.endswith(f"{column.name}_length") for name in own)
+
+
 def refuse_as_postgres(base: Any) -> None:
-    """Let SQLite refuse what is no number, text or instant in all mapped tables.
+    """Let SQLite refuse what is no number or instant, or too long, in mapped tables.
 
     Trap: SQLite keeps a type per value. A text in a column of numbers is stored.
     """
@@ -90,6 +96,9 @@ def refuse_as_postgres(base: Any) -> None:
         for column in mapper.local_table.columns:
             checked = check_of(column)
             if checked:
+                longest = getattr(column.type, "length", None)
+                if longest and not has_length_check(column):
+                    checked += f" AND length({column.name}) <= {longest}"
                 sql = f"{column.name} IS NULL OR ({checked})"
                 check = sa.CheckConstraint(sql, name=f"{column.name}_type")
                 mapper.local_table.append_constraint(check.ddl_if(dialect="sqlite"))

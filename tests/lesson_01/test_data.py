@@ -174,6 +174,29 @@ def test_a_whole_number_of_any_type_is_stored_and_found(both: Both, given: Any) 
             assert found is not None and found.id == 7
 
 
+@pytest.mark.parametrize("length", [80, 81])
+def test_a_text_is_as_long_as_its_column_allows_in_each_table(
+    both: Both, length: int
+) -> None:
+    name = "\u0457" * length
+    made = (
+        lambda: lesson.Country(name=name, population=1, gdp_per_capita=1),
+        lambda: lesson.City(name=name, country_id=1),
+        lambda: lesson.Address(street=name, city_id=1),
+        lambda: lesson.Tally(name=name, n=1),
+        lambda: lesson.Reading(sensor=name, value=1),
+    )
+    for env in both:
+        for make in made:
+            with changed(env) as session:
+                session.add(make())
+                if length == 80:
+                    session.flush()
+                    continue
+                with pytest.raises(sa.exc.DBAPIError):
+                    session.flush()
+
+
 # Figures
 
 
