@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -179,7 +179,7 @@ def test_a_text_is_as_long_as_its_column_allows_in_each_table(
     both: Both, length: int
 ) -> None:
     name = "\u0457" * length
-    made = (
+    made: tuple[Callable[[], Any], ...] = (
         lambda: lesson.Country(name=name, population=1, gdp_per_capita=1),
         lambda: lesson.City(name=name, country_id=1),
         lambda: lesson.Address(street=name, city_id=1),
