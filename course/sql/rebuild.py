@@ -72,7 +72,6 @@ def parts_of(create_table: str) -> list[tuple[str, str]]:
         named = re.match(rf"\s*({QUOTED}|\w+)\s*(.*)", part, re.DOTALL)
         if named:
             name, rest = named.groups()
-            # A quoted UNIQUE is a column.
             found.append((name.strip("'\"`[]"), rest.strip()))
     return found
 
