@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, Field, asdict, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 PLAIN = (str, int, bool, list, dict)  # what JSON gives back as it was
+AS_IT_IS = frozenset((*PLAIN, float))  # nothing inside to look at
+LEAVES = frozenset((str, int, float, bool, types.NoneType))  # of a JSON tree
 ANYTHING = (Any, object)
 NOTHING = object()  # no part of a type hint
 
@@ -79,6 +81,8 @@ def first_that_fits(hint: Any, value: Any, where: str) -> Any:
 
 def collection(hint: Any, value: Any, where: str) -> Any:
     """Return a list or dict, each of whose values is of the type."""
+    if hint in ANYTHING:
+        return value.copy()
     if isinstance(value, list):
         return [converted(hint, one, f"{where}[{n}]") for n, one in enumerate(value)]
     return {key: converted(hint, one, f"{where}.{key}") for key, one in value.items()}
@@ -103,6 +107,8 @@ def nested(kind: Any, value: Any, where: str) -> Any:
 
 def as_json(value: Any) -> Any:
     """Return a value with dataclasses as the objects that JSON has for them."""
+    if type(value) in LEAVES:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list):
@@ -134,6 +140,13 @@ def hints_of(kind: Any) -> dict[str, Any]:
 def fields_of(kind: Any) -> dict[str, Any]:
     """Return the same of a class of messages, which has found its types already."""
     return hints_of(kind)
+
+
+@cache
+def added_fields(kind: Any, base: Any) -> tuple[str, ...]:
+    """Return the names of fields that a class has and its base has not."""
+    common = fields_of(base)
+    return tuple(name for name in fields_of(kind) if name not in common)
 
 
 class Envelope:
@@ -185,9 +198,9 @@ class Envelope:
         cls.known[kind] = cls
 
     @classmethod
-    def payload_fields(cls) -> list[str]:
+    def payload_fields(cls) -> Sequence[str]:
         """Return the names that a subclass adds to the envelope."""
-        return [name for name in fields_of(cls) if name not in fields_of(cls.base)]
+        return added_fields(cls, cls.base)
 
     def envelope(self) -> dict[str, Any]:
         """Return the fields that all messages have."""
@@ -206,7 +219,10 @@ class Envelope:
             if name in before and before[name] != self.payload.get(name):
                 setattr(self, name, self.payload.get(name))
         for name, hint in fields_of(type(self)).items():
-            setattr(self, name, converted(hint, getattr(self, name), name))
+            value = getattr(self, name)
+            if type(value) is hint and hint in AS_IT_IS:
+                continue  # most are, and each message read comes by here
+            setattr(self, name, converted(hint, value, name))
         if own:
             self.payload = {name: as_json(getattr(self, name)) for name in own}
             self._payload_before = as_json(self.payload)
