@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from queue import SimpleQueue
 from typing import Any
 
 from pika import exceptions
 
 from course.amqp.copies import RETURNS, Copies
-from course.amqp.errors import ConsumerRefused
+from course.amqp.errors import ConsumerRefused, check_effect
 from course.amqp.internals import batch_of, broker_words, refused, refused_for_good
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
@@ -73,6 +74,11 @@ class PoolAndConnection(Copies):
     drain: float = DEADLINE  # seconds that a stop waits for what has begun
 
     def __post_init__(self) -> None:
+        work = getattr(self, "handle", None)
+        kinds = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
+        if any(is_one(work) for is_one in kinds):
+            # Called, it only returns what would have to be awaited, or gone through.
+            raise TypeError("handle() is a coroutine or generator, which nobody runs")
         self.counts: Counter[str] = Counter()
         self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds
         self.ready = threading.Event()
@@ -106,6 +112,7 @@ class PoolAndConnection(Copies):
         """Write an effect unless the message has had it; tell whether it is new."""
         if self.ledger:
             return bool(self.ledger.once(self.queue, message, effect))
+        check_effect(effect)
         if callable(effect):  # to forget it would lose it
             raise TypeError("an effect that is a function needs a ledger")
         return True

@@ -46,7 +46,8 @@ def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     """Return properties as the publisher sent them, and headers of ours beside his.
 
     Two can't stay: an expiration, or it would expire where it waits or lies dead; and
-    a user id, which RabbitMQ compares with that of the connection: ours.
+    a user id, which RabbitMQ compares with that of the connection: ours. And a float is
+    a whole number from here on, because pika reads it as one: send it as text.
     """
     same = copy.copy(properties)
     same.expiration = None
@@ -57,6 +58,15 @@ def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     if sum(len(piece) for piece in same.encode()) > MOST_HEADERS:
         same.headers = {"x-dropped-headers": True, **headers}
     return same
+
+
+def described(error: BaseException) -> str:
+    """Return an error with its class, also one whose own text can't be made."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as another:  # else the message would come again for ever
+        return f"{name}, whose text fails with {type(another).__name__}"
 
 
 class Copies:
@@ -85,7 +95,7 @@ class Copies:
         """Return a copy's properties: the original's, and why it failed."""
         headers = delivery.properties.headers or {}
         first = headers.get("x-first-failure")
-        text = ascii(f"{type(error).__name__}: {error}")[1:-1]
+        text = ascii(described(error))[1:-1]
         ours = {
             "x-retry-count": count,
             "x-first-failure": first if isinstance(first, str) else utc_now(),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, Field, asdict, fields, is_dataclass
 from functools import cache
+from inspect import currentframe, get_annotations
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 PLAIN = (str, int, bool, list, dict)  # what JSON gives back as it was
+AS_IT_IS = frozenset((*PLAIN, float))  # nothing inside to look at
+LEAVES = frozenset((str, int, float, bool, types.NoneType))  # of a JSON tree
 ANYTHING = (Any, object)
 NOTHING = object()  # no part of a type hint
 
@@ -24,19 +26,33 @@ def name_of(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
-def unsuitable(hint: Any) -> Any:
+def plain(hint: Any) -> Any:
+    """Return the type that a NewType, or a name given by `type X = ...`, stands for."""
+    while (meant := getattr(hint, "__supertype__", None)) or (
+        meant := getattr(hint, "__value__", None)
+    ):
+        hint = meant
+    return hint
+
+
+def unsuitable(hint: Any, seen: frozenset[Any] = frozenset()) -> Any:
     """Return the part of a type hint that JSON has no type for, or NOTHING."""
+    hint = plain(hint)
     kind = get_origin(hint) or hint
     inner = get_args(hint)
-    if hint in ANYTHING or kind in (types.NoneType, float, Literal):
+    if kind is Literal:
+        known = all(type(one) in LEAVES for one in inner)  # a member of an Enum is not
+        return NOTHING if known else hint
+    if hint in ANYTHING or kind in (types.NoneType, float) or kind in seen:
         return NOTHING
     if kind is dict and inner and inner[0] is not str:
         return hint  # JSON turns every key into text
     if is_dataclass(kind):
-        inner = tuple(fields_of(kind).values())
+        inner = tuple(raw_hints(kind).values())
+        seen = seen | {kind}  # a tree has trees inside
     elif kind not in (*PLAIN, Union, types.UnionType):
         return hint
-    found = [unsuitable(one) for one in inner]
+    found = [unsuitable(one, seen) for one in inner]
     return next((one for one in found if one is not NOTHING), NOTHING)
 
 
@@ -45,6 +61,7 @@ def converted(hint: Any, value: Any, where: str) -> Any:
 
     Only a dataclass changes: JSON has made an object of it.
     """
+    hint = plain(hint)
     kind = get_origin(hint) or hint
     if hint in ANYTHING:
         return value
@@ -79,6 +96,8 @@ def first_that_fits(hint: Any, value: Any, where: str) -> Any:
 
 def collection(hint: Any, value: Any, where: str) -> Any:
     """Return a list or dict, each of whose values is of the type."""
+    if hint in ANYTHING:
+        return value.copy()
     if isinstance(value, list):
         return [converted(hint, one, f"{where}[{n}]") for n, one in enumerate(value)]
     return {key: converted(hint, one, f"{where}.{key}") for key, one in value.items()}
@@ -103,6 +122,8 @@ def nested(kind: Any, value: Any, where: str) -> Any:
 
 def as_json(value: Any) -> Any:
     """Return a value with dataclasses as the objects that JSON has for them."""
+    if type(value) in LEAVES:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list):
@@ -122,18 +143,58 @@ def refuse_unsuitable(kind: Any, hints: Mapping[str, Any]) -> None:
             raise TypeError(f"{kind.__name__}.{name}: JSON has no {name_of(wrong)}")
 
 
+def raw_hints(kind: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, each with its type, suitable or not."""
+    known = vars(kind).get("_hints") or get_type_hints(kind)
+    return {item.name: known[item.name] for item in fields(kind)}
+
+
 @cache
 def hints_of(kind: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, each with its type."""
-    known = vars(kind).get("_hints") or get_type_hints(kind)
-    hints = {item.name: known[item.name] for item in fields(kind)}
+    """Return the fields of a dataclass, each with its type.
+
+    Raises:
+        TypeError: no reader could make one, so none is to be sent.
+    """
+    if "__dataclass_fields__" not in vars(kind) and get_annotations(kind):
+        raise TypeError(f"write @dataclass(kw_only=True) above class {kind.__name__}")
+    for item in fields(kind):
+        if not item.init:
+            raise TypeError(f"{kind.__name__}.{item.name}: a reader can't set it")
+    hints = raw_hints(kind)
     refuse_unsuitable(kind, hints)
     return hints
+
+
+def place_of(kind: Any) -> str:
+    """Return a class with where it is defined."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def same_kinds(one: Any, other: Any) -> bool:
+    """Tell whether two values consist of the same types, as far as dataclasses go."""
+    if is_dataclass(type(one)) or is_dataclass(type(other)):
+        if type(one) is not type(other):
+            return False
+        names = [item.name for item in fields(one)]
+        return all(same_kinds(getattr(one, n), getattr(other, n)) for n in names)
+    if isinstance(one, list):
+        return all(map(same_kinds, one, other))
+    if isinstance(one, dict):
+        return all(same_kinds(one[key], other[key]) for key in one)
+    return True
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
     """Return the same of a class of messages, which has found its types already."""
     return hints_of(kind)
+
+
+@cache
+def added_fields(kind: Any, base: Any) -> tuple[str, ...]:
+    """Return the names of fields that a class has and its base has not."""
+    common = fields_of(base)
+    return tuple(name for name in fields_of(kind) if name not in common)
 
 
 class Envelope:
@@ -158,7 +219,7 @@ class Envelope:
             cls.known = {}
         if "_hints" not in vars(cls):  # slots=True makes the class a second time
             # A type that is defined in a function is seen from that function only.
-            frame = inspect.currentframe()
+            frame = currentframe()
             around = frame.f_back.f_locals if frame and frame.f_back else {}
             with suppress(NameError):  # defined further down: asked again, later
                 cls._hints = get_type_hints(cls, localns=dict(around))
@@ -185,9 +246,10 @@ class Envelope:
         cls.known[kind] = cls
 
     @classmethod
-    def payload_fields(cls) -> list[str]:
+    def payload_fields(cls) -> Sequence[str]:
         """Return the names that a subclass adds to the envelope."""
-        return [name for name in fields_of(cls) if name not in fields_of(cls.base)]
+        kind: Any = cls
+        return added_fields(kind, kind.base)
 
     def envelope(self) -> dict[str, Any]:
         """Return the fields that all messages have."""
@@ -197,8 +259,14 @@ class Envelope:
         """Check the types of all fields, and make the payload of those it consists of.
 
         Raises:
-            FieldError: one has another type than its class says.
+            FieldError: one has another type than its class says, or is nested too deep.
         """
+        try:
+            self._check_fields()
+        except RecursionError:
+            raise FieldError("payload is nested too deep") from None
+
+    def _check_fields(self) -> None:
         own = self.payload_fields()
         # What was changed since the last time counts: a field, or its place in there.
         before = vars(self).get("_payload_before", self.payload)
@@ -206,7 +274,10 @@ class Envelope:
             if name in before and before[name] != self.payload.get(name):
                 setattr(self, name, self.payload.get(name))
         for name, hint in fields_of(type(self)).items():
-            setattr(self, name, converted(hint, getattr(self, name), name))
+            value = getattr(self, name)
+            if type(value) is hint and hint in AS_IT_IS:
+                continue  # most are, and each message read comes by here
+            setattr(self, name, converted(hint, value, name))
         if own:
             self.payload = {name: as_json(getattr(self, name)) for name in own}
             self._payload_before = as_json(self.payload)
@@ -216,4 +287,13 @@ class Envelope:
         reader = self.known.get(self.type)
         if reader is not type(self):
             name = type(self).__name__
-            raise FieldError(f"type {self.type!r} is not that of {name} itself")
+            reason = f"type {self.type!r} is not that of {name} itself"
+            if reader and reader.__name__ == name:  # two of one name, the last is known
+                reason += f", but of {place_of(reader)}"
+            raise FieldError(reason)
+        for name, hint in fields_of(reader).items():
+            value = getattr(self, name)
+            if type(value) is hint and hint in AS_IT_IS:
+                continue
+            if not same_kinds(value, converted(hint, as_json(value), name)):
+                raise FieldError(f"{name} would come back as another class")

@@ -45,3 +45,10 @@ class NotInTime(PublishFailed):
 
 class Unroutable(PublishFailed):
     """The exchange had no queue for it: the broker gave it back."""
+
+
+def check_effect(effect: object) -> None:
+    """Raise TypeError for what neither can be recorded nor writes anything."""
+    if effect is not None and not isinstance(effect, str) and not callable(effect):
+        kind = type(effect).__name__
+        raise TypeError(f"an effect is a text or a function, and no {kind}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
@@ -32,6 +32,7 @@ from course.services import redact
 
 MOMENT = 1.0  # seconds in which the last confirms may come
 GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
+NEEDED = {"rate": ["publish"], "rejects": ["publish", "redrive"]}  # by an option
 MODES = ("worker", "publish", "stats", "redrive", "teardown")
 
 
@@ -49,16 +50,19 @@ class Parts:
 
 
 def above_zero(text: str) -> float:
-    """Return a number; raise ValueError unless it is above zero."""
-    if not 0 < float(text) < inf:
-        raise ValueError(text)
-    return float(text)
+    """Return a number above zero."""
+    with suppress(ValueError):
+        if 0 < float(text) < inf:
+            return float(text)
+    raise ArgumentTypeError(f"{text!r} is no number above zero")
 
 
 def whole_number(text: str) -> int:
-    """Return a whole number; raise ValueError unless it is above zero."""
-    above_zero(text)
-    return int(text)
+    """Return a whole number above zero."""
+    with suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise ArgumentTypeError(f"{text!r} is no whole number above zero")
 
 
 def add_process_options(parser: ArgumentParser, queues: str) -> None:
@@ -127,11 +131,18 @@ def add_worker_options(parser: ArgumentParser, queues: str) -> None:
 
 
 def mode_of(args: Namespace) -> str:
-    """Return the process that the options ask for, or nothing for the demos."""
-    for mode in MODES:
-        if getattr(args, mode):
-            return mode
-    return ""
+    """Return the process that the options ask for, or nothing for the demos.
+
+    Raises:
+        BadInput: they ask for two, or say how to do what they do not ask for.
+    """
+    asked = [mode for mode in MODES if getattr(args, mode)]
+    if len(asked) > 1:
+        raise BadInput(f"--{asked[0]} and --{asked[1]}: one at a time")
+    for option, modes in NEEDED.items():
+        if getattr(args, option, None) and not set(asked) & set(modes):
+            raise BadInput(f"--{option} goes with --{' or --'.join(modes)}")
+    return asked[0] if asked else ""
 
 
 def run_process(args: Namespace, parts: Parts) -> int:

@@ -8,6 +8,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from pika import exceptions
@@ -31,6 +32,31 @@ def first_of(failures: Sequence[Any]) -> Any:
     return first
 
 
+class Window:
+    """How many publishes may be open.
+
+    Trap: a signal handler that publishes may interrupt one that takes its place here. A
+    semaphore would wait for itself.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self.release()
+
+    def acquire(self, timeout: float) -> bool:
+        """Take a place, or tell that none became free."""
+        try:
+            self._free.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._free.put(None)
+
+
 class PublishingThread:
     """Owns the connection of a producer, in a thread of its own.
 
@@ -44,7 +70,7 @@ class PublishingThread:
     ) -> None:
         self.rabbit = rabbit
         self.deadline = deadline
-        self.room = threading.BoundedSemaphore(window)
+        self.room = Window(window)
         self.blocked = ""  # the broker's reason while it takes no messages
         self.lost = ""  # why there is no connection
         self.counts: Counter[str] = Counter()
@@ -52,6 +78,8 @@ class PublishingThread:
         self.sent: dict[int, Pending] = {}  # unconfirmed, by delivery tag, in order
         self._returned: Counter[tuple[str, str, str]] = Counter()
         self._awake = False  # the I/O thread knows that something waits
+        self._waking = False  # it is being told so
+        self._again = False  # and has to be told once more
         self._channel: Any = None
         self._connection: Any = None
         self._tag = 0
@@ -59,7 +87,7 @@ class PublishingThread:
         self._closing = False
         self._closed = False
         self._process = os.getpid()
-        self._lock = threading.Lock()  # of the next two
+        self._lock = threading.RLock()  # of the next two; a signal may come inside
         self._unsettled: set[Pending] = set()
         self._failed: deque[Pending] = deque(maxlen=MOST_UNHEARD)
         self._ended: PublishFailed | None = None  # why nothing is sent any more
@@ -126,9 +154,20 @@ class PublishingThread:
                 return
             self._unsettled.add(pending)
             self.waiting.append(pending)
-            if not self._awake:
-                self._awake = True
+            self._again = not self._awake
+            # A signal may interrupt pika here, which holds a lock: nothing but a note.
+            if self._again and not self._waking:
+                self._wake()
+
+    def _wake(self) -> None:
+        while self._again:
+            self._again = False
+            self._awake = True
+            self._waking = True
+            try:
                 self._loop.add_callback_threadsafe(self.send_waiting)
+            finally:
+                self._waking = False
 
     def too_late(self, pending: Pending, what: str) -> PublishFailed:
         """Return the error of a publish that is past its deadline, with the reason."""

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -118,6 +119,29 @@ def effects(ledger: Path) -> Counter[str]:
     """Return how often each message took effect, by its id."""
     with closing(sqlite3.connect(ledger, timeout=LIMIT)) as db:
         return Counter(one for (one,) in db.execute("SELECT id FROM effects"))
+
+
+def done_in(ledger: Path) -> int:
+    """Return how many messages took effect, without a look at each."""
+    with closing(sqlite3.connect(ledger, timeout=LIMIT)) as db:
+        ((count,),) = db.execute("SELECT count(DISTINCT id) FROM effects")
+        return int(count)
+
+
+def wait_until_done(ledger: Path, goal: int, stuck: float = LIMIT) -> None:
+    """Wait until so many took effect; fail if none did for so long.
+
+    Each is a sync of the disk, and how many of them a second has is the machine's
+    affair: slow is not lost, but at a standstill the rest is.
+    """
+    count = done_in(ledger)
+    since = time.monotonic()
+    while count < goal:
+        assert time.monotonic() - since < stuck, f"{count} of {goal}, and no more"
+        time.sleep(0.1)
+        before, count = count, done_in(ledger)
+        if count > before:
+            since = time.monotonic()
 
 
 def once(done: Counter[str]) -> bool:

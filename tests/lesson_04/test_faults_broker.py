@@ -23,6 +23,7 @@ from lesson_04.fault_helpers import (
     publish_unconfirmed,
     published,
     thread,
+    wait_until_done,
     worker,
 )
 from lessons import load
@@ -70,7 +71,7 @@ def test_a_killed_broker_loses_no_confirmed_message(
         producer.wait(*pending)
         confirmed = {one.id for one in messages}
         dead = {one.id for one in messages[::100]}
-        wait_for(lambda: len(effects(ledger)) == len(messages) - len(dead), LIMIT)
+        wait_until_done(ledger, len(messages) - len(dead))
         wait_for(lambda: rabbit.ready(queue) == 0, LIMIT)
         wait_for(lambda: rabbit.ready(queue + ".dead") >= len(dead), LIMIT)
         assert [ended(process)[0] for process in (one, other)] == [0, 0]
@@ -117,7 +118,8 @@ def test_what_is_in_hand_or_waits_for_its_retry_outlives_the_broker(
             node.kill()
             time.sleep(DEADLINE + 2)  # past the deadline for each copy
             node.start()
-            wait_for(lambda: set(effects(book)) == waiting, LIMIT)
+            wait_until_done(book, len(waiting))
+            assert set(effects(book)) == waiting
         wait_for(lambda: rabbit.ready(queue + ".dead") == 1, LIMIT)
         ids = published(producer, queue, 4)
         wait_for(lambda: set(effects(ledger)) == ids, LIMIT)

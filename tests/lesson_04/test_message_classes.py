@@ -6,9 +6,10 @@ import sys
 import textwrap
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NewType
 
 import pytest
 from lesson_04.amqp_helpers import open_stand_in
@@ -166,6 +167,89 @@ def test_classes_may_be_local_nested_slotted_or_defined_twice() -> None:
         assert lesson.Message.from_json(message.to_json()) == message
         with pytest.raises(lesson.BadMessage, match="kind"):
             Local(at=Point(x=1.5), kind=True)  # type: ignore[arg-type]
+
+
+@dataclass
+class Box:
+    size: int
+
+
+@dataclass
+class Parcel:
+    size: int
+    weight: float = 0.0
+
+
+@dataclass
+class Tree:
+    value: int
+    kids: list[Tree] = field(default_factory=list)
+
+
+def message_class(name: str, hint: Any) -> Any:
+    """Return a class of messages with one field of a type."""
+    hints = {"type": str, "field": hint}
+    members = {"__annotations__": hints, "type": name, "__module__": __name__}
+    return dataclass(kw_only=True)(type(name, (lesson.Message,), members))
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [(Parcel | Box, Box(3)), (dict[str, Any] | Box, Box(3)), (Any, [{"a": Box(3)}])],
+    ids=str,
+)
+def test_what_would_come_back_as_another_class_is_refused(
+    hint: Any, value: Any
+) -> None:
+    kind = message_class("Ambiguous", hint)
+    with pytest.raises(lesson.BadMessage, match="field would come back as another"):
+        kind(field=value).to_json()
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (Tree, Tree(1, [Tree(2, [Tree(3)])])),
+        (NewType("UserId", str), "u1"),
+        (list[NewType("Cents", int)], [1, 2]),  # type: ignore[misc]
+        (Box | Parcel | None, Parcel(3, 1.5)),
+    ],
+    ids=str,
+)
+def test_trees_and_new_names_of_types_come_back(hint: Any, value: Any) -> None:
+    message = message_class("Named", hint)(field=value)
+    assert lesson.Message.from_json(message.to_json()) == message
+
+
+def test_a_literal_of_what_json_lacks_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"Literal_.field: JSON has no"):
+        message_class("Literal_", Literal[b"a"])
+
+
+def test_a_class_that_no_reader_could_make_says_what_is_wrong_with_it() -> None:
+    class Bare(lesson.Message):  # type: ignore[name-defined, misc]
+        type: str = "bare"
+        value: int
+
+    body = '{"version": 1, "type": "bare", "payload": {"value": 1}}'
+    with pytest.raises(TypeError, match=r"@dataclass\(kw_only=True\) above class Bare"):
+        lesson.Message.from_json(body)
+
+    @dataclass(kw_only=True)
+    class Total(lesson.Message):  # type: ignore[name-defined, misc]
+        type: str = "total"
+        value: int = field(default=3, init=False)
+
+    with pytest.raises(TypeError, match=r"Total\.value: a reader can't set it"):
+        Total()
+
+
+@pytest.mark.parametrize("depth", [400, 600, 900, 2000, 100_000])
+def test_however_deep_it_is_nested_it_is_read_or_a_bad_message(depth: int) -> None:
+    body = lesson.AnalyticsMessage(event_type="e", user_id="u", properties={"x": 7})
+    text = body.to_json().replace("7}", "[" * depth + "]" * depth + "}")
+    with suppress(lesson.BadMessage):
+        lesson.Message.from_json(text)
 
 
 def test_a_check_of_ones_own_makes_a_bad_message() -> None:

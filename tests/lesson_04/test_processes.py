@@ -38,6 +38,28 @@ SCRIPT = path_of("04")
 
 
 @pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--publish", "0"], "--publish: '0' is no whole number above zero"),
+        (["--publish", "1.5"], "--publish: '1.5' is no whole number above zero"),
+        (["--worker", "user_data", "--drain", "nan"], "'nan' is no number above zero"),
+        (["--publish", "3", "--redrive", "user_data"], "--publish and --redrive: one"),
+        (["--stats", "--teardown"], "--stats and --teardown: one at a time"),
+        (["--rate", "5"], "--rate goes with --publish"),
+        (["--stats", "--rejects", "file"], "--rejects goes with --publish or --redri"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_fit_are_one_line(
+    arguments: list[str], complaint: str
+) -> None:
+    done = run(SCRIPT, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://127.0.0.1/",
