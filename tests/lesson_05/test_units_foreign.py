@@ -193,8 +193,14 @@ def test_an_amount_of_a_frame_has_the_bounds_of_a_file(bad: float) -> None:
 
 COLUMNS: dict[str, tuple[dict[str, Any], str]] = {
     "half floats": ({"customer": np.array([0, 1, 2050], "float16")}, "float16"),
-    "masked": ({"customer": np.ma.array([0, 1, 1], mask=[0, 1, 0])}, "masked"),
-    "masked amounts": ({"amount": np.ma.array([1, 1, 1.0], mask=[0, 1, 0])}, "masked"),
+    "masked": (
+        {"customer": np.ma.array([0, 1, 1], mask=[False, True, False])},
+        "masked",
+    ),
+    "masked amounts": (
+        {"amount": np.ma.array([1, 1, 1.0], mask=[False, True, False])},
+        "masked",
+    ),
     "dates as amounts": ({"amount": np.zeros(3, "M8[D]")}, "amount holds datetime64"),
     "truths as amounts": ({"amount": np.ones(3, bool)}, "amount holds bool"),
 }
@@ -230,7 +236,8 @@ FORMULAS = ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "=cmd|'/C calc'!A0", "\uff1d1+1"
 
 def test_no_name_in_the_scores_is_a_formula() -> None:
     numbers = ["-5", "+49170", "12347", "c1", "-1,5"]
-    table = {"customer": [*FORMULAS, *numbers], "orders": [1] * 11}
+    table: dict[str, list[Any]] = {"customer": [*FORMULAS, *numbers]}
+    table["orders"] = [1] * 11
     rows = list(csv.reader(csv_of(table).decode().splitlines()))[1:]
     assert [row[0] for row in rows] == [f"'{name}" for name in FORMULAS] + numbers
     assert [row[1] for row in rows] == ["1"] * 11
