@@ -22,8 +22,8 @@ LARGEST_SUM = 2.0e8
 MOST_DIGITS = 13  # of a sum in any other unit
 UNIT_BITS = 48  # of a sum in small units, beside 15 of a number of orders
 PLACES = 6  # decimals of a sum: cents are exact, and so are most other units
-MANY_ROWS = 20_000  # above, a part of them is climbed first: each EACH-th row
-EACH = 16
+MANY_ROWS = 20_000  # above, a part of them is climbed first: each EVERY_NTH-th row
+EVERY_NTH = 16
 STEPS_UP = 8  # from here on, Stirling's series is exact to the last digit
 
 
@@ -197,7 +197,7 @@ def fitted_gamma_gamma(
     start = np.zeros(3)
     if len(rows.x) > MANY_ROWS:
         # Most of the way up is climbed on a part: all rows only take the last steps.
-        part = [column[::EACH] for column in rows]
+        part = [column[::EVERY_NTH] for column in rows]
         start = maximum(by_logs(terms_of(*part)), start).place
     top = maximum(by_logs(terms_of(*rows)), start)
     p, q, gamma = np.exp(top.place).tolist()
