@@ -1090,6 +1090,22 @@ def scramble_facts(record: Backtest) -> dict[str, Any]:
     }
 
 
+def check_scramble(record: Backtest) -> None:
+    """Check that other holdouts get the same predictions."""
+    found = scramble_facts(record)
+    changed = f"{found['spends changed']:.0%} of customers"
+    fact("spends that a scramble changes", changed)
+    check(
+        "a scrambled holdout gets the same predictions: none was read",
+        observed=found,
+        expected={
+            "spends changed": more_than(0.2),
+            "same chances": True,
+            "same values": True,
+        },
+    )
+
+
 def print_choice(forecast: Forecast) -> None:
     """Print what the choice of the models rests on."""
     for name, loss in forecast.inner_loss.items():
@@ -1144,18 +1160,7 @@ def backtest(env: AnalyticsEnv) -> None:
     mean_error = values[CONSTANT]["mae"]
     check(claim, values[MEDIAN]["mae"], less_than(0.75 * mean_error))
     print_survey(record)
-    found = scramble_facts(record)
-    changed = f"{found['spends changed']:.0%} of customers"
-    fact("spends that a scramble changes", changed)
-    check(
-        "a scrambled holdout gets the same predictions: none was read",
-        observed=found,
-        expected={
-            "spends changed": more_than(0.2),
-            "same chances": True,
-            "same values": True,
-        },
-    )
+    check_scramble(record)
 
 
 # %% [markdown]
@@ -1376,8 +1381,7 @@ def predict(env: AnalyticsEnv) -> None:
     check("what the rule says, in under 3", rule, less_than(3))
     # After a week, two orders are extrapolated to a hundred a year.
     newcomers = customer_table(log, int(log.day.min()) + 7)
-    spends = np.bincount(log.customer, log.amount)
-    most = float(spends.max())
+    most = float(np.bincount(log.customer, log.amount).max())
     by_rule = float(value_rule(newcomers, 365).max())
     by_model = float(f.ltv.max())
     fact("most spent; newcomer's LTV, by rule", f"{most:,.0f}; {by_rule:,.0f}")

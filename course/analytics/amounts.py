@@ -21,11 +21,22 @@ BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
 GROUPS = BLANKS + "'\N{RIGHT SINGLE QUOTATION MARK}"  # thousands in any country
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
 SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
-WORDS = r"[A-Z]{3}|(?:US|R|A|C)\$|\w?[kK]r\.?|z\u0142|K\u010d|Ft|Rs\.?|Fr\.?|\u20bd"
-CURRENCY = rf"[$\u00a2-\u00a5\u0e3f\u20a0-\u20bf]|{WORDS}"
+SIGNS_OF_MONEY = "$\u00a2-\u00a5\u0e3f\u20a0-\u20c0\uff04\uffe1\uffe5"
+WORDS = (
+    r"[A-Z]{3}|[A-Z]{1,2}\$|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?|Fr\.?|Euros?"
+    r"|\u0440\u0443\u0431\.?|[\u5143\u5186]"
+)
+CURRENCY = rf"[{SIGNS_OF_MONEY}]|(?i:{WORDS})"
 AHEAD = re.compile(rf"({CURRENCY}|[{MINUS_SIGNS}+])[{BLANKS}]*")
 BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{MINUS_SIGNS}])$")
-CODES = {"$": "USD", "US$": "USD", "\u20ac": "EUR", "\u00a3": "GBP", "\u00a5": "JPY"}
+CODES = {
+    **dict.fromkeys(("$", "\uff04", "US$"), "USD"),
+    **dict.fromkeys(("\u20ac", "EURO", "EUROS"), "EUR"),
+    **dict.fromkeys(("\u00a3", "\uffe1"), "GBP"),
+    **dict.fromkeys(("\u00a5", "\uffe5", "\u5186"), "JPY"),
+}
+DASHES = MINUS_SIGNS + "\N{EM DASH}"
+NO_CENTS = re.compile(rf"(?<=\d)([.,:])[{DASHES}]{{1,2}}(?=\D*$)")  # 1.234,- or 5.--
 
 
 class Written(NamedTuple):
@@ -36,11 +47,18 @@ class Written(NamedTuple):
     currency: str
 
 
+def currency_code(name: str) -> str:
+    """Return one spelling of a currency: kr. and Kr are KR, a sign of one is a code."""
+    spelled = name.strip().rstrip(".").upper()
+    return CODES.get(spelled, spelled)
+
+
 def taken_apart(text: str) -> Written | None:
     """Return the parts of 12.50, -$12.50, (12.50) or 12,50 EUR; None for others."""
     signs: list[str] = []
     currencies: list[str] = []
-    rest = text.strip(BLANKS)
+    # A dash in the place of the cents is no sign: 1.234,- is not a refund.
+    rest = NO_CENTS.sub(lambda mark: mark[1].strip(":"), text.strip(BLANKS))
     while rest and not NUMBER.fullmatch(rest) and not SCIENTIFIC.fullmatch(rest):
         ahead = AHEAD.match(rest)
         behind = BEHIND.search(rest)
@@ -56,7 +74,7 @@ def taken_apart(text: str) -> Written | None:
         else:
             return None
         (signs if part in MINUS_SIGNS + "+" else currencies).append(part)
-    named = {CODES.get(name, name) for name in currencies}
+    named = {currency_code(name) for name in currencies}
     if len(signs) > 1 or len(named) > 1 or not rest:
         return None
     negative = signs != [] and signs[0] in MINUS_SIGNS
@@ -76,7 +94,9 @@ def value_of(number: str, decimal: str) -> float | None:
         return None
     if thousands:
         group = re.escape(thousands[0])
-        if not re.fullmatch(f"[1-9][0-9]{{0,2}}({group}[0-9]{{3}})+", head):
+        by_three = f"[1-9][0-9]{{0,2}}({group}[0-9]{{3}})+"
+        in_india = f"[1-9][0-9]?({group}[0-9]{{2}})+{group}[0-9]{{3}}"
+        if not re.fullmatch(f"{by_three}|{in_india}", head):
             return None
         head = head.replace(thousands[0], "")
     if not head and not decimals:

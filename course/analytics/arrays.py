@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
@@ -29,21 +30,38 @@ def iso(day: int) -> str:
     return date.fromordinal(day).isoformat()
 
 
-def whole(name: str, column: Any) -> Ints:
-    """Return a column of whole numbers, as wide as an integer gets, or BadInput."""
-    found = np.asarray(column)
+def plain_array(name: str, column: Any) -> Any:
+    """Return a column as an array without gaps, or BadInput."""
+    if np.ma.is_masked(column):
+        raise BadInput(f"the column {name} has masked rows: leave them out")
+    try:
+        found = np.asarray(column)
+    except Exception as problem:  # each library has its own
+        why = type(problem).__name__
+        raise BadInput(f"the column {name} is no array of numbers: {why}") from None
     if found.ndim != 1:
         raise BadInput(f"the column {name} is not one column")
+    return found
+
+
+def whole(name: str, column: Any) -> Ints:
+    """Return a column of whole numbers, as wide as an integer gets, or BadInput."""
+    found = plain_array(name, column)
     if found.dtype.kind not in "iuf" and len(found):
         raise BadInput(f"the column {name} holds {found.dtype}, not whole numbers")
     if found.dtype.kind == "f" and not (found == np.floor(found)).all():
         raise BadInput(f"the column {name} holds NaN or fractions, not whole numbers")
+    if found.dtype.kind == "f" and len(found):
+        exact = 2.0 ** (np.finfo(found.dtype).nmant + 1)
+        if np.abs(found).max() > exact:
+            said = f"{found.dtype} does not tell numbers above {exact:,.0f} apart"
+            raise BadInput(f"the column {name}: {said}")
     return np.asarray(found, np.int64)
 
 
 def ordinals(column: Any) -> Ints:
     """Return days as ordinals; datetime64 is turned into them, else BadInput."""
-    found = np.asarray(column)
+    found = plain_array("day", column)
     if found.dtype.kind == "M":
         if np.isnat(found).any():
             raise BadInput("the column day holds NaT, a missing date")
@@ -60,12 +78,16 @@ def ordinals(column: Any) -> Ints:
 
 
 def ordinal(day: Any) -> int:
-    """Return a date, a timestamp or an ordinal as an ordinal."""
+    """Return a date, a timestamp or an ordinal as an ordinal; BadInput for others."""
     if isinstance(day, np.datetime64):
         day = day.astype("datetime64[D]").item()
-    if isinstance(day, date):
-        return day.toordinal()
-    return int(day)
+    try:
+        found = day.toordinal() if isinstance(day, date) else operator.index(day)
+    except (TypeError, ValueError):
+        raise BadInput(f"as_of {day!r} is no day: give a date or an ordinal") from None
+    if not 1 <= found <= LAST_DAY:
+        raise BadInput(f"as_of {found} is no ordinal, as date.toordinal() has them")
+    return found
 
 
 def starts(ordered: Ints) -> Ints:

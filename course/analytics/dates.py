@@ -13,6 +13,7 @@ from course.analytics.arrays import Ints, iso
 from course.errors import BadInput
 
 ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside a pattern with %
+SHORT_YEAR_FIRST = "yy first"  # a reading that is ymd only if the column is
 NUMBERS = re.compile(r"(\d{1,4})([-/. ])(\d{1,2})\2(\d{1,4})")
 COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
 NAMED = re.compile(
@@ -59,7 +60,8 @@ def ordinal_of(year: str, month: str, day: str) -> int:
 def readings(text: str) -> dict[str, int]:
     """Return the day that a text means, by the order in which it is read.
 
-    Only one with the year last has several; empty for a text that is no date.
+    One with a year of two digits, or with the year last, has several; empty for a
+    text that is no date.
     """
     compact = COMPACT.fullmatch(text)
     if compact:
@@ -81,12 +83,22 @@ def readings(text: str) -> dict[str, int]:
         return {}
     day_first = ordinal_of(third, second, first)
     month_first = ordinal_of(third, first, second)
-    return only_real({"dmy": day_first, "mdy": month_first})
+    found = {"dmy": day_first, "mdy": month_first}
+    if len(first) == len(third) == 2:
+        found[SHORT_YEAR_FIRST] = ordinal_of(first, second, third)
+    return only_real(found)
 
 
 def only_real(days: dict[str, int]) -> dict[str, int]:
     """Return the readings that are days."""
     return {order: day for order, day in days.items() if day}
+
+
+def plausible(text: str) -> dict[str, int]:
+    """Return the readings that have come already; all, if none has."""
+    found = readings(text)
+    now = date.today().toordinal()
+    return {order: day for order, day in found.items() if day <= now} or found
 
 
 def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
@@ -98,24 +110,33 @@ def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
         return asked
     proof: dict[str, str] = {}
     open_question = ""
+    possible = set(ORDERS)  # that every text allows which has a choice
+    order_of = {"dmy": "dmy", "mdy": "mdy", SHORT_YEAR_FIRST: "ymd"}
+    chosen = False
     for text in texts:
-        found = readings(text)
-        if len(found) == 1 and "ymd" not in found:
-            (order,) = found
-            proof.setdefault(order, text)
-        elif len(set(found.values())) == 2:
+        found = plausible(text)
+        allowed = {order_of[name] for name in found if name in order_of}
+        if not allowed:
+            continue
+        chosen = True
+        possible &= allowed
+        if len(allowed) == 1:
+            proof.setdefault(allowed.pop(), text)
+        elif len(set(found.values())) > 1:
             open_question = open_question or text
-    options = "--date-format dmy or --date-format mdy"
+    options = "--date-format dmy, mdy or ymd"
     if len(proof) > 1:
-        both = f"{proof['dmy']!r} and {proof['mdy']!r}"
-        said = f"{both} are of two kinds: day first, and month first"
+        kinds = [f"{text!r} ({SAID[order]})" for order, text in proof.items()]
+        said = f"{' and '.join(kinds)} are of different kinds"
         raise BadInput(f"{what}: {said}; say {options}")
     if proof:
         return next(iter(proof))
+    if len(possible) == 1:
+        return possible.pop()
     if open_question:
         said = f"{open_question!r} may have the day first or the month"
         raise BadInput(f"{what}: {said}, and nothing decides; say {options}")
-    return "ymd"
+    return "dmy" if chosen else "ymd"  # 03/03/1997 is one day in any order
 
 
 class DateTexts(NamedTuple):
@@ -137,7 +158,8 @@ def read_dates(texts: Sequence[str], asked: str | None, what: str) -> DateTexts:
     days = []
     for text in texts:
         found = readings(text)
-        days.append(found.get(order, found.get("ymd", 0)))
+        day = found.get(SHORT_YEAR_FIRST, 0) if order == "ymd" else found.get(order, 0)
+        days.append(day or found.get("ymd", 0))
     return DateTexts(np.array(days, np.int64), SAID[order])
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from course.analytics.amounts import LARGEST_AMOUNT
 from course.analytics.arrays import EPOCH_DAY, Floats, Ints
 from course.analytics.columns import column_positions
 from course.analytics.dates import without_clock
@@ -20,6 +21,7 @@ from course.errors import BadInput
 
 MISSING = {"NoneType", "NAType", "NaTType"}
 TEXTS = {"customer", "item", "currency"}
+LARGEST_EXACT = 2.0**53  # of whole numbers that a float keeps apart
 MONEY_ROLES = {"amount", "quantity", "unit price"}
 
 
@@ -103,8 +105,14 @@ def raw_array(column: Any) -> Any:
     if module == "pyarrow":
         if kind.startswith("timestamp") and "tz=" in kind:
             column = pyarrow_or_none().compute.local_timestamp(column)
-        if kind.startswith(("dictionary", "decimal", "date")):
+        # As floats, which is how numpy would mark a missing one, long numbers merge.
+        gaps = "int" in kind and column.null_count
+        if gaps or kind.startswith(("dictionary", "decimal", "date")):
             return np.array(column.to_pylist(), object)
+    if module == "polars" and "Int" in kind and column.null_count():
+        return np.array(column.to_list(), object)
+    if module == "pandas" and "int" in kind.lower() and column.hasnans:
+        return np.array(column, object)
     if module == "pandas" and ("," in kind or kind == "category"):
         return np.array(column, object)  # with a time zone: timestamps, one by one
     if hasattr(column, "to_numpy"):
@@ -112,8 +120,11 @@ def raw_array(column: Any) -> Any:
     return np.asarray(column)
 
 
-def cells_of(column: Any, name: str) -> Cells:
-    """Return the cells of a column; BadInput for what is no column of a log."""
+def cells_of(column: Any, name: str, named: bool = False) -> Cells:
+    """Return the cells of a column; BadInput for what is no column of a log.
+
+    Whole numbers that are names, as of customers, are kept as texts.
+    """
     found = raw_array(column)
     if found.ndim != 1:
         raise BadInput(visible(f"{name!r} is not one column"))
@@ -128,14 +139,15 @@ def cells_of(column: Any, name: str) -> Cells:
     if kind == "f":
         return Cells(numbers=found.astype(np.float64))
     if kind in "OUT":
-        return cells_of_objects(found.tolist(), name)
+        return cells_of_objects(found.tolist(), name, named)
     raise BadInput(visible(f"the column {name!r} holds {found.dtype}"))
 
 
-def cells_of_objects(cells: list[Any], name: str) -> Cells:
+def cells_of_objects(cells: list[Any], name: str, named: bool) -> Cells:
     """Return cells that are Python objects, by what the first of them is."""
     first = next((cell for cell in cells if not is_missing(cell)), "")
-    if isinstance(first, str):
+    all_whole = named and all(is_missing(cell) or type(cell) is int for cell in cells)
+    if isinstance(first, str) or all_whole:
         texts = TextColumn()
         for cell in cells:
             texts.add("" if is_missing(cell) else str(cell).strip())
@@ -157,6 +169,7 @@ def as_texts(cells: Cells, name: str) -> TextColumn:
         return cells.texts
     if cells.numbers is None:
         raise BadInput(visible(f"the column {name!r} holds dates"))
+    check_told_apart(cells.numbers, name)
     different, first, place = np.unique(
         cells.numbers, return_index=True, return_inverse=True
     )
@@ -169,6 +182,20 @@ def as_texts(cells: Cells, name: str) -> TextColumn:
     if len(column.code_of) < len(texts):
         raise BadInput(visible(f"the column {name!r} holds numbers that look alike"))
     return column
+
+
+def check_told_apart(numbers: Floats, name: str) -> None:
+    """Raise BadInput for floats so large that neighbouring whole numbers merge."""
+    if numbers.dtype.kind == "f" and (np.abs(numbers) >= LARGEST_EXACT).any():
+        said = f"the column {name!r} holds floats too large to be told apart"
+        raise BadInput(visible(f"{said}: make them whole numbers or texts"))
+
+
+def usable_amounts(numbers: Floats) -> Floats:
+    """Return amounts as in a file: NaN for one that is infinite, or too large."""
+    found = numbers.astype(np.float64)
+    found[~(np.abs(found) < LARGEST_AMOUNT)] = math.nan
+    return found
 
 
 def number_text(number: float) -> str:
@@ -184,12 +211,12 @@ def raw_rows(frame: Any, names: Mapping[str, str]) -> RawRows:
     raw = RawRows(list(names))
     lengths = set()
     for role, name in names.items():
-        cells = cells_of(column_of(frame, name), name)
+        cells = cells_of(column_of(frame, name), name, named=role in TEXTS)
         lengths.add(max(map(length_of, cells)))
         if role == "date" and cells.days is not None:
             raw.days = cells.days
         elif role in MONEY_ROLES and cells.numbers is not None:
-            raw.numbers[role] = cells.numbers.astype(np.float64)
+            raw.numbers[role] = usable_amounts(cells.numbers)
         elif role == "date":
             raw.columns[role] = days_only(as_texts(cells, name))
         elif role in MONEY_ROLES and cells.texts is None:

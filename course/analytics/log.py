@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from course.analytics.arrays import Bools, Floats, Ints, ordinals, whole
+from course.analytics.arrays import Bools, Floats, Ints, ordinals, plain_array, whole
 from course.analytics.frames import frame_columns, parquet_columns
 from course.analytics.read import purchase_columns
 from course.analytics.rules import ReadingRules, require_few_refused
@@ -76,7 +76,10 @@ class TransactionLog:
     @cached_property
     def codes(self) -> dict[str, int]:
         """The code of each id."""
-        return {str(name): code for code, name in enumerate(self.ids)}
+        codes = {str(name): code for code, name in enumerate(self.ids)}
+        if len(codes) < len(self.ids):
+            raise BadInput("two customers of the log have one name")
+        return codes
 
     @property
     def last_day(self) -> int:
@@ -119,12 +122,13 @@ def checked_columns(customer: Any, day: Any, amount: Any, item: Any) -> dict[str
 
 def amounts_given(column: Any) -> Floats:
     """Return amounts as floats; BadInput for what no order costs."""
+    given = plain_array("amount", column)
+    if given.dtype.kind in "bMmc":
+        raise BadInput(f"the column amount holds {given.dtype}, not numbers")
     try:
-        found: Floats = np.asarray(column, np.float64)
+        found: Floats = np.asarray(given, np.float64)
     except (TypeError, ValueError):
         raise BadInput("the column amount holds no numbers") from None
-    if found.ndim != 1:
-        raise BadInput("the column amount is not one column")
     if not np.isfinite(found).all():
         raise BadInput("the column amount holds NaN or infinity")
     if len(found) and found.min() < 0:

@@ -19,11 +19,23 @@ def same_file(one: Path, other: Path) -> bool:
         return False
 
 
+def check_reachable(path: Path) -> None:
+    """Raise BadInput for a name that the system does not take, such as a long one."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # nothing is there yet
+    except (OSError, ValueError) as problem:
+        why = getattr(problem, "strerror", None) or problem
+        raise BadInput(f"{visible(str(path))}: {why}") from None
+
+
 def check_output(path: Path, inputs: Iterable[Path], force: bool) -> None:
     """Raise BadInput for a file that must not be written."""
     name = visible(str(path))
     if any(same_file(path, source) for source in inputs):
         raise BadInput(f"{name}: it is what is read, and is not overwritten")
+    check_reachable(path)
     if path.is_symlink():
         raise BadInput(f"{name}: it is a link; name the file itself")
     if path.is_dir():
@@ -39,6 +51,7 @@ def check_output(path: Path, inputs: Iterable[Path], force: bool) -> None:
 def check_folder(path: Path) -> None:
     """Raise BadInput for a folder that cannot be one for pictures."""
     name = visible(str(path))
+    check_reachable(path)
     if path.is_symlink():
         raise BadInput(f"{name}: it is a link; name the folder itself")
     if path.exists() and not path.is_dir():

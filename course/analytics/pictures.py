@@ -140,6 +140,8 @@ def draw_bars(ax: Any, grid: Grid, record: Any) -> None:
 def draw_heat(ax: Any, grid: Grid, record: Any) -> None:
     """Draw all figures as colours; what is missing stays white."""
     names = column_names(grid)
+    if not names:  # a log of one month
+        return
     rows = [[row.get(name, math.nan) for name in names] for row in grid.values()]
     image = ax.imshow(rows, aspect="auto", vmin=0)
     bar = ax.figure.colorbar(image, ax=ax, label="share of customers")

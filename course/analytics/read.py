@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.amounts import read_amounts
+from course.analytics.amounts import currency_code, read_amounts
 from course.analytics.arrays import Bools, Floats, Ints
 from course.analytics.columns import column_positions
 from course.analytics.dates import read_dates, without_clock
@@ -26,6 +26,9 @@ from course.analytics.textfile import SEPARATORS, Rows, lines_of
 from course.columns import visible
 from course.errors import BadInput
 from course.services import PROJECT
+
+LONGEST_ROW = 20  # lines; an address has fewer
+SWALLOWED = "within quotes that do not end"
 
 
 class PurchaseColumns(NamedTuple):
@@ -162,7 +165,7 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
         said = {"": "quantity x unit price", **said}
     if "currency" in raw.columns:
         column = raw.columns["currency"]
-        currency = coded([text.strip().upper() for text in column.texts], column.rows)
+        currency = coded([currency_code(text) for text in column.texts], column.rows)
     how = ", ".join(dict.fromkeys(said.values())) if roles else "none"
     if roles and not said:
         how = "numbers"
@@ -190,7 +193,7 @@ def only_currency(money: Money, asked: str | None) -> tuple[Bools, str]:
     if asked is None and len(used) > 1:
         said = ", ".join(f"{name} {count:,}" for name, count in used.items())
         raise BadInput(f"amounts of several currencies ({said}); say --currency NAME")
-    wanted = (asked or next(iter(used), "")).upper()
+    wanted = currency_code(asked or next(iter(used), ""))
     if asked is not None and used and wanted not in used:
         raise BadInput(f"--currency {asked}: there is {', '.join(used)}")
     # An amount without a currency is taken to have the one that the others have.
@@ -241,7 +244,9 @@ def understood(
     refuser.refuse(REFUND, money.amount < 0, shown)
     about["refused"] = refuser.details
     if not refuser.keep.any():
-        raise BadInput(f"no row is usable: {refusals(refuser.refused)}")
+        first = next(iter(refuser.details.values())).values
+        shown = f", such as {first[0]!r}" if first else ""
+        raise BadInput(f"no row is usable: {refusals(refuser.refused)}{shown}")
     keep = refuser.keep
     customer, ids = renumbered(customers, keep)
     amount = money.amount[keep]
@@ -317,12 +322,23 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
     ]
     date_column = raw.columns["date"]
     date_place = at["date"]
+    line = rows.line
     for row in rows:
+        before, line = line, rows.line
+        if line - before > LONGEST_ROW and ",".join(row).count("\n") > LONGEST_ROW:
+            # A quote that nobody closed swallows the rows after it: each is counted.
+            for number in range(before + 1, line + 1):
+                raw.misshape(SWALLOWED, number, row)
+            continue
         if len(row) <= least:
-            raw.misshape("too few columns", rows.line, row)
+            if any(map(str.strip, row)):
+                raw.misshape("too few columns", line, row)
             continue
         if len(row) > width and any(row[width:]):
-            raw.misshape("too many columns", rows.line, row)
+            raw.misshape("too many columns", line, row)
+            continue
+        # Spreadsheets leave rows of nothing but separators below a table.
+        if not row[date_place] and not any(map(str.strip, row)):
             continue
         for column, place in places:
             column.add(row[place].strip())
@@ -333,7 +349,7 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
             if day == text:
                 days[text] = text
         date_column.add(day)
-        raw.lines.append(rows.line)
+        raw.lines.append(line)
     if not raw.lines:
         aside = {why: [n for n, _ in found] for why, found in raw.misshapen.items()}
         said = refusals(aside)

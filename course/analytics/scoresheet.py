@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from course.columns import visible
 from course.errors import BadInput
 
 Column = Sequence[Any]
+FORMULA = re.compile(r"\s*[=+\-@\t\r\uff0b\uff0d\uff1d\uff20]")
 OUTER = (0.1, 0.9)  # between them lie 80 % of all futures
 
 
@@ -34,12 +36,23 @@ def saved_as(path: Path) -> Callable[[Mapping[str, Column]], bytes]:
 
 
 def csv_of(table: Mapping[str, Column]) -> bytes:
-    """Return a table as CSV; what is not known is empty."""
+    """Return a table as CSV; what is not known is empty.
+
+    A spreadsheet takes =1+1 for a formula, and runs it: such a name is given a quote.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
+    safe = {"customer": [no_formula(name) for name in table["customer"]]}
+    writer.writerows(zip(*(dict(table) | safe).values(), strict=True))
     return text.getvalue().encode()
+
+
+def no_formula(name: str) -> str:
+    """Return a name that no spreadsheet runs; numbers such as -5 and +49170 stay."""
+    if FORMULA.match(name) and not re.fullmatch(r"[-+]?\d+([.,]\d+)?", name):
+        return f"'{name}"
+    return name
 
 
 def parquet_of(table: Mapping[str, Column]) -> bytes:

@@ -109,6 +109,9 @@ class Rows:
         if told:
             self.skipped = 2
             first = next(text.lines, "")
+        while first and not first.strip():
+            self.skipped += 1
+            first = next(text.lines, "")
         header = first.strip("\r\n\ufeff")
         if not header.strip():
             name = visible(str(path))

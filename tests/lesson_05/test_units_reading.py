@@ -129,7 +129,8 @@ WRITTEN = {
     "abc": None,
     "NAN": None,
     "": None,
-    "1,23,456.00": None,
+    "1,23,456.00": 123456,  # as in India
+    "1,23,45.00": None,
     "1e300": None,
 }
 
