@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from lessons import path_of, run
 from services import Server, free_port
 
 from course.naming import STAMP, made_at, new_name, run_name_in
+from course.network import LoopbackServer
 from course.sweeping import Leftover, sweep
 
 SEPARATORS = ("_", ":", ".", "-")
@@ -246,6 +248,64 @@ def test_queues_by_the_management_api(
 
     swept("04", private_rabbitmq.url, tmp_path, there, all_of)
     connection.close()
+
+
+MARKER = "Xq7Zk9WvJmQ"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"http://u:{MARKER}@127.0.0.1:1",
+        f"http://127.0.0.1:{MARKER}",
+        f"http:u:{MARKER}",
+        f"u:{MARKER}@h",
+        "http://a b",
+        "http://[::1",
+        "file:///etc/passwd",
+    ],
+)
+def test_an_address_of_the_management_api_that_is_none_is_not_repeated(
+    address: str, rabbitmq_url: str
+) -> None:
+    env = {"RABBITMQ_MANAGEMENT_URL": address}
+    done = run(path_of("04"), "--sweep", "--url", rabbitmq_url, env=env)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "RABBITMQ_MANAGEMENT_URL is not of the form" in line
+    assert address not in line
+    assert MARKER not in done.stdout + done.stderr
+
+
+class Answering(LoopbackServer):
+    """Answers each request with the same bytes, and hangs up."""
+
+    answer = b""
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(self.answer)
+        writer.close()
+
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: "
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"no HTTP", LENGTH + b"4\r\n\r\nnull", LENGTH + b"99\r\n\r\n["]
+    + [LENGTH + b"%d\r\n\r\n" % len(one) + one for one in (b"[1]", b'[{"x": 1}]')],
+)
+def test_what_answers_like_no_management_api_is_named(
+    answer: bytes, rabbitmq_url: str
+) -> None:
+    with Answering() as server:
+        server.answer = answer
+        place = f"http://127.0.0.1:{server.port}"
+        env = {"RABBITMQ_MANAGEMENT_URL": place}
+        done = run(path_of("04"), "--sweep", "--url", rabbitmq_url, env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"no management API at {place}" in done.stderr
 
 
 @pytest.mark.slow
