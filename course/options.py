@@ -11,7 +11,6 @@ from course.errors import BadInput
 from course.services import HIDDEN
 from course.urls import given_url, seconds_above_zero
 
-
 ADDRESS = re.compile("@|:/")  # in what has one, there may be a password
 # What argparse repeats of a command line may be a piece of a password that was typed
 # without quotes, or after an option of another program.

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from course.ending import remark
 from course.errors import BadInput
-from course.naming import made_at
+from course.naming import run_name_in
 from course.services import redact, setting
 from course.sweeping import Leftover
 
@@ -80,7 +80,8 @@ def leftovers_on(parameters: Any) -> list[Leftover]:
     try:
         for kind in ("queues", "exchanges"):
             for name in api.names(kind):
-                if made_at(name):
+                prefix = run_name_in(name)
+                if prefix and name.startswith(f"{prefix}."):
                     delete = partial(api.delete, kind, name)
                     found.append(Leftover(kind.removesuffix("s"), name, delete))
     except (OSError, ValueError, HTTPException) as error:

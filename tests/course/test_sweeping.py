@@ -17,7 +17,7 @@ from services import Server, free_port
 
 from course.naming import STAMP, made_at, new_name, run_name_in
 from course.network import LoopbackServer
-from course.sweeping import Leftover, sweep
+from course.sweeping import OLD, Leftover, sweep
 
 SEPARATORS = ("_", ":", ".", "-")
 
@@ -44,6 +44,8 @@ def names(separator: str) -> Names:
             f"module8{separator}user_data",
             f"module8{separator}20200101000000{separator}mine",
             f"mine{separator}{name_of_age(separator, timedelta(days=9))}",
+            f"module8{separator}{(datetime.now(UTC) + OLD).strftime(STAMP)}"
+            f"{separator}0123abcd",  # made while a clock was wrong
         ),
     )
 
@@ -166,6 +168,53 @@ def test_schemas(private_postgres: Server, tmp_path: Path) -> None:
             return {name for (name,) in connection.execute(ask).fetchall()}
 
         swept("01", private_postgres.url, tmp_path, there, all_of)
+
+
+@pytest.mark.slow
+def test_a_schema_that_only_begins_like_ours_stays(
+    private_postgres: Server, tmp_path: Path
+) -> None:
+    import psycopg
+    from psycopg import sql
+
+    old = name_of_age("_", timedelta(days=1))
+    likely = [f"{old}; DROP SCHEMA victim", f'{old}"', f"{old}_mine", old.upper()]
+    with closing(psycopg.connect(private_postgres.url, autocommit=True)) as connection:
+        for name in (*likely, "victim"):
+            create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name))
+            connection.execute(create)
+        env = {"TMPDIR": str(tmp_path)}
+        url = private_postgres.url
+        done = run(path_of("01"), "--sweep", "--yes", "--url", url, env=env)
+        assert "nothing of ours is older than an hour" in done.stdout
+        there = {
+            name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")
+        }
+        assert there >= {*likely, "victim"}
+        for name in (*likely, "victim"):
+            drop = sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name))
+            connection.execute(drop)
+
+
+@pytest.mark.slow
+def test_a_schema_of_another_user_stays_and_is_named_in_one_line(
+    private_postgres: Server, tmp_path: Path
+) -> None:
+    import psycopg
+
+    old = name_of_age("_", timedelta(days=1))
+    with closing(psycopg.connect(private_postgres.url, autocommit=True)) as connection:
+        connection.execute("CREATE ROLE sweeper LOGIN")
+        connection.execute("GRANT CREATE ON DATABASE postgres TO sweeper")
+        connection.execute(f"CREATE SCHEMA {old}")
+        url = private_postgres.url.replace("postgres@", "sweeper@")
+        env = {"TMPDIR": str(tmp_path)}
+        done = run(path_of("01"), "--sweep", "--yes", "--url", url, env=env)
+        connection.execute(f"DROP SCHEMA {old}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"schema {old} stays: ")
+    assert "must be owner" in line
 
 
 @pytest.mark.slow
