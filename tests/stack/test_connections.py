@@ -348,20 +348,19 @@ def test_mongodb_without_a_right_or_a_login(private_mongo: Server) -> None:
     with pymongo.MongoClient[Any](private_mongo.url) as admin:
         roles = [{"role": "readWrite", "db": "shop"}]
         admin["shop"].command("createUser", "weak", pwd=SECRET, roles=roles)
-    for right in ("createCollection", "insert", "find", "remove", "createIndex"):
+    for right in ("createCollection", "insert", "remove"):
         with FewRights(private_mongo.port, "shop", READ_WRITE - {right}) as proxy:
             at = f"127.0.0.1:{proxy.port}"
             url = f"mongodb://weak:{SECRET}@{at}/shop?directConnection=true"
             for alone in (True, False):
                 line = refused(service, url, alone=alone)
                 assert f"lacks the right {right} in the database 'shop'" in line
-                assert at in line
+                assert service.variable in line
     at = f"127.0.0.1:{private_mongo.port}"
     for wrong in (f"nobody:{SECRET}", f"weak:wrong-{SECRET}"):
-        for alone in (True, False):
-            line = refused(service, f"mongodb://{wrong}@{at}/shop", alone=alone)
-            assert at in line
-            assert "password" in line or "Authentication" in line
+        line = refused(service, f"mongodb://{wrong}@{at}/shop")
+        assert "lets nobody in like this" in line
+        assert "password" in line
 
 
 def test_redis_without_a_right_or_a_connection(private_redis: Server) -> None:
