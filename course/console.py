@@ -35,7 +35,7 @@ from course.ending import (
 )
 from course.errors import BadInput, ClaimFailed, Skip
 from course.naming import folder_of_the_run
-from course.options import Parser, swept
+from course.options import Parser, no_such_demo, swept
 from course.services import log_to_stderr, redact
 from course.watching import Watch, absence_of
 
@@ -204,8 +204,7 @@ class Lesson(Generic[AnyEnv]):
         """Run the chosen demos on the back end that answers; return the exit code."""
         for name in args.only or ():
             if name not in self.demos:
-                known = ", ".join(self.demos)
-                raise BadInput(f"--only: there is no demo {name!r}; there are {known}")
+                raise no_such_demo(name, self.demos)
         if args.list or args.only == []:
             titles = [(name, self.title_of(name)) for name in self.demos]
             table(("demo", "what it shows"), *titles)

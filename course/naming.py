@@ -29,6 +29,11 @@ def run_name_in(name: str) -> str:
     return found[0] if found else ""
 
 
+def is_of_a_run(name: str) -> bool:
+    """Tell whether a name is all ours: one that only begins so is somebody else's."""
+    return run_name_in(name) == name != ""
+
+
 def made_at(name: str) -> datetime | None:
     """Return when a name was made; None if it is not one of ours."""
     found = MADE_BY_A_RUN.match(name)

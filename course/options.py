@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from course.errors import BadInput
+from course.services import HIDDEN
 from course.urls import given_url, seconds_above_zero
+
+ADDRESS = re.compile("@|:/")  # in what has one, there may be a password
+# What argparse repeats of a command line may be a piece of a password that was typed
+# without quotes, or after an option of another program.
+SPELLED_OUT = (
+    (r"ignored explicit argument .*", "it takes no value"),
+    (
+        r"ambiguous option: (--[a-z-]*).* could match ",
+        r"ambiguous option: \1 could match ",
+    ),
+    (r"invalid choice: .* \(choose", "invalid choice (choose"),
+)
+
+
+def named(word: str) -> str:
+    """Return an argument without its value, if it has the form of an option."""
+    found = re.match(r"--[a-z]+(-[a-z]+)*(?==|$)", word)
+    return found[0] if found else HIDDEN
+
+
+def no_such_demo(name: str, demos: Iterable[str]) -> BadInput:
+    """Return the complaint; what is no plain word may be an address, and is hidden."""
+    wrong = repr(name) if re.fullmatch("[a-z_]+", name) else HIDDEN
+    return BadInput(f"--only: there is no demo {wrong}; there are {', '.join(demos)}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,16 +83,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Complain in one line, unlike argparse with its usage text."""
-        if re.search("@|:/", message):  # of an address, perhaps with a password
+        if ADDRESS.search(message):
             message = f"{message.partition(':')[0]}: is that an address for --url?"
-        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
-        if unknown and unknown[1] in self.demos:
-            message = f"choose a demo with --only {unknown[1]}"
+        for said, instead in SPELLED_OUT:
+            message = re.sub(said, instead, message, flags=re.DOTALL)
         raise BadInput(message)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the options; refuse those that do not go together."""
-        parsed = super().parse_args(args, namespace)
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown and unknown[0] in self.demos:
+            raise BadInput(f"choose a demo with --only {unknown[0]}")
+        if unknown:
+            if ADDRESS.search(" ".join(unknown)):
+                raise BadInput("unrecognized arguments: is that an address for --url?")
+            self.error(f"unrecognized arguments: {' '.join(map(named, unknown))}")
         if parsed.yes and not parsed.sweep:
             raise BadInput("--yes goes with --sweep")
         if parsed.sweep and parsed.offline:

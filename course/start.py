@@ -12,9 +12,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 OLDEST_PYTHON = "3.11"
@@ -37,6 +35,8 @@ def numbers_of(version: str) -> list[int]:
 
 def lack_of(requirement: str) -> str:
     """Return what this Python lacks of a requirement, or nothing."""
+    from importlib import metadata  # noqa: PLC0415  (slow: Ctrl-C must be silent first)
+
     name = re.split(r"[^\w.-]", requirement)[0]
     oldest = re.search(r">=([\d.]+)", requirement)
     try:
@@ -59,16 +59,18 @@ def from_here(path: Path) -> str:
 
 def way_out(script: Path, requirements: list[str]) -> str:
     """Return what to type instead: a Python that has the packages, or how to get it."""
+    from subprocess import list2cmdline  # noqa: PLC0415  (as above)
+
     folder = script.parent
     for name in (".venv/bin/python", ".venv/Scripts/python.exe"):
         python = folder / name
         # Trap: resolving the link would lead to the Python that it was made from.
         if python.is_file() and Path(sys.prefix) != folder / ".venv":
             command = [from_here(python), from_here(script)]
-            return subprocess.list2cmdline(command)  # quotes a folder with a space
+            return list2cmdline(command)  # quotes a folder with a space
     listed = folder / "requirements.txt"
     if listed.is_file():
-        return subprocess.list2cmdline(["pip", "install", "-r", from_here(listed)])
+        return list2cmdline(["pip", "install", "-r", from_here(listed)])
     # Quoted, since to a shell > and < are redirections.
     quoted = [f'"{requirement}"' for requirement in requirements]
     return f"pip install {' '.join(quoted)}"
@@ -102,10 +104,10 @@ def is_lesson_of_its_own() -> bool:
     return bool(requirements_of(Path(path)))
 
 
-if problem_at_start := reason_not_to_start():
-    print(problem_at_start, file=sys.stderr)
-    raise SystemExit(2)
 # A Ctrl-C while packages are imported ends the program at once, as nothing is open yet;
 # Python would print where it was. From `main` on, course.ending decides.
 if is_lesson_of_its_own() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+if problem_at_start := reason_not_to_start():
+    print(problem_at_start, file=sys.stderr)
+    raise SystemExit(2)

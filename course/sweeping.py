@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from course.columns import visible
 from course.console import table, write
-from course.ending import Ended, complain
+from course.ending import complain, one_line
 from course.naming import home_of_folders, made_at
-from course.services import redact
 
 OLD = timedelta(hours=1)  # longer than any run takes
 
@@ -58,10 +58,8 @@ def sweep(leftovers: Iterable[Leftover], really: bool) -> int:
     for one in old:
         try:
             one.remove()
-        except Ended:
-            raise
         except Exception as error:
-            complain(f"{one.kind} {one.name} stays: {redact(error)}")
+            complain(visible(f"{one.kind} {one.name} stays: {one_line(error)}"))
             code = 1
     if not code:
         write(f"{len(old)} removed")

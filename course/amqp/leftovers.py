@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
 from functools import partial
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
 from course.ending import remark
-from course.naming import made_at
+from course.errors import BadInput
+from course.naming import run_name_in
 from course.services import redact, setting
 from course.sweeping import Leftover
 
 VARIABLE = "RABBITMQ_MANAGEMENT_URL"
 API_LIMIT = 5.0  # seconds for an answer
+# Without a login: it is that of the broker, and stands in the AMQP URL.
+ADDRESS_OF_API = re.compile(
+    r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[\w/.-]*)?", re.IGNORECASE
+)
+
+
+def checked(address: str) -> str:
+    """Refuse what is no address of an API; no part of it is repeated."""
+    if not ADDRESS_OF_API.fullmatch(address):
+        form = "http://host:15672, without a login"
+        raise BadInput(f"{VARIABLE} is not of the form {form}")
+    return address
 
 
 class Management:
@@ -26,10 +41,9 @@ class Management:
     def __init__(self, parameters: Any) -> None:
         # Where it listens is nowhere in AMQP: at its own port, unless a variable says.
         tls = parameters.ssl_options
-        usual = f"http://{parameters.host}:15672"
-        if tls:
-            usual = f"https://{parameters.host}:15671"
-        self.base = setting(VARIABLE, usual).rstrip("/")
+        host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
+        usual = f"https://{host}:15671" if tls else f"http://{host}:15672"
+        self.base = checked(setting(VARIABLE, usual)).rstrip("/")
         self.context: ssl.SSLContext | None = tls.context if tls else None
         self.vhost = quote(parameters.virtual_host, safe="")
         login = parameters.credentials
@@ -39,8 +53,6 @@ class Management:
     def ask(self, path: str, method: str = "GET") -> Any:
         """Return what the API answers to a request about this vhost."""
         url = f"{self.base}/api/{path}"
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{VARIABLE} is no http:// or https:// address")
         request = urllib.request.Request(url, method=method, headers=self.headers)  # noqa: S310
         with urllib.request.urlopen(  # noqa: S310
             request, timeout=API_LIMIT, context=self.context
@@ -50,7 +62,11 @@ class Management:
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all "queues" or "exchanges"."""
-        return [row["name"] for row in self.ask(f"{kind}/{self.vhost}?columns=name")]
+        rows = self.ask(f"{kind}/{self.vhost}?columns=name")
+        try:
+            return [str(row["name"]) for row in rows]
+        except (TypeError, KeyError):
+            raise ValueError("that is no answer of a management API") from None
 
     def delete(self, kind: str, name: str) -> None:
         """Delete a queue or an exchange."""
@@ -64,10 +80,11 @@ def leftovers_on(parameters: Any) -> list[Leftover]:
     try:
         for kind in ("queues", "exchanges"):
             for name in api.names(kind):
-                if made_at(name):
+                prefix = run_name_in(name)
+                if prefix and name.startswith(f"{prefix}."):
                     delete = partial(api.delete, kind, name)
                     found.append(Leftover(kind.removesuffix("s"), name, delete))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         why = getattr(error, "reason", None) or type(error).__name__
         remark(
             f"AMQP lists no names, and no management API at {redact(api.base)}: {why}"

@@ -196,9 +196,12 @@ def leftover_keys(client: Any) -> list[Leftover]:
     """Return what runs have left, by the prefix of each."""
     prefixes = set()
     for key in client.scan_iter("module8:*", SCAN_COUNT):
-        prefixes.add(run_name_in(key.decode(errors="replace")))
+        name = key.decode(errors="replace")
+        prefix = run_name_in(name)
+        if prefix and name.startswith(f"{prefix}:"):
+            prefixes.add(prefix)
     found = []
-    for prefix in filter(None, prefixes):
+    for prefix in prefixes:
         delete = partial(unlink_matching, client, f"{prefix}:*")
         found.append(Leftover("keys", f"{prefix}:*", delete))
     return found

@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 from course.ending import ENDING, in_time, remove
 from course.mongo.codec import Database
 from course.mongo.workplace import drop_collections
-from course.naming import made_at
+from course.naming import is_of_a_run, made_at
 from course.sweeping import Leftover
 
 # Seconds in which a write that was cut off may bring a database back: since it was last
@@ -96,7 +96,7 @@ def leftovers_on(client: Any) -> list[Leftover]:
     """Return the databases of runs, and the collections in the database of the URL."""
     found = []
     for name in client.list_database_names():
-        if made_at(name):
+        if is_of_a_run(name):
             found.append(Leftover("database", name, partial(drop, client[name])))
     named = client.get_default_database("admin")
     with suppress(OperationFailure):  # it may be no business of this user's

@@ -8,6 +8,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from course.naming import is_of_a_run
 from course.sweeping import Leftover
 
 DROP_TRIES = 5  # a thread that is ended may have begun one more transaction
@@ -26,11 +27,12 @@ END_HOLDERS = sa.text(
 
 def drop_schema(engine: sa.Engine, schema: str) -> None:
     """Drop a schema of our own, if it is there, whoever works in it."""
+    quoted = engine.dialect.identifier_preparer.quote_identifier(schema)
     for _ in range(DROP_TRIES):
         try:
             with engine.begin() as connection:
                 connection.execute(LOCK_WAIT)
-                connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+                connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {quoted} CASCADE")
             return
         except exc.OperationalError as error:
             if "too many connections" in str(error.orig):
@@ -47,6 +49,7 @@ def leftover_schemas(engine: sa.Engine) -> list[Leftover]:
     """Return the schemas that runs have made in this database."""
     with engine.connect() as connection:
         names = connection.scalars(SCHEMAS).all()
-    return [
-        Leftover("schema", name, partial(drop_schema, engine, name)) for name in names
-    ]
+    found = []
+    for name in filter(is_of_a_run, names):
+        found.append(Leftover("schema", name, partial(drop_schema, engine, name)))
+    return found

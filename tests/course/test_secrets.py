@@ -354,6 +354,37 @@ def test_a_script_repeats_nothing(kind: Kind) -> None:
         assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["{}"],
+        ["--url", "redis://u:my", "{}"],  # a space in a password without quotes
+        ["redis:u:{}"],
+        ["--only", "redis:u:{}"],
+        ["--only", "{}"],
+        ["--yes={}"],
+        ["--li={}"],
+        ["--o={}"],
+        ["--pasword={}"],
+        ["--password", "{}"],
+        ["-p{}"],
+        ["-p", "{}"],
+        ["--{}"],
+    ],
+    ids=" ".join,
+)
+@every_kind
+def test_what_is_typed_in_the_wrong_place_is_not_repeated(
+    kind: Kind, arguments: list[str], mains: Any
+) -> None:
+    password = "Xq7Zk9WvJmQ"
+    typed = [one.format(password) for one in arguments]
+    code, out, err = printed_by(mains[kind.number], typed, {})
+    assert seen(password, out + err) == []
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
 def test_no_child_gets_a_secret_as_an_argument(
     private_redis: Server,

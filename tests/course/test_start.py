@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import venv
@@ -157,6 +158,25 @@ def test_a_package_that_is_too_old_is_named_with_its_version(
     python = tmp_path / "venv" / "bin" / "python"
     complaint = complaint_of(start(python, small_lesson, cwd=tmp_path))
     assert "this Python lacks rich 13.7 (it has 13.6.0); run " in complaint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="platform: no SIGINT to oneself")
+def test_a_ctrl_c_while_packages_are_looked_for_is_silent(
+    small_lesson: Path, tmp_path: Path
+) -> None:
+    code = """import os, signal
+from importlib import metadata
+metadata.version = lambda name: os.kill(os.getpid(), signal.SIGINT)
+"""
+    (tmp_path / "sitecustomize.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(small_lesson), "--list"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_a_requirement_is_met_or_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from lessons import path_of, run
 from services import Server, free_port
 
 from course.naming import STAMP, made_at, new_name, run_name_in
-from course.sweeping import Leftover, sweep
+from course.network import LoopbackServer
+from course.sweeping import OLD, Leftover, sweep
 
 SEPARATORS = ("_", ":", ".", "-")
 
@@ -42,6 +44,8 @@ def names(separator: str) -> Names:
             f"module8{separator}user_data",
             f"module8{separator}20200101000000{separator}mine",
             f"mine{separator}{name_of_age(separator, timedelta(days=9))}",
+            f"module8{separator}{(datetime.now(UTC) + OLD).strftime(STAMP)}"
+            f"{separator}0123abcd",  # made while a clock was wrong
         ),
     )
 
@@ -167,6 +171,53 @@ def test_schemas(private_postgres: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_schema_that_only_begins_like_ours_stays(
+    private_postgres: Server, tmp_path: Path
+) -> None:
+    import psycopg
+    from psycopg import sql
+
+    old = name_of_age("_", timedelta(days=1))
+    likely = [f"{old}; DROP SCHEMA victim", f'{old}"', f"{old}_mine", old.upper()]
+    with closing(psycopg.connect(private_postgres.url, autocommit=True)) as connection:
+        for name in (*likely, "victim"):
+            create = sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name))
+            connection.execute(create)
+        env = {"TMPDIR": str(tmp_path)}
+        url = private_postgres.url
+        done = run(path_of("01"), "--sweep", "--yes", "--url", url, env=env)
+        assert "nothing of ours is older than an hour" in done.stdout
+        there = {
+            name for (name,) in connection.execute("SELECT nspname FROM pg_namespace")
+        }
+        assert there >= {*likely, "victim"}
+        for name in (*likely, "victim"):
+            drop = sql.SQL("DROP SCHEMA {}").format(sql.Identifier(name))
+            connection.execute(drop)
+
+
+@pytest.mark.slow
+def test_a_schema_of_another_user_stays_and_is_named_in_one_line(
+    private_postgres: Server, tmp_path: Path
+) -> None:
+    import psycopg
+
+    old = name_of_age("_", timedelta(days=1))
+    with closing(psycopg.connect(private_postgres.url, autocommit=True)) as connection:
+        connection.execute("CREATE ROLE sweeper LOGIN")
+        connection.execute("GRANT CREATE ON DATABASE postgres TO sweeper")
+        connection.execute(f"CREATE SCHEMA {old}")
+        url = private_postgres.url.replace("postgres@", "sweeper@")
+        env = {"TMPDIR": str(tmp_path)}
+        done = run(path_of("01"), "--sweep", "--yes", "--url", url, env=env)
+        connection.execute(f"DROP SCHEMA {old}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"schema {old} stays: ")
+    assert "must be owner" in line
+
+
+@pytest.mark.slow
 def test_databases_and_collections(private_mongo: Server, tmp_path: Path) -> None:
     import pymongo
 
@@ -246,6 +297,64 @@ def test_queues_by_the_management_api(
 
     swept("04", private_rabbitmq.url, tmp_path, there, all_of)
     connection.close()
+
+
+MARKER = "Xq7Zk9WvJmQ"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"http://u:{MARKER}@127.0.0.1:1",
+        f"http://127.0.0.1:{MARKER}",
+        f"http:u:{MARKER}",
+        f"u:{MARKER}@h",
+        "http://a b",
+        "http://[::1",
+        "file:///etc/passwd",
+    ],
+)
+def test_an_address_of_the_management_api_that_is_none_is_not_repeated(
+    address: str, rabbitmq_url: str
+) -> None:
+    env = {"RABBITMQ_MANAGEMENT_URL": address}
+    done = run(path_of("04"), "--sweep", "--url", rabbitmq_url, env=env)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "RABBITMQ_MANAGEMENT_URL is not of the form" in line
+    assert address not in line
+    assert MARKER not in done.stdout + done.stderr
+
+
+class Answering(LoopbackServer):
+    """Answers each request with the same bytes, and hangs up."""
+
+    answer = b""
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(self.answer)
+        writer.close()
+
+
+LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: "
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"no HTTP", LENGTH + b"4\r\n\r\nnull", LENGTH + b"99\r\n\r\n["]
+    + [LENGTH + b"%d\r\n\r\n" % len(one) + one for one in (b"[1]", b'[{"x": 1}]')],
+)
+def test_what_answers_like_no_management_api_is_named(
+    answer: bytes, rabbitmq_url: str
+) -> None:
+    with Answering() as server:
+        server.answer = answer
+        place = f"http://127.0.0.1:{server.port}"
+        env = {"RABBITMQ_MANAGEMENT_URL": place}
+        done = run(path_of("04"), "--sweep", "--url", rabbitmq_url, env=env)
+    assert done.returncode == 0, done.stderr
+    assert f"no management API at {place}" in done.stderr
 
 
 @pytest.mark.slow

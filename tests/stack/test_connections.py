@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import absent
 from lessons import path_of, run, unbroken
+from mongo_rights import READ_WRITE, FewRights
 from services import Server
 from stack.odd_servers import (
     Certificates,
@@ -338,6 +339,28 @@ def test_postgresql_without_a_right_or_a_connection(private_postgres: Server) ->
     assert 'role "nobody" does not exist' in line
     line = refused(service, url.replace("/postgres", "/nowhere"))
     assert 'database "nowhere" does not exist' in line
+
+
+def test_mongodb_without_a_right_or_a_login(private_mongo: Server) -> None:
+    import pymongo
+
+    service = SERVICES[1]
+    with pymongo.MongoClient[Any](private_mongo.url) as admin:
+        roles = [{"role": "readWrite", "db": "shop"}]
+        admin["shop"].command("createUser", "weak", pwd=SECRET, roles=roles)
+    for right in ("createCollection", "insert", "remove"):
+        with FewRights(private_mongo.port, "shop", READ_WRITE - {right}) as proxy:
+            at = f"127.0.0.1:{proxy.port}"
+            url = f"mongodb://weak:{SECRET}@{at}/shop?directConnection=true"
+            for alone in (True, False):
+                line = refused(service, url, alone=alone)
+                assert f"lacks the right {right} in the database 'shop'" in line
+                assert service.variable in line
+    at = f"127.0.0.1:{private_mongo.port}"
+    for wrong in (f"nobody:{SECRET}", f"weak:wrong-{SECRET}"):
+        line = refused(service, f"mongodb://{wrong}@{at}/shop")
+        assert "lets nobody in like this" in line
+        assert "password" in line
 
 
 def test_redis_without_a_right_or_a_connection(private_redis: Server) -> None:
