@@ -1307,7 +1307,7 @@ def search_names(users: Collection, text: str) -> list[Document]:
     if not is_text(text):
         return []
     # Escaped, .* is two characters and no pattern; cut, it cannot keep a server busy.
-    # No server takes the character 0 in a pattern, and re.escape() leaves it.
+    # MongoDB takes no character 0 in a pattern, and re.escape() leaves it there.
     pattern = "^" + re.escape(text[:50]).replace("\0", r"\x00")
     return list(users.find({"username": {"$regex": pattern}}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-LENGTH = 4  # bytes that tell how long something is
+LENGTH_BYTES = 4  # that tell how long something is
 # How many bytes a value takes, by its type, or how many beside those it tells of.
 FIXED = {
     1: 8,
@@ -21,21 +21,21 @@ FIXED = {
     255: 0,
 }
 TOLD = {
-    2: LENGTH,
+    2: LENGTH_BYTES,
     3: 0,
     4: 0,
-    5: LENGTH + 1,
-    12: LENGTH + 12,
-    13: LENGTH,
-    14: LENGTH,
+    5: LENGTH_BYTES + 1,
+    12: LENGTH_BYTES + 12,
+    13: LENGTH_BYTES,
+    14: LENGTH_BYTES,
     15: 0,
 }
 REGEX = 11  # two texts, each up to a zero
 
 
-def names_of(data: bytes) -> Iterator[str]:
+def field_names(data: bytes) -> Iterator[str]:
     """Yield the names of the fields that begin in a document, which may be cut off."""
-    place = LENGTH
+    place = LENGTH_BYTES
     while place < len(data) and data[place]:
         kind = data[place]
         end = data.find(0, place)
@@ -50,7 +50,7 @@ def end_of_value(data: bytes, kind: int, start: int) -> int:
     if kind in FIXED:
         return start + FIXED[kind]
     if kind in TOLD:
-        told = int.from_bytes(data[start : start + LENGTH], "little")
+        told = int.from_bytes(data[start : start + LENGTH_BYTES], "little")
         return start + TOLD[kind] + told
     end = start
     for _text in range(2 if kind == REGEX else 0):

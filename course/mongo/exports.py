@@ -16,7 +16,7 @@ import bson
 from bson.raw_bson import RawBSONDocument
 
 from course.mongo.codec import MOST_BYTES, RAW, Collection
-from course.mongo.elements import names_of
+from course.mongo.elements import field_names
 from course.mongo.pages import query_behind, raw_page
 
 if sys.platform == "win32":
@@ -39,7 +39,7 @@ else:
 
 # How a document begins: its length, the type of its first field, and that one's name.
 # A server, and PyMongo, put _id first.
-LENGTH = 4
+LENGTH = 4  # bytes
 NAME = b"_id\0"
 HEAD = LENGTH + 1 + len(NAME)
 EVENT_FIELDS = {"schema_version", "user_id", "event_type", "timestamp"}
@@ -144,7 +144,7 @@ def is_torn(data: bytes, found: Exported, events: Collection) -> bool:
     """
     if found.end and is_head(data[:HEAD]):
         known = found.names | EVENT_FIELDS | MORE_FIELDS
-        if known.issuperset(names_of(data)):
+        if known.issuperset(field_names(data)):
             return True
     following = next_raw(events, query_behind(events, found.greatest))
     return following.startswith(data)

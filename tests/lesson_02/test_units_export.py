@@ -23,7 +23,7 @@ from lessons import load
 
 from course.lab import outcome_of
 from course.mongo.codec import CODEC, RAW
-from course.mongo.elements import names_of
+from course.mongo.elements import field_names
 from course.mongo.exports import exported
 from course.mongo.seed import BARE_EVENT, START, make_events, make_user
 
@@ -261,8 +261,8 @@ def test_the_fields_of_a_document_are_read_up_to_where_it_is_cut() -> None:
     values += [2**40, Decimal128("1"), bson.MinKey(), bson.MaxKey()]
     whole = {f"f{number}": value for number, value in enumerate(values)}
     data = bson.encode(whole)
-    assert list(names_of(data)) == list(whole)
-    found = {len(list(names_of(data[:size]))) for size in range(len(data))}
+    assert list(field_names(data)) == list(whole)
+    found = {len(list(field_names(data[:size]))) for size in range(len(data))}
     assert found == set(range(len(values) + 1))
 
 
