@@ -55,6 +55,8 @@ from course.mongo.codec import (
     Collection,
     Database,
     Document,
+    is_text,
+    list_in,
     span,
     unencodable,
     with_time_zones,
@@ -301,14 +303,15 @@ def as_current(user: Document) -> Document:
     Raises ValueError for a version that we do not know, such as one of next year.
     """
     version = user.get("schema_version")
-    if version not in (1, 2):
+    if isinstance(version, bool) or version not in (1, 2):
         raise ValueError(f"user {user.get('_id')} has the schema version {version}")
     # A copy: our caller may still need the user as it was read.
     current = dict(user)
-    profile = dict(user.get("profile", {"interests": []}))
+    profile = dict(user.get("profile", {}))
     # Where version 1 keeps them. It may have added one after we upgraded this user.
-    added = current.pop("interests", [])
-    known = profile["interests"]
+    added = list_in(user, "interests")
+    current.pop("interests", None)
+    known = list_in(profile, "interests")
     profile["interests"] = known + [each for each in added if each not in known]
     return current | {"schema_version": 2, "profile": profile}
 
@@ -351,7 +354,8 @@ class VersionedUsers:
         """Return users of both versions with an interest, in the order of _id."""
         # Trap: {"$eq": None} finds all who lack the field, so each user of one version
         # by the other's; and a list equals the whole list of somebody.
-        if not isinstance(interest, str):
+        # And limit(0) is no limit.
+        if not is_text(interest) or limit < 1:
             return []
         wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
         # Both places, until the last document of version 1 is upgraded.
@@ -1300,8 +1304,11 @@ def change_settings(users: Collection, body: object) -> None:
 
 def search_names(users: Collection, text: str) -> list[Document]:
     """Return the users whose names begin with the first 50 characters of a text."""
+    if not is_text(text):
+        return []
     # Escaped, .* is two characters and no pattern; cut, it cannot keep a server busy.
-    pattern = "^" + re.escape(text[:50])
+    # MongoDB takes no character 0 in a pattern, and re.escape() leaves it there.
+    pattern = "^" + re.escape(text[:50]).replace("\0", r"\x00")
     return list(users.find({"username": {"$regex": pattern}}))
 
 

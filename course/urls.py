@@ -147,13 +147,13 @@ def _read(address: ServiceAddress, form: UrlForm) -> ServiceUrl:
         raise _Malformed(f"it holds a #; in a password that is {ENCODED}")
     if re.search("%(?![0-9a-fA-F]{2})|%00", rest):
         raise _Malformed("a % must be followed by two digits, or be written %25")
-    before_query, question, query = rest.partition("?")
+    before_query, _, query = rest.partition("?")
     authority, _, path = before_query.partition("/")
     if "@" in path or "@" in query:
         raise _Malformed(f"an @ stands behind the host; a password is {ENCODED}")
     login, _, netloc = authority.rpartition("@")
     user, password = _login(login, form)
-    options = _options(query) if question else {}
+    options = _options(query) if query else {}
     if scheme == "unix":
         hosts = _socket(netloc, path)
     else:

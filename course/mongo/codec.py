@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -31,21 +31,28 @@ UNENCODABLE = (bson.errors.BSONError, TypeError, ValueError, OverflowError)
 
 
 NAIVE = "a naive datetime names no instant: give it a time zone"
+BEYOND = "in UTC, this is not in the years 1 to 9999"
 
 
-def naive_field(value: Any, path: str = "") -> str:
-    """Return the field of the first naive datetime in a value, "" if there is none."""
-    if isinstance(value, datetime) and value.utcoffset() is None:
-        return path or "value"
+def bad_moment(value: Any, path: str = "") -> tuple[str, str]:
+    """Return the field of the first moment that is none in UTC, and why."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            return path or "value", NAIVE
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            return path or "value", BEYOND
     inner: Iterable[tuple[object, Any]] = ()
     if isinstance(value, Mapping):
         inner = value.items()
     elif isinstance(value, list | tuple):
         inner = enumerate(value)
     for name, item in inner:
-        if found := naive_field(item, f"{path}.{name}" if path else str(name)):
-            return found
-    return ""
+        field, why = bad_moment(item, f"{path}.{name}" if path else str(name))
+        if why:
+            return field, why
+    return "", ""
 
 
 def with_time_zones(document: Document) -> Document:
@@ -53,8 +60,9 @@ def with_time_zones(document: Document) -> Document:
 
     PyMongo takes such a moment for UTC: datetime.now() in Kyiv is stored hours off.
     """
-    if name := naive_field(document):
-        raise ValueError(f"{name}: {NAIVE}")
+    name, why = bad_moment(document)
+    if why:
+        raise ValueError(f"{name}: {why}")
     return document
 
 
@@ -63,12 +71,26 @@ def span(start: datetime, end: datetime) -> Document:
     return with_time_zones({"$gte": start, "$lt": end})
 
 
+def is_text(value: Any) -> bool:
+    """Tell whether a value is a text; half a character, as in JSON, is none."""
+    return isinstance(value, str) and not unencodable({"text": value})
+
+
+def list_in(document: Mapping[str, Any], name: str) -> list[Any]:
+    """Return a list of a document, [] if the field is missing; else ValueError."""
+    found = document.get(name, [])
+    if not isinstance(found, list):
+        raise ValueError(f"{name} is no list: {name_of(found)}")
+    return found
+
+
 def unencodable(document: Any) -> str:
     """Return why a document is not for BSON, "" if it is."""
     if not isinstance(document, Mapping):
         return f"no document: {name_of(document)}"
-    if name := naive_field(document):
-        return f"{name} has no time zone"
+    name, why = bad_moment(document)
+    if why:
+        return f"{name} has no time zone" if why == NAIVE else f"{name}: {why}"
     try:
         encoded = bson.encode(document, codec_options=CODEC)
     except UNENCODABLE as error:

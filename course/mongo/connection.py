@@ -14,7 +14,7 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Document
-from course.mongo.diagnosis import NOT_ALLOWED, asks_for_tls, diagnosis
+from course.mongo.diagnosis import NOT_ALLOWED, asks_for_tls, diagnosis, options_of
 from course.services import CONNECT_LIMIT, ServiceAddress, redact
 from course.urls import MONGO_FORM, ServiceUrl, service_url
 
@@ -49,6 +49,9 @@ OPTIONS: dict[str, Any] = {
 }
 # endregion options
 CONNECTING = ("serverSelectionTimeoutMS", "connectTimeoutMS")
+# Waits that timeoutMS puts out of force.
+PARTIAL = {"serverselectiontimeoutms", "sockettimeoutms", "waitqueuetimeoutms"}
+PARTIAL |= {"wtimeoutms"}
 
 
 def connect(
@@ -73,7 +76,7 @@ def connect(
         files = [named.options[name] for name in named.options if "File" in name]
         problem = f"there is no file {redact(' or '.join(files))} that can be read"
         raise BadInput(f"{source}: {problem}") from None
-    except (pymongo.errors.PyMongoError, ValueError, UserWarning) as error:
+    except (pymongo.errors.PyMongoError, ValueError, KeyError, UserWarning) as error:
         if isinstance(error.__cause__, DNSException):
             raise NoService("its name does not resolve") from None
         why = redact(error)
@@ -86,11 +89,16 @@ def connect(
 def defaults_for(named: ServiceUrl) -> dict[str, Any]:
     """Return our options, without those that a URL sets itself."""
     # Trap: PyMongo takes an argument before what the URL says, without a word.
-    given = {name.lower() for name in named.options}
+    options = options_of(named)
+    given = options.keys()
     milliseconds = round(1000 * limit_of(named))
     ours = OPTIONS | dict.fromkeys(CONNECTING, milliseconds)
-    if "w" in given:  # journal=True and w=0 do not go together
+    # Neither goes together with journal=True.
+    if "fsync" in given or options.get("w") == "0":
         del ours["journal"]
+    if "timeoutms" not in given and not given.isdisjoint(PARTIAL):
+        # The parts are to hold, so the whole must not; it bounds each answer instead.
+        ours["socketTimeoutMS"] = ours.pop("timeoutMS")
     found = {name: value for name, value in ours.items() if name.lower() not in given}
     return found | {"tz_aware": True}  # our code counts on it
 

@@ -24,6 +24,9 @@ COLLATION: Document = {
     "normalization": False,
     "backwards": False,
 }
+# Options with which documents go by themselves, or compare by other rules; no collMod
+# takes them from a collection.
+OF_ANOTHER_KIND = ("capped", "timeseries", "expireAfterSeconds", "collation")
 # What index_information() says that is no part of a definition.
 NO_RULES = ("v", "ns", "name", "key", "background", "2dsphereIndexVersion")
 
@@ -59,6 +62,10 @@ def planned(
     if kind != "collection":
         raise DeploymentDiffers(f"{name} is a {kind}")
     options = USUAL_RULES | there[name]["options"]
+    for option in OF_ANOTHER_KIND:
+        if options.get(option, False) is not False:
+            problem = f"{name} was made with {option}, which cannot be changed"
+            raise DeploymentDiffers(problem)
     for rule, wanted in plan.rules.items():
         if options.get(rule) != wanted:
             plan.other_rules.append(rule)

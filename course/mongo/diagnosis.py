@@ -32,9 +32,14 @@ OP_MSG = 2013
 HELLO = bson.encode({"hello": 1, "$db": "admin"})
 
 
+def options_of(named: ServiceUrl) -> dict[str, str]:
+    """Return the options of a URL by their names, in which case does not count."""
+    return {name.lower(): value for name, value in named.options.items()}
+
+
 def asks_for_tls(named: ServiceUrl) -> bool:
     """Tell whether a URL asks for TLS."""
-    options = {name.lower(): value for name, value in named.options.items()}
+    options = options_of(named)
     usual = "true" if named.scheme.endswith("+srv") else "false"
     return options.get("tls", options.get("ssl", usual)) == "true"
 

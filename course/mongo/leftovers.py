@@ -95,11 +95,13 @@ def writes_under_way(db: Database) -> bool:
 def leftovers_on(client: Any) -> list[Leftover]:
     """Return the databases of runs, and the collections in the database of the URL."""
     found = []
-    for name in client.list_database_names():
-        if is_of_a_run(name):
-            found.append(Leftover("database", name, partial(drop, client[name])))
+    # What its user may not list was not made by a run of this user.
+    with suppress(OperationFailure):
+        for name in client.list_database_names():
+            if is_of_a_run(name):
+                found.append(Leftover("database", name, partial(drop, client[name])))
     named = client.get_default_database("admin")
-    with suppress(OperationFailure):  # it may be no business of this user's
+    with suppress(OperationFailure):
         for name in named.list_collection_names():
             if made_at(name):
                 drop_it = partial(named.drop_collection, name)

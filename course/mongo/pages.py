@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import bson
@@ -45,7 +47,11 @@ def query_behind(collection: Collection, last: Any, since: Any = None) -> Docume
 
 
 def kind_of(key: Any) -> str:
-    """Return the name of an _id's type; all numbers compare with each other."""
+    """Return the name of an _id's type; all numbers compare."""
     if type(key) in (int, bson.Int64, float, bson.Decimal128):
         return "number"
+    if isinstance(key, Mapping):
+        return "object"
+    if isinstance(key, datetime | bson.DatetimeMS):
+        return "date"
     return type(key).__name__

@@ -52,4 +52,5 @@ def private_server() -> Iterator[str | None]:
     ):
         with suppress(TimeoutError):  # the client will say that nobody answers
             wait_until(lambda: accepts_connections("127.0.0.1", port))
-        yield f"mongodb://127.0.0.1:{port}/"
+        # Its data goes with the run, so that no write need wait for the disk.
+        yield f"mongodb://127.0.0.1:{port}/?journal=false"

@@ -27,6 +27,9 @@ DUPLICATE = 11000  # the codes of a server's complaints
 INVALID = 121
 OTHER_NAME = 85
 OTHER_RULES = 86
+# What mongomock keeps of an index; it would forget hidden, collation, weights.
+KEPT_RULES = {"name", "unique", "sparse", "expireAfterSeconds"}
+KEPT_RULES |= {"partialFilterExpression", "background"}
 AS_STORED = CodecOptions[BsonRow](
     uuid_representation=bson.binary.STANDARD,  # mongomock stores naive moments
 )
@@ -99,7 +102,9 @@ def is_behind(key: Any, bound: BsonRow) -> bool:
     ((name, last),) = bound.items()
     if name not in ("$gt", "$gte"):
         raise NotImplementedError("pages are by _id")
-    return bool(key > last or (name == "$gte" and key == last))
+    as_sorted = Mocked.filtering.BsonComparable  # by which place_by_id sorts
+    is_equal = name == "$gte" and key == last
+    return bool(is_equal or as_sorted(last) < as_sorted(key))
 
 
 class StandInCollection(Mocked.Collection):  # type: ignore[misc]
@@ -174,8 +179,8 @@ class StandInCollection(Mocked.Collection):  # type: ignore[misc]
     def create_index(self, keys: Any, **rules: Any) -> Any:
         """Create an index; as on a server, not a second one that is the same."""
         more = {}
-        for rule in ("hidden", "collation"):  # which mongomock would forget
-            if given := rules.pop(rule, None):
+        for rule in rules.keys() - KEPT_RULES:
+            if given := rules.pop(rule):
                 more[rule] = getattr(given, "document", given)
         fields = [(keys, 1)] if isinstance(keys, str) else list(keys)
         wanted = {rule: value for rule, value in rules.items() if value is not False}

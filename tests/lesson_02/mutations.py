@@ -39,8 +39,8 @@ MUTATIONS = (
     Mutation(
         "versions",
         "both versions are read alike, before and after the upgrade",
-        'added = current.pop("interests", [])',
-        'added = current.pop("interests", []) and []',
+        'added = list_in(user, "interests")',
+        'added = list_in(user, "interests") and []',
     ),
     Mutation(
         "versions",
@@ -217,7 +217,7 @@ MUTATIONS = (
         "modelling",
         "embedded is 1 read and grows by each order; referenced is 2 and does not",
         '{"$push": {"orders": order}}',
-        '{"$set": {"orders": [order]}}',
+        '{"$set": {"orders": [order] * 3}}',
     ),
     Mutation(
         "modelling",

@@ -7,10 +7,12 @@ import decimal
 import math
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo
 
 import bson
 import pytest
@@ -162,7 +164,68 @@ def test_a_moment_of_another_zone_is_the_same_moment(env: Any) -> None:
 # --- Versions -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("interest", [None, ["sql"], {"$ne": None}, {}, True, 0])
+BEYOND = [
+    datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+    datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5))),
+]
+
+
+@pytest.mark.parametrize("moment", BEYOND, ids=["year 0", "year 10000"])
+def test_a_moment_that_no_year_of_utc_has_is_refused_in_a_sentence(
+    env: Any, moment: datetime
+) -> None:
+    tracker, users = lesson.EventTracker(env.db), lesson.UserManager(env.db)
+    user = make_user(1) | {"created_at": moment}
+    calls: list[Callable[[], object]] = [
+        lambda: tracker.log_event(1, "view", timestamp=moment),
+        lambda: tracker.log_event(1, "view", metadata={"at": [moment]}),
+        lambda: tracker.get_event_distribution(moment, END),
+        lambda: users.upsert_users([user]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="in UTC, this is not in the years 1 to"):
+            call()
+    (rejected,) = users.bulk_insert_users([user]).rejected
+    assert rejected == (0, "created_at: in UTC, this is not in the years 1 to 9999")
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_an_hour_that_comes_twice_is_two_moments(env: Any, fold: int) -> None:
+    kyiv = ZoneInfo("Europe/Kyiv")
+    twice = datetime(2025, 10, 26, 3, 30, fold=fold, tzinfo=kyiv)
+    key = lesson.EventTracker(env.db).log_event(1, "view", timestamp=twice)
+    stored = env.db["events"].find_one({"_id": key})["timestamp"]
+    assert stored == datetime(2025, 10, 26, fold, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_of_nobody_finds_nobody(env: Any, limit: int) -> None:
+    env.fresh(users=6)
+    users = lesson.UserManager(env.db)
+    assert len(users.find_users_by_interest("sql", limit=1)) == 1
+    assert users.find_users_by_interest("sql", limit=limit) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["user1\0", "\0", "\ud800", None, b"user1", ["user1"], {"$ne": 1}]
+)
+def test_what_no_name_begins_with_finds_nobody(env: Any, text: Any) -> None:
+    env.fresh(users=6)
+    assert len(lesson.search_names(env.db["users"], "user1")) == 1
+    assert lesson.search_names(env.db["users"], text) == []
+
+
+def test_no_pattern_is_sent_that_a_server_refuses() -> None:
+    """A MongoDB takes no character 0 in a pattern; SecantusDB and mongomock do."""
+    sent = Mock(**{"find.return_value": []})
+    lesson.search_names(sent, "a\0b")
+    ((query,), _) = sent.find.call_args
+    assert query == {"username": {"$regex": r"^a\x00b"}}
+
+
+@pytest.mark.parametrize(
+    "interest", [None, ["sql"], {"$ne": None}, {}, True, 0, "\ud800"]
+)
 def test_what_is_no_text_is_nobodys_interest(env: Any, interest: Any) -> None:
     env.db["users"].insert_many(make_users(1, 6))
     users = lesson.VersionedUsers(env.db)
@@ -170,7 +233,23 @@ def test_what_is_no_text_is_nobodys_interest(env: Any, interest: Any) -> None:
     assert len(users.find_users_by_interest("sql")) == 2
 
 
-@pytest.mark.parametrize("version", [{"schema_version": 3}, {}, {"schema_version": 0}])
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"schema_version": 1, "interests": None},
+        {"schema_version": 1, "interests": "sql"},
+        {"schema_version": 2, "profile": {"interests": None}},
+    ],
+)
+def test_interests_that_are_no_list_are_refused(user: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="interests is no list"):
+        lesson.as_current(user)
+
+
+@pytest.mark.parametrize(
+    "version",
+    [{"schema_version": 3}, {}, {"schema_version": 0}, {"schema_version": True}],
+)
 def test_a_version_that_is_not_known_is_refused(version: dict[str, Any]) -> None:
     user = {"_id": 8, "username": "ann", "interests": ["sql"]} | version
     with pytest.raises(ValueError, match="user 8 has the schema version"):

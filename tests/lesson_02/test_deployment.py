@@ -151,6 +151,46 @@ def test_a_view_is_nobodys_collection(env: Any) -> None:
             lesson.MongoDBManager(env.db).create_collections_with_schema(mend)
 
 
+@pytest.mark.parametrize(
+    ("option", "more"),
+    [
+        ("capped", {"capped": True, "size": 4096}),
+        ("collation", {"collation": {"locale": "en", "strength": 1}}),
+    ],
+)
+def test_a_collection_of_another_kind_is_refused_even_to_mend(
+    env: Any, option: str, more: dict[str, Any]
+) -> None:
+    env.db.drop_collection("events")
+    env.db.drop_collection("users")
+    env.db.create_collection("events", **more)
+    before = state(env.db)
+    for mend in (False, True):
+        with pytest.raises(DeploymentDiffers, match=f"events was made with {option}"):
+            lesson.MongoDBManager(env.db).create_collections_with_schema(mend)
+    assert state(env.db) == before
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"keys": [("$**", 1)], "wildcardProjection": {"total": 1}},
+        {"keys": [("place", "2d")], "min": -10, "max": 10},
+        {"keys": "total", "collation": {"locale": "simple"}},
+        {"keys": "total", "unique": False, "sparse": False, "hidden": False},
+    ],
+    ids=["wildcard", "2d", "simple", "switched off"],
+)
+def test_an_index_with_rules_of_its_own_is_known_again(
+    env: Any, rules: dict[str, Any]
+) -> None:
+    schemas = {"orders": record("total", _id={}, total=typed("int"), place={})}
+    indexes = {"orders": [pymongo.IndexModel(**rules)]}
+    manager = lesson.MongoDBManager(env.db, schemas, indexes)
+    assert len(manager.create_collections_with_schema()) == 2
+    assert manager.create_collections_with_schema() == []
+
+
 def test_an_address_is_one_in_upper_and_lower_case(env: Any) -> None:
     users = [make_user(1), make_user(2) | {"email": "USER1@Example.Org"}]
     report = lesson.UserManager(env.db).bulk_insert_users(users)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from conftest import absent
 from lessons import path_of
 from programs import program
 from services import wait_for
+
+from course.naming import made_at
 
 SCRIPT = path_of("02")
 
@@ -51,7 +54,13 @@ def test_a_private_server_leaves_with_the_run(
         process.send_signal(number)  # 0 is none: it ends by itself
     assert process.returncode in ((-signal.SIGKILL, 130, 143) if number else (0,))
     # Its folder goes when the server has ended, and not before.
-    wait_for(lambda: not list(tmp_path.iterdir()), 20, "the server is still there")
+    servers = partial(tmp_path.glob, "module8-mongo-*")
+    wait_for(lambda: not list(servers()), 20, "the server is still there")
+    if number == signal.SIGKILL:  # after which nobody removes the folder of the run
+        (left,) = tmp_path.iterdir()
+        assert made_at(left.name) and not list(left.iterdir())
+    else:
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ")

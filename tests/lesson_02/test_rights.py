@@ -141,6 +141,17 @@ def test_without_a_database_in_the_url_one_is_asked_for(
     assert "name one in the URL where it has readWrite" in line
 
 
+def test_a_sweep_passes_over_what_its_user_may_not_list(
+    with_login: Server, shop: Any
+) -> None:
+    before = state(shop)
+    with FewRights(with_login.port, "shop", READ_WRITE) as proxy:
+        done = run(SCRIPT, "--sweep", "--url", at(proxy))
+        assert ("listDatabases", "admin") in proxy.refused
+    assert done.returncode == 0, done.stderr
+    assert state(shop) == before
+
+
 def test_with_a_login_no_round_trip_is_counted_that_only_logs_in(
     with_login: Server,
 ) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -67,6 +68,7 @@ def env() -> Iterator[Any]:
         "mongodb://ann:s3cr3t@127.0.0.1/?tls=perhaps",
         "mongodb://ann:s3cr3t@127.0.0.1/?no_such_option=1",
         "mongodb://127.0.0.1/?serverSelectionTimeoutMS=soon",
+        "mongodb://127.0.0.1/?datetime_conversion=datetime_ms",
     ],
 )
 @pytest.mark.parametrize("way", ["option", "variable"])
@@ -211,10 +213,31 @@ def test_what_a_url_says_goes_before_our_defaults() -> None:
         assert not client.write_concern.acknowledged
     with connect("mongodb://127.0.0.1:1/?journal=false", CommandCounter()) as client:
         assert client.write_concern.document == {"w": "majority", "j": False}
-    with connect("mongodb://127.0.0.1:1/", CommandCounter()) as client:
-        assert client.write_concern.document == {"w": "majority", "j": True}
+    for query, concern in (
+        ("", {"w": "majority", "j": True}),
+        ("?w=1", {"w": 1, "j": True}),
+        ("?fsync=true", {"w": "majority", "fsync": True}),
+    ):
+        with connect(f"mongodb://127.0.0.1:1/{query}", CommandCounter()) as client:
+            assert client.write_concern.document == concern
     with connect("mongodb://h/?tz_aware=false", CommandCounter()) as client:
         assert client.codec_options.tz_aware
+
+
+@pytest.mark.parametrize(
+    "option", ["serverSelectionTimeoutMS", "SOCKETTIMEOUTMS", "waitQueueTimeoutMS"]
+)
+def test_a_wait_of_the_url_is_not_put_out_of_force(option: str) -> None:
+    """With timeoutMS, PyMongo passes over the waits that are its parts."""
+    with connect(f"mongodb://127.0.0.1:1/?{option}=300", CommandCounter()) as client:
+        answer = client.options.pool_options.socket_timeout
+        assert client.options.timeout is None
+        assert answer is not None and answer <= 30
+        assert 0.3 in (*waits_of(client).values(), answer)
+        started = time.monotonic()
+        with pytest.raises(pymongo.errors.ServerSelectionTimeoutError):
+            client.admin.command("ping")
+        assert time.monotonic() - started < 15  # and not timeoutMS, which is 30 s
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import timeit
 import tracemalloc
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
+from bson import Decimal128
 from bson.codec_options import DatetimeConversion
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,8 +23,9 @@ from lessons import load
 
 from course.lab import outcome_of
 from course.mongo.codec import CODEC, RAW
+from course.mongo.elements import field_names
 from course.mongo.exports import exported
-from course.mongo.seed import BARE_EVENT, make_events
+from course.mongo.seed import BARE_EVENT, START, make_events, make_user
 
 lesson = load("02")
 relaxed = settings(
@@ -136,6 +139,11 @@ GZIP = b"\x1f\x8b\x08\x00" + bytes(range(256)) * 190  # its head is a length < 1
         bson.encode(BARE_EVENT | {"_id": 1})[:-1] + b"\x01",
         bson.encode(BARE_EVENT | {"_id": 1}) + b"\n",
         bson.encode(BARE_EVENT | {"_id": 1}) + GZIP,
+        # Of users, in a file with events: what is torn, whole, or comes first.
+        bson.encode(BARE_EVENT | {"_id": 1}) + bson.encode(make_user(2))[:-5],
+        bson.encode(BARE_EVENT | {"_id": 1}) + bson.encode(make_user(2)),
+        bson.encode(make_user(1)) + bson.encode(BARE_EVENT | {"_id": 2}),
+        bson.encode(make_user(1)) + bson.encode(BARE_EVENT | {"_id": 2})[:-3],
     ],
 )
 def test_a_file_is_cut_only_where_it_is_provably_ours(
@@ -209,6 +217,53 @@ def test_an_export_does_not_look_at_what_it_copies(
     rows = bson.decode_all(path.read_bytes(), codec)
     assert [row["_id"] for row in rows] == list(range(1, 41))
     assert rows[-1] == body | {"_id": 40}
+
+
+@pytest.mark.parametrize(
+    ("keys", "more"),
+    [
+        ([float("nan"), 1], [2]),
+        ([1, 2.5, Decimal128("2"), bson.Int64(2**40)], [2**41]),
+        ([{"a": 1}, {"a": 2}], [{"a": 3}]),
+        ([uuid.UUID(int=1), uuid.UUID(int=2**127)], [uuid.UUID(int=2**127 + 1)]),
+        ([START, START + timedelta(1)], [START + timedelta(2)]),
+    ],
+    ids=["nan", "numbers", "objects", "uuids", "dates"],
+)
+def test_ids_of_any_kind_are_exported_once(
+    mongo_url: str, tmp_path: Path, keys: list[Any], more: list[Any]
+) -> None:
+    given = {"offline": False, "require_live": True, "url": mongo_url}
+    with lesson.open_env(argparse.Namespace(**given)) as env:
+        env.fresh()
+        export = lesson.DataProcessor(env.db).export_data_for_analysis
+        path = tmp_path / "events.bson"
+        for batch in (keys, more):
+            env.db["events"].insert_many([BARE_EVENT | {"_id": key} for key in batch])
+            assert export(path) == len(batch)
+            assert export(path) == 0
+        assert export(path, late_from=keys[-1]) == 0
+        assert export(path, late_from=keys[-1]) == 0
+
+
+def test_bytes_are_compared_as_a_server_sorts_them(env: Any, tmp_path: Path) -> None:
+    env.fresh()
+    keys = [b"\2", b"\1\1"]  # the longer is the greater
+    env.db["events"].insert_many([BARE_EVENT | {"_id": key} for key in keys])
+    export = lesson.DataProcessor(env.db).export_data_for_analysis
+    assert export(tmp_path / "events.bson", page=1) == 2
+    assert export(tmp_path / "events.bson") == 0
+
+
+def test_the_fields_of_a_document_are_read_up_to_where_it_is_cut() -> None:
+    values = [1.5, "text", {"a": 1}, [1, 2], b"bytes", bson.ObjectId(), True, START]
+    values += [None, bson.Regex("a", "i"), bson.Code("f()"), 1, bson.Timestamp(1, 1)]
+    values += [2**40, Decimal128("1"), bson.MinKey(), bson.MaxKey()]
+    whole = {f"f{number}": value for number, value in enumerate(values)}
+    data = bson.encode(whole)
+    assert list(field_names(data)) == list(whole)
+    found = {len(list(field_names(data[:size]))) for size in range(len(data))}
+    assert found == set(range(len(values) + 1))
 
 
 def test_pages_take_less_than_half_the_memory_of_a_list(
