@@ -630,7 +630,7 @@ class JsonCache(Store):
         self.note_invalidation(name)
         stored = False
         if generation:
-            stored = bool(self.ask(pipe.execute))
+            stored = bool(self.ask(partial(self.does, pipe)))
         self.note_invalidation(name)
         if not stored:
             self.delete(key)  # a reader must not get what it was to replace
@@ -653,7 +653,7 @@ class JsonCache(Store):
 
     def end_generation(self) -> bool:
         """Make a miss of every entry: none is of a generation that does not exist."""
-        self.client.unlink(self.generation)  # Redis does it without memory, too
+        self.unlink(self.generation)  # Redis does it without memory, too
         self.drop_copies()
         return True
 
@@ -1252,7 +1252,7 @@ class CacheInvalidationManager:
         pipe = self.cache.client.pipeline()
         pipe.sadd(name, *keys)
         pipe.expire(name, LONGEST_TTL)
-        if not self.cache.ask(pipe.execute):
+        if not self.cache.ask(partial(self.cache.does, pipe)):
             self.cache.delete(*keys)
 
     def invalidate_pattern(self, pattern: str) -> int:
@@ -1266,7 +1266,8 @@ class CacheInvalidationManager:
         name = self.cache.name("tag", tag)
         starts = [self.cache.name("value"), self.cache.name("lease")]
         take = self.cache.client.register_script(TAKE)
-        return self.cache.send_invalidation(partial(take, [name], starts)) or 0
+        invalidate = partial(self.cache.count, partial(take, [name], starts))
+        return self.cache.send_invalidation(invalidate) or 0
 
     # endregion tag
 
