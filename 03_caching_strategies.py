@@ -86,7 +86,14 @@ from course.caching.functions import (
     refuse_coroutines,
     refuse_limits,
 )
-from course.caching.jobs import Answer, Claim, Job, LoaderError, failure_text
+from course.caching.jobs import (
+    Answer,
+    Claim,
+    Job,
+    LoaderError,
+    error_text,
+    failure_text,
+)
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
 from course.caching.orders import RaceOfCaches, RaceOfClients, explore
@@ -917,7 +924,7 @@ class LeasedCache(LoadingCache):
             entry = self.entry_of(answer.value, ttl, answer.seconds)
             payload = self.sealed(name, entry, generation, policy.encode)
         except Exception as error:  # of JSON, or of the caller's encode
-            self.log.warn(f"{job.key!r:.80} is not cached: {error!s:.200}")
+            self.log.warn(f"{job.key!r:.80} is not cached: {error_text(error):.200}")
         self.log.warn_if_slow(job.key, answer.seconds, policy.longest_load)
         stored = self.store(job, payload, ttl + policy.grace)
         if stored and payload:
@@ -1117,7 +1124,7 @@ class RefreshingCache(LeasedCache):
             if job.old is None:
                 raise
             # An hour-old price is better than an error page, if `grace` says so.
-            self.log.warn(f"{job.key!r:.80} is old, its load failed: {error!r:.200}")
+            self.log.warn(f"{job.key!r:.80} is old: {error_text(error):.200}")
             return self.answer_without_lease(job)
 
     def answer_after_wait(self, job: Job) -> tuple[Answer, str]:
