@@ -1398,7 +1398,8 @@ class RedisCache(RefreshingCache):
     """The complete cache: all of the above, and it fails open.
 
     A process never serves what it has deleted. Others may, if Redis did not receive it,
-    until this process talks to Redis again: before it ends, it calls settle().
+    until this process talks to Redis again: before it ends, it calls settle(). A Redis
+    that restarts from a snapshot has again what was deleted since: then call bump().
     """
 
     def __init__(
@@ -1493,8 +1494,8 @@ def default_cache() -> RedisCache:
 class NearCache(RedisCache):
     """A RedisCache with a copy in this process, which Redis empties by push.
 
-    A listener hears of every change under the prefix (CLIENT TRACKING). While it does
-    not, nothing is served from the copy.
+    A listener hears of every change under the prefix (CLIENT TRACKING). A second after
+    it has ceased to, at the latest, nothing is served from the copy.
     """
 
     def __init__(self, client: Any, prefix: str, maxsize: int = 10_000) -> None:
