@@ -86,7 +86,14 @@ from course.caching.functions import (
     refuse_coroutines,
     refuse_limits,
 )
-from course.caching.jobs import Answer, Claim, Job, LoaderError, failure_text
+from course.caching.jobs import (
+    Answer,
+    Claim,
+    Job,
+    LoaderError,
+    error_text,
+    failure_text,
+)
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
 from course.caching.orders import RaceOfCaches, RaceOfClients, explore
@@ -630,7 +637,7 @@ class JsonCache(Store):
         self.note_invalidation(name)
         stored = False
         if generation:
-            stored = bool(self.ask(pipe.execute))
+            stored = bool(self.ask(partial(self.does, pipe)))
         self.note_invalidation(name)
         if not stored:
             self.delete(key)  # a reader must not get what it was to replace
@@ -653,7 +660,7 @@ class JsonCache(Store):
 
     def end_generation(self) -> bool:
         """Make a miss of every entry: none is of a generation that does not exist."""
-        self.client.unlink(self.generation)  # Redis does it without memory, too
+        self.unlink(self.generation)  # Redis does it without memory, too
         self.drop_copies()
         return True
 
@@ -917,7 +924,7 @@ class LeasedCache(LoadingCache):
             entry = self.entry_of(answer.value, ttl, answer.seconds)
             payload = self.sealed(name, entry, generation, policy.encode)
         except Exception as error:  # of JSON, or of the caller's encode
-            self.log.warn(f"{job.key!r:.80} is not cached: {error!s:.200}")
+            self.log.warn(f"{job.key!r:.80} is not cached: {error_text(error):.200}")
         self.log.warn_if_slow(job.key, answer.seconds, policy.longest_load)
         stored = self.store(job, payload, ttl + policy.grace)
         if stored and payload:
@@ -1117,7 +1124,7 @@ class RefreshingCache(LeasedCache):
             if job.old is None:
                 raise
             # An hour-old price is better than an error page, if `grace` says so.
-            self.log.warn(f"{job.key!r:.80} is old, its load failed: {error!r:.200}")
+            self.log.warn(f"{job.key!r:.80} is old: {error_text(error):.200}")
             return self.answer_without_lease(job)
 
     def answer_after_wait(self, job: Job) -> tuple[Answer, str]:
@@ -1252,7 +1259,7 @@ class CacheInvalidationManager:
         pipe = self.cache.client.pipeline()
         pipe.sadd(name, *keys)
         pipe.expire(name, LONGEST_TTL)
-        if not self.cache.ask(pipe.execute):
+        if not self.cache.ask(partial(self.cache.does, pipe)):
             self.cache.delete(*keys)
 
     def invalidate_pattern(self, pattern: str) -> int:
@@ -1266,7 +1273,8 @@ class CacheInvalidationManager:
         name = self.cache.name("tag", tag)
         starts = [self.cache.name("value"), self.cache.name("lease")]
         take = self.cache.client.register_script(TAKE)
-        return self.cache.send_invalidation(partial(take, [name], starts)) or 0
+        invalidate = partial(self.cache.count, partial(take, [name], starts))
+        return self.cache.send_invalidation(invalidate) or 0
 
     # endregion tag
 
@@ -1390,7 +1398,8 @@ class RedisCache(RefreshingCache):
     """The complete cache: all of the above, and it fails open.
 
     A process never serves what it has deleted. Others may, if Redis did not receive it,
-    until this process talks to Redis again: before it ends, it calls settle().
+    until this process talks to Redis again: before it ends, it calls settle(). A Redis
+    that restarts from a snapshot has again what was deleted since: then call bump().
     """
 
     def __init__(
@@ -1485,8 +1494,8 @@ def default_cache() -> RedisCache:
 class NearCache(RedisCache):
     """A RedisCache with a copy in this process, which Redis empties by push.
 
-    A listener hears of every change under the prefix (CLIENT TRACKING). While it does
-    not, nothing is served from the copy.
+    A listener hears of every change under the prefix (CLIENT TRACKING). A second after
+    it has ceased to, at the latest, nothing is served from the copy.
     """
 
     def __init__(self, client: Any, prefix: str, maxsize: int = 10_000) -> None:

@@ -119,9 +119,26 @@ def by_cachetools(fn: Callable[..., Any], **guard: Any) -> Any:
     return decorator(fn)
 
 
+def function_of(source: SlowSource) -> Callable[[int], Any]:
+    """Return the source as a plain function of one argument."""
+
+    def load(x: int) -> Any:
+        return source.load(x)
+
+    return load
+
+
 def by_cachebox(fn: Callable[..., Any]) -> Any:
     """Return the function with a cache of its own."""
     return cachebox.cached(cachebox.TTLCache(9, 60))(fn)
+
+
+def by_dogpile(fn: Callable[..., Any]) -> Any:
+    """Return the function with a region of its own."""
+    region = dogpile.cache.make_region().configure(
+        "dogpile.cache.memory", expiration_time=60
+    )
+    return region.cache_on_arguments()(fn)
 
 
 def flights() -> None:
@@ -131,6 +148,7 @@ def flights() -> None:
         "cachetools, lock": partial(by_cachetools, lock=threading.Lock),
         "cachetools, condition": partial(by_cachetools, condition=threading.Condition),
         "cachebox": by_cachebox,
+        "dogpile.cache.memory": by_dogpile,
         "timed_lru_cache": lesson.timed_lru_cache(9, 60),
     }
     rows = []
@@ -139,8 +157,8 @@ def flights() -> None:
         missing = SlowSource(LookupError("no row"), 0.05)
         # As plain functions: some decorators ask a function for its name.
         plain, failing = (
-            decorate(lambda x, f=found: f.load(x)),
-            decorate(lambda x, f=missing: f.load(x)),
+            decorate(function_of(found)),
+            decorate(function_of(missing)),
         )
         start_together([partial(plain, 1)] * 100)
         start = time.perf_counter()
@@ -155,7 +173,8 @@ def flights() -> None:
 def redis_costs(server: Server) -> None:
     """Compare what a hit in Redis costs, and a hundred keys at once."""
     client: Any = cache_client(server.url, 5.0)
-    raw: Any = cache_client(server.url, 5.0)
+    # The plainest client: a pool like ours, which waits, would flatter us.
+    raw: Any = redis.Redis.from_url(server.url, protocol=2)
     cache = lesson.RedisCache(client, "bench:")
     fetch = lesson.redis_cache(3600, cache=cache, name="row")(lambda user, limit=3: ROW)
     region = dogpile.cache.make_region().configure(
@@ -198,7 +217,7 @@ def redis_costs(server: Server) -> None:
         times = measure.seconds(contestants, ROUNDS)
     base = "redis-py: GET + json.loads"
     mid = {name: t[0] / number * 1e6 for name, t in times.items()}
-    text = f"{len(stored)} bytes of JSON, the same client for raw and ours"
+    text = f"{len(stored)} bytes of JSON, raw is the plainest client"
     print(f"A hit in Redis over loopback, {text}, best of {ROUNDS} rounds:\n")
     rows = [(n, f"{us:.1f}", f"{us / mid[base]:.2f}") for n, us in mid.items()]
     print(measure.markdown(("call", "us", "x raw"), rows), "\n")
@@ -207,8 +226,10 @@ def redis_costs(server: Server) -> None:
         {
             "get, one by one": lambda: [cache.get(key) for key in keys],
             "get_many": lambda: cache.get_many(keys),
-            "redis-py: 100 GETs": lambda: [raw.get(name) for name in names],
-            "redis-py: one MGET": lambda: raw.mget(names),
+            # What comes back is decoded by all, or the work would differ.
+            "redis-py: 100 GETs": lambda: [json.loads(raw.get(name)) for name in names],
+            "redis-py: a pipeline of GETs": lambda: pipelined(raw, names),
+            "redis-py: one MGET": lambda: [*map(json.loads, raw.mget(names))],
         },
         ROUNDS,
     )
@@ -218,7 +239,7 @@ def redis_costs(server: Server) -> None:
     print(measure.markdown(("call", "us", "keys/s"), rows), "\n")
     hit = mid["redis_cache"] / mid["the same of the bare value"]
     peer = mid["redis_cache"] / mid["dogpile.cache.redis"]
-    raw_ratio = many["redis-py: 100 GETs"] / many["redis-py: one MGET"]
+    many_ratio = many["get, one by one"] / many["get_many"]
     bars = [
         (
             "redis_cache hit / GET + json.loads of the bare value",
@@ -228,10 +249,10 @@ def redis_costs(server: Server) -> None:
         ),
         ("the same / dogpile.cache.redis", "<= 1.00", f"{peer:.2f}", met(peer, 1.0)),
         (
-            "MGET of 100 / 100 GETs",
-            ">= 10",
-            f"{raw_ratio:.1f}",
-            met(raw_ratio, 10, at_least=True),
+            "100 times get / one get_many",
+            ">= 4",
+            f"{many_ratio:.1f}",
+            met(many_ratio, 4, at_least=True),
         ),
     ]
     if tracked:
@@ -239,6 +260,14 @@ def redis_costs(server: Server) -> None:
         bar = "NearCache.get / redis-py's client-side cache"
         bars.append((bar, "<= 0.33", f"{near_ratio:.2f}", met(near_ratio, 1 / 3)))
     print(measure.markdown(("bar", "limit", "measured", "met"), bars), "\n")
+
+
+def pipelined(client: Any, names: list[str]) -> list[Any]:
+    """Return what is stored under the names, by one GET each in one round trip."""
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.get(name)
+    return [json.loads(payload) for payload in pipe.execute()]
 
 
 def client_side(server: Server) -> Any:

@@ -18,6 +18,16 @@ BODY = len(SUM_START) + 8 + len(SUM_END)
 Hook = Callable[[Any], Any]
 
 
+def glimpse(value: Any) -> str:
+    """Return the beginning of a value's text, whatever its size and its methods."""
+    if type(value) in (bytes, bytearray):
+        value = value[:40]  # not the text of a whole file
+    try:
+        return f"{value!r:.40}"
+    except Exception:
+        return "a value without a text"
+
+
 # region strict
 def strict(value: Any, where: str = "result") -> None:
     """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a datetime."""
@@ -30,11 +40,14 @@ def strict(value: Any, where: str = "result") -> None:
         items = value.items()
     else:
         use = "str, int, finite float, bool, None, list or dict with str keys"
-        found = f"{where} is {value!r:.40} ({kind.__name__})"
+        found = f"{where} is {glimpse(value)} ({kind.__name__})"
         raise TypeError(f"{found}, which JSON would change; use {use}")
     for key, item in items:
         if type(item) not in PLAIN:
-            strict(item, f"{where}[{key!r}]")
+            try:
+                strict(item, f"{where}[{key!r}]")
+            except RecursionError:  # it is nested too deep, or contains itself
+                raise TypeError(f"{where:.40} is nested too deep for JSON") from None
 
 
 # endregion strict
@@ -72,7 +85,10 @@ def payload_of(name: bytes, envelope: Envelope, encode: Hook | None = None, /) -
     strict(value)
     held = {"v": SCHEMA, **envelope._asdict(), "value": value}
     del held["checksum"]
-    body = json.dumps(held, separators=(",", ":"))[1:]
+    try:
+        body = json.dumps(held, separators=(",", ":"))[1:]
+    except (RecursionError, ValueError) as error:  # an int of 5,000 digits
+        raise TypeError(f"result is not JSON: {error}") from None
     checksum = checksum_of(name, body.encode())
     return f"{SUM_START.decode()}{checksum}{SUM_END.decode()}{body}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,13 +14,17 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
 from course.caching.codec import strict
-from course.caching.policy import Policy
+from course.caching.policy import Policy, refuse_type
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 # Modules of this name are many: each script, each notebook, each child of one.
-NAMELESS_MODULES = {"__main__", "__mp_main__", "builtins", None}
+NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
+
+SORTED_JSON = json.JSONEncoder(sort_keys=True)
+DIGEST_SIZE = 16  # bytes
+ANY_DIGEST = "[0-9a-f]" * 2 * DIGEST_SIZE  # and not what is called "name:another"
 
 BY_POSITION = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -52,6 +57,7 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
         raise ValueError("write @timed_lru_cache(), with parentheses")
     if maxsize is not None and not (isinstance(maxsize, int) and maxsize >= 0):
         raise ValueError(f"maxsize is 0, above or None, not {maxsize!r}")
+    refuse_type("ttl_seconds", ttl_seconds)
     # Not "<= 0": that would let nan pass.
     if not ttl_seconds > 0:
         raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
@@ -69,11 +75,12 @@ def full_name(fn: Callable[..., Any]) -> str:
     name = getattr(fn, "__qualname__", "<no name>")
     owner = getattr(fn, "__self__", None)
     is_bound = owner is not None and not inspect.ismodule(owner)
-    if is_bound or "<" in name:
+    # "_" is what functions are called that singledispatch registers.
+    if is_bound or "<" in name or name.rpartition(".")[2] == "_":
         kind = "a bound method" if is_bound else "a local function, lambda or object"
         raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
     module = getattr(fn, "__module__", None)
-    if module in NAMELESS_MODULES:
+    if module in NAMELESS_MODULES or "<" in str(module):  # "<run_path>"
         raise TypeError(
             f"{module}.{name} may be a function of any script or notebook: give it a "
             "name= that no other has, such as name='shop.report'; and give projects "
@@ -135,8 +142,14 @@ class CallKey:
                 args, kwargs = self.spelt_out(args, kwargs)
             found = self.hook(*args, **kwargs)
             strict(found, "what key= returns")
-        text = ascii(found).encode()  # tells 1, 1.0 and True apart
-        return hashlib.blake2b(text, digest_size=16).hexdigest()
+        try:
+            text = ascii(found)  # tells 1, 1.0 and True apart
+            # The order of a dict's items is no part of its value. One {} is kwargs'.
+            if text.count("{") > 1 or self.hook is not None:
+                text = SORTED_JSON.encode(found)
+        except (RecursionError, ValueError) as error:  # an int of 5,000 digits
+            raise TypeError(f"an argument has no form in JSON: {error}") from None
+        return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).hexdigest()
 
 
 class LoadsOnce(Protocol):
@@ -191,7 +204,7 @@ class CachedFunction(Generic[Arguments, Result]):
 
     def cache_clear(self) -> int:
         """Delete all results of this function, for all processes; return how many."""
-        return self.find_cache().clear_pattern(escape(f"{self.title}:") + "*")
+        return self.find_cache().clear_pattern(escape(f"{self.title}:") + ANY_DIGEST)
 
     def __get__(
         self, instance: object, owner: type | None = None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from course.caching.codec import Envelope
 from course.caching.policy import Policy
+from course.services import redact
 
 
 class LoaderError(RuntimeError):
@@ -75,4 +76,12 @@ class Claim(NamedTuple):
 
 def failure_text(error: Exception) -> bytes:
     """Return what those who wait in other processes are told, without a traceback."""
-    return f"{type(error).__name__}: {error}"[:200].encode(errors="replace")
+    return error_text(error)[:200].encode(errors="replace")
+
+
+def error_text(error: Exception) -> str:
+    """Return an error's name and text; a log has many readers, so without secrets."""
+    try:
+        return redact(f"{type(error).__name__}: {error}")
+    except Exception:  # it has a __str__ of its own, which fails
+        return type(error).__name__

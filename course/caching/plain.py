@@ -4,7 +4,8 @@
     def sales(day: date, shop: tuple[str, int]) -> pandas.DataFrame: ...
 
 What has no form in JSON becomes a dict of one item, its kind and its text. Data frames
-travel in Arrow's stream format, which keeps their types; pickle would run code.
+travel in Arrow's stream format, pickle would run code. What would come back as anything
+else, such as a data frame with a column of sets, is refused with a TypeError.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import io
 import math
 import uuid
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from importlib import import_module
+from pathlib import PosixPath, WindowsPath
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from course.caching.codec import glimpse
 
 MARK = "$"  # begins the name of a kind
 COLLECTIONS: dict[str, Callable[[Any], Any]] = {
@@ -44,6 +49,44 @@ def frame_of_bytes(data: bytes) -> Any:
         return stream.read_pandas()
 
 
+def frame_form(frame: Any) -> list[Any]:
+    """Return a data frame as text, and the step of its index, which Arrow drops.
+
+    TypeError if Arrow changes more: it makes arrays of tuples, and bytes of a UUID.
+    """
+    form = [text_of(bytes_of_frame(frame)), getattr(frame.index, "freqstr", None)]
+    if not is_same_frame(frame_of_form(form), frame):
+        raise TypeError(
+            "Arrow would change this data frame: it needs a hook of its own"
+        )
+    return form
+
+
+def is_same_frame(one: Any, other: Any) -> bool:
+    """Tell whether two data frames hold the same, in the same types."""
+    for axis, another in ((one.index, other.index), (one.columns, other.columns)):
+        if not axis.equals(another) or axis.dtype != another.dtype:
+            return False
+        if axis.names != another.names:
+            return False
+    if list(one.dtypes) != list(other.dtypes) or one.attrs != other.attrs:
+        return False
+    # An object column holds anything; an array equals a list.
+    objects = [place for place, kind in enumerate(one.dtypes) if kind.kind == "O"]
+    for place in objects:
+        if [*map(type, one.iloc[:, place])] != [*map(type, other.iloc[:, place])]:
+            return False
+    return bool(one.equals(other))
+
+
+def frame_of_form(held: list[Any]) -> Any:
+    """Return the data frame that frame_form() made this of."""
+    frame = frame_of_bytes(base64.b64decode(held[0]))
+    if held[1] is not None:
+        frame.index.freq = held[1]
+    return frame
+
+
 def bytes_of_array(array: Any) -> bytes:
     """Return a NumPy array in NumPy's own format; ValueError for one of objects."""
     numpy = import_module("numpy")
@@ -68,12 +111,45 @@ def seconds_of(life: timedelta) -> list[int]:
     return [life.days, life.seconds, life.microseconds]
 
 
+def zone_form(zone: tzinfo | None) -> Any:
+    """Return a time zone's name, or its offset, or None; TypeError for others."""
+    if zone is None:
+        return None
+    if type(zone) is timezone:
+        offset = zone.utcoffset(None)
+        name = zone.tzname(None)
+        return [seconds_of(offset), *([name] if name != str(timezone(offset)) else [])]
+    if type(zone) is ZoneInfo and zone.key:
+        return zone.key
+    raise TypeError(f"{zone!r:.40} is a zone of a kind of its own: use zoneinfo")
+
+
+def zone_of(form: Any) -> tzinfo | None:
+    """Return the time zone that zone_form() made this of."""
+    if form is None:
+        return None
+    if isinstance(form, str):
+        return ZoneInfo(form)
+    return timezone(timedelta(*form[0]), *form[1:])
+
+
+def moment_form(moment: datetime | time) -> list[Any]:
+    """Return a time with its zone, and which of two it is when clocks are set back."""
+    text = moment.replace(tzinfo=None).isoformat()
+    return [text, moment.fold, zone_form(moment.tzinfo)]
+
+
+def moment_reader(read: Callable[[str], Any]) -> Callable[[list[Any]], Any]:
+    """Return what takes back a moment_form() of a kind of time."""
+    return lambda held: read(held[0]).replace(fold=held[1], tzinfo=zone_of(held[2]))
+
+
 # By the name of the exact type, so that nobody has to import pandas to look: what makes
 # a plain value of one, and what takes it back.
 FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "datetime.datetime": (datetime.isoformat, datetime.fromisoformat),
+    "datetime.datetime": (moment_form, moment_reader(datetime.fromisoformat)),
     "datetime.date": (date.isoformat, date.fromisoformat),
-    "datetime.time": (time.isoformat, time.fromisoformat),
+    "datetime.time": (moment_form, moment_reader(time.fromisoformat)),
     "datetime.timedelta": (seconds_of, lambda parts: timedelta(*parts)),
     "decimal.Decimal": (str, Decimal),
     "uuid.UUID": (str, uuid.UUID),
@@ -82,19 +158,24 @@ FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda array: text_of(bytes_of_array(array)),
         lambda text: array_of_bytes(base64.b64decode(text)),
     ),
-    "pandas.DataFrame": (
-        lambda frame: text_of(bytes_of_frame(frame)),
-        lambda text: frame_of_bytes(base64.b64decode(text)),
-    ),
+    "pandas.DataFrame": (frame_form, frame_of_form),
+    "pathlib.PosixPath": (str, PosixPath),
+    "pathlib.WindowsPath": (str, WindowsPath),
 }
+
+
+def is_numpy_scalar(value: object) -> bool:
+    """Tell whether a value of NumPy's is one number or text: no masked array, say."""
+    return isinstance(value, import_module("numpy").generic)
 
 
 def type_name(value: object) -> str:
     """Return the name of a value's exact type, as its documentation has it."""
     kind = type(value)
     module = kind.__module__
-    if module.startswith("pandas.core."):
-        module = "pandas"
+    for public in ("pandas", "pathlib"):
+        if module.startswith((f"{public}.core.", f"{public}._")):
+            module = public
     return f"{module}.{kind.__qualname__}"
 
 
@@ -128,11 +209,11 @@ def to_form(value: Any) -> tuple[str, Any]:
         form = sorted((to_plain(item) for item in value), key=repr)
     elif name in FORMS:
         form = FORMS[name][0](value)
-    elif name.startswith("numpy.") and hasattr(value, "dtype"):
+    elif name.startswith("numpy.") and is_numpy_scalar(value):
         name = "scalar"  # of NumPy's
         form = text_of(bytes_of_array(value))
     else:
-        raise TypeError(f"{value!r:.40} is a {name}: it needs an encode of its own")
+        raise TypeError(f"{glimpse(value)} is a {name}: it needs a hook of its own")
     return name.removeprefix("builtins."), form
 
 

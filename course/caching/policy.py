@@ -10,8 +10,18 @@ LONGEST_TTL = 30 * 86_400  # seconds; a generation has to outlive every entry
 LONGEST_LEASE = 86_400  # seconds; what takes longer to load is not stored
 
 
+def refuse_type(name: str, number: object) -> None:
+    """Raise TypeError for what is no number of seconds: a text, a timedelta, a Decimal.
+
+    At once: the sum of a Decimal and a time would fail at the first call.
+    """
+    if not isinstance(number, int | float):
+        raise TypeError(f"{name} is an int or a float, not {number!r:.40}")
+
+
 def refuse_ttl(name: str, seconds: float) -> None:
     """Raise ValueError for a time to live that makes no sense, nan included."""
+    refuse_type(name, seconds)
     if not 0 < seconds <= LONGEST_TTL:
         raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
 
@@ -38,6 +48,8 @@ class Policy:
         if self.none_ttl is not None:
             refuse_ttl("none_ttl", self.none_ttl)
             longest = max(longest, self.none_ttl)
+        for name in ("jitter", "beta", "grace"):
+            refuse_type(name, getattr(self, name))
         if not (0 <= self.jitter < 1 and self.beta >= 0 and self.grace >= 0):
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
         if longest + self.grace > LONGEST_TTL:

@@ -152,8 +152,22 @@ def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
         raise BadInput(f"{url.source}: there is no file {' or '.join(files)}")
     if "max number of clients" in str(error):
         raise BadInput(f"{url.source}: Redis at {url.place}: {error}")
+    if url.scheme == "rediss" and speaks_without_tls(url):
+        raise BadInput(
+            f"{url.source}: Redis at {url.place} does not speak TLS: begin with redis://"
+        )
     if not isinstance(cause, ConnectionRefusedError | socket.gaierror):
         refuse_another_service(url, "Redis")
+
+
+def speaks_without_tls(url: ServiceUrl) -> bool:
+    """Tell whether a Redis answers there in the clear; it waits for ever on TLS."""
+    place = (url.hosts[0].name, url.hosts[0].port)
+    limit = url.connect_limit / 2
+    with suppress(OSError), socket.create_connection(place, limit) as plain:
+        plain.sendall(b"PING\r\n")
+        return plain.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    return False
 
 
 def absence(error: Exception) -> str:

@@ -119,14 +119,25 @@ class Store:
         return found
 
     def count(self, command: Callable[[], Any]) -> int:
-        """Return the number that a command, or the last of a pipe, gives."""
+        """Return the number that a command gives."""
         answer = command()
-        last = answer
-        if isinstance(answer, list) and answer:
-            last = answer[-1]
-        if not isinstance(last, int):
+        if type(answer) is not int:
             self.refuse_answer(answer)
-        return int(last)
+        return int(answer)
+
+    def last_of(self, pipe: Any) -> Any:
+        """Return what the last command of a pipe gives."""
+        answers = pipe.execute()
+        if type(answers) is not list or not answers:
+            self.refuse_answer(answers)
+        return answers[-1]
+
+    def does(self, pipe: Any) -> bool:
+        """Tell that the last command of a pipe is done; OddAnswer if Redis does not."""
+        answer = self.last_of(pipe)
+        if answer is not True:
+            self.refuse_answer(answer)
+        return True
 
     def refuse_answer(self, answer: object) -> None:
         """Close the idle connections, and raise OddAnswer."""
@@ -186,7 +197,11 @@ class Store:
         pipe = self.client.pipeline(False)  # a full Redis would refuse a transaction
         for kind in kinds:
             pipe.execute_command("UNLINK", *self.names(kind, keys))
-        return self.count(pipe.execute)
+        return self.count(partial(self.last_of, pipe))
+
+    def unlink(self, name: bytes) -> int:
+        """Delete one name; return how many there were."""
+        return self.count(partial(self.client.unlink, name))
 
     def sweep(self, kind: str, pattern: str | bytes) -> int:
         """Delete what matches a glob among the names of a kind; return how many."""

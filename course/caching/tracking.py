@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -16,7 +18,7 @@ from course.services import redact
 
 CHANNEL = b"__redis__:invalidate"
 RETRY_AFTER = 0.2  # seconds after a loss
-QUIET = 0.5  # seconds of silence, then the connection is asked whether it lives
+QUIET = 0.5  # seconds between two PINGs, each to be answered before the next
 
 
 class Follower(Protocol):
@@ -74,14 +76,24 @@ class ChangeListener:
             self.process = 0
             self.stopping.set()
             thread = self.thread
-        if thread:
+        if thread and thread.is_alive():
             thread.join(5)
 
     def _start_thread(self) -> None:
         self.process = os.getpid()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.listen, daemon=True)
-        self.thread.start()
+        # A process may have all the threads that it may have, or be about to end. Then
+        # there are no copies, and the next reader tries again.
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            self.warn(error)
+
+    def warn(self, error: Exception) -> None:
+        """Log why there are no copies."""
+        reason = redact(error) or type(error).__name__
+        self.log.warn(f"the near cache keeps no copies: {reason}")
 
     def revive(self) -> None:
         """Listen again where the thread is gone: in a forked child, or killed."""
@@ -106,13 +118,15 @@ class ChangeListener:
             try:
                 self.follow_one_connection()
             except Exception as error:
-                reason = redact(error) or type(error).__name__
-                self.log.warn(f"the near cache keeps no copies: {reason}")
+                self.warn(error)
             stopping.wait(RETRY_AFTER)
 
     def follow_one_connection(self) -> None:
         """Connect and follow the changes, until that fails or the thread is stopped."""
-        connection = self.pool.connection_class(**self.pool.connection_kwargs)
+        options = dict(self.pool.connection_kwargs)
+        # The other half of a piece of news may never come.
+        options["socket_timeout"] = min(options.get("socket_timeout") or QUIET, QUIET)
+        connection = self.pool.connection_class(**options)
         try:
             self.subscribe(connection)
             self.follow(connection)
@@ -145,19 +159,26 @@ class ChangeListener:
     def follow(self, connection: Any) -> None:
         """Pass the changes on until the connection is lost or the thread stopped."""
         stopping = self.stopping
-        asked = False
+        asked = -math.inf
+        is_answered = True
         while not stopping.is_set():
-            if connection.can_read(timeout=QUIET):
-                self.hear(connection.read_response())
-                asked = False
-            elif asked:
-                raise redis.TimeoutError("no answer to PING: the connection is lost")
-            else:
+            now = time.monotonic()
+            if now >= asked + QUIET:
+                # Also where news comes without a pause: it may be old, held back on
+                # the way or queued behind more than this thread can read.
+                if not is_answered:
+                    raise redis.TimeoutError("no answer to PING: news comes too late")
                 connection.send_command("PING")
-                asked = True
+                asked = now
+                is_answered = False
+            if connection.can_read(timeout=QUIET / 2):
+                is_answered = self.hear(connection.read_response()) or is_answered
 
-    def hear(self, news: Any) -> None:
-        """Pass on what Redis says; OddNews for anything that it would not say."""
+    def hear(self, news: Any) -> bool:
+        """Pass on what Redis says, and tell whether it answers PING.
+
+        OddNews for anything that it would not say.
+        """
         match news:
             case [b"message", channel, None] if channel == CHANNEL:
                 self.follower.drop()  # all: Redis was emptied
@@ -171,6 +192,7 @@ class ChangeListener:
                 if names:
                     self.follower.drop(*names)
             case [b"pong", b""]:
-                pass
+                return True
             case _:
                 raise OddNews(f"this is not news of a change: {news!r:.40}")
+        return False

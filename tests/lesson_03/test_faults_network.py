@@ -201,6 +201,87 @@ def test_garbage_to_the_listener_ends_its_copies(garbage: bytes, place: Place) -
             services.wait_for(functools.partial(_gives, near, number + 10), 20)
 
 
+def near_copy(near: Any, name: str) -> bool:
+    return bool(lesson.commands_sent(near, functools.partial(near.get, name)) == 0)
+
+
+def test_half_a_piece_of_news_ends_the_copies_of_a_client_without_limits(
+    place: Place,
+) -> None:
+    writer = lesson.RedisCache(cache_client(place.url, 5.0), place.prefix)
+    writer.set("n", 0)
+    client = redis.Redis.from_url(place.far_url, protocol=2, socket_timeout=None)
+    with lesson.NearCache(client, place.prefix) as near:
+        listening(near)
+        services.wait_for(lambda: near_copy(near, "n"))
+        heard = threading.Event()
+
+        def half(data: bytes) -> tuple[bytes, bool]:
+            heard.set()
+            return data[: len(data) // 2], True
+
+        place.network.spoilt.append(half)
+        writer.set("n", 1)
+        assert heard.wait(10)
+        place.network.freeze("down")
+        services.wait_for(lambda: not near.copies.followed)
+        place.network.cut()
+
+
+def test_more_news_than_a_listener_can_hear_in_time_ends_its_copies(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = lesson.RedisCache(cache_client(place.url, 5.0), place.prefix)
+    writer.set("n", 0)
+    ended = threading.Event()
+
+    def chat() -> None:
+        while not ended.wait(0.005):
+            writer.set("other", "news")
+
+    with lesson.NearCache(cache_client(place.url, 5.0), place.prefix) as near:
+        hear = near.listener.hear
+
+        def hear_slowly(news: Any) -> Any:
+            time.sleep(0.1)
+            return hear(news)
+
+        listening(near)
+        monkeypatch.setattr(near.listener, "hear", hear_slowly)
+        talking = in_background(chat)
+        try:
+            services.wait_for(lambda: not near.copies.followed)
+        finally:
+            ended.set()
+            talking.result(60)
+        monkeypatch.undo()
+        listening(near)
+
+
+def test_a_process_that_may_have_no_more_threads_reads_without_copies(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    near = lesson.NearCache(cache_client(place.url, 5.0), place.prefix)
+    near.set("n", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with near:
+            assert near.get("n") == 1
+    with near:
+        listening(near)
+        near.listener.stopping.set()
+        near.listener.thread.join(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert near.get("n") == 1
+            assert not near.copies.followed
+        near.get("n")
+        listening(near)
+
+
 # Seeded schedules of faults. Each read is accounted for: it gives a number that the
 # writer had written, not older than the newest delete that had ended before the read.
 SLICE = range(2)

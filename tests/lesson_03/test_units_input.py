@@ -136,6 +136,18 @@ def test_a_server_that_says_nothing_gives_way_within_seconds() -> None:
     assert "no answer; docker compose" in unbroken(done.stdout)
 
 
+def test_a_redis_without_tls_is_named_where_tls_is_asked_for() -> None:
+    def answer(received: bytes) -> bytes:
+        return b"+PONG\r\n" if received.startswith(b"PING") else b""
+
+    with talking(answer) as port:
+        url = f"rediss://:hunter2@127.0.0.1:{port}/0"
+        done = run(SCRIPT, "--only", "invalidation", "--url", url)
+    assert done.returncode == 2
+    assert "does not speak TLS: begin with redis://" in unbroken(done.stderr)
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     openssl = program("openssl")
     if openssl is None:
