@@ -39,28 +39,28 @@ def add_options(parser: Parser) -> None:
 
 def add_sources(parser: Parser) -> None:
     """Add what says which log is studied."""
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
+    # No exclusive group: argparse would write all four on one line of the help.
+    parser.add_argument(
         "--transactions",
         type=Path,
         metavar="FILE",
         help="study your own orders, CSV or Parquet: a row has a customer and a date, "
         "and an amount, or a quantity and a price, or neither",
     )
-    source.add_argument(
+    parser.add_argument(
         "--simulate",
         type=count_option,
         default=0,
         metavar="N",
         help="study N invented customers of known habits",
     )
-    source.add_argument(
+    parser.add_argument(
         "--summary",
         type=Path,
         metavar="CSV",
         help="fit the rows that --summary-sql asks an engine for",
     )
-    source.add_argument(
+    parser.add_argument(
         "--summary-sql",
         metavar="DIALECT",
         help="print a query for what the models need: postgresql, duckdb or spark",
@@ -189,6 +189,10 @@ def check_options(args: argparse.Namespace) -> None:
         raise BadInput("--customers, --workers and --chaos are of --integrated")
     if (args.workers or 0) > MOST_WORKERS:
         raise BadInput(f"--workers {args.workers}: at most {MOST_WORKERS}")
+    sources = [args.transactions, args.simulate, args.summary, args.summary_sql]
+    if sum(map(bool, sources)) > 1:
+        names = "--transactions, --simulate, --summary or --summary-sql"
+        raise BadInput(f"one log is studied at a time: {names}")
     if args.summary or args.summary_sql:
         check_summary_options(args)
     if args.only is not None and studies(args):
