@@ -257,8 +257,8 @@ CHANGES = (
     Change(
         "a worker killed by -9, all connections cut: still equal",
         "trouble.py",
-        "return max(1, orders // (8 * workers))",
-        "return 0",
+        "own = max(1, orders // (8 * workers))",
+        "own = 0",
         options=CHAOS,
     ),
     Change(
