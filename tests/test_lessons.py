@@ -26,6 +26,7 @@ from lessons import (
     unbroken,
 )
 
+NEED_PANDAS = {"01", "02"}  # for a claim that is skipped by name without it
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -94,6 +95,8 @@ def test_import_has_no_effect(
 def test_it_runs_alone_and_prints_the_golden_output(
     script: Path, tmp_path: Path
 ) -> None:
+    if script.name[:2] in NEED_PANDAS:  # where it is not installed, they skip a claim
+        pytest.importorskip("pandas")
     home = tmp_path / "tmp"
     home.mkdir()
     done = run(script, "--offline", cwd=home, env={"TMPDIR": str(home)})
@@ -197,8 +200,11 @@ def test_a_mutation_makes_its_claim_fail(
         url = request.getfixturevalue(f"{service[number]}_url")
         arguments = ["--require-live", "--url", url, "--only", mutation.demo]
     with mutated(number, mutation) as lesson:
-        assert lesson.main(arguments) == 1
+        code = lesson.main(arguments)
     printed = unbroken(capsys.readouterr().out)
+    if number in NEED_PANDAS and re.search(r"\[skip\] .*pandas", printed):
+        pytest.importorskip("pandas")
+    assert code == 1
     assert f"  [FAIL] {mutation.error or mutation.claim}" in printed
 
 
