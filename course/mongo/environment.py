@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from pymongo.errors import OperationFailure
 
-from course.errors import NoService, Skip
+from course.errors import BadInput, NoService, Skip
 from course.mongo.codec import Database, Document
 from course.mongo.connection import VARIABLE, connect, opened
 from course.mongo.counting import CommandCounter
@@ -20,7 +20,12 @@ from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
 from course.mongo.workplace import workplace
 from course.naming import new_name
-from course.services import ServiceAddress, accepts_connections, address_of
+from course.services import (
+    ServiceAddress,
+    accepts_connections,
+    address_of,
+    redact,
+)
 from course.standins.mongodb import StandInDatabase
 from course.sweeping import Leftover, sweep, temporary_folders
 from course.urls import MONGO_FORM, service_url
@@ -133,10 +138,13 @@ class Opening:
         client, server = opened(url, self.commands, self.address)
         try:
             place = workplace(client, database, self.address.source)
-        except BaseException:
+        except BaseException as error:
             with suppress(Exception):  # of a user who may not, or a server that is gone
                 client.drop_database(database)
             client.close()
+            if isinstance(error, OperationFailure):  # such as ?w=5 on three members
+                words = redact(str(error).partition(", full error")[0])
+                raise BadInput(f"{self.address.source}: MongoDB says {words}") from None
             raise
         hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
         backend = f"{server.name} at {hosts}"

@@ -369,3 +369,19 @@ def test_moments_come_back_in_utc_cut_to_ms_and_uuids_as_such() -> None:
     assert not isinstance(naive["key"], uuid.UUID)
     cut = moment.replace(microsecond=123_000)
     assert bson.decode(sent, CODEC) == {"at": cut, "key": key}
+
+
+@pytest.mark.parametrize("option", ["w=5", "w=nowhere", "readConcernLevel=bogus"])
+def test_what_the_server_refuses_of_a_url_is_one_line(
+    option: str, private_mongo: Server
+) -> None:
+    done = run(
+        path_of("02"), "--require-live", "--url", f"{private_mongo.url}?{option}"
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "--url: MongoDB says " in line
+    assert "full error" not in line
+    with pymongo.MongoClient[dict[str, Any]](private_mongo.url) as client:
+        made = [name for name in client.list_database_names() if "module8" in name]
+    assert made == []
