@@ -32,7 +32,7 @@ def named(word: str) -> str:
 
 def no_such_demo(name: str, demos: Iterable[str]) -> BadInput:
     """Return the complaint; what is no plain word may be an address, and is hidden."""
-    wrong = repr(name) if re.fullmatch("[a-z_]+", name) else HIDDEN
+    wrong = repr(name) if re.fullmatch("[a-z]+([-_][a-z]+)*", name) else HIDDEN
     return BadInput(f"--only: there is no demo {wrong}; there are {', '.join(demos)}")
 
 

@@ -154,7 +154,8 @@ def test_the_same_for_any_figures(both: Both, figures: list[Any]) -> None:
         {"logins": 2**31},
         {"logins": -(2**31) - 1},
         {"spent_cents": "abc"},
-        {"spent_cents": b"1"},
+        # PostgreSQL 18 makes a number of bytes.
+        pytest.param({"spent_cents": b"1"}, marks=pytest.mark.older),
         {"spent_cents": 2**63},
         {"username": "a\x00b"},
         {"username": "\ud800"},

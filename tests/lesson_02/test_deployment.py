@@ -143,7 +143,7 @@ def test_collections_of_ones_own_take_indexes_or_none(env: Any) -> None:
 
 def test_a_view_is_nobodys_collection(env: Any) -> None:
     if not env.live:
-        pytest.skip("mongomock has no views")
+        pytest.skip("platform: mongomock has no views")
     env.db.drop_collection("users")
     env.db.command("create", "users", viewOn="events", pipeline=[])
     for mend in (False, True):

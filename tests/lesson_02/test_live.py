@@ -114,7 +114,9 @@ def test_a_partial_index_serves_only_queries_that_repeat_its_filter(live: Any) -
 
 def test_ordered_equality_sort_range_an_index_spares_a_sort(live: Any) -> None:
     if not live.mongodb:
-        pytest.skip("SecantusDB plans sorts as it likes: ESR is for MongoDB itself")
+        pytest.skip(
+            "platform: SecantusDB plans sorts as it likes: ESR is for MongoDB itself"
+        )
     live.fresh(events=1_000)
     esr = lesson.ESR
     live.db["events"].create_index([esr[0], esr[2], esr[1]], name="ers")
