@@ -153,3 +153,19 @@ def private_redis() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def private_rabbitmq() -> Iterator[Server]:
     yield from _private("rabbitmq")
+
+
+@pytest.fixture(scope="module")
+def servers(
+    private_postgres: Server,
+    private_mongo: Server,
+    private_redis: Server,
+    private_rabbitmq: Server,
+) -> dict[str, Server]:
+    """Return a private server of each kind by the variable that names it."""
+    return {
+        "DATABASE_URL": private_postgres,
+        "MONGODB_URI": private_mongo,
+        "REDIS_URL": private_redis,
+        "RABBITMQ_URL": private_rabbitmq,
+    }

@@ -32,21 +32,6 @@ VARIABLE = {
 every_lesson = pytest.mark.parametrize("number", [*VARIABLE, "05"])
 
 
-@pytest.fixture(scope="module")
-def servers(
-    private_postgres: Server,
-    private_mongo: Server,
-    private_redis: Server,
-    private_rabbitmq: Server,
-) -> dict[str, Server]:
-    return {
-        "DATABASE_URL": private_postgres,
-        "MONGODB_URI": private_mongo,
-        "REDIS_URL": private_redis,
-        "RABBITMQ_URL": private_rabbitmq,
-    }
-
-
 def of_lesson(number: str, servers: dict[str, Server]) -> dict[str, Server]:
     """Return the servers that a lesson uses; 05 takes all of them."""
     if number == "05":

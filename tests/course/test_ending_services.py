@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -43,18 +44,10 @@ SECOND = [(number, [*load(number).lesson.demos][1]) for number in SERVICE]
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Server]]:
-    """Start each server when it is first asked for, and restart what a test broke."""
-    started = {}
-    contexts = []
-    for number, name in SERVICE.items():
-        context = private(name)
-        server = context.__enter__()
-        contexts.append(context)
-        if server:
-            started[number] = server
-    yield started
-    for context in contexts:
-        context.__exit__(None, None, None)
+    """Start what can be had of the servers, by the number of the lesson."""
+    with ExitStack() as stack:
+        found = {n: stack.enter_context(private(name)) for n, name in SERVICE.items()}
+        yield {number: server for number, server in found.items() if server}
 
 
 def server_of(number: str, servers: dict[str, Server]) -> Server:

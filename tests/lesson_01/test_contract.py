@@ -6,7 +6,7 @@ import argparse
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import partial
@@ -33,13 +33,6 @@ Both = tuple[Any, Any]
 def opened(stack: ExitStack, url: str) -> Any:
     given = {"offline": not url, "require_live": bool(url), "url": url}
     return stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
-
-
-@pytest.fixture(scope="module")
-def both(postgres_url: str) -> Iterator[Both]:
-    """Yield the same rows on SQLite and on PostgreSQL."""
-    with ExitStack() as stack:
-        yield opened(stack, ""), opened(stack, postgres_url)
 
 
 def schemas(url: str) -> set[str]:

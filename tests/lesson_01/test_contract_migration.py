@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,18 +19,6 @@ from course.sql.changes import drift, offline_sql
 
 lesson = load("01")
 Both = tuple[Any, Any]
-
-
-@pytest.fixture(scope="module")
-def both(postgres_url: str) -> Iterator[Both]:
-    """Yield the same rows on SQLite and on PostgreSQL."""
-    with ExitStack() as stack:
-
-        def opened(url: str) -> Any:
-            given = {"offline": not url, "require_live": bool(url), "url": url}
-            return stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
-
-        yield opened(""), opened(postgres_url)
 
 
 def test_the_reviewed_script_makes_the_model(both: Both) -> None:

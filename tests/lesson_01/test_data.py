@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
@@ -27,18 +26,6 @@ from course.sql.postgres import sqlstate_of
 lesson = load("01")
 Both = tuple[Any, Any]
 BIG = 2**53 + 1  # the first whole number that a float cannot hold
-
-
-@pytest.fixture(scope="module")
-def both(postgres_url: str) -> Iterator[Both]:
-    """Yield the same rows on SQLite and on PostgreSQL."""
-    with ExitStack() as stack:
-
-        def opened(url: str) -> Any:
-            given = {"offline": not url, "require_live": bool(url), "url": url}
-            return stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
-
-        yield opened(""), opened(postgres_url)
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import decimal
 import math
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -23,16 +22,6 @@ from course.mongo.reference import cohorts_of, days_of, purchases_of
 from course.mongo.seed import END, START, make_events, make_user, make_users
 
 lesson = load("02")
-
-
-@pytest.fixture(params=["stand-in", "live"])
-def env(request: pytest.FixtureRequest) -> Iterator[Any]:
-    live = request.param == "live"
-    url = request.getfixturevalue("mongo_url") if live else None
-    given = {"offline": not live, "require_live": live, "url": url}
-    with lesson.open_env(argparse.Namespace(**given)) as found:
-        found.fresh()
-        yield found
 
 
 # --- Revenue --------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
 from typing import Any
 
 import pymongo
@@ -16,16 +14,6 @@ from course.mongo.schema import record, typed
 from course.mongo.seed import BARE_EVENT, make_user
 
 lesson = load("02")
-
-
-@pytest.fixture(params=["stand-in", "live"])
-def env(request: pytest.FixtureRequest) -> Iterator[Any]:
-    live = request.param == "live"
-    url = request.getfixturevalue("mongo_url") if live else None
-    given = {"offline": not live, "require_live": live, "url": url}
-    with lesson.open_env(argparse.Namespace(**given)) as found:
-        found.fresh()
-        yield found
 
 
 def state(db: Any) -> dict[str, Any]:

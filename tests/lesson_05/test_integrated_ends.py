@@ -63,21 +63,6 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def servers(
-    private_postgres: Server,
-    private_mongo: Server,
-    private_redis: Server,
-    private_rabbitmq: Server,
-) -> dict[str, Server]:
-    return {
-        "DATABASE_URL": private_postgres,
-        "MONGODB_URI": private_mongo,
-        "REDIS_URL": private_redis,
-        "RABBITMQ_URL": private_rabbitmq,
-    }
-
-
 def workers_of(one: Run) -> list[int]:
     """Return the processes that consume."""
     return sorted(one.processes() - {one.process.pid})
