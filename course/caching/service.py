@@ -31,7 +31,9 @@ from course.sweeping import Leftover, sweep, temporary_folders
 from course.urls import REDIS_FORM, ServiceUrl, service_url
 
 PAUSE = 0.1  # seconds between two looks for keys
-QUIET = 1.0  # seconds without a new key, until no load of an ended run is under way
+NO_NEW_KEY = (
+    1.0  # seconds without a new key, until no load of an ended run is under way
+)
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
 
@@ -203,11 +205,11 @@ def delete_keys(connect: Callable[[], Any], prefix: str) -> None:
     client = connect()
     pattern = escape(prefix) + "*"
     unlink_matching(client, pattern)
-    quiet_at = time.monotonic() + QUIET
+    quiet_at = time.monotonic() + NO_NEW_KEY
     while ENDING.reason and time.monotonic() < quiet_at:
         time.sleep(PAUSE)
         if unlink_matching(client, pattern):
-            quiet_at = time.monotonic() + QUIET
+            quiet_at = time.monotonic() + NO_NEW_KEY
 
 
 def leftover_keys(client: Any) -> list[Leftover]:
