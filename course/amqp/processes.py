@@ -32,8 +32,21 @@ from course.services import redact
 
 MOMENT = 1.0  # seconds in which the last confirms may come
 GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
-NEEDED = {"rate": ["publish"], "rejects": ["publish", "redrive"]}  # by an option
 MODES = ("worker", "publish", "stats", "redrive", "teardown")
+# What an option does nothing without. None of them has a default of its own, so that it
+# is known whether it was given.
+NEEDED = {
+    "rate": ("publish",),
+    "rejects": ("publish", "redrive"),
+    "concurrency": ("worker",),
+    "drain": ("worker",),
+    "ledger": ("worker",),
+    "prefix": MODES,
+}
+CONCURRENCY = 4  # messages that a worker works on at a time
+DRAIN = 5.0  # seconds in which a stopped worker may finish what it has begun
+IN_MEMORY = ":memory:"  # where it notes what it has done
+PREFIX = "module8"
 
 
 @dataclass
@@ -99,8 +112,7 @@ def add_process_options(parser: ArgumentParser, queues: str) -> None:
     )
     add(
         "--prefix",
-        default="module8",
-        help="what the names of queues and exchanges begin with (module8)",
+        help=f"what the names of queues and exchanges begin with ({PREFIX})",
     )
 
 
@@ -112,20 +124,17 @@ def add_worker_options(parser: ArgumentParser, queues: str) -> None:
         "--concurrency",
         metavar="N",
         type=whole_number,
-        default=4,
-        help="how many messages the worker works on at a time (4)",
+        help=f"how many messages the worker works on at a time ({CONCURRENCY})",
     )
     add(
         "--drain",
         metavar="SECONDS",
         type=above_zero,
-        default=5.0,
-        help="how long a worker that is stopped may finish what it has begun (5)",
+        help=f"how long a stopped worker may finish what it has begun ({DRAIN:.0f})",
     )
     add(
         "--ledger",
         metavar="WHERE",
-        default=":memory:",
         help="where the worker notes what it has done: a file, or a PostgreSQL URL",
     )
 
@@ -140,7 +149,7 @@ def mode_of(args: Namespace) -> str:
     if len(asked) > 1:
         raise BadInput(f"--{asked[0]} and --{asked[1]}: one at a time")
     for option, modes in NEEDED.items():
-        if getattr(args, option, None) and not set(asked) & set(modes):
+        if getattr(args, option, None) is not None and not set(asked) & set(modes):
             raise BadInput(f"--{option} goes with --{' or --'.join(modes)}")
     return asked[0] if asked else ""
 
@@ -154,12 +163,13 @@ def run_process(args: Namespace, parts: Parts) -> int:
     if queue and queue not in parts.consumers:
         known = ", ".join(parts.consumers)
         raise BadInput(f"--{mode}: no queue {queue!r}; there are {known}")
-    if not fullmatch(r"[\w.-]{1,100}", args.prefix):
-        raise BadInput(f"--prefix: {args.prefix!r} is not of letters, digits, . _ -")
+    prefix = PREFIX if args.prefix is None else args.prefix
+    if not fullmatch(r"[\w.-]{1,100}", prefix):
+        raise BadInput(f"--prefix: {prefix!r} is not of letters, digits, . _ -")
     script = sys.argv[0].rpartition("/")[2]
     try:
         parameters, _ = broker_of(args)
-        rabbit = parts.connection(parameters, args.prefix)
+        rabbit = parts.connection(parameters, prefix)
         run = {
             "worker": work_on,
             "publish": publish_many,
@@ -175,7 +185,7 @@ def run_process(args: Namespace, parts: Parts) -> int:
         raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise BadInput(f"--ledger {redact(args.ledger)}: {reason}") from None
+        raise BadInput(f"--ledger {redact(args.ledger or '')}: {reason}") from None
     except PublishFailed as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 1
@@ -199,15 +209,17 @@ def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:
 
     queue = rabbit.name(args.worker)
     kind = parts.consumers[args.worker]
-    with parts.ledger(args.ledger) as ledger, parts.producer(rabbit) as producer:
+    drain = args.drain or DRAIN
+    where = IN_MEMORY if args.ledger is None else args.ledger
+    with parts.ledger(where) as ledger, parts.producer(rabbit) as producer:
         rabbit.setup_infrastructure()
         consumer = kind(
             rabbit,
             queue,
             producer,
             ledger,
-            concurrency=args.concurrency,
-            drain=args.drain,
+            concurrency=args.concurrency or CONCURRENCY,
+            drain=drain,
         )
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):  # Windows has no SIGHUP
             if hasattr(signal, name):
@@ -219,7 +231,7 @@ def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:
             time.sleep(0.05)  # a wait without end can miss the signal just before it
         consumer.stop()
         with suppress(TimeoutError):  # a frozen broker answers no goodbye
-            done.result(args.drain + GOODBYE)
+            done.result(drain + GOODBYE)
     for name, number in sorted(consumer.counts.items()):
         fact(name, number)
     fact("deliveries by age, in digits of s", dict(sorted(consumer.ages.items())))
