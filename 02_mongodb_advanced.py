@@ -64,9 +64,9 @@ from course.mongo.codec import (
 from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
 from course.mongo.deployment import (
     created,
-    created_indexes,
     planned,
     refuse_differences,
+    replaced_indexes,
 )
 from course.mongo.environment import MongoEnv, open_database
 from course.mongo.exports import export_file, exported, lacking
@@ -237,9 +237,7 @@ class MongoDBManager:
                 # Trap: stored documents stay; {"$nor": [validator]} finds the bad ones.
                 self.db.command("collMod", name, **plan.rules)
                 done.append(f"changed {name}")
-            for index in plan.other_indexes:
-                self.db[name].drop_index(index)
-            done += created_indexes(self.db[name], plan.indexes)
+            done += replaced_indexes(self.db[name], plan)
         return done
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo import IndexModel
-from pymongo.errors import CollectionInvalid, OperationFailure
+from pymongo import TEXT, IndexModel
+from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
 from course.mongo.codec import Collection, Database, Document
 
@@ -169,3 +169,34 @@ def created_indexes(collection: Collection, indexes: Sequence[IndexModel]) -> li
     if not missing:  # PyMongo refuses an empty list
         return []
     return collection.create_indexes(missing)
+
+
+def replaced_indexes(collection: Collection, plan: Plan) -> list[str]:
+    """Drop the indexes that differ, and create those that are missing.
+
+    Where one cannot be built, such as a unique one over two equal values, those that
+    were dropped are built again, and the error is raised.
+    """
+    dropped = []
+    for name, definition in collection.index_information().items():
+        if name in plan.other_indexes:
+            dropped.append(as_it_was(name, definition))
+            collection.drop_index(name)
+    try:
+        return created_indexes(collection, plan.indexes)
+    except PyMongoError:
+        wanted = {index.document["name"] for index in plan.indexes}
+        for name in wanted & collection.index_information().keys():
+            collection.drop_index(name)
+        if dropped:
+            collection.create_indexes(dropped)
+        raise
+
+
+def as_it_was(name: str, definition: Mapping[str, Any]) -> IndexModel:
+    """Return an index to create from what a server says of one."""
+    rules = {rule: definition[rule] for rule in definition.keys() - set(NO_RULES)}
+    keys = list(dict(definition["key"]).items())
+    if "weights" in rules:  # a text index; the server names its keys _fts and _ftsx
+        keys = [(field, TEXT) for field in rules["weights"]]
+    return IndexModel(keys, name=name, **rules)

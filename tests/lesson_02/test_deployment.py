@@ -118,6 +118,24 @@ def test_a_rival_under_another_name_is_a_difference(env: Any) -> None:
     assert "username_1" not in env.db["users"].index_information()
 
 
+def test_an_index_that_cannot_be_mended_stays_as_it_was(env: Any) -> None:
+    rules = {"unique": False, "collation": lesson.ANY_CASE}
+    users = env.db["users"]
+    users.drop_index("email")
+    users.create_index("email", name="email", **rules)
+    users.create_index("born")
+    env.db.command("collMod", "users", validator={}, validationLevel="off")
+    users.insert_many([{"_id": _id, "username": _id, "email": "a@b"} for _id in "xy"])
+    before = users.index_information()
+    manager = lesson.MongoDBManager(env.db)
+    with pytest.raises(OperationFailure):  # two documents have one address
+        manager.create_collections_with_schema(mend=True)
+    assert users.index_information() == before
+    users.delete_one({"_id": "y"})
+    manager.create_collections_with_schema(mend=True)
+    assert users.index_information()["email"]["unique"]
+
+
 def test_collections_of_ones_own_take_indexes_or_none(env: Any) -> None:
     schemas = {"orders": record("total", _id={}, total=typed("int"))}
     manager = lesson.MongoDBManager(env.db, schemas)
