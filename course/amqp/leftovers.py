@@ -85,9 +85,15 @@ def leftovers_on(parameters: Any) -> list[Leftover]:
                     delete = partial(api.delete, kind, name)
                     found.append(Leftover(kind.removesuffix("s"), name, delete))
     except (OSError, ValueError, HTTPException) as error:
-        why = getattr(error, "reason", None) or type(error).__name__
-        remark(
-            f"AMQP lists no names, and no management API at {redact(api.base)}: {why}"
-        )
+        remark(f"AMQP lists no names, and {problem_of(api, error)}")
         remark("queues of a run expire by themselves, and their exchanges with them")
     return found
+
+
+def problem_of(api: Management, error: Exception) -> str:
+    """Return why an API told no names; one that refuses a login is there."""
+    why = getattr(error, "reason", None) or type(error).__name__
+    place = redact(api.base)
+    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+        return f"the management API at {place} lets only users with its tag in: {why}"
+    return f"no management API at {place}: {why}"
