@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from lessons import path_of, run
-from mongo_rights import READ_WRITE, FewRights
 from services import Server, free_port
 
 from course.naming import STAMP, made_at, new_name, run_name_in
@@ -372,27 +371,6 @@ def test_a_user_without_the_management_tag_is_named(
     said = " ".join(done.stderr.split())
     reason = answer.partition(" ")[2]
     assert f"API at {place} lets only users with its tag in: {reason}" in said
-
-
-def test_a_user_of_few_rights_sweeps_what_he_sees(private_mongo: Server) -> None:
-    import pymongo
-
-    all_of = names("_")
-    with pymongo.MongoClient[dict[str, Any]](private_mongo.url) as client:
-        for name in (all_of.old, all_of.new):
-            client["shop"][name].insert_one({})
-        client[all_of.old]["t"].insert_one({})  # the run of a user with more rights
-        with FewRights(private_mongo.port, "shop", READ_WRITE) as proxy:
-            url = f"mongodb://127.0.0.1:{proxy.port}/shop"
-            done = run(path_of("02"), "--sweep", "--yes", "--url", url)
-        left = client["shop"].list_collection_names()
-        assert all_of.old in client.list_database_names()
-        for name in ("shop", all_of.old):
-            client.drop_database(name)
-    assert left == [all_of.new]
-    assert done.returncode == 1
-    assert f"database {all_of.old} stays: " in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

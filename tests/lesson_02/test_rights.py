@@ -7,6 +7,7 @@ import hashlib
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
@@ -189,3 +190,20 @@ def test_the_names_of_others_stay_hidden_in_a_prefixed_database(
             (row,) = lesson.EventTracker(env.db).latest_with_names(5)
             assert row["name"] == "user1"
             assert shop["daily"].count_documents({}) == 50
+
+
+def test_a_sweep_removes_what_the_user_may_list(with_login: Server, shop: Any) -> None:
+    made = datetime.now(UTC) - timedelta(hours=2)
+    old = f"module8_{made:%Y%m%d%H%M%S}_0123abcd"
+    shop[old].insert_one({})
+    shop.client[old]["t"].insert_one({})  # the run of a user with more rights
+    before = state(shop)
+    with FewRights(with_login.port, "shop", READ_WRITE) as proxy:
+        done = run(SCRIPT, "--sweep", "--yes", "--url", at(proxy))
+        refused = {name for name, _ in proxy.refused}
+    assert done.returncode == 0, done.stderr
+    assert "  collection  " + old in done.stdout
+    assert "  database  " not in done.stdout
+    assert "listDatabases" in refused
+    assert state(shop) == {name: one for name, one in before.items() if name != old}
+    shop.client.drop_database(old)
