@@ -42,7 +42,7 @@ class UnitOfWork:
         raise NotImplementedError
 
     def later(self, action: Action) -> None:
-        """Have an action run once, after the next commit that succeeds."""
+        """Have an action run after the next commit, once, if that succeeds."""
         raise NotImplementedError
 
     def part(self) -> AbstractContextManager[None]:

@@ -40,7 +40,7 @@ class UnitOfWork:
         self._session.close()
 
     def later(self, action: Action) -> None:
-        """Have an action run once, after the next commit that succeeds."""
+        """Have an action run after the next commit, once, if that succeeds."""
         self._actions.append(action)
 
     @contextmanager
