@@ -1,0 +1,66 @@
+"""Commits the effects, then the key: a failure in between pays a second time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from course.sql.backends import code_of
+
+# How the codes of a conflict, a deadlock and "database is locked" begin.
+TRANSIENT = ("40001", "40P01", "SQLITE_BUSY")
+
+DONE = sa.Table(
+    "done",
+    sa.MetaData(),
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("result", sa.Integer, nullable=False),
+)
+
+Work = Callable[[sa.Connection], int]  # pays, and returns a result to remember
+Pause = Callable[[float], object]
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether the same transaction may succeed if it begins again."""
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return True
+    return code_of(error).startswith(TRANSIENT)
+
+
+def stored_result(connection: sa.Connection, key: str) -> int | None:
+    """Return the result of a key that was done."""
+    result = connection.scalars(sa.select(DONE.c.result).where(DONE.c.key == key))
+    return result.one_or_none()
+
+
+def pay_once(
+    engine: sa.Engine,
+    key: str,
+    work: Work,
+    attempts: int = 5,
+    pause: Pause = time.sleep,
+) -> int:
+    """Run a transaction that looks for the key, works and stores; again if it fails."""
+    if attempts < 1:
+        raise ValueError(f"{attempts} attempts")
+    attempt = 1
+    while True:
+        try:
+            with engine.begin() as connection:
+                stored = stored_result(connection, key)
+                if stored is not None:
+                    return stored
+                fresh = work(connection)
+            with engine.begin() as connection:
+                connection.execute(sa.insert(DONE).values(key=key, result=fresh))
+            return fresh
+        except Exception as error:
+            if attempt >= attempts or not may_pass(error):
+                raise
+        pause(random.uniform(0, min(1, 0.01 * 2**attempt)))
+        attempt += 1
