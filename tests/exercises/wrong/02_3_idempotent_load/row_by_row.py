@@ -1,0 +1,38 @@
+"""Every row is a command of its own, 10,000 for a load of 10,000."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pymongo.errors import WriteError
+
+from course.mongo.codec import Collection, Document
+
+DUPLICATE_KEY = 11000  # the codes of a server's complaints
+BREAKS_VALIDATOR = 121
+
+
+def load_counts(
+    counts: Collection, rows: Sequence[Document], batch: int = 1_000
+) -> list[int]:
+    """Store the latest row of each warehouse and sku; return the places of bad rows.
+
+    A row has warehouse, sku, quantity and counted_at, may have other fields, and has
+    no _id. It replaces the stored one, but for its _id, if that is older. A place is
+    an index in `rows`; the list is ascending. The rows are not changed. At most three
+    commands are sent for each `batch` rows, none for no rows.
+
+    Raises PyMongoError if the server fails, but not for bad rows.
+    """
+    refused = []
+    for place, row in enumerate(rows):
+        same = {"warehouse": row["warehouse"], "sku": row["sku"]}
+        older = same | {"counted_at": {"$lt": row["counted_at"]}}
+        try:
+            counts.update_one(same, {"$setOnInsert": row}, upsert=True)
+            counts.replace_one(older, row)
+        except WriteError as error:
+            if error.code != BREAKS_VALIDATOR:
+                raise
+            refused.append(place)
+    return refused
