@@ -26,7 +26,7 @@ class TaggedCache:
         begun. A key comes with the same tags each time, in any order; there is at least
         one.
 
-        Raises what `load` raises; then nothing is stored.
+        Raises what `load` raises; then no value is stored.
         """
         raise NotImplementedError
 
@@ -34,6 +34,6 @@ class TaggedCache:
         """Make a miss of every entry that has one of these tags, for all processes.
 
         The work depends on the number of tags, not on the number of entries. A tag that
-        no entry has is no error.
+        no entry has is not an error.
         """
         raise NotImplementedError
