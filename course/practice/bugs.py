@@ -75,7 +75,9 @@ def mutations_in(root: Path, lesson: str) -> list[Any]:
 
 def script_of(folder: Path, lesson: str) -> Path:
     """Return the path of a lesson in the project, or in a copy."""
-    return next(folder.glob(f"{lesson}_*.py"))
+    for path in folder.glob(f"{lesson}_*.py"):
+        return path
+    raise BadInput(f"{folder}: lesson {lesson} is not there")
 
 
 def mutated_file(folder: Path, lesson: str, mutation: Any) -> Path:

@@ -15,6 +15,7 @@ from course.ending import (
     flush,
     give_up_stdout,
     interruptible,
+    one_line,
 )
 from course.errors import BadInput
 from course.practice.desk import Command, Desk
@@ -70,5 +71,8 @@ def practise(root: Path, argv: list[str] | None = None) -> int:
         except BrokenPipeError:  # the reader, such as head, has seen enough
             give_up_stdout()
             return 141
+        except OSError as problem:  # a folder that may not be written, a full disk
+            complain(f"practice.py: {type(problem).__name__}: {one_line(problem)}")
+            return 2
         except KeyboardInterrupt as interrupt:
             return as_ended(interrupt).code

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from course.columns import visible
 from course.console import write
+from course.ending import printing
 from course.errors import BadInput
 from course.practice.exercises import Exercise, exercises_in, named_exercise
 from course.practice.progress import RIGHT, SKIPPED, Progress, keep, progress_in
@@ -94,6 +96,7 @@ def typed_path(path: Path) -> str:
 
 
 def write_text(text: str) -> None:
-    """Print a text line by line."""
+    """Print a text as its file has it: long lines are the terminal's to break."""
     for line in text.rstrip().splitlines():
-        write(line)
+        with printing("stdout"):
+            print(visible(line))

@@ -53,7 +53,11 @@ class Exercise:
 
     def text(self, name: str) -> str:
         """Return the text of a file in its folder."""
-        return (self.folder / name).read_text("utf-8")
+        try:
+            return (self.folder / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            where = f"exercises/{self.name}/{name}"
+            raise BadInput(f"{where} is missing, or is not UTF-8") from None
 
 
 def order_of(folder: Path) -> tuple[str, int, str]:

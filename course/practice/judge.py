@@ -163,6 +163,7 @@ class Judge:
             watchdog.cancel()
             verdict["seconds"] = round(time.perf_counter() - begun, 1)
             self.verdicts.append(verdict)
+            self.write()  # the next answer may end the process
         self.end()
 
     def end(self) -> None:

@@ -58,13 +58,34 @@ def judge_answers(root: Path, jobs: list[Job], deadline: float = DEADLINE) -> Ju
         (folder / "jobs.json").write_text(json.dumps(asked), "utf-8")
         limit = deadline * len(jobs) + START_TIME
         printed, code = run_judge(root, folder, limit)
-        try:
-            verdicts = json.loads((folder / "verdicts.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            late = code is None
-            kind = {"kind": "late", "limit": deadline, "file": ""}
-            verdicts = [kind if late else {"kind": "died", "code": code}]
+        verdicts = verdicts_in(folder)
+    is_cut = not verdicts or verdicts[-1]["kind"] != "late"
+    if len(verdicts) < len(jobs) and is_cut:
+        if code is None:  # it holds the interpreter, so that the judge could not end it
+            verdicts.append({"kind": "late", "limit": deadline, "file": ""})
+        else:
+            verdicts.append({"kind": "died", "code": code})
     return Judged(verdicts, printed)
+
+
+def verdicts_in(folder: Path) -> list[dict[str, Any]]:
+    """Return the verdicts that the judge wrote before its process ended."""
+    try:
+        text = (folder / "verdicts.json").read_text("utf-8")
+        return list(json.loads(text))
+    except (OSError, ValueError):
+        return []
+
+
+def judge_every(
+    root: Path, jobs: list[Job], deadline: float = DEADLINE
+) -> list[dict[str, Any]]:
+    """Judge answers one after the other; one that ends its process costs a new one."""
+    verdicts: list[dict[str, Any]] = []
+    while len(verdicts) < len(jobs):
+        left = jobs[len(verdicts) :]
+        verdicts += judge_answers(root, left, deadline).verdicts
+    return verdicts
 
 
 def run_judge(root: Path, folder: Path, limit: float) -> tuple[str, int | None]:
@@ -96,7 +117,7 @@ def at_line(verdict: dict[str, Any]) -> str:
     """Return where something is in the learner's file, as an editor finds it."""
     if not verdict.get("line"):
         return ""
-    return f"{verdict['file']}:{verdict['line']}: {verdict['text']}".rstrip(": ")
+    return f"{verdict['file']}:{verdict['line']}: {verdict['text']}"
 
 
 def explained(verdict: dict[str, Any]) -> list[str]:

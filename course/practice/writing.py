@@ -55,6 +55,7 @@ def judge_one(desk: Desk, exercise: Exercise, seed: int | None) -> bool:
     """Judge an answer, show the verdict and keep it; tell whether it is right."""
     if not exercise.answer.is_file():
         raise BadInput(f"{typed_path(exercise.answer)} is not there: {CALL} reset")
+    exercise.text("check.py")  # says so if it is missing
     used = FRESH.randrange(SEEDS) if seed is None else seed
     begin(desk.progress, exercise.name)
     write(exercise.name, "bold")
