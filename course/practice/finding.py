@@ -1,0 +1,150 @@
+"""The commands for bugs that are to be found: bug, and check while one is open."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from course.console import write
+from course.ending import flush
+from course.errors import BadInput
+from course.practice.bugs import (
+    Bug,
+    bug_folder,
+    change_of,
+    keep_bug,
+    lesson_number,
+    mutations_in,
+    new_bug,
+    open_bug,
+    remove_bug,
+    script_of,
+    section_of,
+)
+from course.practice.desk import CALL, Command, Desk, typed_path
+from course.practice.mending import reasons_against
+from course.practice.writing import FRESH, SEEDS, check_answer, seed_number, with_seed
+
+
+def find_bug(desk: Desk, args: argparse.Namespace) -> int:
+    """Put a bug into a copy of a lesson; or check what became of it, or drop it."""
+    if args.what == "check":
+        return check_bug(desk, wanted_bug(desk))
+    if args.what == "drop":
+        return drop_bug(desk, wanted_bug(desk))
+    if open_bug(desk.root):
+        where = typed_path(bug_folder(desk.root))
+        raise BadInput(f"a bug is open in {where}: `bug check` or `bug drop` first")
+    lesson = lesson_number(args.what) if args.what else ""
+    seed = FRESH.randrange(SEEDS) if args.seed is None else args.seed
+    write("putting a bug into a copy of a lesson ...")
+    flush()
+    bug, run = new_bug(desk.root, lesson, args.level, seed)
+    show_bug(desk.root, bug, run.lines_with("[FAIL]"))
+    return 0
+
+
+def show_bug(root: Path, bug: Bug, failed: list[str]) -> None:
+    """Say as much about a bug as its level allows."""
+    script = typed_path(script_of(bug_folder(root), bug.lesson))
+    mutation = mutations_in(root, bug.lesson)[bug.place]
+    write()
+    if bug.level == 3:
+        write(f"Something in lesson {bug.lesson} is wrong.")
+    else:
+        for line in failed:
+            write(f"  [FAIL] {line}")
+    if bug.level == 1:
+        write(f"The bug is in {section_of(root, bug.lesson, mutation)}.")
+    write()
+    write(f"lesson:  {script}")
+    if bug.level < 3:
+        write(f"run it:  python {script} --offline --only {mutation.demo}")
+    else:
+        write(f"run it:  python {script} --offline")
+    write(f"mend it there, or in course/ beside it; then:  {CALL} check")
+    write(f"seed {bug.seed}, level {bug.level}")
+
+
+def wanted_bug(desk: Desk) -> Bug:
+    """Return the open bug; BadInput if there is none."""
+    bug = open_bug(desk.root)
+    if bug is None:
+        raise BadInput(f"no bug is open: {CALL} bug puts one in")
+    return bug
+
+
+def check_bug(desk: Desk, bug: Bug) -> int:
+    """Judge the mended copy; 0 if the bug is found."""
+    reasons = reasons_against(desk.root, bug)
+    bug.tries += 1
+    if reasons:
+        write(f"not yet, after {counted(bug)}:")
+        for reason in reasons:
+            write(f"  {reason}")
+        keep_bug(desk.root, bug)
+        return 1
+    write(f"right: found and mended in {counted(bug)}", "green")
+    close_bug(desk, bug, found=True)
+    return 0
+
+
+def counted(bug: Bug) -> str:
+    """Return the minutes and the tries."""
+    minutes = "1 minute" if bug.minutes == 1 else f"{bug.minutes} minutes"
+    return f"{minutes}, " + ("1 try" if bug.tries == 1 else f"{bug.tries} tries")
+
+
+def drop_bug(desk: Desk, bug: Bug) -> int:
+    """Give up on a bug, and show it."""
+    write(f"given up after {counted(bug)}")
+    close_bug(desk, bug, found=False)
+    return 0
+
+
+def close_bug(desk: Desk, bug: Bug, found: bool) -> None:
+    """Show what the bug was, keep the counts, and remove the copy."""
+    mutation = mutations_in(desk.root, bug.lesson)[bug.place]
+    write()
+    for line in change_of(desk.root, bug):
+        write(line)
+    kept = {"lesson": bug.lesson, "claim": mutation.claim, "level": bug.level}
+    kept |= {"minutes": bug.minutes, "tries": bug.tries, "found": found}
+    desk.progress.bugs.append(kept)
+    desk.keep()
+    remove_bug(desk.root)
+
+
+def check_open(desk: Desk, args: argparse.Namespace) -> int:
+    """Check the open bug where no exercise is named, or else an answer."""
+    bug = None if args.name else open_bug(desk.root)
+    if bug:
+        return check_bug(desk, bug)
+    return check_answer(desk, args)
+
+
+def bug_options(parser: argparse.ArgumentParser) -> None:
+    """Add the lesson, the level and the seed."""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="",
+        metavar="LESSON",
+        help="its number, otherwise any; or `check`, or `drop` to give up and see it",
+    )
+    parser.add_argument(
+        "--level",
+        type=int,
+        choices=(1, 2, 3),
+        default=1,
+        help="1 names the section and the claim, 2 the claim, 3 only the lesson",
+    )
+    parser.add_argument(
+        "--seed", type=seed_number, metavar="N", help="draw the same bug again"
+    )
+
+
+FINDING = (
+    Command("check", "check an answer, or the mended bug", check_open, with_seed),
+    Command("bug", "put a bug into a copy of a lesson", find_bug, bug_options),
+)

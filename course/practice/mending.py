@@ -1,0 +1,144 @@
+"""Judges a mended copy: its lesson passes, and still notices what would be wrong."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from course.practice.bugs import (
+    Bug,
+    bug_folder,
+    is_caught,
+    mutated_file,
+    mutations_in,
+    put_in,
+    run_offline,
+    script_of,
+)
+
+CHECKERS = ("course/claims.py", "course/console.py")  # what every claim goes through
+AT_ONCE = 2  # runs of a lesson
+
+
+def reasons_against(root: Path, bug: Bug) -> list[str]:
+    """Return why the learner's copy is not mended yet; nothing if it is."""
+    mutation = mutations_in(root, bug.lesson)[bug.place]
+    folder = bug_folder(root)
+    return (
+        broken_syntax(root, folder)
+        or edited_checks(root, folder, bug, mutation)
+        or failures(folder, bug, mutation)
+        or unnoticed(root, folder, bug, mutation)
+    )
+
+
+def changed_files(root: Path, folder: Path) -> list[str]:
+    """Return which files of the copy are not as they are in the project."""
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        original = root / name
+        if not original.is_file() or path.read_bytes() != original.read_bytes():
+            found.append(name)
+    return found
+
+
+def broken_syntax(root: Path, folder: Path) -> list[str]:
+    """Return where the copy is no Python."""
+    for name in changed_files(root, folder):
+        try:
+            ast.parse((folder / name).read_bytes())
+        except SyntaxError as error:
+            return [f"{name}:{error.lineno}: SyntaxError: {error.msg}"]
+        except ValueError as error:
+            return [f"{name}: {error}"]
+    return []
+
+
+def check_calls(path: Path) -> list[str]:
+    """Return the calls of `check` in a file, without their layout."""
+    tree = ast.parse(path.read_bytes())
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="check")):
+                found.append(ast.dump(node))
+    return sorted(found)
+
+
+def demo_in(path: Path, name: str) -> tuple[str, str]:
+    """Return a demo of a lesson, without its layout, and its text."""
+    text = path.read_text("utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.dump(node), ast.get_source_segment(text, node) or ""
+    return "", ""
+
+
+def edited_checks(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str]:
+    """Return what was changed that judges: a check, or the demo around it."""
+    for name in changed_files(root, folder):
+        original = root / name
+        if mutation.file != name and name in CHECKERS:
+            return [f"{name} is changed: it is what checks the claims"]
+        if original.is_file() and check_calls(folder / name) != check_calls(original):
+            return [f"{name}: a call of `check` is changed; mend what it checks"]
+    script = script_of(root, bug.lesson)
+    before, text = demo_in(script, mutation.demo)
+    is_in_demo = not mutation.file and mutation.old in text
+    after, _ = demo_in(folder / script.name, mutation.demo)
+    if not is_in_demo and before != after:
+        return [f"the demo `{mutation.demo}` is changed, and the bug is not in it"]
+    return []
+
+
+def failures(folder: Path, bug: Bug, mutation: Any) -> list[str]:
+    """Run the whole lesson; return the claims that fail, or why it does not end."""
+    run = run_offline(folder, bug.lesson)
+    if failed := run.lines_with("[FAIL]"):
+        return [f"[FAIL] {line}" for line in failed]
+    if run.code != 0:
+        lines = run.complaint.strip().splitlines() or [f"exit code {run.code}"]
+        return [f"the lesson does not run to its end: {lines[-1].strip()}"]
+    if mutation.claim not in run.lines_with("[ok]"):
+        return [f"the lesson does not say [ok] {mutation.claim}"]
+    return []
+
+
+def unnoticed(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str]:
+    """Return that a mutation of the same claim is not caught any more, if one is not.
+
+    The bug itself is among them: it has to be caught where it is put in again.
+    """
+    same = [
+        other
+        for other in mutations_in(root, bug.lesson)
+        if other.claim == mutation.claim and not other.live
+    ]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        caught = [*pool.map(partial(still_caught, folder, bug.lesson), same)]
+    if all(caught):
+        return []
+    return [f"the lesson does not notice any more where this is wrong: {same[0].claim}"]
+
+
+def still_caught(folder: Path, lesson: str, mutation: Any) -> bool:
+    """Tell whether a mutation, put into a copy of the copy, makes its claim fail.
+
+    Where what it changes stands there no more, there is nothing to be caught.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="module8-practice-", ignore_cleanup_errors=True
+    ) as name:
+        copy = Path(name) / "copy"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if not mutated_file(copy, lesson, mutation).is_file():
+            return True
+        if not put_in(copy, lesson, mutation):
+            return True
+        return is_caught(run_offline(copy, lesson, "--only", mutation.demo), mutation)

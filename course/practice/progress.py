@@ -1,0 +1,107 @@
+"""What a learner has done so far, in a file that is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from course.ending import complain
+
+OPEN = "open"
+TRIED = "tried"
+RIGHT = "right"
+SKIPPED = "skipped"
+
+
+UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError)
+
+
+@dataclass
+class Standing:
+    """How far a learner is with one exercise; times are in seconds since 1970."""
+
+    state: str = OPEN
+    tries: int = 0
+    hints: int = 0  # that were shown
+    started: float = 0.0  # 0 if it was not
+    finished: float = 0.0
+    gave_up: bool = False
+
+    @property
+    def minutes(self) -> int:
+        """Return the minutes from its start to the first right answer, 0 before."""
+        if not self.started or not self.finished:
+            return 0
+        return max(1, round((self.finished - self.started) / 60))
+
+
+@dataclass
+class Progress:
+    """All that is kept: standings by exercise, the one under way, the bugs found."""
+
+    exercises: dict[str, Standing] = field(default_factory=dict)
+    current: str = ""
+    bugs: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, name: str) -> Standing:
+        """Return the standing of an exercise, to be read or changed."""
+        return self.exercises.setdefault(name, Standing())
+
+
+def progress_file(exercises: Path) -> Path:
+    """Return where the progress is kept, in a folder of exercises."""
+    return exercises / ".progress.json"
+
+
+def progress_in(exercises: Path) -> Progress:
+    """Read the progress; a broken file is named in one line and counts as empty."""
+    path = progress_file(exercises)
+    try:
+        return progress_of(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return Progress()
+    except UNREADABLE as error:
+        kind = type(error).__name__
+        complain(f"{path}: cannot be read ({kind}), so it counts as empty")
+        return Progress()
+
+
+def progress_of(kept: dict[str, Any]) -> Progress:
+    """Return the progress from what its file holds; raises one of UNREADABLE."""
+    progress = Progress(current=str(kept["current"]), bugs=list(kept["bugs"]))
+    for name, standing in kept["exercises"].items():
+        progress.exercises[name] = Standing(**standing)
+        if not isinstance(progress.exercises[name].tries, int):
+            raise TypeError(name)
+    return progress
+
+
+def set_aside_if_broken(path: Path) -> None:
+    """Rename a file that cannot be read: what is in it may be mended by hand."""
+    try:
+        progress_of(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return
+    except UNREADABLE:
+        path.replace(path.with_name(".progress.broken.json"))
+
+
+def keep(progress: Progress, exercises: Path) -> None:
+    """Write the progress: a reader sees the old file or the new one, never half."""
+    path = progress_file(exercises)
+    set_aside_if_broken(path)
+    fresh = path.with_name(f".progress.{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(asdict(progress), indent=1) + "\n", "utf-8")
+    fresh.replace(path)
+
+
+def begin(progress: Progress, name: str) -> Standing:
+    """Make an exercise the one under way; its clock starts the first time."""
+    progress.current = name
+    standing = progress.of(name)
+    standing.started = standing.started or time.time()
+    return standing

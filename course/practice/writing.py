@@ -1,0 +1,237 @@
+"""The commands for what is written again: start, check, hint, watch and their like."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+from course.console import table, write
+from course.ending import flush
+from course.errors import BadInput
+from course.practice.desk import CALL, Command, Desk, typed_path, write_text
+from course.practice.exercises import HINTS, Exercise, hints_of
+from course.practice.progress import OPEN, RIGHT, SKIPPED, TRIED, begin
+from course.practice.verdicts import explained, judge_answers
+
+SEEDS = 1_000_000
+PAUSE = 0.5  # seconds between two looks at a file
+FRESH = random.SystemRandom()
+
+
+def list_exercises(desk: Desk, args: argparse.Namespace) -> int:
+    """Show all exercises and the next one."""
+    if not desk.exercises:
+        raise BadInput(f"{typed_path(desk.folder)}: no exercise is there")
+    rows = []
+    for one in desk.exercises:
+        row = (one.number, one.name, one.lesson, one.minutes, desk.state(one))
+        rows.append(row)
+    table(("no", "name", "lesson", "minutes", "state"), *rows)
+    right = [one for one in desk.exercises if desk.state(one) == RIGHT]
+    write()
+    write(f"{len(right)} of {len(rows)} right")
+    desk.show_next()
+    return 0
+
+
+def start(desk: Desk, args: argparse.Namespace) -> int:
+    """Show the task, and where to write the answer."""
+    exercise = desk.chosen(args.name, None)
+    standing = begin(desk.progress, exercise.name)
+    if standing.state == SKIPPED:
+        standing.state = OPEN
+    desk.keep()
+    write_text(exercise.text("task.md"))
+    write()
+    write(f"task:    {typed_path(exercise.folder / 'task.md')}")
+    write(f"answer:  {typed_path(exercise.answer)}")
+    write(f"then:    {CALL} check   (or: {CALL} watch)")
+    return 0
+
+
+def judge_one(desk: Desk, exercise: Exercise, seed: int | None) -> bool:
+    """Judge an answer, show the verdict and keep it; tell whether it is right."""
+    if not exercise.answer.is_file():
+        raise BadInput(f"{typed_path(exercise.answer)} is not there: {CALL} reset")
+    exercise.text("check.py")  # says so if it is missing
+    used = FRESH.randrange(SEEDS) if seed is None else seed
+    begin(desk.progress, exercise.name)
+    write(exercise.name, "bold")
+    flush()
+    judged = judge_answers(desk.root, [(exercise.folder, exercise.answer, used)])
+    verdict = judged.verdicts[0]
+    for line in judged.printed.splitlines():
+        write(f"  | {line}")
+    is_right = verdict["kind"] == "right"
+    note_state(desk, exercise, verdict["kind"])
+    if is_right:
+        write(f"right  (seed {used}, {verdict['seconds']} s)", "green")
+        write()
+        write_text(exercise.text("after.md"))
+        desk.show_next()
+        return True
+    for line in explained(verdict):
+        write(line)
+    if verdict["kind"] != OPEN:
+        write(f"  seed {used}: repeat it with --seed {used}")
+    return False
+
+
+def note_state(desk: Desk, exercise: Exercise, kind: str) -> None:
+    """Keep what a check said; an answer that was right once stays so."""
+    standing = desk.progress.of(exercise.name)
+    if kind != OPEN:
+        standing.tries += 1
+    if kind == RIGHT:
+        standing.state = RIGHT
+        standing.finished = standing.finished or time.time()
+    elif kind != OPEN and standing.state != RIGHT:
+        standing.state = TRIED
+    desk.keep()
+
+
+def check_answer(desk: Desk, args: argparse.Namespace) -> int:
+    """Check an answer on data drawn anew."""
+    exercise = desk.under_way(args.name)
+    return 0 if judge_one(desk, exercise, args.seed) else 1
+
+
+def hint(desk: Desk, args: argparse.Namespace) -> int:
+    """Show one hint more than the last time."""
+    exercise = desk.under_way(args.name)
+    hints = hints_of(exercise)
+    standing = begin(desk.progress, exercise.name)
+    standing.hints = min(HINTS, standing.hints + 1)
+    desk.keep()
+    write(exercise.name, "bold")
+    for number, text in enumerate(hints[: standing.hints], start=1):
+        write()
+        write(f"hint {number} of {HINTS}")
+        write_text(text)
+    return 0
+
+
+def saved_at(path: Path) -> int:
+    """Return when a file was written last, in nanoseconds; 0 while it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # an editor may replace it
+        return 0
+
+
+def watch(desk: Desk, args: argparse.Namespace) -> int:
+    """Check now and whenever the answer is saved, until it is right."""
+    exercise = desk.under_way(args.name)
+    seen = saved_at(exercise.answer)
+    while not judge_one(desk, exercise, args.seed):
+        write()
+        write(f"watching {typed_path(exercise.answer)}; Ctrl-C ends it")
+        flush()
+        while saved_at(exercise.answer) in (0, seen):
+            time.sleep(PAUSE)
+        seen = saved_at(exercise.answer)
+        write()
+    return 0
+
+
+def kept_aside(exercise: Exercise) -> Path:
+    """Return a path beside the answer that is not in use."""
+    path = exercise.folder / "answer.before.py"
+    number = 2
+    while path.exists():
+        path = exercise.folder / f"answer.before{number}.py"
+        number += 1
+    return path
+
+
+def reset(desk: Desk, args: argparse.Namespace) -> int:
+    """Put the stub back; the learner's text is kept beside it."""
+    exercise = desk.chosen(args.name, desk.last())
+    if not exercise.stub.is_file():
+        raise BadInput(f"{typed_path(exercise.stub)} is not there")
+    stub = exercise.stub.read_bytes()
+    if exercise.answer.is_file() and exercise.answer.read_bytes() != stub:
+        aside = kept_aside(exercise)
+        exercise.answer.rename(aside)
+        write(f"your text is now {typed_path(aside)}")
+    exercise.answer.write_bytes(stub)
+    desk.progress.of(exercise.name).state = OPEN
+    desk.keep()
+    write(f"{typed_path(exercise.answer)} is as it was")
+    return 0
+
+
+def solution(desk: Desk, args: argparse.Namespace) -> int:
+    """Show a full answer, once there is one or the learner gives up."""
+    exercise = desk.chosen(args.name, desk.last())
+    standing = desk.progress.of(exercise.name)
+    if not exercise.solution.is_file():
+        raise BadInput(f"{typed_path(exercise.solution)} is not there")
+    if standing.state != RIGHT and not args.give_up:
+        raise BadInput(f"{exercise.name} is not right yet: --give-up shows it anyway")
+    if standing.state != RIGHT:
+        standing.gave_up = True
+        desk.keep()
+    write_text(exercise.solution.read_text("utf-8"))
+    return 0
+
+
+def skip(desk: Desk, args: argparse.Namespace) -> int:
+    """Leave an exercise out; `start` takes it up again."""
+    exercise = desk.under_way(args.name)
+    standing = desk.progress.of(exercise.name)
+    if standing.state == RIGHT:
+        raise BadInput(f"{exercise.name} is right already")
+    standing.state = SKIPPED
+    desk.keep()
+    write(f"{exercise.name} is skipped; `{CALL} start {exercise.name}` takes it up")
+    desk.show_next()
+    return 0
+
+
+def seed_number(text: str) -> int:
+    """Return a seed; ValueError if it is no number from 0."""
+    seed = int(text)
+    if seed < 0:
+        raise ValueError(text)
+    return seed
+
+
+def name_option(parser: argparse.ArgumentParser) -> None:
+    """Add the exercise's name, which may be left out."""
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAME",
+        help="its number, or a part of its name; otherwise the one under way",
+    )
+
+
+def with_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the name and the seed."""
+    name_option(parser)
+    parser.add_argument(
+        "--seed", type=seed_number, metavar="N", help="draw the same data again"
+    )
+
+
+def with_give_up(parser: argparse.ArgumentParser) -> None:
+    """Add the name and what shows a solution too early."""
+    name_option(parser)
+    parser.add_argument(
+        "--give-up", action="store_true", help="show it though the answer is not right"
+    )
+
+
+WRITING = (
+    Command("list", "show all exercises and the next one", list_exercises),
+    Command("start", "show a task, and where to write the answer", start, name_option),
+    Command("hint", "show one hint more, up to three", hint, name_option),
+    Command("watch", "check whenever the answer is saved", watch, with_seed),
+    Command("reset", "put the stub back, keep your text aside", reset, name_option),
+    Command("solution", "show a full answer", solution, with_give_up),
+    Command("skip", "leave an exercise out", skip, name_option),
+)
