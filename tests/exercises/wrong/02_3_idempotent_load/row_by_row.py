@@ -1,4 +1,4 @@
-"""Every row is a command of its own, 10,000 for a load of 10,000."""
+"""Every row takes commands of its own, thousands for a load of thousands."""
 
 from __future__ import annotations
 
