@@ -1,0 +1,1 @@
+"""Exercises that judge: write it again, and find the bug."""
