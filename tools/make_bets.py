@@ -3,8 +3,8 @@
 Run:  python tools/make_bets.py [--mutations] [--check]     (make bets)
 
 The true sentences are the claims of the golden files, or say what another line there
-shows. The false ones, and the situations, are in data/bets_by_hand.toml. A number that a
-broken lesson shows is taken from the [FAIL] of the claim's mutation: --mutations runs
+shows. The false ones, and the situations, are in data/bets_by_hand.toml. A number that
+a broken lesson shows is taken from the [FAIL] of the claim's mutation: --mutations runs
 these again, which takes minutes, and writes data/bets_observed.json.
 """
 
