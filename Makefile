@@ -1,7 +1,7 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
 .PHONY: help demo test live newest versions floors soak up down lint types coverage audit \
-        lock golden guide bench standalone clean
+        lock golden bets guide bench standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -76,6 +76,9 @@ lock: .venv/dev ## write requirements.lock: the newest versions in the ranges, w
 
 golden: .venv/dev ## write what each lesson prints to its golden file, and show what changed
 	@$(PY) tools/make_golden.py
+
+bets: .venv/dev ## write what --bet says before each demo, from the golden files
+	@$(PY) tools/make_bets.py
 
 guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
 	$(PY) tools/draw_figures.py

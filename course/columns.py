@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 WIDTH = 100  # columns; no line of a run is wider
@@ -69,3 +70,46 @@ def column_widths(columns: Sequence[TableColumn]) -> list[int]:
     widths = shrunk(widths, [column.texts_broken for column in columns], fits)
     least = [column.words_broken for column in columns]
     return shrunk(widths, least, WIDTH - margins)
+
+
+def wrapped(text: str, indent: int = 4) -> list[str]:
+    """Return the lines of a text; one that is too long goes on in indented lines.
+
+    A word is broken only where it is longer than a whole line.
+    """
+    lines = []
+    for part in text.splitlines() or [""]:
+        line = visible(part)
+        if len(line) > WIDTH:
+            further = " " * indent
+            lines += textwrap.wrap(
+                line, WIDTH, subsequent_indent=further, break_on_hyphens=False
+            )
+        else:
+            lines.append(line)
+    return lines
+
+
+def row_lines(
+    row: Sequence[object],
+    columns: Sequence[TableColumn],
+    widths: Sequence[int],
+    is_header: bool = False,
+) -> list[str]:
+    """Return the lines of a table's row: several where its cells are broken."""
+    cells = []
+    for cell, width in zip(row, widths, strict=True):
+        cells.append(textwrap.wrap(str(cell), width, break_on_hyphens=False))
+    height = max(1, *map(len, cells))
+    for lines in cells:
+        blank = [""] * (height - len(lines))
+        # A shorter heading stands on the last line, right above its numbers.
+        lines[:] = blank + lines if is_header else lines + blank
+    found = []
+    for parts in zip(*cells, strict=True):
+        line = ""
+        for part, column, width in zip(parts, columns, widths, strict=True):
+            aligned = part.rjust(width) if column.numeric else part.ljust(width)
+            line += "  " + aligned
+        found.append(line.rstrip())
+    return found

@@ -6,18 +6,23 @@ import argparse
 import atexit
 import logging
 import sys
-import textwrap
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+)
 from typing import Any, Generic, Protocol, TypeVar
 
 import rich.console
 import rich.text
 
+from course.betting import PRINTED, LessonBets, Printer, bets_of
 from course.claims import difference
-from course.columns import WIDTH, TableColumn, column_widths, visible
+from course.columns import TableColumn, column_widths, row_lines, visible, wrapped
 from course.ending import (
     ENDING,
     Ended,
@@ -45,6 +50,7 @@ TALLY: Counter[str] = Counter()  # of the run under way
 
 def write(text: str = "", style: str = "", indent: int = 4) -> None:
     """Print a text: in colour on a terminal, broken between words where too long."""
+    PRINTED.append(text)
     for line in wrapped(text, indent):
         with printing("stdout"):
             if sys.stdout and sys.stdout.isatty():
@@ -52,24 +58,6 @@ def write(text: str = "", style: str = "", indent: int = 4) -> None:
                 terminal.print(rich.text.Text(line, style), soft_wrap=True)
             else:
                 print(line)
-
-
-def wrapped(text: str, indent: int = 4) -> list[str]:
-    """Return the lines of a text; one that is too long goes on in indented lines.
-
-    A word is broken only where it is longer than a whole line.
-    """
-    lines = []
-    for part in text.splitlines() or [""]:
-        line = visible(part)
-        if len(line) > WIDTH:
-            further = " " * indent
-            lines += textwrap.wrap(
-                line, WIDTH, subsequent_indent=further, break_on_hyphens=False
-            )
-        else:
-            lines.append(line)
-    return lines
 
 
 def fact(name: str, value: object) -> None:
@@ -103,20 +91,8 @@ def write_row(
     is_header: bool = False,
 ) -> None:
     """Print a row of a table, on several lines where its cells are broken."""
-    cells = []
-    for cell, width in zip(row, widths, strict=True):
-        cells.append(textwrap.wrap(str(cell), width, break_on_hyphens=False))
-    height = max(1, *map(len, cells))
-    for lines in cells:
-        blank = [""] * (height - len(lines))
-        # A shorter heading stands on the last line, right above its numbers.
-        lines[:] = blank + lines if is_header else lines + blank
-    for parts in zip(*cells, strict=True):
-        line = ""
-        for part, column, width in zip(parts, columns, widths, strict=True):
-            aligned = part.rjust(width) if column.numeric else part.ljust(width)
-            line += "  " + aligned
-        write(line.rstrip(), "bold" if is_header else "")
+    for line in row_lines(row, columns, widths, is_header):
+        write(line, "bold" if is_header else "")
 
 
 def check(claim: str, observed: Any, expected: Any) -> None:
@@ -190,13 +166,17 @@ class Lesson(Generic[AnyEnv]):
         """Return a parser of the options that all lessons share."""
         return Parser(self.title, [*self.demos])
 
-    def run_demo(self, name: str, env: AnyEnv) -> None:
+    def run_demo(self, name: str, env: AnyEnv, bets: LessonBets | None = None) -> None:
         """Run one demo; a false claim or a broken demo is counted, not raised."""
         number = list(self.demos).index(name) + 1
+        if bets:
+            bets.ask_about(name, number)
         write()
         write(f"{number}. {self.title_of(name)}", "bold")
         failed = TALLY["failed"]
         run_claims(lambda: self.demos[name](env))
+        if bets:
+            bets.betting.settle()
         if TALLY["failed"] > failed:
             ENDING.lose(absence_of(env))
 
@@ -209,14 +189,18 @@ class Lesson(Generic[AnyEnv]):
             titles = [(name, self.title_of(name)) for name in self.demos]
             table(("demo", "what it shows"), *titles)
             return 0
-        return tallied(lambda: self.teach_on_back_end(args))
+        bets = bets_of(args, self.title, Printer(write, table))
+        return tallied(lambda: self.teach_on_back_end(args, bets))
 
-    def teach_on_back_end(self, args: argparse.Namespace) -> int | None:
+    def teach_on_back_end(
+        self, args: argparse.Namespace, bets: LessonBets | None
+    ) -> int | None:
         """Open the back end, run the demos on it; return an exit code, if one is due.
 
         It is opened and closed with signals held: they strike while the demos run.
         """
         with (
+            bets.summed_up() if bets else nullcontext(),
             held(),
             folder_of_the_run(),
             self.open_env(args) as env,
@@ -231,7 +215,7 @@ class Lesson(Generic[AnyEnv]):
             with Watch(env):
                 for name in self.demos:
                     if not args.only or name in args.only:
-                        self.run_demo(name, env)
+                        self.run_demo(name, env, bets)
                         flush()
         return None
 

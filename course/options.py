@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from course.errors import BadInput
@@ -80,6 +81,33 @@ class Parser(argparse.ArgumentParser):
             help="list what runs that were killed have left, older than an hour",
         )
         self.add_argument("--yes", action="store_true", help="with --sweep, remove it")
+        self._add_bets()
+
+    def _add_bets(self) -> None:
+        """Add the options of a run in which the reader bets first."""
+        self.add_argument(
+            "--bet",
+            action="store_true",
+            help="before each demo, say what is true of it and how sure you are",
+        )
+        self.add_argument(
+            "--answers",
+            metavar="FILE",
+            help="with --bet, take the answers from there; - is a pipe",
+        )
+        self.add_argument(
+            "--bets-json",
+            type=Path,
+            metavar="FILE",
+            help="with --bet, write the results there",
+        )
+        self.add_argument(
+            "--bet-seed",
+            type=int,
+            default=0,
+            metavar="N",
+            help="with --bet, which statements are made (0)",
+        )
 
     def error(self, message: str) -> NoReturn:
         """Complain in one line, unlike argparse with its usage text."""
@@ -102,7 +130,19 @@ class Parser(argparse.ArgumentParser):
             raise BadInput("--yes goes with --sweep")
         if parsed.sweep and parsed.offline:
             raise BadInput("--sweep looks at a service: leave out --offline")
+        refuse_bets_with_others(parsed)
         return parsed
+
+
+def refuse_bets_with_others(parsed: argparse.Namespace) -> None:
+    """Refuse the options of bets where nobody bets, and bets where nothing runs."""
+    if parsed.bet and parsed.sweep:
+        raise BadInput("--bet goes with demos: leave out --sweep")
+    if parsed.bet:
+        return
+    for option in ("answers", "bets_json", "bet_seed"):
+        if getattr(parsed, option):
+            raise BadInput(f"--{option.replace('_', '-')} goes with --bet")
 
 
 def swept(env: Any, args: argparse.Namespace) -> int:

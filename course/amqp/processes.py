@@ -151,6 +151,8 @@ def mode_of(args: Namespace) -> str:
     for option, modes in NEEDED.items():
         if getattr(args, option, None) is not None and not set(asked) & set(modes):
             raise BadInput(f"--{option} goes with --{' or --'.join(modes)}")
+    if asked and args.bet:
+        raise BadInput(f"--bet runs demos: it does not go with --{asked[0]}")
     return asked[0] if asked else ""
 
 

@@ -182,6 +182,7 @@ def check_options(args: argparse.Namespace) -> None:
     """Raise BadInput for options that do not go together."""
     of_integrated = args.customers or args.workers or args.chaos
     foreign = studies(args) or rules_given(args) or args.only is not None or args.url
+    foreign = foreign or args.bet
     if args.integrated and foreign:
         said = "--offline, --require-live, --customers, --workers and --chaos"
         raise BadInput(f"--integrated goes with {said}, and no other option")
@@ -195,8 +196,10 @@ def check_options(args: argparse.Namespace) -> None:
         raise BadInput(f"one log is studied at a time: {names}")
     if args.summary or args.summary_sql:
         check_summary_options(args)
-    if args.only is not None and studies(args):
-        raise BadInput("--only runs demos: it does not go with a log that is studied")
+    for option in ("only", "bet"):
+        if getattr(args, option) not in (None, False) and studies(args):
+            said = "runs demos: it does not go with a log that is studied"
+            raise BadInput(f"--{option} {said}")
 
 
 def check_summary_options(args: argparse.Namespace) -> None:

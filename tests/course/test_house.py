@@ -16,6 +16,8 @@ from lessons import ROOT, SCRIPTS
 
 HOUSE = ROOT / "course"
 CORE = {
+    "bets",
+    "betting",
     "claims",
     "columns",
     "console",

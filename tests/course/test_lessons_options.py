@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,3 +119,18 @@ def test_only_without_a_name_lists_the_demos(script: Path) -> None:
     listed = run(script, "--list")
     assert run(script, "--only").stdout == listed.stdout
     assert re.match(r"  demo +what it shows\n", listed.stdout)
+
+
+# Bets
+
+
+def test_a_lesson_without_bets_says_so(small_lesson: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_lesson.parent, tmp_path / "small")
+    script = tmp_path / "small" / small_lesson.name
+    for has_file, why in ((False, "data/bets.json"), (True, "no bets on this lesson")):
+        if has_file:
+            shutil.copytree(ROOT / "data", script.parent / "data")
+        done = run(script, "--bet")
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert why in line
