@@ -27,6 +27,7 @@ from course.betting import (
 from course.console import table, write
 from course.ending import printing
 from course.errors import BadInput
+from course.practice.learner import Command, Learner
 
 LIMIT_OF_A_DEMO = 120.0  # seconds; a demo takes two, a busy machine more
 LIMIT_OF_AN_END = 15.0  # seconds; a service may not answer
@@ -259,3 +260,19 @@ def claims_of_class(answers: Sequence[Sequence[Bet]]) -> list[ClaimOfClass]:
         claims.append(ClaimOfClass(lesson, demo, text, is_true, count, wrong, sure))
     claims.sort(key=lambda claim: (-claim.wrong / claim.asked, -claim.confidence))
     return claims
+
+
+def bet_here(learner: Learner, args: argparse.Namespace) -> int:
+    """Let the learner bet on the lessons of this project."""
+    return run_bet(learner.root, args)
+
+
+def sum_up_class(_: Learner, args: argparse.Namespace) -> int:
+    """Sum up the results of a class, whoever asks."""
+    return run_class(args)
+
+
+BETTING = (
+    Command("bet", "bet on what a lesson will show", bet_here, add_bet_options),
+    Command("bets", "sum up the bets of a class", sum_up_class, add_class_options),
+)

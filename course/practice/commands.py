@@ -18,13 +18,14 @@ from course.ending import (
     one_line,
 )
 from course.errors import BadInput
+from course.practice.bets import BETTING
 from course.practice.finding import FINDING
 from course.practice.learner import Command, Learner
 from course.practice.surveying import SURVEYING
 from course.practice.writing import WRITING
 
 # A kind of exercise adds its commands here; `list` is what a bare `practice.py` does.
-COMMANDS: tuple[Command, ...] = (*WRITING, *FINDING, *SURVEYING)
+COMMANDS: tuple[Command, ...] = (*WRITING, *FINDING, *BETTING, *SURVEYING)
 
 
 class OneLine(argparse.ArgumentParser):
@@ -39,7 +40,7 @@ def command_parser() -> OneLine:
     """Return a parser of all commands."""
     parser = OneLine(
         prog="practice.py",
-        description="Exercises that judge: write it again, and find the bug.",
+        description="Exercises that judge: write it again, find the bug, bet first.",
     )
     words = parser.add_subparsers(metavar="COMMAND", required=False)
     for command in COMMANDS:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from exercises import sample
 from lessons import ROOT
+
+from exercises import sample
 
 NAMES = ("03_2_larger_half", "03_10_other_half", "01_4_third_half")
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from exercises import sample
 from exercises.conftest import NAMES
 
+from exercises import sample
 from tools.make_refusals import main
 
 
