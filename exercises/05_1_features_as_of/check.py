@@ -58,6 +58,7 @@ def check(answer: ModuleType, rng: random.Random) -> None:
     cases = plain_cases(rng, window) | window_cases(rng, window)
     try_each(answer, rng, cases, window)
     try_each(answer, rng, cases_of_one_day(rng), 1)
+    try_mornings(answer, rng, window)
     try_unknown(answer, rng, window)
     try_empty_log(answer, rng, window)
     try_together(answer, rng, cases, window)
@@ -265,6 +266,27 @@ def guarded(
         raise Refused(tried, raised, wanted, 3) from error
 
 
+def try_mornings(answer: ModuleType, rng: random.Random, window: int) -> None:
+    """Ask about one customer at several mornings, twice at one of them."""
+    amount = money(rng)
+    day = FIRST_MORNING
+    log = [Row(5, day, day, None, amount), Row(5, day + 3, day + 3, None, 2.0)]
+    known = {
+        day: facts(0, 0.0, None),
+        day + 1: facts(1, amount, 1),
+        day + 4: facts(2, amount + 2, 1),
+        day + 5: facts(2, amount + 2, 2),
+    }
+    mornings = [*known, day + 1]
+    rng.shuffle(mornings)
+    tried = "one customer asked about at four mornings, twice at one of them"
+    questions = [Question(5, morning) for morning in mornings]
+    found = result_of(answer, tried, log, questions, window)
+    for morning, row in zip(mornings, found, strict=True):
+        about = f"{tried}; the morning {morning - day} days after the first order"
+        expect(about, row, known[morning], 3)
+
+
 def try_unknown(answer: ModuleType, rng: random.Random, window: int) -> None:
     """Ask about customers who are nowhere in the log, beside one who is."""
     amount = money(rng)
@@ -293,20 +315,22 @@ def try_together(
 ) -> None:
     """Ask about all at once: each case is a customer with a morning of its own."""
     asked: dict[Question, str] = {}
-    log: list[Row] = []
+    log = []
     numbers = rng.sample(range(1, 1000), len(cases))
     for number, (words, case) in zip(numbers, cases.items(), strict=True):
         question = Question(number, FIRST_MORNING + rng.randrange(60))
         asked[question] = words
         log += rows_of(case, question)
-    rng.shuffle(log)
-    questions = list(asked)
-    rng.shuffle(questions)
-    tried = f"{len(cases)} customers at once, orders and questions shuffled"
-    found = result_of(answer, tried, log, questions, window)
-    for question, row in zip(questions, found, strict=True):
-        words = asked[question]
-        expect(f"{tried}; one has {words}", row, facts_of(cases[words]), 3)
+    log.sort(key=lambda row: (row.customer, row.day))
+    for order in ("sorted by customer and day", "shuffled"):
+        questions = list(asked)
+        rng.shuffle(questions)
+        tried = f"{len(cases)} customers at once, their orders {order}"
+        found = guarded(answer, tried, log, questions, window)
+        for question, row in zip(questions, found, strict=True):
+            words = asked[question]
+            expect(f"{tried}; one has {words}", row, facts_of(cases[words]), 3)
+        rng.shuffle(log)
 
 
 def try_shop(answer: ModuleType, rng: random.Random) -> None:
