@@ -227,7 +227,7 @@ def by_question(tried: str, found: Any, count: int) -> list[dict[str, Any]]:
             shape = Words(f"array of {column.dtype}, shape {column.shape}")
         fits = isinstance(column, np.ndarray) and column.shape == (count,)
         if not fits or column.dtype.kind not in "iuf":
-            wanted = Words(f"an array of {count} numbers, one for each question")
+            wanted = Words(f"an array of shape ({count},), a number for each question")
             raise Refused(f"{tried}: {name}", shape, wanted, 3)
         columns[name] = [round(value, 6) for value in column.tolist()]
     return [
@@ -283,7 +283,7 @@ def try_mornings(answer: ModuleType, rng: random.Random, window: int) -> None:
     questions = [Question(5, morning) for morning in mornings]
     found = result_of(answer, tried, log, questions, window)
     for morning, row in zip(mornings, found, strict=True):
-        about = f"{tried}; the morning {morning - day} days after the first order"
+        about = f"{tried}; on day {morning - day} after the first order"
         expect(about, row, known[morning], 3)
 
 

@@ -19,6 +19,20 @@ Customer = tuple[float, float]  # said and seen
 EDGES = [0.0, 20.0, 50.0, 120.0]
 PLACE = ("low", "high", "customers", "said", "seen")
 FACTS = (*PLACE, "holds")
+# Numbers of customers, and standard errors by which their mean is off. Of two customers
+# the deviation with n instead of n - 1 is 0.71 of the right one.
+FAR_AND_NEAR = [
+    (2, 1.7),
+    (3, 1.8),
+    (2, -1.7),
+    (40, 1.9),
+    (40, -1.9),
+    (40, 2.1),
+    (40, -2.1),
+    (3, 1.98),
+    (2, 4.0),
+    (5, -2.3),
+]
 UNKNOWN = math.nan  # a spend whose days are not over
 
 
@@ -265,53 +279,29 @@ def at_errors(rng: random.Random, count: int, errors: float) -> list[float]:
 
 def try_holds(answer: ModuleType, rng: random.Random) -> None:
     """Try means of differences on both sides of 1.96 standard errors."""
-    # Of two customers the deviation with n instead of n - 1 is 0.71 of the right one.
-    for count, errors in (
-        (2, 1.7),
-        (3, 1.8),
-        (2, -1.7),
-        (40, 1.9),
-        (40, -1.9),
-        (40, 2.1),
-        (40, -2.1),
-        (3, 1.98),
-        (2, 4.0),
-        (5, -2.3),
-    ):
+    for count, errors in FAR_AND_NEAR:
         customers = shifted(rng, at_errors(rng, count, errors))
         apart = f"{abs(errors):g} standard errors"
         side = "more" if errors > 0 else "less"
         tried = f"{count} customers who spent {apart} {side} than was said"
         try_bins(answer, tried, customers, 2, FACTS, [20.0, 50.0])
-    customers = [(30.0, 30.0), (21.0, 21.0), (36.5, 36.5), (44.0, 44.0)]
-    try_bins(
-        answer,
-        "4 customers who spent just what was said",
-        customers,
-        2,
-        FACTS,
-        [20.0, 50.0],
-    )
-    # Every single difference is nearly the same, however far the spends are apart.
-    offs = [4.0, 4.5, 3.5, 4.25, 4.0]
-    customers = [
-        (22 + 6 * place, 22 + 6 * place + off) for place, off in enumerate(offs)
-    ]
-    try_bins(
-        answer,
-        "5 customers who each spent about 4 more",
-        customers,
-        2,
-        FACTS,
-        [20.0, 50.0],
-    )
-    # All spent nearly the same, whatever was said of each.
-    customers = [(20.0, 33.0), (26.0, 33.5), (32.0, 33.25), (38.0, 33.0), (44.0, 33.5)]
-    try_bins(
-        answer, "5 customers who all spent about 33", customers, 2, FACTS, [20.0, 50.0]
-    )
-    rng.shuffle(customers)
-    try_bins(answer, "the same, shuffled", customers, 2, FACTS, [20.0, 50.0])
+    try_pairs(answer, rng)
+
+
+def try_pairs(answer: ModuleType, rng: random.Random) -> None:
+    """Try what single differences tell, and spends and forecasts apart do not."""
+    edges = [20.0, 50.0]
+    said = [20.0, 26.0, 32.0, 38.0, 44.0]
+    cases = {
+        "5 customers who spent just what was said": said,
+        "5 customers who each spent about 4 more": [24.0, 30.5, 35.5, 42.25, 48.0],
+        "5 customers who all spent about 33": [33.0, 33.5, 33.25, 33.0, 33.5],
+    }
+    for tried, seen in cases.items():
+        customers = list(zip(said, seen, strict=True))
+        try_bins(answer, tried, customers, 2, FACTS, edges)
+        rng.shuffle(customers)
+        try_bins(answer, f"{tried}, shuffled", customers, 2, FACTS, edges)
 
 
 def try_miss(answer: ModuleType, rng: random.Random) -> None:

@@ -244,7 +244,8 @@ def plain_rounds(
 def plain_round(tried: str, made: Any) -> dict[str, Any]:
     """Return a round as plain numbers."""
     expect(f"{tried}: a round", type(made).__name__, "Round", 1)
-    for name in ("cut", "constant", "strength"):
+    expect(f"{tried}: `cut`", made.cut, is_a(int, np.integer), 1)
+    for name in ("constant", "strength"):
         number = is_a(float, int, np.number)
         expect(f"{tried}: `{name}`", getattr(made, name), number, 1)
     rows = numbers_in(f"{tried}: `rows`", made.rows)
@@ -300,8 +301,11 @@ def try_panel(
 def reasons(
     panel: list[Line], plan: Plan, known: list[Known], made: dict[str, Any]
 ) -> str:
-    """Return by which mistakes a round's strength may have been chosen."""
-    otherwise = chosen_otherwise(panel, plan, known, plan.cuts.index(made["cut"]))
+    """Return by which mistakes a strength may have been chosen."""
+    place = plan.cuts.index(made["cut"])
+    if not over_at(plan, known[:place], made["cut"]):
+        return ", no earlier cut is over"
+    otherwise = chosen_otherwise(panel, plan, known, place)
     found = [
         words
         for words, place in otherwise.items()

@@ -132,13 +132,21 @@ def try_customers(  # noqa: PLR0917 (the case, then what it is about)
     count = len(chosen) // terms.hold_one_in
     both = sorted(set(plan.send) & set(plan.hold))
     expect_nobody(f"{tried}: in `send` and in `hold`", both, 2)
+    for name, numbers in (("send", plan.send), ("hold", plan.hold)):
+        twice = sorted(number for number, n in Counter(numbers).items() if n > 1)
+        expect_nobody(f"{tried}: more than once in `{name}`", twice, 2)
     made = plan.send + plan.hold
     wrong = sorted(set(made) - set(chosen))
     left_out = sorted(set(chosen) - set(made))
     expect_nobody(f"{tried}: wrongly chosen", wrong, hint)
     expect_nobody(f"{tried}: wrongly left out", left_out, hint)
     expect(f"{tried}: number of the chosen", len(made), len(chosen), hint)
-    expect(f"{tried}: number kept back", len(plan.hold), count, 2)
+    expect(
+        f"{tried}: number kept back of {len(chosen)}",
+        len(plan.hold),
+        count,
+        2,
+    )
     expect(f"{tried}: `send`", plan.send, sorted(plan.send), 2)
     expect(f"{tried}: `hold`", plan.hold, sorted(plan.hold), 2)
     gains = [gain_of(each, terms) for each in customers if each.number in plan.send]
@@ -163,7 +171,7 @@ def try_gains(answer: ModuleType, rng: random.Random) -> None:
     sure = Customer(number, 1.0, 1.0, 30.0)
     lost = Customer(number + 5, 0.0, 0.0, 30.0)
     asleep = Customer(number + 8, 0.75, 0.5, 30.0)
-    tried = f"{number + 1} who can be persuaded; a sure buyer, a lost one, a sleeper"
+    tried = f"{number + 1} can be persuaded, {number} buys anyway, {number + 5} never"
     persuaded = Customer(number + 1, 0.0, 0.5, 30.0)
     customers = [sure, lost, asleep, persuaded]
     try_customers(answer, rng, tried, customers, terms, 1)
