@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import copy
 import importlib.util
+import math
 import os
 import random
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from course.claims import at_most
+from course.claims import at_least, at_most
 from course.lab import outcome_of
 from course.practice.checking import Words, expect, expect_error
 
@@ -97,6 +98,7 @@ def check(answer: ModuleType, rng: random.Random) -> None:
         functions,
         left_out_of_the_key,
         no_text_shown,
+        enough_keys,
         other_processes,
         refused_values,
         refused_calls,
@@ -141,6 +143,7 @@ def expect_different(answer: ModuleType, one: Call, other: Call, hint: int) -> N
 
 def expect_form(tried: str, key: Any, hint: int) -> None:
     """Refuse a key that has no place in a log."""
+    expect_key(tried, key, hint)
     expect(f"{tried}: the type of the key", type(key).__name__, "str", hint)
     facts = {
         "length": len(key),
@@ -324,6 +327,20 @@ def functions(answer: ModuleType, rng: random.Random) -> None:
         keys[key] = about
 
 
+def enough_keys(answer: ModuleType, rng: random.Random) -> None:
+    """Keys are long enough for billions of questions."""
+    keys = []
+    for number in range(300):
+        keys.append(key_of(answer, called(REPORT, rng.random(), number)))
+    letters: dict[int, set[str]] = {}
+    for key in keys:
+        for place, letter in enumerate(key):
+            letters.setdefault(place, set()).add(letter)
+    bits = sum(math.log2(len(found)) for found in letters.values())
+    tried = "keys of 300 questions: bits in which they differ"
+    expect(tried, round(bits), at_least(60), 3)
+
+
 class Session:
     """An argument that nobody can write, compare or copy."""
 
@@ -407,7 +424,7 @@ def other_processes(answer: ModuleType, rng: random.Random) -> None:
         )
         there = child.stdout.split()[-len(here) :]
         tried = f"calls in this process, and in one with PYTHONHASHSEED={seed}"
-        compare(f"{tried}: of each", [there, here], SAME, 1)
+        compare(tried, [there, here], SAME, 1)
 
 
 def refused_values(answer: ModuleType, rng: random.Random) -> None:
