@@ -18,11 +18,12 @@ from course.practice.checking import Words, expect
 
 DAY = 86_400
 AnyRedis: Any = fakeredis.FakeRedis  # its methods have no types
-# Commands that look for names, or take what a tag holds, also within a script.
+# Commands that look for names, or take what a tag holds.
 SEARCHES = re.compile(
-    r"\b(keys|[hsz]?scan|smembers|spop|srandmember|hgetall|hkeys|hvals|lrange"
-    r"|zrange\w*|sinter\w*|sunion\w*|sdiff\w*|sort|zpop\w*|lpop|rpop|flushdb)\b"
+    r"keys|[hsz]?scan|smembers|spop|srandmember|hgetall|hkeys|hvals|lrange"
+    r"|zrange\w*|sinter\w*|sunion\w*|sdiff\w*|sort|zpop\w*|lpop|rpop|flush\w+"
 )
+CALL = re.compile(r"call\(\s*['\"](\w+)")  # in a script
 
 
 class CountedRedis(fakeredis.FakeRedis):
@@ -563,11 +564,21 @@ def work_of_an_invalidation(answer: ModuleType, rng: random.Random) -> None:
         tried = f"invalidate of a tag that {count} entries have"
         named = [key for key in keys if any(key in text for text in texts)]
         expect(f"{tried}: names of entries that it sends", named[:3], [], 2)
-        found = SEARCHES.findall(" ".join(texts).lower())
+        found = list(filter(SEARCHES.fullmatch, commands_in(texts)))
         expect(f"{tried}: commands that read a set or look for names", found, [], 2)
         sent[f"{count} entries"] = len(commands)
     tried = "commands of an invalidate of a tag with 3 entries, with 60"
     expect(tried, sent, dict.fromkeys(sent, at_most(sent["3 entries"])), 2)
+
+
+def commands_in(texts: list[str]) -> list[str]:
+    """Return the names of commands, and of those that scripts call."""
+    names = []
+    for text in texts:
+        names += [text.split(maxsplit=1)[0].lower()]
+        if text.startswith(("EVAL ", "SCRIPT LOAD")):
+            names += [name.lower() for name in CALL.findall(text)]
+    return names
 
 
 def text_of(command: tuple[Any, ...]) -> str:
