@@ -156,5 +156,7 @@ def sentence_of(verdict: dict[str, Any]) -> str:
     if verdict["kind"] == "refused":
         about = "{tried}: {observed}, not {expected} (hint {hint})"
         return about.format(**verdict)
+    if verdict["kind"] == "right":
+        return "right"
     lines = [line.strip() for line in explained(verdict)]
     return "; ".join(lines)

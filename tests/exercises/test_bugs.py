@@ -160,7 +160,7 @@ BENT = {
         "number * 3",
         "number *",
         "03_small.py",
-        "03_small.py:40: SyntaxError: invalid syntax",
+        "03_small.py:38: SyntaxError: invalid syntax",
     ),
     "no demo": (
         "@lesson.demo\n",

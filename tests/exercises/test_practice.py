@@ -523,6 +523,10 @@ def test_git_ignores_what_belongs_to_the_learner() -> None:
 # Watching
 
 
+def has_looked(output: Path, times: int) -> bool:
+    return output.read_text("utf-8").count("Ctrl-C") >= times
+
+
 def test_watch_checks_at_each_save_until_it_is_right(
     project: Path, answer_with: Writer, tmp_path: Path
 ) -> None:
@@ -532,12 +536,9 @@ def test_watch_checks_at_each_save_until_it_is_right(
         watching = subprocess.Popen(command, stdout=stream, cwd=project)
     try:
         for number, text in enumerate([sample.SMALLER, sample.RIGHT], start=1):
-            wait_until(
-                lambda seen=number: output.read_text("utf-8").count("Ctrl-C") >= seen,
-                60,
-            )
+            wait_until(partial(has_looked, output, number), PATIENT)
             answer_with(text)
-        assert watching.wait(60) == 0
+        assert watching.wait(PATIENT) == 0
     finally:
         watching.kill()
         watching.wait()
