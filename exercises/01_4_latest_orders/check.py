@@ -195,13 +195,14 @@ def check_plain(answer: ModuleType, rng: random.Random) -> None:
     """Show two customers with few orders, then more orders than a card takes."""
     shop = Shop(answer, rng)
     day = rng.randrange(10**9)
-    first = shop.customer("pays late", "abroad")
+    first = shop.customer("pays late")
     shop.order(first, day, shop.any_line())
     second = shop.customer("wholesale")
     shop.order(second, day + 5, shop.any_line(), shop.any_line())
-    shop.expect_cards("two customers with an order each", [first, second], 3, 1)
+    both = sorted([first, second])
+    shop.expect_cards("two customers with an order each", both, 3, 1)
     shop = Shop(answer, rng)
-    customers = [shop.customer("x"), shop.customer("y")]
+    customers = sorted([shop.customer("x"), shop.customer("y")])
     for customer in customers:
         for placed_at in rng.sample(range(1000), 7):
             shop.order(customer, placed_at, shop.any_line())
@@ -269,7 +270,7 @@ def check_instants(answer: ModuleType, rng: random.Random) -> None:
 def check_list(answer: ModuleType, rng: random.Random) -> None:
     """Show customers in an order of the list's own."""
     shop = Shop(answer, rng)
-    customers = [shop.customer("x", "a") for _ in range(6)]
+    customers = [shop.customer("x") for _ in range(6)]
     for customer in customers:
         shop.order(customer, rng.randrange(99), shop.any_line())
     rng.shuffle(customers)
@@ -333,7 +334,7 @@ def check_read_before(answer: ModuleType, rng: random.Random) -> None:
 def check_cost(answer: ModuleType, rng: random.Random) -> None:
     """Count statements and rows for many customers, then for a long history."""
     shop = Shop(answer, rng)
-    customers = [shop.customer(*rng.sample("abcdef", 2)) for _ in range(150)]
+    customers = [shop.customer(rng.choice("abcdef")) for _ in range(150)]
     for customer in customers:
         for placed_at in rng.sample(range(1000), 3):
             shop.order(customer, placed_at, shop.any_line())

@@ -78,6 +78,8 @@ class Console:
             asked = f"the last page, of size {size}"
         else:
             asked = f"the page of size {size} before {place}"
+            if place not in self.places():
+                asked += ", whose row is gone"
         if len(self.rows) > 10:
             return f"{asked}, in a list of {len(self.rows)}"
         listed = ", ".join(str(place_of(row)) for row in self.rows)
@@ -155,6 +157,7 @@ def check_ties(answer: ModuleType, rng: random.Random) -> None:
     """Page lists where many share an instant."""
     early, late = sorted(rng.sample(range(100, 1000), 2))
     console = Console(answer, drawn(rng, [late] + [early] * 5 + [early - 1]))
+    console.expect_page(place_of(console.rows[3]), 2, 2)
     console.expect_every_page(console.places(), 2)
 
 
@@ -164,6 +167,8 @@ def check_never_seen(answer: ModuleType, rng: random.Random) -> None:
     console = Console(answer, drawn(rng, [at, at, at + 1, None, None, None, None]))
     console.expect_page(None, 2, 3)
     console.expect_page(None, 6, 3)
+    console.expect_page(place_of(console.rows[3]), 2, 3)
+    console.expect_page(place_of(console.rows[4]), 2, 3)
     console.expect_every_page(console.places(), 3)
     nobody = Console(answer, drawn(rng, [None] * 5))
     nobody.expect_page(None, 2, 3)

@@ -41,8 +41,12 @@ PEOPLE = sa.Table(
 )
 
 
-class Expected(Exception):
-    """Raised by the blocks and the actions of this check."""
+class BlockError(Exception):
+    """Raised in a block or a part."""
+
+
+class MailError(Exception):
+    """Raised by an action."""
 
 
 class Service:
@@ -136,12 +140,14 @@ def sign_up(unit: Any, name: str, invited_by: int | None = None) -> None:
     unit.session.execute(sa.insert(PEOPLE), person)
 
 
-def is_raised(tried: str, error: Exception, block: Callable[[], None]) -> None:
+def is_raised(
+    tried: str, error: Exception, block: Callable[[], None], hint: int
+) -> None:
     """Expect that a block's own error comes out of it, the very same."""
-    raised = expect_error(tried, type(error), block, 1)
+    raised = expect_error(tried, type(error), block, hint)
     if raised is not error:
         observed = Words(f"another {type(error).__name__}")
-        raise Refused(tried, observed, Words("the very error of the block"), 1)
+        raise Refused(tried, observed, Words("the very error of the block"), hint)
 
 
 def check_plain(answer: ModuleType, rng: random.Random) -> None:
@@ -168,8 +174,8 @@ def check_plain(answer: ModuleType, rng: random.Random) -> None:
 
 
 def check_no_commit(answer: ModuleType, rng: random.Random) -> None:
-    """Leave blocks without a commit, or behind one."""
-    name, other = rng.sample(["Ada", "Bob", "Cleo"], 2)
+    """Leave a block without a commit."""
+    name = rng.choice(["Ada", "Bob", "Cleo"])
     tried = "a block without commit()"
     with service(answer) as here:
         with here.unit(tried, 1) as unit:
@@ -179,8 +185,13 @@ def check_no_commit(answer: ModuleType, rng: random.Random) -> None:
         with here.unit(tried, 1) as unit:
             unit.commit()
         here.expect("the commit of the next unit", [], [], 1)
+
+
+def check_error(answer: ModuleType, rng: random.Random) -> None:
+    """Leave blocks with an error, before a commit and behind one."""
+    name, other = rng.sample(["Ada", "Bob", "Cleo"], 2)
     tried = "a block that raises an error"
-    error = Expected("of the block")
+    error = BlockError("of the block")
     with service(answer) as here:
 
         def fail() -> None:
@@ -189,7 +200,7 @@ def check_no_commit(answer: ModuleType, rng: random.Random) -> None:
                 unit.later(here.mail(name))
                 raise error
 
-        is_raised(tried, error, fail)
+        is_raised(tried, error, fail, 1)
         here.expect_free(tried)
         here.expect(tried, [], [], 1)
     tried = "a block that raises an error after its commit, with a second sign-up"
@@ -204,7 +215,7 @@ def check_no_commit(answer: ModuleType, rng: random.Random) -> None:
                 unit.later(here.mail(other))
                 raise error
 
-        is_raised(tried, error, fail_later)
+        is_raised(tried, error, fail_later, 1)
         here.expect_free(tried)
         here.expect(tried, [name], [name], 1)
 
@@ -268,7 +279,7 @@ def check_one_connection(answer: ModuleType, rng: random.Random) -> None:
 
 
 def check_failing_commit(answer: ModuleType, rng: random.Random) -> None:
-    """Commit what a constraint refuses: at the COMMIT, then at a flush before it."""
+    """Commit what a constraint refuses at the commit itself; go on."""
     tried = "a commit that a foreign key refuses"
     with service(answer) as here:
         with here.unit(tried, 2) as unit:
@@ -276,10 +287,19 @@ def check_failing_commit(answer: ModuleType, rng: random.Random) -> None:
             unit.later(here.mail("Ada"))
             expect_error(tried, exc.IntegrityError, unit.commit, 2)
             here.expect(tried, [], [], 2)
-            sign_up(unit, "Bob")
-            unit.later(here.mail("Bob"))
-            unit.commit()
-        here.expect(f"{tried}, then one that succeeds", ["Bob"], ["Bob"], 2)
+
+            def go_on() -> None:
+                sign_up(unit, "Bob")
+                unit.later(here.mail("Bob"))
+                unit.commit()
+
+            tried = f"{tried}, then one that succeeds"
+            expect_no_error(tried, go_on, 2)
+        here.expect(tried, ["Bob"], ["Bob"], 2)
+
+
+def check_failing_last_commit(answer: ModuleType, rng: random.Random) -> None:
+    """Let the error of a commit leave the block."""
     tried = "a commit that a foreign key refuses, as the last thing of a block"
     with service(answer) as here:
 
@@ -292,6 +312,10 @@ def check_failing_commit(answer: ModuleType, rng: random.Random) -> None:
         expect_error(tried, exc.IntegrityError, fail, 2)
         here.expect_free(tried)
         here.expect(tried, [], [], 2)
+
+
+def check_failing_flush(answer: ModuleType, rng: random.Random) -> None:
+    """Commit what a constraint refuses at the flush before the commit."""
     tried = "a commit that fails in the flush before it"
     with service(answer) as here:
         entity = mapped_person()
@@ -324,7 +348,7 @@ def fail_in_part(unit: Any, error: Exception, *steps: Callable[[], object]) -> N
 
 
 def check_parts(answer: ModuleType, rng: random.Random) -> None:
-    """Let a part succeed, then let one fail between others."""
+    """Let a part succeed."""
     tried = "a part that succeeds"
     with service(answer) as here:
         with here.unit(tried, 3) as unit:
@@ -338,20 +362,35 @@ def check_parts(answer: ModuleType, rng: random.Random) -> None:
             unit.commit()
         sent = ["before", "in the part", "after"]
         here.expect(tried, ["in the part"], sent, 3)
+
+
+def check_failing_part(answer: ModuleType, rng: random.Random) -> None:
+    """Let a part fail between others; catch its error."""
     tried = "a part that fails, with its error caught"
-    error = Expected("of the part")
+    error = BlockError("of the part")
     with service(answer) as here:
         mail = here.mail("before, and in the part")
         with here.unit(tried, 3) as unit:
             unit.session.add(mapped_person()(name="before"))
             unit.later(mail)
+            unit.later(here.mail("second"))
             steps = (lambda: sign_up(unit, "inside"), lambda: unit.later(mail))
-            is_raised(tried, error, lambda: fail_in_part(unit, error, *steps))
+            is_raised(tried, error, lambda: fail_in_part(unit, error, *steps), 3)
             sign_up(unit, "after")
             unit.later(here.mail("after"))
             unit.commit()
-        here.expect(tried, ["before", "after"], ["before, and in the part", "after"], 3)
+        here.expect(
+            tried,
+            ["before", "after"],
+            ["before, and in the part", "second", "after"],
+            3,
+        )
+
+
+def check_failing_part_passed_on(answer: ModuleType, rng: random.Random) -> None:
+    """Let a part fail, and the block with it."""
     tried = "a part that fails, with its error not caught"
+    error = BlockError("of the part")
     with service(answer) as here:
 
         def fail() -> None:
@@ -360,9 +399,13 @@ def check_parts(answer: ModuleType, rng: random.Random) -> None:
                 unit.later(here.mail("before"))
                 fail_in_part(unit, error, lambda: sign_up(unit, "inside"))
 
-        is_raised(tried, error, fail)
+        is_raised(tried, error, fail, 3)
         here.expect_free(tried)
         here.expect(tried, [], [], 3)
+
+
+def check_refused_part(answer: ModuleType, rng: random.Random) -> None:
+    """Let a constraint stop a part, at the flush with which it ends."""
     tried = "a part that a constraint stops, with its error caught"
     with service(answer) as here:
         entity = mapped_person()
@@ -380,14 +423,15 @@ def check_parts(answer: ModuleType, rng: random.Random) -> None:
         here.expect(tried, ["Ada"], ["after"], 3)
 
 
+def write(here: Service, unit: Any, name: str) -> None:
+    """Write a row, and give the unit a mail of that name."""
+    sign_up(unit, name)
+    unit.later(here.mail(name))
+
+
 def check_nested_parts(answer: ModuleType, rng: random.Random) -> None:
-    """Nest parts, of which the outer one fails, or the inner one."""
-    error = Expected("of the part")
-
-    def write(here: Service, unit: Any, name: str) -> None:
-        sign_up(unit, name)
-        unit.later(here.mail(name))
-
+    """Nest parts, of which the outer one fails."""
+    error = BlockError("of the part")
     tried = "a part that fails after one within it has succeeded"
     with service(answer) as here:
         with here.unit(tried, 3) as unit:
@@ -400,17 +444,22 @@ def check_nested_parts(answer: ModuleType, rng: random.Random) -> None:
                         write(here, unit, "inner")
                     raise error
 
-            is_raised(tried, error, outer)
+            is_raised(tried, error, outer, 3)
             write(here, unit, "after")
             unit.commit()
         here.expect(tried, ["before", "after"], ["before", "after"], 3)
+
+
+def check_failing_inner_part(answer: ModuleType, rng: random.Random) -> None:
+    """Nest parts, of which the inner one fails; let one fail after a commit."""
+    error = BlockError("of the part")
     tried = "a part that succeeds although one within it has failed"
     with service(answer) as here:
         with here.unit(tried, 3) as unit:
             with unit.part():
                 write(here, unit, "outer")
                 inner = (lambda: write(here, unit, "inner"),)
-                is_raised(tried, error, lambda: fail_in_part(unit, error, *inner))
+                is_raised(tried, error, lambda: fail_in_part(unit, error, *inner), 3)
                 write(here, unit, "outer, later")
             with unit.part():
                 write(here, unit, "next part")
@@ -425,14 +474,14 @@ def check_nested_parts(answer: ModuleType, rng: random.Random) -> None:
             unit.commit()
             write(here, unit, "second")
             inside = (lambda: write(here, unit, "inside"),)
-            is_raised(tried, error, lambda: fail_in_part(unit, error, *inside))
+            is_raised(tried, error, lambda: fail_in_part(unit, error, *inside), 3)
             unit.commit()
         here.expect(tried, ["first", "second"], ["first", "second"], 3)
 
 
 def check_failing_actions(answer: ModuleType, rng: random.Random) -> None:
     """Let two of four actions fail."""
-    errors = [Expected("A"), Expected("B")]
+    errors = [MailError("A"), MailError("B")]
     tried = "the second and the third of four actions fail"
     sent = ["first", "failed A", "failed B", "fourth"]
     with service(answer) as here:
@@ -475,9 +524,16 @@ def check(answer: ModuleType, rng: random.Random) -> None:
     """Commit, do not commit, fail to commit; then parts, and actions that fail."""
     check_plain(answer, rng)
     check_no_commit(answer, rng)
+    check_error(answer, rng)
     check_several_commits(answer, rng)
     check_one_connection(answer, rng)
     check_failing_commit(answer, rng)
+    check_failing_last_commit(answer, rng)
+    check_failing_flush(answer, rng)
     check_failing_actions(answer, rng)
     check_parts(answer, rng)
+    check_failing_part(answer, rng)
+    check_failing_part_passed_on(answer, rng)
+    check_refused_part(answer, rng)
     check_nested_parts(answer, rng)
+    check_failing_inner_part(answer, rng)

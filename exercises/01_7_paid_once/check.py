@@ -30,6 +30,7 @@ CLOSED = "Cannot operate on a closed database."  # what SQLAlchemy takes for a l
 KEY_READ = r"(?is)\s*SELECT\b.*\bdone\b"
 RESULT_WRITTEN = r"(?is)\s*(INSERT|REPLACE)\b.*\bdone\b"
 PAYMENT_WRITTEN = r"(?is)\s*INSERT INTO paid\b"
+MOST_PAUSES = 50  # of a call that does not end by itself
 COMMIT_REFUSED = "a COMMIT that is refused"
 COMMIT_LOST = "a COMMIT whose answer is lost"
 LOST_BEFORE = "a connection that is lost before the COMMIT"
@@ -37,7 +38,8 @@ LOST_BEFORE = "a connection that is lost before the COMMIT"
 
 def busy(code: str = "SQLITE_BUSY") -> sqlite3.OperationalError:
     """Return the error of a lock that somebody else holds."""
-    error = sqlite3.OperationalError("database is locked")
+    locked = "database table" if code == "SQLITE_LOCKED" else "database"
+    error = sqlite3.OperationalError(f"{locked} is locked")
     error.sqlite_errorname = code
     return error
 
@@ -150,7 +152,12 @@ class Pauses:
     def __call__(self, seconds: float) -> None:
         """Let something happen instead of waiting; only in the first pause."""
         pool: Any = self.engine.pool
-        self.seconds.append(plain_data(seconds))
+        is_number = isinstance(seconds, (int, float))
+        self.seconds.append(round(seconds, 4) if is_number else plain_data(seconds))
+        if len(self.seconds) > MOST_PAUSES:
+            observed = Words(f"more than {MOST_PAUSES} pauses")
+            tried = "a call that fails each time"
+            raise Refused(tried, observed, Words("an end after `attempts`"), 2)
         self.held = max(self.held, pool.checkedout())
         if self.meanwhile and len(self.seconds) == 1:
             self.meanwhile()
@@ -180,6 +187,15 @@ class Ledger:
         return self.answer.pay_once(
             self.engine, self.key, work, attempts=attempts, pause=self.pauses
         )
+
+    def outcome_of_paying(self, work: Callable[..., int], attempts: int = 5) -> Any:
+        """Return what the answer returns, or the error that it raises."""
+        try:
+            return self.pay(work, attempts)
+        except (Refused, NotImplementedError):
+            raise
+        except Exception as error:
+            return error
 
     def stored(self) -> list[int]:
         """Return the results that the database has for a key."""
@@ -242,7 +258,8 @@ def check_done(answer: ModuleType, rng: random.Random) -> None:
     """Pay a key, again, and again after a restart; results may be 0."""
     for result in (rng.randrange(1, 1000), 0, -5):
         with ledger(answer) as here:
-            here.key = f"order {rng.randrange(1000)}"
+            key = f"order {rng.randrange(1000)}"
+            here.key = key
             tried = f"a new key, with a work that returns {result}"
             here.expect_paid(tried, Work(result), 1, runs=1)
             for when in ("sent again", "sent again after a restart"):
@@ -258,6 +275,7 @@ def check_done(answer: ModuleType, rng: random.Random) -> None:
             expect_no_error(tried, partial(here.pay, other), 1)
             here.expect_state(tried, other, 1, work_ran=1, payments=2)
     with ledger(answer) as here:
+        here.key = key
         tried = "a key that is done in another database, but not in this one"
         here.expect_paid(tried, Work(3), 1, runs=1)
 
@@ -275,12 +293,26 @@ def check_others(answer: ModuleType, rng: random.Random) -> None:
             wrapped = exc.OperationalError("UPDATE accounts", {}, error)
             tried = f"a work that fails once, with the code {code}"
             work = Work(4, wrapped)
-            here.expect_paid(tried, work, 1, runs=2, pauses=1)
+            here.expect_paid(tried, work, 2, runs=2, pauses=1)
+    for place in ("the work", "the COMMIT"):
+        with ledger(answer) as here:
+            work = Work(4)
+            if place == "the work":
+                work.errors = [exc.OperationalError("UPDATE", {}, busy())]
+            else:
+                here.faults.plan(COMMIT_REFUSED, busy())
+            here.pauses.meanwhile = partial(pay_elsewhere, here)
+            tried = f"somebody else pays the key after {place} met SQLITE_BUSY"
+            result = expect_no_error(tried, partial(here.pay, work), 2)
+            expect(f"the result of {tried}", plain_data(result), 99, 2)
+            here.expect_state(
+                tried, work, 2, work_ran=1, payments=1, results_stored=[99]
+            )
     places = {
-        "reading the key": (KEY_READ, 1),
         "the INSERT of the work": (PAYMENT_WRITTEN, 2),
         "storing the result": (RESULT_WRITTEN, 2),
         "the COMMIT": (COMMIT_REFUSED, 2),
+        "reading the key": (KEY_READ, 1),
     }
     for place, (where, runs) in places.items():
         with ledger(answer) as here:
@@ -296,25 +328,26 @@ def check_others(answer: ModuleType, rng: random.Random) -> None:
             here.expect_paid(tried, Work(4), 2, runs=1, pauses=1)
         finally:
             other.close()
-    for place in ("the work", "the COMMIT"):
+
+
+def check_driver_errors(answer: ModuleType, rng: random.Random) -> None:
+    """Let a work that uses the driver's own cursor get in the way of others."""
+    for code, error in (
+        ("SQLITE_BUSY", busy()),
+        ("40001", refused_by_postgres("40001")),
+    ):
         with ledger(answer) as here:
-            work = Work(4)
-            if place == "the work":
-                work.errors = [exc.OperationalError("UPDATE", {}, busy())]
-            else:
-                here.faults.plan(COMMIT_REFUSED, busy())
-            here.pauses.meanwhile = partial(pay_elsewhere, here)
-            tried = f"somebody else pays the key after {place} met SQLITE_BUSY"
-            result = expect_no_error(tried, partial(here.pay, work), 2)
-            expect(f"the result of {tried}", plain_data(result), 99, 2)
-            here.expect_state(
-                tried, work, 2, work_ran=1, payments=1, results_stored=[99]
-            )
+            tried = f"a work with the driver's own error once, and its code {code}"
+            here.expect_paid(tried, Work(4, error), 2, runs=2, pauses=1)
 
 
 def pay_elsewhere(here: Ledger) -> None:
-    """Pay the key from another program."""
-    ask_file(here.path, "INSERT INTO paid (cents) VALUES (100)")
+    """Pay the key from another program; refuse an answer that keeps a lock."""
+    try:
+        ask_file(here.path, "INSERT INTO paid (cents) VALUES (100)")
+    except sqlite3.OperationalError as error:
+        tried = "somebody else writes in a pause"
+        raise Refused(tried, in_words_of_one_line(error), Words("a row"), 2) from error
     ask_file(here.path, "INSERT INTO done (key, result) VALUES (?, 99)", here.key)
 
 
@@ -343,44 +376,22 @@ def check_losses(answer: ModuleType, rng: random.Random) -> None:
         here.expect_state(tried, again, 3, work_ran=0, payments=1)
 
 
-def is_raised(
-    tried: str, error: Exception, call: Callable[[], object], hint: int
-) -> None:
-    """Expect that the very error of the work comes out."""
-    try:
-        result = call()
-    except Exception as raised:
-        if raised is error:
-            return
-        observed = in_words_of_one_line(raised)
-        if type(raised) is type(error):
-            observed = Words(f"another {type(error).__name__}")
-        expected = Words(f"the very {type(error).__name__} of the work")
-        raise Refused(tried, observed, expected, hint) from raised
-    observed = Words(f"no error, but {plain_data(result)!r}")
-    raise Refused(tried, observed, in_words_of_one_line(error), hint)
+def expect_the_very(tried: str, outcome: Any, error: Exception, hint: int) -> None:
+    """Expect that the very error of the work came out."""
+    if outcome is error:
+        return
+    name = type(error).__name__
+    if not isinstance(outcome, Exception):
+        observed = Words(f"no error, but {plain_data(outcome)!r}")
+    elif type(outcome) is type(error):
+        observed = Words(f"another {name}")
+    else:
+        observed = in_words_of_one_line(outcome)
+    raise Refused(tried, observed, Words(f"the very {name} of the work"), hint)
 
 
 def check_other_errors(answer: ModuleType, rng: random.Random) -> None:
     """Let the work fail for good, in several ways; then pay the same key."""
-    errors: dict[str, Exception] = {
-        "ValueError": ValueError("no account"),
-        "the code SQLITE_LOCKED": exc.OperationalError(
-            "UPDATE", {}, busy("SQLITE_LOCKED")
-        ),
-        "the code 40002": exc.OperationalError(
-            "UPDATE", {}, refused_by_postgres("40002")
-        ),
-    }
-    for name, error in errors.items():
-        with ledger(answer) as here:
-            work = Work(4, error)
-            tried = f"a work that fails with {name}"
-            is_raised(tried, error, partial(here.pay, work), 1)
-            nothing = {"work_ran": 1, "payments": 0, "results_stored": []}
-            here.expect_state(tried, work, 1, pauses=0, **nothing)
-            tried = f"{tried}, then the same key"
-            here.expect_paid(tried, Work(5), 1, runs=1)
     with ledger(answer) as here:
         work = Work(4)
 
@@ -396,37 +407,62 @@ def check_other_errors(answer: ModuleType, rng: random.Random) -> None:
             tried, work, 1, work_ran=1, payments=0, results_stored=[], pauses=0
         )
         here.expect_paid(f"{tried}, then the same key", Work(5), 1, runs=1)
+    errors: dict[str, Exception] = {
+        "ValueError": ValueError("no account"),
+        "the code SQLITE_LOCKED": exc.OperationalError(
+            "UPDATE", {}, busy("SQLITE_LOCKED")
+        ),
+        "the code 40002": exc.OperationalError(
+            "UPDATE", {}, refused_by_postgres("40002")
+        ),
+    }
+    for name, error in errors.items():
+        with ledger(answer) as here:
+            work = Work(4, error)
+            tried = f"a work that fails with {name}"
+            outcome = here.outcome_of_paying(work)
+            expect_the_very(tried, outcome, error, 1)
+            nothing = {"work_ran": 1, "payments": 0, "results_stored": []}
+            here.expect_state(tried, work, 1, pauses=0, **nothing)
+            tried = f"{tried}, then the same key"
+            here.expect_paid(tried, Work(5), 1, runs=1)
 
 
 def check_end(answer: ModuleType, rng: random.Random) -> None:
     """Let every attempt fail, and all but the last."""
     for attempts in (3, 1, 6):
+        errors = [exc.OperationalError("UPDATE", {}, busy()) for _ in range(20)]
         with ledger(answer) as here:
-            errors = [exc.OperationalError("UPDATE", {}, busy()) for _ in range(20)]
             work = Work(4, *errors)
             tried = f"a work that is always busy, attempts={attempts}"
-            last = errors[attempts - 1]
-            call = partial(here.pay, work, attempts)
-            is_raised(tried, last, call, 2)
+            outcome = here.outcome_of_paying(work, attempts)
+            nothing = {"payments": 0, "results_stored": []}
+            pauses = attempts - 1
             here.expect_state(
-                tried,
-                work,
-                2,
-                work_ran=attempts,
-                payments=0,
-                results_stored=[],
-                pauses=attempts - 1,
+                tried, work, 2, work_ran=attempts, pauses=pauses, **nothing
             )
+            expect_the_very(tried, outcome, errors[attempts - 1], 2)
         with ledger(answer) as here:
             work = Work(4, *errors[: attempts - 1])
             tried = f"a work that succeeds in the last attempt, attempts={attempts}"
-            result = expect_no_error(
-                tried,
-                partial(here.pay, work, attempts),
-                2,
-            )
+            result = expect_no_error(tried, partial(here.pay, work, attempts), 2)
             expect(f"the result of {tried}", plain_data(result), 4, 2)
             here.expect_state(tried, work, 2, work_ran=attempts, payments=1)
+
+
+def check_no_begin(answer: ModuleType, rng: random.Random) -> None:
+    """Let no transaction begin: by a lock, then by nonsense."""
+    tried = "somebody else holds the lock all the time, attempts=3"
+    with ledger(answer) as here:
+        other = sqlite3.connect(here.path, isolation_level=None, timeout=0)
+        other.execute("BEGIN IMMEDIATE")
+        work = Work(4)
+        try:
+            outcome = here.outcome_of_paying(work, 3)
+        finally:
+            other.close()
+        here.expect_state(tried, work, 2, work_ran=0, payments=0, pauses=2)
+        expect(tried, type(outcome).__name__, "OperationalError", 2)
     for attempts in (0, -1):
         with ledger(answer) as here:
             work = Work(4)
@@ -445,9 +481,9 @@ def check_pauses(answer: ModuleType, rng: random.Random) -> None:
         for _ in range(calls):
             errors = [exc.OperationalError("UPDATE", {}, busy()) for _ in range(9)]
             work = Work(4, *errors)
+            here.outcome_of_paying(work, attempts)
             tried = f"a work that is always busy, attempts={attempts}"
-            last = errors[-1]
-            is_raised(tried, last, partial(here.pay, work, attempts), 2)
+            expect(tried, {"pauses": len(here.pauses.seconds)}, {"pauses": 8}, 2)
             drawn.append(here.pauses.seconds)
             here.pauses.seconds = []
         for n in range(1, attempts):
@@ -473,6 +509,8 @@ def check(answer: ModuleType, rng: random.Random) -> None:
     check_done(answer, rng)
     check_other_errors(answer, rng)
     check_others(answer, rng)
-    check_losses(answer, rng)
+    check_driver_errors(answer, rng)
     check_end(answer, rng)
+    check_no_begin(answer, rng)
+    check_losses(answer, rng)
     check_pauses(answer, rng)
