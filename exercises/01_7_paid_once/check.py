@@ -475,7 +475,7 @@ def check_no_begin(answer: ModuleType, rng: random.Random) -> None:
 def check_pauses(answer: ModuleType, rng: random.Random) -> None:
     """Compare the shortest and the longest pauses of many calls with their bounds."""
     attempts = 9
-    calls = 30
+    calls = 24
     with ledger(answer) as here:
         drawn: list[list[Any]] = []
         for _ in range(calls):
@@ -492,7 +492,7 @@ def check_pauses(answer: ModuleType, rng: random.Random) -> None:
             tried = f"the pauses after attempt {n}, in {calls} calls"
             for seconds in pauses:
                 expect(tried, seconds, between(0, limit), 2)
-            # Each call draws on its own: all thirty in one half are a chance of 2**-30.
+            # Each call draws on its own: all in one half are a chance of 2**-24.
             ends = {"shortest": min(pauses), "longest": max(pauses)}
             wanted = {"shortest": less_than(limit / 2), "longest": more_than(limit / 2)}
             expect(tried, ends, wanted, 2)
