@@ -122,7 +122,7 @@ def test_a_mended_copy_is_right_and_counted(call: Call, project: Path) -> None:
         "found": True,
     }
     assert not bug_folder(project).exists()
-    assert "1 bugs found" in call("all")[1]
+    assert "bugs found: 1" in call("all")[1]
 
 
 BENT = {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from lessons import ROOT
 
-from course.practice.exercises import Exercise, exercises_in, hints_of
+from course.practice.exercises import Exercise, exercises_in, hints_in
 from course.practice.progress import progress_file, progress_in
 from course.practice.verdicts import judge_every, sentence_of
 from tools.make_refusals import refusals_file, wrong_answers
@@ -63,8 +63,8 @@ def test_every_folder_is_an_exercise_and_nothing_is_left_over() -> None:
 @every_exercise
 def test_a_folder_is_complete(exercise: Exercise) -> None:
     assert {path.name for path in exercise.folder.iterdir()} >= FILES
-    assert len(hints_of(exercise)) == 3
-    assert all(hints_of(exercise))
+    assert len(hints_in(exercise)) == 3
+    assert all(hints_in(exercise))
     assert 10 <= exercise.minutes <= 60
     assert exercise.text("after.md").strip()
     for wrong in wrong_answers(exercise):
@@ -81,7 +81,7 @@ def test_a_task_names_its_section(exercise: Exercise) -> None:
 
 @every_exercise
 def test_a_hint_holds_no_code(exercise: Exercise) -> None:
-    for hint in hints_of(exercise):
+    for hint in hints_in(exercise):
         assert "```" not in hint
         assert not re.search(r"^(    |\t)\S", hint, re.MULTILINE)
 
