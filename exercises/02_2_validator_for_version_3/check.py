@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,7 +182,8 @@ def number_cases(users: Users) -> Iterator[Case]:
             yield bad(f"{name} as {value!r}", 2, path, value)
     yield good("2**31 projects", 2, "profile.projects", 2**31)
     weight = "profile.interests.1.weight"
-    for fine in (1, 0.5, 2**40, bson.Decimal128("0.25"), bson.Int64(2)):
+    yield good("a weight of 2**40", 2, weight, 2**40)
+    for fine in (1, 0.5, bson.Decimal128("0.25"), bson.Int64(2)):
         yield good(f"a weight of {fine!r}", 2, weight, fine)
     for odd in (True, None, bson.Decimal128("-0.1"), [1]):
         yield bad(f"a weight of {odd!r}", 2, weight, odd)
@@ -267,7 +269,6 @@ def odd_cases(users: Users) -> Iterator[Case]:
     for value in (None, 5, "ann@example.org", entry, [[entry]], ["ann@example.org"]):
         yield bad(f"emails as {shown(value)}", 3, "emails", value)
     yield bad("an empty entry of emails", 3, "emails.1", {})
-    yield bad("null as an entry of emails", 3, "emails.2", None)
     yield bad("an address with a blank", 3, "emails.1.address", "ann lee@example.org")
     yield bad("an address of null", 3, "emails.0.address", None)
     yield bad("the since of an address as null", 3, "emails.1.since", None)
@@ -277,7 +278,6 @@ def odd_cases(users: Users) -> Iterator[Case]:
         yield bad(f"interests as {shown(value)}", 3, path, value)
     for value in (None, 5, [], [users.three["profile"]], {}):
         yield bad(f"a profile of {shown(value)}", 3, "profile", value)
-    yield bad("an expertise of 5", 3, "profile.expertise", 5)
     yield bad("an expertise of 201 letters", 3, "profile.expertise", "x" * 201)
     alone = {"interests": users.three["profile"]["interests"]}
     yield users.good("a profile with interests alone", 3, "profile", alone)
@@ -351,21 +351,25 @@ def broken_by(schema: Document, user: Document) -> list[str]:
         return sorted(set(breaches(schema, user)))
     except TypeError:  # minItems of a number; a server passes over it there
         return []
+    except re.error:
+        return ["a pattern that cannot be read"]
 
 
 def judge_user(schemas: list[Document], case: Case) -> None:
     """Refuse the answer if it stores, or does not store, what it should not."""
     broken = [broken_by(schema, case.user) for schema in schemas]
-    complaints = [", ".join(paths) or "the user" for paths in broken if paths]
-    is_stored = len(complaints) < len(schemas)
+    is_stored = not all(broken)
     if is_stored == case.stored:
         return
     wanted = Words("stored" if case.stored else "refused")
-    observed = "stored"
+    observed = Words("stored")
     if not is_stored:
-        parts = [f"schema {place} by {one}" for place, one in enumerate(complaints, 1)]
-        observed = f"refused; it breaks {' and '.join(parts)}"
-    expect(case.words, Words(observed), wanted, case.hint)
+        # Of the schema that is nearest; the others are of another version.
+        nearest = min(broken, key=len)
+        paths = ", ".join(path or "the user" for path in nearest)
+        number = broken.index(nearest) + 1
+        observed = Words(f"refused; it breaks schema {number} by {paths}")
+    expect(case.words, observed, wanted, case.hint)
 
 
 def all_cases(users: Users) -> Iterator[Case]:

@@ -147,8 +147,8 @@ class Trial:
         for pair, row in self.latest.items():
             warehouse, sku = pair
             words = f"{tried}; what is stored of {sku!r} in {warehouse!r}"
-            found = stored.get(pair, Words("nothing"))
-            expect(words, found, row, hint)
+            found = readable(stored[pair]) if pair in stored else Words("nothing")
+            expect(words, found, readable(row), hint)
         expect(f"{tried}; how many are stored", len(stored), len(self.latest), hint)
 
     def keys(self) -> dict[Pair, Any]:
@@ -176,6 +176,14 @@ def name_of(error: PyMongoError) -> str:
 def pair_of(row: Document) -> Pair:
     """Return what a row is known by."""
     return row["warehouse"], row["sku"]
+
+
+def readable(row: Document) -> Document:
+    """Return a row whose moment is a text in UTC: it is shown so."""
+    at = row.get("counted_at")
+    if isinstance(at, datetime):
+        return row | {"counted_at": f"{at.astimezone(UTC):%d %B %H:%M:%S}"}
+    return row
 
 
 def is_good(row: Document) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bson import json_util
 
-from course.claims import at_most, clipped, is_a
+from course.claims import at_most, clipped, is_a, more_than
 from course.mongo.codec import Document
 from course.mongo.counting import CommandCounter
 from course.practice.checking import Refused, Words, expect
@@ -43,6 +43,7 @@ class Watched(NotedCollection):
         self.page = 0
         self.whole = 0  # lines of the file that are whole before the run
         self.killed_at = 0  # the number of the find that a kill comes before; 0: none
+        self.lines: list[int] = []  # in the file, before each find
 
     def before(self, asked: Asked) -> None:
         """Judge what is in the file before a page is asked for."""
@@ -53,12 +54,22 @@ class Watched(NotedCollection):
             return
         words = f"{self.tried}; how often users are asked for"
         expect(words, number, at_most(self.most), 2)
-        words = f"{self.tried}; the limit of a find"
-        expect(words, asked.limit, self.page, 3)
-        expect(f"{self.tried}; the skip of a find", asked.skip, 0, 3)
-        sent = sum(len(each.rows) for each in self.asked)
-        words = f"{self.tried}; lines in the file before page {number} is asked for"
-        expect(words, content_of(self.path).count(b"\n"), self.whole + sent, 3)
+        self.lines.append(content_of(self.path).count(b"\n"))
+
+    def judge_finds(self) -> None:
+        """Judge how each page was asked for."""
+        finds = [asked for asked in self.asked if asked.name == "find"]
+        due = self.whole
+        for number, asked in enumerate(finds, start=1):
+            words = f"{self.tried}; the limit of a find"
+            expect(words, asked.limit, self.page, 3)
+            expect(f"{self.tried}; the skip of a find", asked.skip, 0, 3)
+            words = f"{self.tried}; lines in the file before page {number} is asked for"
+            expect(words, self.lines[number - 1], due, 3)
+            due += len(asked.rows)
+        wanted = (due - self.whole) // self.page
+        words = f"{self.tried}; finds, each of a page"
+        expect(words, len(finds), more_than(wanted), 3)
 
 
 def content_of(path: Path) -> bytes:
@@ -98,13 +109,17 @@ class Trial:
         """Run the export; `before` is what is whole in the file."""
         watched = self.stored
         watched.asked.clear()
+        watched.lines.clear()
         watched.tried = tried
         watched.page = page or 500
         watched.whole = before.count(b"\n")
         watched.most = len(self.users) + 3
-        if page is None:
-            return self.answer.export_changes(watched, self.path)
-        return self.answer.export_changes(watched, self.path, page)
+        more = () if page is None else (page,)
+        try:
+            return self.answer.export_changes(watched, self.path, *more)
+        except ValueError as error:  # such as of half a letter
+            raised = Words(f"{type(error).__name__}: {error}")
+            raise Refused(tried, raised, Words("no error"), 2) from error
 
     def judge(
         self, tried: str, added: list[Document], hint: int, page: int | None = 3
@@ -117,9 +132,7 @@ class Trial:
         judge_content(tried, content_of(self.path), wanted, hint)
         expect(f"{tried}; what is returned", returned, is_a(int), 1)
         expect(f"{tried}; what is returned", returned, len(added), 1)
-        finds = [asked for asked in self.stored.asked if asked.name == "find"]
-        is_asked = len(finds) > len(added) // self.stored.page
-        expect(f"{tried}; each page is a find", is_asked, True, 3)
+        self.stored.judge_finds()
         sent = sum(len(asked.rows) for asked in self.stored.asked)
         words = f"{tried}; users that the server sends"
         expect(words, sent, len(added), 3)
@@ -156,6 +169,8 @@ def judge_content(tried: str, content: bytes, wanted: bytes, hint: int) -> None:
 
 def in_words(line: bytes) -> Words:
     """Return whose line it is."""
+    if not line:
+        return Words("nothing")
     try:
         user = json_util.loads(line.decode(), json_options=OPTIONS)
         return Words(f"user {user['_id']}, {user['name']!r}, of {user['changed_at']}")
@@ -263,7 +278,6 @@ def cuts(whole: bytes, rng: random.Random) -> list[tuple[str, int]]:
     letters = [place for place, byte in enumerate(whole) if 0x80 <= byte < 0xC0]
     number = rng.randrange(3, 10)
     found = [
-        (f"a file that ends with line {number}, whole", ends[number] + 1),
         ("a file that ends in the middle of a line", ends[number] + 9),
         (f"a file that lacks the line end of line {number + 1}", ends[number]),
         ("a file that ends in the middle of a letter", rng.choice(letters)),
@@ -272,6 +286,8 @@ def cuts(whole: bytes, rng: random.Random) -> list[tuple[str, int]]:
         ("a file that lacks only the line end of the first line", ends[0]),
         ("a file of one byte", 1),
     ]
+    for line, end in enumerate(ends, start=1):
+        found.append((f"a file that ends with line {line}, whole", end + 1))
     for place in rng.sample(range(len(whole)), 6):
         found.append((f"a file that ends at byte {place}", place))
     return found

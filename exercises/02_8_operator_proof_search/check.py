@@ -17,7 +17,7 @@ from course.practice.checking import Refused, Words, expect
 from course.practice.noted import NotedCollection
 from course.standins.mongodb import StandInDatabase
 
-CITIES = ("Kyiv", "Lviv", "Львів", "")
+CITIES = ("Kyiv", "kyiv", "Kyiv region", "Львів", "")
 TAGS = ("new", "sale", "wood", "red", "big", "$gt", "a.b", "", "öko")
 NAMES = ("ann", "ben", "", "$where", "zoë")
 COUNTRIES = ("UA", "DE", "")
@@ -111,6 +111,10 @@ class Market:
             expect(f"{tried}; a listing", each, is_a(dict), 1)
         keys = [each.get("_id", Words("no _id")) for each in found]
         wanted_keys = [each["_id"] for each in wanted]
+        more = [key for key in keys if key not in wanted_keys]
+        expect(f"{tried}; the _id of what should not be found", more[:5], [], hint)
+        lost = [key for key in wanted_keys if key not in keys]
+        expect(f"{tried}; the _id of what is not found", lost[:5], [], hint)
         expect(f"{tried}; the _id of what is found", keys, wanted_keys, hint)
         for each, listing in zip(found, wanted, strict=True):
             words = f"{tried}; listing {listing['_id']}, whole"
