@@ -22,7 +22,7 @@ class Book:
 
     def told(self) -> str:
         """Return the last things that it was told."""
-        return ", ".join(self.diary[-8:])
+        return ", ".join(self.diary[-10:])
 
     def tell(self, what: str, call: Callable[[], Any], hint: int) -> Any:
         """Tell it something; refuse the answer if it raises an error."""
