@@ -17,8 +17,8 @@ from typing import Any
 
 from course.errors import BadInput
 from course.practice.judge import loaded_file
+from course.practice.verdicts import SERVICES
 
-SERVICES = ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "RABBITMQ_URL")
 RUN_LIMIT = 60.0  # seconds for a lesson, which takes 5 to 10
 LESSONS = ("01", "02", "03", "04", "05")
 SECTION = re.compile(r"^# ## (\d+\. .+)$", re.MULTILINE)

@@ -101,7 +101,7 @@ def expect_end(
     return result
 
 
-def differing(observed: Any, expected: Any) -> tuple[Any, Any]:
+def facts_that_differ(observed: Any, expected: Any) -> tuple[Any, Any]:
     """Return what came out and what should have, of dicts only what differs."""
     if not isinstance(observed, Mapping) or not isinstance(expected, Mapping):
         return observed, expected

@@ -18,8 +18,8 @@ from course.ending import (
     one_line,
 )
 from course.errors import BadInput
-from course.practice.desk import Command, Desk
 from course.practice.finding import FINDING
+from course.practice.learner import Command, Learner
 from course.practice.surveying import SURVEYING
 from course.practice.writing import WRITING
 
@@ -59,7 +59,7 @@ def practise(root: Path, argv: list[str] | None = None) -> int:
         try:
             with interruptible():
                 args = command_parser().parse_args(argv)
-                code: int = args.run(Desk(root), args)
+                code: int = args.run(Learner(root), args)
                 flush()
                 return code
         except BadInput as problem:

@@ -110,7 +110,7 @@ def word_of(typed: str) -> str:
     return parts[-1] or typed
 
 
-def hints_of(exercise: Exercise) -> list[str]:
+def hints_in(exercise: Exercise) -> list[str]:
     """Return the hints of an exercise, in order."""
     parts = re.split(r"^## \d+ *\n", exercise.text("hints.md"), flags=re.MULTILINE)
     return [part.strip() for part in parts[1:]]

@@ -21,26 +21,26 @@ from course.practice.bugs import (
     script_of,
     section_of,
 )
-from course.practice.desk import CALL, Command, Desk, typed_path
+from course.practice.learner import CALL, Command, Learner, typed_path
 from course.practice.mending import reasons_against
 from course.practice.writing import FRESH, SEEDS, check_answer, seed_number, with_seed
 
 
-def find_bug(desk: Desk, args: argparse.Namespace) -> int:
+def find_bug(learner: Learner, args: argparse.Namespace) -> int:
     """Put a bug into a copy of a lesson; or check what became of it, or drop it."""
     if args.what == "check":
-        return check_bug(desk, wanted_bug(desk))
+        return check_bug(learner, wanted_bug(learner))
     if args.what == "drop":
-        return drop_bug(desk, wanted_bug(desk))
-    if open_bug(desk.root):
-        where = typed_path(bug_folder(desk.root))
+        return drop_bug(learner, wanted_bug(learner))
+    if open_bug(learner.root):
+        where = typed_path(bug_folder(learner.root))
         raise BadInput(f"a bug is open in {where}: `bug check` or `bug drop` first")
     lesson = lesson_number(args.what) if args.what else ""
     seed = FRESH.randrange(SEEDS) if args.seed is None else args.seed
     write("putting a bug into a copy of a lesson ...")
     flush()
-    bug, run = new_bug(desk.root, lesson, args.level, seed)
-    show_bug(desk.root, bug, run.lines_with("[FAIL]"))
+    bug, run = new_bug(learner.root, lesson, args.level, seed)
+    show_bug(learner.root, bug, run.lines_with("[FAIL]"))
     return 0
 
 
@@ -66,61 +66,61 @@ def show_bug(root: Path, bug: Bug, failed: list[str]) -> None:
     write(f"seed {bug.seed}, level {bug.level}")
 
 
-def wanted_bug(desk: Desk) -> Bug:
+def wanted_bug(learner: Learner) -> Bug:
     """Return the open bug; BadInput if there is none."""
-    bug = open_bug(desk.root)
+    bug = open_bug(learner.root)
     if bug is None:
         raise BadInput(f"no bug is open: {CALL} bug puts one in")
     return bug
 
 
-def check_bug(desk: Desk, bug: Bug) -> int:
+def check_bug(learner: Learner, bug: Bug) -> int:
     """Judge the mended copy; 0 if the bug is found."""
-    reasons = reasons_against(desk.root, bug)
+    reasons = reasons_against(learner.root, bug)
     bug.tries += 1
     if reasons:
-        write(f"not yet, after {counted(bug)}:")
+        write(f"not yet, after {time_and_tries(bug)}:")
         for reason in reasons:
             write(f"  {reason}")
-        keep_bug(desk.root, bug)
+        keep_bug(learner.root, bug)
         return 1
-    write(f"right: found and mended in {counted(bug)}", "green")
-    close_bug(desk, bug, found=True)
+    write(f"right: found and mended in {time_and_tries(bug)}", "green")
+    close_bug(learner, bug, found=True)
     return 0
 
 
-def counted(bug: Bug) -> str:
+def time_and_tries(bug: Bug) -> str:
     """Return the minutes and the tries."""
     minutes = "1 minute" if bug.minutes == 1 else f"{bug.minutes} minutes"
     return f"{minutes}, " + ("1 try" if bug.tries == 1 else f"{bug.tries} tries")
 
 
-def drop_bug(desk: Desk, bug: Bug) -> int:
+def drop_bug(learner: Learner, bug: Bug) -> int:
     """Give up on a bug, and show it."""
-    write(f"given up after {counted(bug)}")
-    close_bug(desk, bug, found=False)
+    write(f"given up after {time_and_tries(bug)}")
+    close_bug(learner, bug, found=False)
     return 0
 
 
-def close_bug(desk: Desk, bug: Bug, found: bool) -> None:
+def close_bug(learner: Learner, bug: Bug, found: bool) -> None:
     """Show what the bug was, keep the counts, and remove the copy."""
-    mutation = mutations_in(desk.root, bug.lesson)[bug.place]
+    mutation = mutations_in(learner.root, bug.lesson)[bug.place]
     write()
-    for line in change_of(desk.root, bug):
+    for line in change_of(learner.root, bug):
         write(line)
     kept = {"lesson": bug.lesson, "claim": mutation.claim, "level": bug.level}
     kept |= {"minutes": bug.minutes, "tries": bug.tries, "found": found}
-    desk.progress.bugs.append(kept)
-    desk.keep()
-    remove_bug(desk.root)
+    learner.progress.bugs.append(kept)
+    learner.keep()
+    remove_bug(learner.root)
 
 
-def check_open(desk: Desk, args: argparse.Namespace) -> int:
+def check_open(learner: Learner, args: argparse.Namespace) -> int:
     """Check the open bug where no exercise is named, or else an answer."""
-    bug = None if args.name else open_bug(desk.root)
+    bug = None if args.name else open_bug(learner.root)
     if bug:
-        return check_bug(desk, bug)
-    return check_answer(desk, args)
+        return check_bug(learner, bug)
+    return check_answer(learner, args)
 
 
 def bug_options(parser: argparse.ArgumentParser) -> None:

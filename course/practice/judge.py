@@ -23,7 +23,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from course.claims import clipped
-from course.practice.checking import Refused, differing
+from course.practice.checking import Refused, facts_that_differ
 
 LONGEST_MESSAGE = 300  # characters of an exception's first line
 
@@ -71,9 +71,9 @@ def in_words(value: Any) -> str:
     return ", ".join(f"{name} {clipped(held)}" for name, held in value.items())
 
 
-def refusal(refused: Refused) -> Verdict:
+def refused_verdict(refused: Refused) -> Verdict:
     """Return the verdict on an answer that a check refuses."""
-    came, wanted = differing(refused.observed, refused.expected)
+    came, wanted = facts_that_differ(refused.observed, refused.expected)
     return {
         "kind": "refused",
         "tried": refused.tried,
@@ -98,7 +98,7 @@ def verdict_on(folder: Path, answer: Path, seed: int) -> Verdict:
         judge = loaded_file("check", check)
         judge.check(module, random.Random(seed))
     except Refused as refused:
-        return refusal(refused)
+        return refused_verdict(refused)
     except SyntaxError as error:
         return verdict_on_syntax(error, answer, check)
     except SystemExit as error:

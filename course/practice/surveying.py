@@ -10,8 +10,8 @@ from typing import Any
 
 from course.console import table, write
 from course.errors import BadInput
-from course.practice.desk import Command, Desk
 from course.practice.exercises import Exercise
+from course.practice.learner import Command, Learner
 from course.practice.progress import RIGHT, progress_in
 from course.practice.verdicts import judge_answers
 
@@ -27,26 +27,26 @@ def exercises_folder(typed: str) -> Path:
     return path
 
 
-def judged_again(desk: Desk, exercise: Exercise, folder: Path) -> str:
+def judged_again(learner: Learner, exercise: Exercise, folder: Path) -> str:
     """Return what this project's own check says about a learner's answer."""
     answer = folder / exercise.name / "answer.py"
     if not answer.is_file():
         return "missing"
     job = (exercise.folder, answer.absolute(), 1)
-    return str(judge_answers(desk.root, [job]).verdicts[0]["kind"])
+    return str(judge_answers(learner.root, [job]).verdicts[0]["kind"])
 
 
-def survey_of(desk: Desk, typed: str, judge: bool) -> dict[str, Any]:
+def survey_of(learner: Learner, typed: str, judge: bool) -> dict[str, Any]:
     """Return how far one learner is."""
     folder = exercises_folder(typed)
     progress = progress_in(folder)
     rows = []
-    for exercise in desk.exercises:
+    for exercise in learner.exercises:
         standing = progress.of(exercise.name)
         row = {"name": exercise.name} | asdict(standing)
         row["minutes"] = standing.minutes
         if judge:
-            row["judged"] = judged_again(desk, exercise, folder)
+            row["judged"] = judged_again(learner, exercise, folder)
         rows.append(row)
     return {"folder": typed, "exercises": rows, "bugs": progress.bugs}
 
@@ -65,14 +65,14 @@ def show_survey(survey: dict[str, Any], judge: bool) -> None:
     table([column.replace("_", " ") for column in columns], *rows)
     right = [one for one in survey["exercises"] if one["state"] == RIGHT]
     found = [one for one in survey["bugs"] if one["found"]]
-    write(f"  {len(right)} of {len(rows)} right, {len(found)} bugs found")
+    write(f"  {len(right)} of {len(rows)} right; bugs found: {len(found)}")
     write()
 
 
-def survey_all(desk: Desk, args: argparse.Namespace) -> int:
+def survey_all(learner: Learner, args: argparse.Namespace) -> int:
     """Show how far each learner is, as tables or as JSON."""
-    folders = args.folders or [str(desk.root)]
-    surveys = [survey_of(desk, one, args.judge) for one in folders]
+    folders = args.folders or [str(learner.root)]
+    surveys = [survey_of(learner, one, args.judge) for one in folders]
     if args.json:
         print(json.dumps(surveys, indent=1))
         return 0

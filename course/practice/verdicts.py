@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 10.0  # seconds for one check
+CHECK_LIMIT = 10.0  # seconds for one check
 START_TIME = 10.0  # seconds more for Python to start, and to end
+SERVICES = ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "RABBITMQ_URL")
 LONGEST_OUTPUT = 20_000  # characters of what an answer prints
 
-Job = tuple[Path, Path, int]  # an exercise's folder, an answer, a seed
+JudgeJob = tuple[Path, Path, int]  # an exercise's folder, an answer, a seed
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Printed(threading.Thread):
         return self.kept[:LONGEST_OUTPUT].decode("utf-8", "replace")
 
 
-def judge_answers(root: Path, jobs: list[Job], deadline: float = DEADLINE) -> Judged:
+def judge_answers(
+    root: Path, jobs: list[JudgeJob], deadline: float = CHECK_LIMIT
+) -> Judged:
     """Judge answers one after the other in a process; it ends at a job that is late."""
     with tempfile.TemporaryDirectory(
         prefix="module8-practice-", ignore_cleanup_errors=True
@@ -78,7 +81,7 @@ def verdicts_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def judge_every(
-    root: Path, jobs: list[Job], deadline: float = DEADLINE
+    root: Path, jobs: list[JudgeJob], deadline: float = CHECK_LIMIT
 ) -> list[dict[str, Any]]:
     """Judge answers one after the other; one that ends its process costs a new one."""
     verdicts: list[dict[str, Any]] = []
@@ -93,11 +96,13 @@ def run_judge(root: Path, folder: Path, limit: float) -> tuple[str, int | None]:
     here = folder / "here"  # whatever an answer writes, nothing of the learner's is hit
     here.mkdir()
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {"PYTHONPATH": os.pathsep.join(paths)}
+    variables |= dict.fromkeys(SERVICES, "")  # no exercise needs one, or may touch one
     command = [sys.executable, "-X", "utf8", "-m", "course.practice.judge", str(folder)]
     with subprocess.Popen(  # noqa: S603
         command,
         cwd=here,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -120,7 +125,7 @@ def at_line(verdict: dict[str, Any]) -> str:
     return f"{verdict['file']}:{verdict['line']}: {verdict['text']}"
 
 
-def explained(verdict: dict[str, Any]) -> list[str]:
+def verdict_lines(verdict: dict[str, Any]) -> list[str]:
     """Return a verdict that is not `right` as lines for the learner."""
     kind = verdict["kind"]
     where = [f"  {at_line(verdict)}"] if at_line(verdict) else []
@@ -156,5 +161,7 @@ def sentence_of(verdict: dict[str, Any]) -> str:
     if verdict["kind"] == "refused":
         about = "{tried}: {observed}, not {expected} (hint {hint})"
         return about.format(**verdict)
-    lines = [line.strip() for line in explained(verdict)]
+    if verdict["kind"] == "right":
+        return "right"
+    lines = [line.strip() for line in verdict_lines(verdict)]
     return "; ".join(lines)

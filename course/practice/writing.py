@@ -10,39 +10,39 @@ from pathlib import Path
 from course.console import table, write
 from course.ending import flush
 from course.errors import BadInput
-from course.practice.desk import CALL, Command, Desk, typed_path, write_text
-from course.practice.exercises import HINTS, Exercise, hints_of
+from course.practice.exercises import HINTS, Exercise, hints_in
+from course.practice.learner import CALL, Command, Learner, typed_path, write_text
 from course.practice.progress import OPEN, RIGHT, SKIPPED, TRIED, begin
-from course.practice.verdicts import explained, judge_answers
+from course.practice.verdicts import judge_answers, verdict_lines
 
 SEEDS = 1_000_000
-PAUSE = 0.5  # seconds between two looks at a file
+LOOK_EVERY = 0.5  # seconds between two looks at a file
 FRESH = random.SystemRandom()
 
 
-def list_exercises(desk: Desk, args: argparse.Namespace) -> int:
+def list_exercises(learner: Learner, args: argparse.Namespace) -> int:
     """Show all exercises and the next one."""
-    if not desk.exercises:
-        raise BadInput(f"{typed_path(desk.folder)}: no exercise is there")
+    if not learner.exercises:
+        raise BadInput(f"{typed_path(learner.folder)}: no exercise is there")
     rows = []
-    for one in desk.exercises:
-        row = (one.number, one.name, one.lesson, one.minutes, desk.state(one))
+    for one in learner.exercises:
+        row = (one.number, one.name, one.lesson, one.minutes, learner.state(one))
         rows.append(row)
     table(("no", "name", "lesson", "minutes", "state"), *rows)
-    right = [one for one in desk.exercises if desk.state(one) == RIGHT]
+    right = [one for one in learner.exercises if learner.state(one) == RIGHT]
     write()
     write(f"{len(right)} of {len(rows)} right")
-    desk.show_next()
+    learner.show_next()
     return 0
 
 
-def start(desk: Desk, args: argparse.Namespace) -> int:
+def start_exercise(learner: Learner, args: argparse.Namespace) -> int:
     """Show the task, and where to write the answer."""
-    exercise = desk.chosen(args.name, None)
-    standing = begin(desk.progress, exercise.name)
+    exercise = learner.chosen(args.name, None)
+    standing = begin(learner.progress, exercise.name)
     if standing.state == SKIPPED:
         standing.state = OPEN
-    desk.keep()
+    learner.keep()
     write_text(exercise.text("task.md"))
     write()
     write(f"task:    {typed_path(exercise.folder / 'task.md')}")
@@ -51,37 +51,37 @@ def start(desk: Desk, args: argparse.Namespace) -> int:
     return 0
 
 
-def judge_one(desk: Desk, exercise: Exercise, seed: int | None) -> bool:
+def judge_one(learner: Learner, exercise: Exercise, seed: int | None) -> bool:
     """Judge an answer, show the verdict and keep it; tell whether it is right."""
     if not exercise.answer.is_file():
         raise BadInput(f"{typed_path(exercise.answer)} is not there: {CALL} reset")
     exercise.text("check.py")  # says so if it is missing
     used = FRESH.randrange(SEEDS) if seed is None else seed
-    begin(desk.progress, exercise.name)
+    begin(learner.progress, exercise.name)
     write(exercise.name, "bold")
     flush()
-    judged = judge_answers(desk.root, [(exercise.folder, exercise.answer, used)])
+    judged = judge_answers(learner.root, [(exercise.folder, exercise.answer, used)])
     verdict = judged.verdicts[0]
     for line in judged.printed.splitlines():
         write(f"  | {line}")
     is_right = verdict["kind"] == "right"
-    note_state(desk, exercise, verdict["kind"])
+    note_state(learner, exercise, verdict["kind"])
     if is_right:
         write(f"right  (seed {used}, {verdict['seconds']} s)", "green")
         write()
         write_text(exercise.text("after.md"))
-        desk.show_next()
+        learner.show_next()
         return True
-    for line in explained(verdict):
+    for line in verdict_lines(verdict):
         write(line)
     if verdict["kind"] != OPEN:
         write(f"  seed {used}: repeat it with --seed {used}")
     return False
 
 
-def note_state(desk: Desk, exercise: Exercise, kind: str) -> None:
+def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
     """Keep what a check said; an answer that was right once stays so."""
-    standing = desk.progress.of(exercise.name)
+    standing = learner.progress.of(exercise.name)
     if kind != OPEN:
         standing.tries += 1
     if kind == RIGHT:
@@ -89,22 +89,22 @@ def note_state(desk: Desk, exercise: Exercise, kind: str) -> None:
         standing.finished = standing.finished or time.time()
     elif kind != OPEN and standing.state != RIGHT:
         standing.state = TRIED
-    desk.keep()
+    learner.keep()
 
 
-def check_answer(desk: Desk, args: argparse.Namespace) -> int:
+def check_answer(learner: Learner, args: argparse.Namespace) -> int:
     """Check an answer on data drawn anew."""
-    exercise = desk.under_way(args.name)
-    return 0 if judge_one(desk, exercise, args.seed) else 1
+    exercise = learner.under_way(args.name)
+    return 0 if judge_one(learner, exercise, args.seed) else 1
 
 
-def hint(desk: Desk, args: argparse.Namespace) -> int:
+def hint(learner: Learner, args: argparse.Namespace) -> int:
     """Show one hint more than the last time."""
-    exercise = desk.under_way(args.name)
-    hints = hints_of(exercise)
-    standing = begin(desk.progress, exercise.name)
+    exercise = learner.under_way(args.name)
+    hints = hints_in(exercise)
+    standing = begin(learner.progress, exercise.name)
     standing.hints = min(HINTS, standing.hints + 1)
-    desk.keep()
+    learner.keep()
     write(exercise.name, "bold")
     for number, text in enumerate(hints[: standing.hints], start=1):
         write()
@@ -121,16 +121,16 @@ def saved_at(path: Path) -> int:
         return 0
 
 
-def watch(desk: Desk, args: argparse.Namespace) -> int:
+def watch(learner: Learner, args: argparse.Namespace) -> int:
     """Check now and whenever the answer is saved, until it is right."""
-    exercise = desk.under_way(args.name)
+    exercise = learner.under_way(args.name)
     seen = saved_at(exercise.answer)
-    while not judge_one(desk, exercise, args.seed):
+    while not judge_one(learner, exercise, args.seed):
         write()
         write(f"watching {typed_path(exercise.answer)}; Ctrl-C ends it")
         flush()
         while saved_at(exercise.answer) in (0, seen):
-            time.sleep(PAUSE)
+            time.sleep(LOOK_EVERY)
         seen = saved_at(exercise.answer)
         write()
     return 0
@@ -146,9 +146,9 @@ def kept_aside(exercise: Exercise) -> Path:
     return path
 
 
-def reset(desk: Desk, args: argparse.Namespace) -> int:
+def reset(learner: Learner, args: argparse.Namespace) -> int:
     """Put the stub back; the learner's text is kept beside it."""
-    exercise = desk.chosen(args.name, desk.last())
+    exercise = learner.chosen(args.name, learner.last())
     if not exercise.stub.is_file():
         raise BadInput(f"{typed_path(exercise.stub)} is not there")
     stub = exercise.stub.read_bytes()
@@ -157,37 +157,37 @@ def reset(desk: Desk, args: argparse.Namespace) -> int:
         exercise.answer.rename(aside)
         write(f"your text is now {typed_path(aside)}")
     exercise.answer.write_bytes(stub)
-    desk.progress.of(exercise.name).state = OPEN
-    desk.keep()
+    learner.progress.of(exercise.name).state = OPEN
+    learner.keep()
     write(f"{typed_path(exercise.answer)} is as it was")
     return 0
 
 
-def solution(desk: Desk, args: argparse.Namespace) -> int:
+def solution(learner: Learner, args: argparse.Namespace) -> int:
     """Show a full answer, once there is one or the learner gives up."""
-    exercise = desk.chosen(args.name, desk.last())
-    standing = desk.progress.of(exercise.name)
+    exercise = learner.chosen(args.name, learner.last())
+    standing = learner.progress.of(exercise.name)
     if not exercise.solution.is_file():
         raise BadInput(f"{typed_path(exercise.solution)} is not there")
     if standing.state != RIGHT and not args.give_up:
         raise BadInput(f"{exercise.name} is not right yet: --give-up shows it anyway")
     if standing.state != RIGHT:
         standing.gave_up = True
-        desk.keep()
+        learner.keep()
     write_text(exercise.solution.read_text("utf-8"))
     return 0
 
 
-def skip(desk: Desk, args: argparse.Namespace) -> int:
+def skip(learner: Learner, args: argparse.Namespace) -> int:
     """Leave an exercise out; `start` takes it up again."""
-    exercise = desk.under_way(args.name)
-    standing = desk.progress.of(exercise.name)
+    exercise = learner.under_way(args.name)
+    standing = learner.progress.of(exercise.name)
     if standing.state == RIGHT:
         raise BadInput(f"{exercise.name} is right already")
     standing.state = SKIPPED
-    desk.keep()
+    learner.keep()
     write(f"{exercise.name} is skipped; `{CALL} start {exercise.name}` takes it up")
-    desk.show_next()
+    learner.show_next()
     return 0
 
 
@@ -228,7 +228,12 @@ def with_give_up(parser: argparse.ArgumentParser) -> None:
 
 WRITING = (
     Command("list", "show all exercises and the next one", list_exercises),
-    Command("start", "show a task, and where to write the answer", start, name_option),
+    Command(
+        "start",
+        "show a task, and where to write the answer",
+        start_exercise,
+        name_option,
+    ),
     Command("hint", "show one hint more, up to three", hint, name_option),
     Command("watch", "check whenever the answer is saved", watch, with_seed),
     Command("reset", "put the stub back, keep your text aside", reset, name_option),

@@ -152,8 +152,27 @@ def test_only_the_integrated_part_loads_lessons(name: str) -> None:
         return
     text = MODULES[name].read_text("utf-8")
     for loader in ("importlib.import_module", "importlib.util", "runpy", "__import__"):
-        assert loader not in text
+        assert loader not in text or name in LOADS_OTHER_FILES
     assert not re.search(r"^ *(import|from) +0\d_", text, re.MULTILINE)
+
+
+LOADS_OTHER_FILES = {"course.practice.judge"}  # by `loaded_file`, and no lesson
+
+
+def test_practice_loads_answers_checks_and_mutations_only() -> None:
+    calls = set()
+    for name, path in MODULES.items():
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "loaded_file":
+                calls.add((name, ast.unparse(call)))
+    assert calls == {
+        ("course.practice.judge", "loaded_file('answer', answer)"),
+        ("course.practice.judge", "loaded_file('check', check)"),
+        (
+            "course.practice.bugs",
+            "loaded_file(f'mutations_of_{lesson}', path)",  # in tests/lesson_0N/
+        ),
+    }
 
 
 @every_script

@@ -122,7 +122,7 @@ def test_a_mended_copy_is_right_and_counted(call: Call, project: Path) -> None:
         "found": True,
     }
     assert not bug_folder(project).exists()
-    assert "1 bugs found" in call("all")[1]
+    assert "bugs found: 1" in call("all")[1]
 
 
 BENT = {
@@ -160,7 +160,7 @@ BENT = {
         "number * 3",
         "number *",
         "03_small.py",
-        "03_small.py:40: SyntaxError: invalid syntax",
+        "03_small.py:38: SyntaxError: invalid syntax",
     ),
     "no demo": (
         "@lesson.demo\n",

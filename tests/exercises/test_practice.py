@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exercises import sample
 
 from course.lab import wait_until
 from course.practice import writing
@@ -21,11 +22,12 @@ from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
 from course.practice.progress import Progress, keep, progress_in
 from course.practice.verdicts import (
-    explained,
     judge_answers,
     judge_every,
     sentence_of,
+    verdict_lines,
 )
+from exercises import sample
 
 FIRST, LAST, OTHER = "03_2_larger_half", "03_10_other_half", "01_4_third_half"
 PATIENT = 60.0  # seconds, where no test is about the deadline
@@ -296,7 +298,7 @@ def test_what_is_not_right_is_explained(
     verdicts: dict[str, dict[str, Any]], name: str
 ) -> None:
     first, *more = EXPLAINED[name]
-    assert explained(verdicts[name]) == [first, *(f"  {line}" for line in more)]
+    assert verdict_lines(verdicts[name]) == [first, *(f"  {line}" for line in more)]
 
 
 def test_a_refusal_is_a_sentence_too(verdicts: dict[str, dict[str, Any]]) -> None:
@@ -329,7 +331,7 @@ def test_what_never_ends_is_stopped_and_its_line_shown(
 ) -> None:
     path = answer_with(getattr(sample, name))
     judged = judge_answers(project, [(path.parent, path, 1)], 2.0)
-    said = explained(judged.verdicts[0])
+    said = verdict_lines(judged.verdicts[0])
     assert said[0] == "not yet: no end within 2 seconds; it was stopped"
     assert re.fullmatch(f"  {line}", said[1])
     assert len(judged.printed) <= 20_000
@@ -342,7 +344,7 @@ def test_one_that_holds_the_interpreter_is_stopped_from_outside(
     body = '    import re\n\n    re.match("(a*)*b", "a" * 99)\n    return items\n'
     path = answer_with(sample.answering(body))
     judged = judge_answers(project, [(path.parent, path, 1)], 1.0)
-    said = explained(judged.verdicts[0])
+    said = verdict_lines(judged.verdicts[0])
     assert said == ["not yet: no end within 1 seconds; it was stopped"]
 
 
@@ -523,6 +525,10 @@ def test_git_ignores_what_belongs_to_the_learner() -> None:
 # Watching
 
 
+def has_looked(output: Path, times: int) -> bool:
+    return output.read_text("utf-8").count("Ctrl-C") >= times
+
+
 def test_watch_checks_at_each_save_until_it_is_right(
     project: Path, answer_with: Writer, tmp_path: Path
 ) -> None:
@@ -532,18 +538,51 @@ def test_watch_checks_at_each_save_until_it_is_right(
         watching = subprocess.Popen(command, stdout=stream, cwd=project)
     try:
         for number, text in enumerate([sample.SMALLER, sample.RIGHT], start=1):
-            wait_until(
-                lambda seen=number: output.read_text("utf-8").count("Ctrl-C") >= seen,
-                60,
-            )
+            wait_until(partial(has_looked, output, number), PATIENT)
             answer_with(text)
-        assert watching.wait(60) == 0
+        assert watching.wait(PATIENT) == 0
     finally:
         watching.kill()
         watching.wait()
     printed = output.read_text("utf-8")
     found = re.findall(r"^(open|not yet|right)", printed, re.MULTILINE)
     assert found == ["open", "not yet", "right"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="platform: a Ctrl-C cannot be sent")
+def test_ctrl_c_ends_watch_without_a_word(project: Path, tmp_path: Path) -> None:
+    output = tmp_path / "watched.txt"
+    command = [sys.executable, str(project / "practice.py"), "watch", "2"]
+    with output.open("w") as stream:
+        watching = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.PIPE, cwd=project, text=True
+        )
+    try:
+        wait_until(partial(has_looked, output, 1), PATIENT)
+        watching.send_signal(signal.SIGINT)
+        _, complaint = watching.communicate(timeout=PATIENT)
+    finally:
+        watching.kill()
+    assert (watching.returncode, complaint) == (130, "")
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(project: Path) -> None:
+    command = [sys.executable, str(project / "practice.py"), "start", "2"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as starting:
+        assert starting.stdout and starting.stderr
+        starting.stdout.close()
+        complaint = starting.stderr.read()
+    assert complaint == ""
+    assert starting.returncode in (0, 141)
+
+
+def test_an_answer_reaches_no_service(
+    call: Call, answer_with: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://user:s3cr3t@127.0.0.1:1/0")
+    answer_with(sample.RIGHT + '\nimport os\n\nprint(os.environ["REDIS_URL"])\n')
+    assert call("check", "2")[1].splitlines()[1] == "  | "
 
 
 # For instructors
@@ -561,8 +600,8 @@ def test_all_shows_a_table_for_each_learner(
     assert code == 0
     assert f"{project}\n  name " in printed
     assert re.search(r"03_2_larger_half  right +1 +1 +1$", printed, re.M)
-    assert printed.count("1 of 3 right, 0 bugs found") == 1
-    assert printed.count("0 of 3 right, 0 bugs found") == 1
+    assert printed.count("1 of 3 right; bugs found: 0") == 1
+    assert printed.count("0 of 3 right; bugs found: 0") == 1
     code, printed, _ = call("all", "--json", "--judge", f"{project}/exercises")
     survey = json.loads(printed)[0]
     rows = [(row["name"], row["state"], row["judged"]) for row in survey["exercises"]]

@@ -19,7 +19,7 @@ from course.start import from_here
 CALL = "python practice.py"  # as a learner types it
 
 
-class Desk:
+class Learner:
     """The exercises of a project and how far its learner is."""
 
     def __init__(self, root: Path) -> None:
@@ -86,7 +86,7 @@ class Command:
 
     name: str
     summary: str
-    run: Callable[[Desk, argparse.Namespace], int]
+    run: Callable[[Learner, argparse.Namespace], int]
     options: Callable[[argparse.ArgumentParser], None] | None = None
 
 
