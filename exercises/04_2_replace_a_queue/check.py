@@ -81,6 +81,7 @@ class FakeBroker:
     ) -> None:
         """Prepare for the next run."""
         self.calls = 0
+        self.names: list[str] = []  # of the calls
         self.between = between
         self.fails = fails
         self.late = late
@@ -128,11 +129,12 @@ class FakeBroker:
 
     # What the function may ask for
 
-    def call(self, effect: Callable[[], Any]) -> Any:
+    def call(self, name: str, effect: Callable[[], Any]) -> Any:
         """Do what is asked for; fail where this run is to fail."""
         if self.between:
             self.between(self.calls + 1)
         self.calls += 1
+        self.names.append(name)
         if self.calls > MOST_CALLS:
             raise TooManyCalls
         failing = self.calls == self.fails
@@ -142,6 +144,10 @@ class FakeBroker:
         if failing:
             self.lose("the connection is gone")
         return result
+
+    def name_of(self, number: int) -> str:
+        """Return the name of a call of this run, as part of a sentence."""
+        return f" ({self.names[number - 1]})" if number <= self.calls else ""
 
     def lose(self, reason: str) -> None:
         """Give back what was taken, and raise."""
@@ -171,7 +177,7 @@ class FakeBroker:
             if known.arguments != dict(arguments):
                 self.lose(f"{queue} exists with other arguments")
 
-        self.call(effect)
+        self.call("declare", effect)
 
     def bind(self, queue: str, exchange: str, key: str) -> None:
         """Bind a queue."""
@@ -180,15 +186,15 @@ class FakeBroker:
             self.target(queue)
             self.bindings.add((queue, exchange, key))
 
-        self.call(effect)
+        self.call("bind", effect)
 
     def unbind(self, queue: str, exchange: str, key: str) -> None:
         """Remove a binding."""
-        self.call(lambda: self.bindings.discard((queue, exchange, key)))
+        self.call("unbind", lambda: self.bindings.discard((queue, exchange, key)))
 
     def held_by_others(self, queue: str) -> int:
         """Return how many messages others hold."""
-        held: int = self.call(lambda: len(self.existing(queue).held))
+        held: int = self.call("held_by_others", lambda: len(self.existing(queue).held))
         return held
 
     def get(self, queue: str) -> Any:
@@ -204,7 +210,7 @@ class FakeBroker:
             properties = copy.deepcopy(message.properties)
             return self.delivery(tag, properties, message.body)
 
-        return self.call(effect)
+        return self.call("get", effect)
 
     def publish(
         self, queue: str, properties: Mapping[str, object], body: bytes
@@ -217,7 +223,7 @@ class FakeBroker:
                 self.lose("the queue refused it")
             self.target(queue).ready.append(message)
 
-        self.call(effect)
+        self.call("publish", effect)
 
     def ack(self, tag: int) -> None:
         """Remove a message."""
@@ -227,7 +233,7 @@ class FakeBroker:
                 self.lose(f"unknown tag {tag}")
             del self.taken[tag]
 
-        self.call(effect)
+        self.call("ack", effect)
 
     def delete(self, queue: str) -> None:
         """Delete a queue."""
@@ -236,7 +242,7 @@ class FakeBroker:
             self.queues.pop(queue, None)
             self.bindings = {one for one in self.bindings if one[0] != queue}
 
-        self.call(effect)
+        self.call("delete", effect)
 
     # What has come of it
 
@@ -281,14 +287,14 @@ class Trial:
             raise Refused(tried, observed, Words("an end"), hint) from None
         except LookupError as error:
             observed = Words(f"{type(error).__name__}: {error}")
-            raise Refused(tried, observed, Words("no such error"), hint) from error
+            raise Refused(tried, observed, Words("an end without it"), hint) from error
 
     def expect_nothing_lost(self, tried: str, hint: int) -> None:
         """Refuse the answer where a message is nowhere, or was not heard."""
         broker = self.broker
         unheard = broker.unheard[:1]
         expect(f"{tried}: publishes that reach neither queue", unheard, [], 1)
-        expect(f"{tried}: the messages that are nowhere", broker.lost(), [], hint)
+        expect(f"{tried}: messages that are lost", broker.lost(), [], hint)
 
     def finish(self, tried: str, hint: int, moved: Any = None) -> None:
         """Run to the end, without a failure; see that the job is done."""
@@ -422,6 +428,7 @@ def worker_lets_go(trial: Trial, tried: str, number: int, done: bool) -> bool:
     broker.start_run(between)
     result = trial.run(tried, 3)
     reached = broker.calls >= number
+    tried += broker.name_of(number)
     trial.expect_nothing_lost(tried, 3)
     allowed = is_a(int, RuntimeError) if held == 1 else is_a(RuntimeError)
     expect(f"{tried}: what comes out", result, allowed, 3)
@@ -440,7 +447,7 @@ def check_failures(answer: ModuleType, rng: random.Random, count: int) -> None:
         failed = True
         while failed:
             trial = Trial(answer, rng, count)
-            tried = f"call {number} fails {when}"
+            tried = f"a call fails {when}, number {number}"
             failed = failing_call(trial, tried, number, late)
             number += 1
 
@@ -454,6 +461,7 @@ def failing_call(trial: Trial, tried: str, number: int, late: bool) -> bool:
     broker.start_run(broker.shop_publishes, number, late)
     result = trial.run(tried, 2)
     failed = broker.calls >= number
+    tried += broker.name_of(number)
     trial.expect_nothing_lost(tried, 2)
     if failed:
         expect(f"{tried}: what it raises", result, is_a(ConnectionError), 2)
@@ -461,6 +469,7 @@ def failing_call(trial: Trial, tried: str, number: int, late: bool) -> bool:
         broker.start_run(broker.shop_publishes, second, not late)
         tried += f", then call {second} of the next run"
         trial.run(tried, 2)
+        tried += broker.name_of(second)
         trial.expect_nothing_lost(tried, 2)
     broker.start_run()
     left = len(broker.queues[OLD].ready) if OLD in broker.queues else 0

@@ -80,13 +80,13 @@ class Book:
 def check(answer: ModuleType, rng: random.Random) -> None:
     """Tell stories of a few letters, then some of many."""
     one_by_one(answer)
+    apart(answer)
     many_at_once(answer)
     not_allowed(answer)
     returned(answer)
     lost(answer)
     tried_again(answer)
     doubts(answer)
-    apart(answer)
     for _ in range(10):
         Night(Book(answer), rng).go_on()
 

@@ -188,7 +188,7 @@ def check_waits(answer: ModuleType, base: float) -> None:
     bench.deliver("ann")
     bench.expect("a message that succeeds", 1, *done(1))
     bench.tick(100 * base)
-    bench.expect("the next on_time", 1)
+    bench.expect("on_time after a message that has succeeded", 1)
     bench.deliver("ann", away(), away(), away())
     bench.expect("a message whose first attempt fails", 1, "try 2")
     bench.tick(0.75 * base)
@@ -225,9 +225,13 @@ def check_behind(answer: ModuleType, base: float) -> None:
     bench.tick(0.75 * base)
     bench.expect("on_time before the third is due", 2)
     bench.tick(0.25 * base)
-    bench.expect("the third succeeds, the fourth is behind it", 2, *done(3, 4))
+    bench.expect(
+        "four of a user: the third, which waited, succeeds; the fourth is behind",
+        2,
+        *done(3, 4),
+    )
     bench.deliver("ann")
-    bench.expect("a fifth one, when nothing waits", 2, *done(5))
+    bench.expect("a fifth one of this user, when nothing waits", 2, *done(5))
 
 
 def check_counts(answer: ModuleType, base: float) -> None:
@@ -240,10 +244,10 @@ def check_counts(answer: ModuleType, base: float) -> None:
     tried = "two of a user, with 2 retries: the first succeeds at its last attempt"
     bench.expect(tried, 2, "try 1", "try 1", *done(1), "try 2")
     bench.tick(base)
-    tried = "the second, behind it, has failed once: on_time after base"
+    tried = "two of a user: the second has failed once; on_time after base"
     bench.expect(tried, 2, "try 2")
     bench.tick(2 * base)
-    bench.expect("it succeeds at its last attempt", 2, *done(2))
+    bench.expect("two of a user: the second succeeds at its last attempt", 2, *done(2))
     bench = Bench(answer, base, 1)
     bench.deliver("ann", away(), KeyError("name"))
     bench.tick(base)
@@ -262,10 +266,16 @@ def check_for_good(answer: ModuleType, base: float) -> None:
     tried = "a message that raises ValueError"
     bench.expect_settled(tried, 2, *failed(1, "no account"))
     bench.deliver("ann")
-    bench.expect_settled("another one of the same user", 2, *behind(2))
+    bench.expect_settled(
+        "one raised ValueError, then another one of the same user", 2, *behind(2)
+    )
     bench.tick(1000 * base)
     bench.deliver("ann")
-    bench.expect_settled("another one, much later", 2, *behind(3))
+    bench.expect_settled(
+        "one raised ValueError, then another one of this user, much later",
+        2,
+        *behind(3),
+    )
     bench = Bench(answer, base, 1)
     bench.deliver("ann", away(), NoAccountError("no account"))
     for _ in range(3):
@@ -301,7 +311,9 @@ def check_other_users(answer: ModuleType, base: float) -> None:
         "carol's fails for good, bob's for now", 1, *failed(3, "no account"), "try 4"
     )
     bench.deliver("dave")
-    bench.expect("then one of dave's comes", 1, *done(5))
+    bench.expect(
+        "ann's and bob's wait, carol is dead; then one of dave's comes", 1, *done(5)
+    )
     bench.deliver("bob")
     bench.deliver("ann")
     bench.tick(base)
@@ -309,7 +321,9 @@ def check_other_users(answer: ModuleType, base: float) -> None:
     tried = "ann's fails again and bob's two succeed, in one on_time (sorted)"
     bench.expect(tried, 1, "try 1", *done(4, 6))
     bench.tick(2 * base)
-    bench.expect("ann's succeeds, and what is behind it", 1, *done(1, 7))
+    bench.expect(
+        "ann's succeeds at its third attempt, another is behind it", 1, *done(1, 7)
+    )
     for user in ("ann", "bob", "dave", "eve"):
         bench.deliver(user, away())
     bench.events.clear()
@@ -340,7 +354,9 @@ def check_redrive(answer: ModuleType, base: float) -> None:
     bench.deliver("ann")
     bench.deliver("bob")
     expected = [*behind(5), *done(6)]
-    bench.expect_settled("then one of this user, one of another", 3, *expected)
+    bench.expect_settled(
+        "redrive failed for good; then one of this user, one of another", 3, *expected
+    )
 
 
 def check_redrive_in_steps(answer: ModuleType, base: float) -> None:
@@ -357,20 +373,30 @@ def check_redrive_in_steps(answer: ModuleType, base: float) -> None:
         bench.expect(tried, 3, "try 2")
         bench.deliver("ann")
         bench.deliver("bob")
-        bench.expect("then one of this user, one of another", 3, *done(5))
+        bench.expect(
+            "a redriven letter waits; then one of this user, one of another",
+            3,
+            *done(5),
+        )
         if last is None:
             bench.tick(base)
-            bench.expect("on_time after base: it succeeds", 3, *done(2, 3, 4))
+            bench.expect(
+                "a redriven letter waits; on_time after base: it succeeds",
+                3,
+                *done(2, 3, 4),
+            )
             bench.deliver("ann")
-            bench.expect("what is delivered after that", 3, *done(6))
+            bench.expect("redrive is through; then one more of this user", 3, *done(6))
         else:
             bench.scripts[2].append(last)
             bench.tick(base)
             expected = [*failed(2, "no account"), *behind(3, 4)]
-            tried = "on_time after base: it fails for good"
+            tried = "a redriven letter waits; on_time after base: it fails for good"
             bench.expect_settled(tried, 3, *expected)
             bench.deliver("ann")
-            bench.expect_settled("what is delivered after that", 3, *behind(6))
+            bench.expect_settled(
+                "redrive failed for good; then one more of this user", 3, *behind(6)
+            )
 
 
 def broker_goes(
@@ -463,7 +489,6 @@ class Crowd:
             if chance < 0.5:
                 delivery = self.make(user)
                 self.bench.call(partial(self.bench.consumer.on_delivery, delivery))
-                self.bench.tick(0)
                 what = f"one of {user} is delivered"
             elif chance < 0.9 or user not in self.dead or not self.lives[user]:
                 self.bench.tick(self.rng.choice((0.5, 1.0, 3.0)))
@@ -473,8 +498,8 @@ class Crowd:
                 self.lives[user] = []
                 self.dead.discard(user)
                 self.bench.redrive(*[self.make(user) for _ in range(count)])
-                self.bench.tick(0)
                 what = f"redrive of {user}"
+            self.bench.tick(0)
             for name in self.lives:
                 self.look_at(name, f"users at random: {what}; events of {name}")
 
