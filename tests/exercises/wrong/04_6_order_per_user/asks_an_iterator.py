@@ -61,7 +61,7 @@ class OrderedConsumer:
         self.handle = handle
         self.base = base
         self.retries = retries
-        self.dead = set()
+        self.dead: set[str] = set()
         self.dead_before = dead_users
         self.lanes: dict[str, Lane] = {}
 
