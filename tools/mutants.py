@@ -24,21 +24,29 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.mutants_finding import GROUPS, Mutant, sample  # noqa: E402
-from tools.mutants_trying import Trial, Verdict  # noqa: E402
+from tools.mutants_finding import (  # noqa: E402
+    GROUPS,
+    Mutant,
+    functions_of,
+    mutant_of,
+    sample,
+)
+from tools.mutants_trying import Copy, Trial, Verdict, is_quick  # noqa: E402
 
 RESULTS = ROOT / "tests" / "mutants" / "results.jsonl"
 EQUIVALENT = ROOT / "tests" / "mutants" / "equivalent.toml"
 WISH = 0.95
 SEED = 1
 COUNT = 300
+LIMIT = 240.0  # seconds for a few tests
 
 
 def results(path: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -135,6 +143,40 @@ def try_all(mutants: list[Mutant], seed: int) -> None:
             print(f"    {what} ({verdict.seconds:.0f} s)", flush=True)
         for test in sorted(trial.broken):
             print(f"did not count, for it fails without a mutant too: {test}")
+
+
+def made_again(row: Mapping[str, Any]) -> Mutant | None:
+    """Return the mutant that a verdict is about, None if its function has changed."""
+    for function in functions_of(row["file"]) if (ROOT / row["file"]).exists() else ():
+        if function.name == row["function"]:
+            mutant = mutant_of(function, row["seed"], row["turn"])
+            return mutant if mutant and mutant.key == row["key"] else None
+    return None
+
+
+def handful(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
+    """Yield some mutants that were noticed without a server, and the test that did."""
+    rows = [row for row in results().values() if is_quick(row["by"])]
+    Random(seed).shuffle(rows)
+    found = 0
+    for row in rows:
+        mutant = made_again(row) if found < count else None
+        if mutant:
+            found += 1
+            yield mutant, row["by"]
+
+
+def unnoticed(pairs: Sequence[tuple[Mutant, str]], folder: Path) -> list[str]:
+    """Return what goes wrong: a test fails without a mutant, or does not notice it."""
+    copy = Copy(folder)
+    copy.fill()
+    clean = copy.test(sorted({test for _, test in pairs}), LIMIT)
+    wrong = [] if clean.passed else [clean.printed]
+    for mutant, test in pairs:
+        copy.mutate(mutant)
+        if copy.test([test], LIMIT).passed:
+            wrong.append(f"{test} no longer notices {mutant.label}")
+    return wrong
 
 
 def wanted(mutants: list[Mutant], args: argparse.Namespace) -> list[Mutant]:

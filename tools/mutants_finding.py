@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -302,11 +302,11 @@ def order_of_functions(seed: int) -> list[Function]:
 def sample(seed: int, count: int) -> Iterator[Mutant]:
     """Yield so many mutants; a larger count continues what a smaller one has begun."""
     seen: set[str] = set()
-    for turn in range(ROUNDS):
-        for function in order_of_functions(seed):
-            mutant = mutant_of(function, seed, turn)
-            if mutant and mutant.key not in seen and len(seen) < count:
-                seen.add(mutant.key)
-                yield mutant
+    functions = order_of_functions(seed)
+    for turn, function in product(range(ROUNDS), functions):
         if len(seen) >= count:
             return
+        mutant = mutant_of(function, seed, turn)
+        if mutant and mutant.key not in seen:
+            seen.add(mutant.key)
+            yield mutant

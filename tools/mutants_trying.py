@@ -222,6 +222,11 @@ class Reached:
         return Reach(text, round(seconds, 1), found)
 
 
+def is_quick(step: str) -> bool:
+    """Tell whether a test, or a test module, needs no server and no signal."""
+    return step.startswith("tests/") and not TALK_TO_SERVERS.search(step)
+
+
 @cache
 def imports_of(path: Path) -> frozenset[str]:
     """Return the files of course/ that a file imports itself."""
@@ -239,7 +244,7 @@ def modules(folder: str) -> list[str]:
     found = (ROOT / "tests" / folder).glob("test_*.py")
     names = [path.relative_to(ROOT).as_posix() for path in sorted(found)]
     names = [name for name in names if Path(name).name not in NOT_THESE]
-    return sorted(names, key=lambda name: bool(TALK_TO_SERVERS.search(name)))
+    return sorted(names, key=is_quick, reverse=True)
 
 
 def golden_of(number: str) -> str:
@@ -266,9 +271,10 @@ def stages(function: Function) -> Iterator[list[str]]:
             if function.file in imports_of(ROOT / name)
         ]
     shared = [*modules("course"), OF_ALL]
-    both = [*shared, *own] if group == "core" else [*own, *shared]
-    yield [name for name in both if not TALK_TO_SERVERS.search(name)]
-    yield [name for name in both if TALK_TO_SERVERS.search(name)]
+    folders = [shared, own] if group == "core" else [own, shared]
+    for quick in (True, False):
+        for names in folders:
+            yield [name for name in names if is_quick(name) is quick]
     yield ["tests/stack/test_connections.py"]
 
 

@@ -7,6 +7,7 @@ import copy
 import math
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -298,6 +299,27 @@ def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
         assert not sound
     else:
         assert sound
+
+
+class SomebodyIsFaster:
+    """A collection in which every document has changed since it was seen."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def update_one(self, *_: Any) -> Any:
+        self.tries += 1
+        return SimpleNamespace(modified_count=0)
+
+    def find(self, _: Any) -> list[Any]:
+        return [{"_id": 1, "taken": self.tries, "version": self.tries}]
+
+
+def test_who_comes_too_late_100_times_is_told_that_no_seat_was_taken() -> None:
+    flights = SomebodyIsFaster()
+    with pytest.raises(TimeoutError, match="somebody was faster, 100 times"):
+        lesson.take_seat(flights, flights.find(1)[0])
+    assert flights.tries == 100
 
 
 @pytest.mark.parametrize(
