@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +37,8 @@ NOT_THESE = {"test_house.py", "test_standalone.py", "test_start.py", "test_noteb
 TALK_TO_SERVERS = re.compile("contract|faults|live|pooler|rights|integrated|crash|cut")
 PER_TEST = 120  # seconds; a test that hangs has noticed
 LEAST = 90.0  # seconds for some tests, on a busy machine
+USUAL = 20.0  # seconds for a test module
+MOST_NAMING = 3
 FACTOR = 6  # times what they took without a mutant
 TAG = "MUTANTS_COPY"
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$", re.M)
@@ -203,6 +205,10 @@ class Reached:
             REACH.write_text(json.dumps(kept), "utf-8")
         return self.known[step]
 
+    def seconds_of(self, step: str) -> float:
+        """Return how long a test module took, or a guess."""
+        return self.known[step].seconds if step in self.known else USUAL
+
     def measured(self, step: str, text: str) -> Reach:
         """Run a test module under coverage, with no mutant in it."""
         self.copy.mutate(None)
@@ -278,17 +284,18 @@ def stages(function: Function) -> Iterator[list[str]]:
     yield ["tests/stack/test_connections.py"]
 
 
-def sorted_for(
-    function: Function, steps: list[str], known: Mapping[str, Reach]
-) -> list[str]:
-    """Return test modules: those that name the function first, then the quick ones."""
+def most_naming(function: Function, steps: list[str]) -> list[str]:
+    """Return the few test modules that name a function most often."""
     last = function.name.rpartition(".")[2]
-
-    def place(step: str) -> tuple[bool, float]:
-        text = (ROOT / step.split("::", maxsplit=1)[0]).read_text("utf-8")
-        return last not in text, known[step].seconds
-
-    return sorted(steps, key=place)
+    if last.startswith("__"):
+        last = function.name.partition(".")[0]  # of a class, then
+    word = re.compile(rf"\b{re.escape(last)}\b")
+    counts = {}
+    for step in steps:
+        if "::" not in step and step != OF_ALL:
+            counts[step] = len(word.findall((ROOT / step).read_text("utf-8")))
+    named = [step for step in counts if counts[step]]
+    return sorted(named, key=lambda step: -counts[step])[:MOST_NAMING]
 
 
 @dataclass
@@ -312,21 +319,32 @@ class Trial:
     def verdict_on(self, mutant: Mutant) -> Verdict:
         """Run what reaches the function, until something notices the mutant."""
         start = time.monotonic()
-        name = f"{mutant.function.file}::{mutant.function.name}"
         by = ""
+        tried: set[str] = set()
         for steps in stages(mutant.function):
-            reaching = [one for one in steps if name in self.reached.of(one).functions]
-            chosen = sorted_for(mutant.function, reaching, self.reached.known)
-            by = self.noticed_by(mutant, chosen) if chosen else ""
+            # What names the function is tried at once, what does not is measured first.
+            naming = most_naming(mutant.function, steps)
+            for chosen in (naming, steps):
+                left = [one for one in chosen if one not in tried]
+                if chosen is steps:
+                    left = self.reaching(mutant.function, left)
+                tried |= set(chosen)
+                by = by or (self.noticed_by(mutant, left) if left else "")
             if by:
                 break
         self.copy.mutate(None)
         seconds = round(time.monotonic() - start, 1)
         return Verdict("noticed" if by else "survived", by, seconds)
 
+    def reaching(self, function: Function, steps: list[str]) -> list[str]:
+        """Return which of these reach a function, the quickest first."""
+        name = f"{function.file}::{function.name}"
+        found = [one for one in steps if name in self.reached.of(one).functions]
+        return sorted(found, key=self.reached.seconds_of)
+
     def noticed_by(self, mutant: Mutant, chosen: list[str]) -> str:
         """Return the test that notices a mutant, "" if none of these does."""
-        usual = sum(self.reached.known[one].seconds for one in chosen)
+        usual = sum(map(self.reached.seconds_of, chosen))
         limit = max(LEAST, FACTOR * usual)
         while True:
             left_out = [f"--deselect={test}" for test in sorted(self.broken)]

@@ -131,6 +131,13 @@ def test_the_quick_tests_come_first_and_only_those_that_may_reach_it() -> None:
     assert len(next(stages(core))) == 5
 
 
+def test_what_names_a_function_most_is_tried_first() -> None:
+    modules = mutants_trying.modules("lesson_03")
+    function = Function("03_caching_strategies.py", "loads_early", 1, 2, 3)
+    found = mutants_trying.most_naming(function, modules)
+    assert found == ["tests/lesson_03/test_units_lease.py"]
+
+
 @pytest.mark.parametrize(
     ("line", "test"),
     [
