@@ -19,6 +19,7 @@ from lessons import load
 
 from course.mongo.complaints import verdict
 from course.mongo.places import Area
+from course.mongo.reference import EARTH_KM
 from course.mongo.seed import KYIV, START, make_user
 from course.standins.mongodb import StandInCollection
 
@@ -184,6 +185,19 @@ def test_no_place_of_ours_survives_a_swap(longitude: float, latitude: float) -> 
     assert place["coordinates"] == [longitude, latitude]
     with pytest.raises(ValueError, match="swapped"):
         lesson.point(latitude, longitude)
+
+
+def test_a_kilometre_is_a_thousand_metres_and_not_one_more(env: Any) -> None:
+    longitude, latitude = KYIV
+    for number, metres in enumerate((0.0, 999.6, 1000.4)):
+        north = latitude + math.degrees(metres / 1000 / EARTH_KM)
+        geo = {"type": "Point", "coordinates": [longitude, north]}
+        lesson.EventTracker(env.db).log_event(number, "view", geo=geo)
+    manager = lesson.GeoLocationManager(env.db)
+    found = manager.find_events_near_location(longitude, latitude, 1)
+    assert [event["user_id"] for event in found] == [0, 1]
+    assert [event["metres"] for event in found] == pytest.approx([0, 999.6], abs=0.01)
+    assert manager.count_events_within(longitude, latitude, 1) == 2
 
 
 def test_swapped_places_are_refused_wherever_they_come_in(env: Any) -> None:
