@@ -12,6 +12,7 @@ READ = """\
     with sessions() as session:
         n = session.scalars(CLICKS).one()
 """
+NO_COLUMN = "OperationalError: (sqlite3.OperationalError) table members has no column"
 NOT_NULL = """\
         batch.alter_column(required, existing_type=NAME, nullable=False)
 """
@@ -265,14 +266,14 @@ MUTATIONS = (
         "after expand the old code reads and writes",
         'op.add_column("members", sa.Column("display_name", NAME))',
         "rename(op)",
-        error="OperationalError: (sqlite3.OperationalError) table members has no column",
+        error=NO_COLUMN,
     ),
     Mutation(
         "migration",
         "contract before backfill is refused and undone",
         NOT_NULL,
         "",
-        error="OperationalError: (sqlite3.OperationalError) table members has no column",
+        error=NO_COLUMN,
     ),
     Mutation(
         "migration",
