@@ -45,6 +45,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def both(mongo_url: str) -> Iterator[tuple[Any, Any]]:
     with opened(None) as stand_in, opened(mongo_url) as live:
+        assert (stand_in.live, live.live) == (False, True)
         yield stand_in, live
 
 
