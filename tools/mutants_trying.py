@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import coverage
@@ -39,6 +40,7 @@ PER_TEST = 120  # seconds; a test that hangs has noticed
 LEAST = 90.0  # seconds for some tests, on a busy machine
 USUAL = 20.0  # seconds for a test module
 MOST_NAMING = 3
+QUICK = 2  # stages: demos, units
 FACTOR = 6  # times what they took without a mutant
 TAG = "MUTANTS_COPY"
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$", re.M)
@@ -300,7 +302,7 @@ def most_naming(function: Function, steps: list[str]) -> list[str]:
 
 @dataclass
 class Verdict:
-    """What became of a mutant: noticed by a test, or survived them all."""
+    """What became of a mutant: noticed by a test, or by none of those that ran."""
 
     verdict: str
     by: str
@@ -316,12 +318,15 @@ class Trial:
         self.reached = Reached(self.copy)
         self.broken: set[str] = set()  # tests that fail without any mutant
 
-    def verdict_on(self, mutant: Mutant) -> Verdict:
-        """Run what reaches the function, until something notices the mutant."""
+    def verdict_on(self, mutant: Mutant, quick: bool = False) -> Verdict:
+        """Run what reaches the function, until something notices the mutant.
+
+        If `quick`, only the demos and the units of its own lesson.
+        """
         start = time.monotonic()
         by = ""
         tried: set[str] = set()
-        for steps in stages(mutant.function):
+        for steps in islice(stages(mutant.function), QUICK if quick else None):
             # What names the function is tried at once, what does not is measured first.
             naming = most_naming(mutant.function, steps)
             for chosen in (naming, steps):
@@ -334,7 +339,9 @@ class Trial:
                 break
         self.copy.mutate(None)
         seconds = round(time.monotonic() - start, 1)
-        return Verdict("noticed" if by else "survived", by, seconds)
+        if by:
+            return Verdict("noticed", by, seconds)
+        return Verdict("unnoticed by units" if quick else "survived", "", seconds)
 
     def reaching(self, function: Function, steps: list[str]) -> list[str]:
         """Return which of these reach a function, the quickest first."""

@@ -217,6 +217,26 @@ def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
     assert trial.noticed_by(mutant_returning("0 + 1"), ["tests/test_one.py"]) == ""
 
 
+def test_what_units_do_not_notice_is_open_until_all_tests_have_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "tests/test_one.py"
+    trial = Trial.__new__(Trial)
+    trial.copy = small_project(tmp_path, monkeypatch)
+    trial.broken = set()
+    trial.reached = mutants_trying.Reached(trial.copy)
+    text = mutants_trying.hash_of(trial.copy.folder / step)
+    trial.reached.known = {step: Reach(text, 1.0, ["course/one.py::one"])}
+    monkeypatch.setattr(mutants_trying, "stages", lambda _: iter([[], [], [step]]))
+    mutant = mutant_returning("2")
+    assert trial.verdict_on(mutant, quick=True).verdict == mutants.OPEN
+    verdict = trial.verdict_on(mutant)
+    assert (verdict.verdict, verdict.by) == ("noticed", f"{step}::test_one")
+    trial.reached.known[step].functions.clear()
+    monkeypatch.setattr(mutants_trying, "most_naming", lambda *_: [])
+    assert trial.verdict_on(mutant).verdict == "survived"
+
+
 # What is kept
 
 
@@ -239,14 +259,14 @@ def test_the_share_leaves_out_what_makes_no_difference(
     monkeypatch.setattr(mutants, "reasons", lambda: {four[1].key: "it is the same"})
     assert mutants.report(four) == 0.5
     last = capsys.readouterr().out.splitlines()
-    assert last[-2].split() == ["all", "1", "1", "1", "1", "50.0%"]
+    assert last[-2].split() == ["all", "1", "1", "1", "0", "1", "50.0%"]
     assert last[-1] == f"survived {four[2].key} {four[2].label}"
 
 
 def test_each_reason_is_about_a_survivor_and_says_something() -> None:
     kept = mutants.results()
     for key, why in mutants.reasons().items():
-        assert kept[key]["verdict"] == "survived", key
+        assert kept[key]["verdict"] in ("survived", mutants.OPEN), key
         assert len(why.split()) >= 4, key
 
 
@@ -254,7 +274,7 @@ def test_the_results_are_one_object_a_line() -> None:
     text = mutants.RESULTS.read_text("utf-8")
     for line in text.splitlines():
         row = json.loads(line)
-        assert row["verdict"] in ("noticed", "survived")
+        assert row["verdict"] in ("noticed", "survived", mutants.OPEN)
         assert bool(row["by"]) == (row["verdict"] == "noticed")
 
 
