@@ -42,6 +42,11 @@ GROUPS = {  # the first that a path begins with
     "course/": "core",
 }
 LOGS = re.compile(r"\s*(self\.)?_?(log|logger|logging)\.\w+\(")
+NODES = {  # families with many operators: what kinds of nodes they change
+    "ReplaceBinaryOperator": ("operator",),
+    "ReplaceComparisonOperator": ("comparison",),
+    "ReplaceUnaryOperator": ("factor", "not_test"),
+}
 NOT_THE_SUBJECT = {"main"}
 RARER = 0.5  # LeaveOut is possible nearly everywhere
 ROUNDS = 4  # how often a function is asked for another mutant
@@ -84,12 +89,15 @@ class LeaveOut(Operator):  # type: ignore[misc]
 
 
 @cache
-def operators() -> tuple[tuple[str, Operator], ...]:
-    """Return all operators with their families: ReplaceBinaryOperator, AddNot, ..."""
+def operators() -> dict[str, list[Operator]]:
+    """Return all operators by their families: ReplaceBinaryOperator, AddNot, ..."""
     provider = OperatorProvider()
-    names = [name for name in provider if name not in NEED_ARGUMENTS]
-    kinds = [(name.split("_")[0], provider[name]()) for name in names]
-    return (*kinds, ("LeaveOut", LeaveOut()))
+    found: dict[str, list[Operator]] = {}
+    for name in provider:
+        if name not in NEED_ARGUMENTS:
+            found.setdefault(name.split("_")[0], []).append(provider[name]())
+    found["LeaveOut"] = [LeaveOut()]
+    return found
 
 
 @dataclass(frozen=True)
@@ -200,15 +208,27 @@ def visible(node: Any) -> Iterator[Any]:
         yield from visible(child)
 
 
+def positions(family: str, part: Any) -> list[tuple[Operator, Any, int]]:
+    """Return how the operators of a family can change a node."""
+    return [
+        (operator, part, index)
+        for operator in operators()[family]
+        for index, _ in enumerate(operator.mutation_positions(part))
+    ]
+
+
 def candidates(tree: Any) -> dict[str, list[tuple[Operator, Any, int]]]:
     """Return what could change in a function, by families of operators."""
     found: dict[str, list[tuple[Operator, Any, int]]] = {}
     for part in visible(tree):
         if part.type in ("name", "newline", "string"):
             continue
-        for family, operator in operators():
-            for index, _ in enumerate(operator.mutation_positions(part)):
-                found.setdefault(family, []).append((operator, part, index))
+        for family in operators():
+            # Only for speed: the other nodes have no positions for them.
+            if part.type in NODES.get(family, (part.type,)):
+                places = positions(family, part)
+                if places:
+                    found.setdefault(family, []).extend(places)
     return found
 
 
