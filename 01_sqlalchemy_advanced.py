@@ -1786,10 +1786,10 @@ def on_postgres(op: Operations, change: str) -> None:
         op.execute(f"ALTER TABLE members {change}")
 
 
+# region contract
 FULL = "members_full"  # the check by which PostgreSQL knows that no row is empty
 
 
-# region contract
 def refuse_empty(op: Operations) -> None:
     """Check new rows from now on; the old ones are not read."""
     # Trap: SET NOT NULL alone. It reads the whole table while everybody else waits.
