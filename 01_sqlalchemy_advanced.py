@@ -75,7 +75,12 @@ from course.sql.changes import (
     refuse_orphans,
 )
 from course.sql.checks import BigWhole, Whole, can_be_stored, refuse_as_postgres
-from course.sql.connection import bound_waits, line_limits, set_in_transactions
+from course.sql.connection import (
+    bound_waits,
+    end_what_is_left_open,
+    line_limits,
+    set_in_transactions,
+)
 from course.sql.database import Database, Openers, open_database
 from course.sql.experiments import (
     changed_rows,
@@ -141,6 +146,7 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
         # have read the same row, one would then fail to write it.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    end_what_is_left_open(engine)
     return engine
 
 
