@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from lessons import load, path_of, run, unbroken
 from services import free_port
 
