@@ -1188,8 +1188,8 @@ class PredictionType(Enum):
 class Prediction:
     """An answer, and the record of those who were told nearly the same.
 
-    None stands where there is nothing to say. The record is not an interval: it says
-    how it went for the nearest of a backtest, and what they were told.
+    None stands where there is nothing to say. The record is not an interval: it
+    says how it went for the nearest of a backtest, and what they were told.
     """
 
     kind: PredictionType
