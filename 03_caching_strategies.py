@@ -376,7 +376,7 @@ class Entry:
     """A place in the cache: a value and the time of its end; empty at first."""
 
     def __init__(self, clears: int) -> None:
-        self.value: Any = None  # may be a result: `expires` tells if it is empty
+        self.value: Any = None  # a result may be None: `expires` tells if empty
         self.expires = -math.inf
         self.clears = clears  # how often the cache had been cleared before
 
