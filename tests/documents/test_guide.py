@@ -244,8 +244,9 @@ PEERS = {
     "bench_01_sqlalchemy": "add_all, Core, COPY, OFFSET, key, driver",
     "bench_02_mongodb": "raw, $lookup, RawBSONDocument",
     "bench_03_caching": "functools, cachetools, cachebox, dogpile.cache, redis-py",
-    "bench_04_rabbitmq": "pika, aio-pika, kombu, amqpstorm",
-    "bench_05_customer_value": "lifetimes",
+    "bench_04_rabbitmq": "SelectConnection, a window by hand, py-amqp, aio-pika, "
+    "amqpstorm, rstream, AMQP 1.0",
+    "bench_05_customer_value": "lifetimes, tutorial, distinct rows, clvkit",
     "bench_05_integrated": "one worker, two",
 }
 
