@@ -24,11 +24,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import measure
-from newest_04 import Amqp10, Stream
+from newest_04 import AMQP_1_0, Amqp10, Stream
 from peers_04 import LIMIT, Message, Publisher, SelectWindow, publishers
 from readers_04 import PREFETCH, Stopwatch, consume_select, consumers
 from rounds_04 import (
@@ -309,10 +310,9 @@ def measure_newest(size: Size) -> None:
         introduce(rabbit, size)
         channel = stack.enter_context(rabbit.channel())
         clients = our_publishers(rabbit)
-        to_quorum = clients | {
-            BY_HAND: partial(SelectWindow, rabbit.parameters),
-            "AMQP 1.0 client, settled each": partial(Amqp10, url, quorum),
-        }
+        to_quorum = clients | {BY_HAND: partial(SelectWindow, rabbit.parameters)}
+        if find_spec(AMQP_1_0):
+            to_quorum["AMQP 1.0 client, settled each"] = partial(Amqp10, url, quorum)
         to_stream = clients | {
             "rstream, send_batch of 1000": partial(Stream, url, port, stream, True),
             "rstream, send_wait each": partial(Stream, url, port, stream, False),

@@ -1,7 +1,8 @@
 """What only a newer RabbitMQ has: AMQP 1.0 and the stream protocol, by their clients.
 
 Needs 4.0 or newer, and the stream protocol's plugin. rstream publishes to a stream,
-which is another kind of queue: it is compared with our publishes to a stream.
+which is another kind of queue: it is compared with our publishes to a stream. The
+client for AMQP 1.0 comes without a wheel for Linux, and may be missing.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from urllib.parse import unquote, urlsplit
 
 from peers_04 import LIMIT, WINDOW, Message
 
-# Half typed.
-amqp_1_0: Any = import_module("rabbitmq_amqp_python_client")
-rstream: Any = import_module("rstream")
+AMQP_1_0 = "rabbitmq_amqp_python_client"
+
+rstream: Any = import_module("rstream")  # half typed
 
 
 class Amqp10:
     """The AMQP 1.0 client, whose publish returns when the broker has settled it."""
 
     def __init__(self, url: str, queue: str) -> None:
+        self.client: Any = import_module(AMQP_1_0)
         # Without a virtual host: it takes the path of a URL for its name, "%2F" too.
         address = url.removesuffix("%2F")
-        self.environment = amqp_1_0.Environment(uri=address)
+        self.environment = self.client.Environment(uri=address)
         self.connection = self.environment.connection()
         self.connection.dial()
-        target = amqp_1_0.AddressHelper.queue_address(queue)
+        target = self.client.AddressHelper.queue_address(queue)
         self.publisher = self.connection.publisher(target)
 
     def prepared(self, messages: Sequence[Message]) -> Sequence[Any]:
         return [
-            amqp_1_0.Message(
+            self.client.Message(
                 body,
                 id=about.message_id,
                 subject=about.type,
@@ -45,7 +47,7 @@ class Amqp10:
         ]
 
     def publish(self, ready: Sequence[Any]) -> None:
-        accepted = amqp_1_0.OutcomeState.ACCEPTED
+        accepted = self.client.OutcomeState.ACCEPTED
         for message in ready:
             assert self.publisher.publish(message).remote_state == accepted
 
