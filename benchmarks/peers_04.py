@@ -108,6 +108,7 @@ class SelectWindow:
         self.connection.add_on_close_callback(lambda *_: stop())
         self.connection.close()
         self.connection.ioloop.start()
+        self.connection.ioloop.close()
 
 
 class Blocking:

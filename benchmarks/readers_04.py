@@ -82,6 +82,7 @@ def consume_select(
         on_close_callback=lambda closed, _: closed.ioloop.stop(),
     )
     connection.ioloop.start()
+    connection.ioloop.close()
     return rates[0]
 
 

@@ -88,10 +88,13 @@ class Counted:
         if found != count:
             raise RuntimeError(f"{self.queue} has {found} messages, not {count}")
 
+    def purge(self) -> int:
+        return int(self.channel.queue_purge(self.queue).method.message_count)
+
     def take_out(self, count: int) -> None:
         """Empty the queue, in which there have to be so many messages."""
         self.wait_for(count)
-        purged = self.channel.queue_purge(self.queue).method.message_count
+        purged = self.purge()
         if purged != count:
             raise RuntimeError(f"{self.queue} had {purged} messages, not {count}")
 
