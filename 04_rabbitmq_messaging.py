@@ -74,9 +74,11 @@ from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
 
+# region limits
 VERSION = 1  # of the envelope; a consumer refuses one that it does not know
 MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness less
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
+# endregion limits
 
 
 def open_env(args: argparse.Namespace) -> AbstractContextManager[BrokerEnv]:
@@ -304,7 +306,6 @@ WORK = {  # queue: exchange, keys
     "analytics": ("analytics", ""),
     "archive": ("analytics", ""),
 }
-# endregion bindings
 DELIVERY_LIMIT = 20  # redeliveries until a quorum queue buries a message itself
 URGENT = 5  # the highest priority that the queue of notifications knows
 LAYOUT = Layout(EXCHANGES, WORK, priorities={"notifications": URGENT})
@@ -315,6 +316,7 @@ AT_LEAST_ONCE = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
+# endregion bindings
 
 
 # Topology holds the planned queues and exchanges and declares them; existing() returns
