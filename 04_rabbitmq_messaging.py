@@ -74,9 +74,11 @@ from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
 
+# region limits
 VERSION = 1  # of the envelope; a consumer refuses one that it does not know
 MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness less
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
+# endregion limits
 
 
 def open_env(args: argparse.Namespace) -> AbstractContextManager[BrokerEnv]:
@@ -108,7 +110,6 @@ def read_trusting(body: bytes | str) -> Any:
     return json.loads(body)["payload"]
 
 
-# region message
 # Envelope checks the fields against their type hints, for which JSON must have a type,
 # and knows each subclass by its `type`.
 @dataclass(kw_only=True)
@@ -159,6 +160,7 @@ class Message(Envelope):
             raise BadMessage(f"body is larger than {MAX_BODY} bytes")
         return text
 
+    # region reading
     @staticmethod
     def from_json(body: bytes | str) -> Message:
         """Return the message of a body, of the class that its type names."""
@@ -191,6 +193,8 @@ class Message(Envelope):
         except TypeError:
             raise BadMessage("fields are missing or unknown") from None
         return message
+
+    # endregion reading
 
 
 @dataclass(kw_only=True)
@@ -227,8 +231,6 @@ class AnalyticsMessage(Message):
     user_id: str
     properties: dict[str, Any] = field(default_factory=dict)
 
-
-# endregion message
 
 BAD_BODIES = {
     "not JSON": b"{",
@@ -288,6 +290,7 @@ def messages(env: BrokerEnv) -> None:
 # What no binding fits is dropped, and nobody is told.
 
 # %%
+# region bindings
 EXCHANGES = {
     "data_processing": "direct",  # the key names the queue
     "notifications": "topic",  # the key fits a pattern
@@ -295,7 +298,11 @@ EXCHANGES = {
 }
 WORK = {  # queue: exchange, keys
     "user_data": ("data_processing", "user_data"),
-    "notifications": ("notifications", "notification.email.#", "notification.sms.#"),
+    "notifications": (
+        "notifications",
+        "notification.email.#",
+        "notification.sms.#",
+    ),
     "analytics": ("analytics", ""),
     "archive": ("analytics", ""),
 }
@@ -309,6 +316,7 @@ AT_LEAST_ONCE = {
     "x-dead-letter-strategy": "at-least-once",
     "x-overflow": "reject-publish",
 }
+# endregion bindings
 
 
 # Topology holds the planned queues and exchanges and declares them; existing() returns
@@ -362,8 +370,9 @@ class RabbitMQConnection(Topology):
                 arguments["x-delayed-retry-min"] = self.delay_ms(0)
                 arguments["x-delayed-retry-max"] = self.delay_ms(MAX_RETRIES)
             self.plan_queue(work, arguments)
-        # Trap: since 4.0 a quorum queue drops a message after 20 redeliveries unless
-        # told otherwise; dead letters have no further queue, so they would be lost.
+        # Trap: since 4.0 a quorum queue drops a message after 20 redeliveries
+        # unless told otherwise; dead letters have no further queue: they would be
+        # lost.
         keep = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
         self.plan_queue(dead, keep)
         return work
@@ -386,7 +395,10 @@ class RabbitMQConnection(Topology):
         # The key of a retry names the queue to go back to (drawn in section 6).
         # A fanout takes every key, and keeps it.
         self.plan_exchange(name, "fanout")
-        ttl = {"x-message-ttl": self.delay_ms(attempt), "x-dead-letter-exchange": ""}
+        ttl = {
+            "x-message-ttl": self.delay_ms(attempt),
+            "x-dead-letter-exchange": "",
+        }
         self.plan_queue(name, AT_LEAST_ONCE | ttl)
         self.bindings.append((name, name, ""))
 
@@ -521,7 +533,6 @@ def publish_unconfirmed(channel: Any, queue: str, messages: Iterable[Message]) -
         channel.basic_publish(*publish_arguments(message, "", queue))
 
 
-# region confirms
 # PublishingThread owns the connection, reconnects, and calls the second half of these
 # methods. `room` is what the window still takes, `waiting` what is not yet sent, and
 # `sent` what is not yet confirmed.
@@ -533,7 +544,14 @@ class ConfirmedProducer(PublishingThread):
     a `with` block waits for what nobody has waited for.
     """
 
-    def send(self, exchange: str, key: str, body: bytes, properties: Any) -> Pending:
+    # region window
+    def send(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        properties: Any,
+    ) -> Pending:
         """Queue a publish; return at once unless the window is full."""
         pending = Pending(exchange, key, body, properties)
         self.check_alive(pending)
@@ -547,9 +565,8 @@ class ConfirmedProducer(PublishingThread):
 
         Raises:
             Unroutable: no queue took one of them.
-            PublishFailed: refused, or not confirmed within the deadline; what was
-                not confirmed is given up here, yet may have arrived. Its `message_id`
-                is the id to send it again with.
+            PublishFailed: refused, or not confirmed within the deadline. It may
+                have arrived: send it again, under the error's `message_id`.
         """
         futures.wait([pending.confirmed for pending in publishes], self.deadline)
         failures = []
@@ -562,23 +579,28 @@ class ConfirmedProducer(PublishingThread):
         if failures:
             raise first_of(failures)
 
+    # endregion window
+
     def publish(self, exchange: str, key: str, body: bytes, properties: Any) -> None:
         """Publish and wait for the confirm; raises what wait() raises."""
         self.wait(self.send(exchange, key, body, properties))
 
     # On the thread that owns the connection
 
+    # region resending
     def on_channel(self, channel: Any) -> None:
         """Turn confirms on, and send what waits."""
         channel.confirm_delivery(self.on_confirm)
         self.send_waiting()
 
     def on_lost(self) -> None:
-        """Put what is unconfirmed before what waits: on_channel() sends it again."""
+        """Put the unconfirmed before what waits: on_channel() sends it again."""
         # It may have arrived or not; only the broker could tell, and it is gone.
         self.waiting.extendleft(reversed(self.sent.values()))
         self.counts["resent"] += len(self.sent)
         self.sent.clear()
+
+    # endregion resending
 
     def transmit(self, channel: Any, pending: Pending) -> None:
         """Publish once; what no queue takes is returned."""
@@ -591,6 +613,7 @@ class ConfirmedProducer(PublishingThread):
             mandatory=True,
         )
 
+    # region confirms
     def on_confirm(self, frame: Any) -> None:
         """Settle one publish or, where the broker says `multiple`, all up to it."""
         method = frame.method
@@ -604,7 +627,11 @@ class ConfirmedProducer(PublishingThread):
             error = PublishFailed("the broker refused it")
         self.settle(settled, error)
 
-    def settle(self, settled: Sequence[Pending], error: PublishFailed | None) -> None:
+    def settle(
+        self,
+        settled: Sequence[Pending],
+        error: PublishFailed | None,
+    ) -> None:
         """End publishes, with an error or without."""
         for pending in settled:
             failure = error
@@ -613,8 +640,7 @@ class ConfirmedProducer(PublishingThread):
                 failure = Unroutable(f"no queue for {pending.target}")
             self.finish(pending, failure)
 
-
-# endregion confirms
+    # endregion confirms
 
 
 def known_as(id: str | None) -> dict[str, Any]:
@@ -622,11 +648,15 @@ def known_as(id: str | None) -> dict[str, Any]:
     return {} if id is None else {"id": id}
 
 
+# region urgent
 def notification(way: str, **what: Any) -> Outgoing:
     """Return an email or SMS, with the key and priority of the way it goes."""
     priority = URGENT if way.endswith("urgent") else 0
     message = NotificationMessage(**what)
     return Outgoing(message, f"notification.{way}", {"priority": priority})
+
+
+# endregion urgent
 
 
 class Producer(ConfirmedProducer):
@@ -827,7 +857,6 @@ def consume_inline(
         channel.start_consuming()
 
 
-# region work
 # PoolAndConnection has the constructor (rabbit, queue, producer, ledger, prefetch,
 # concurrency, drain), the threads of the pool, and the connection with its I/O thread.
 class PoolConsumer(PoolAndConnection, ABC):
@@ -855,11 +884,13 @@ class PoolConsumer(PoolAndConnection, ABC):
         """Consume until the connection is lost; section 5 comes back."""
         self.session()
 
+    # region receiving
     def session(self) -> None:
         """Consume over one connection."""
         with self.connected() as channel:
-            # Trap: taking more than the pool can begin. The broker waits 30 minutes for
-            # an acknowledgement (consumer_timeout), and then delivers it again.
+            # Trap: taking more than the pool can begin. The broker waits 30 minutes
+            # for an acknowledgement (consumer_timeout; since 4.3 with quorum queues
+            # only), and then delivers the message again.
             self.subscribe(channel, self.room())
             self.ready.set()
             # stop() before this line cancelled nothing, so look again.
@@ -868,7 +899,7 @@ class PoolConsumer(PoolAndConnection, ABC):
             self.leave()
 
     def subscribe(self, channel: Any, count: int) -> str:
-        """Have the broker send so many ahead; what is behind them waits in the queue.
+        """Have the broker send so many ahead; what is behind waits in the queue.
 
         Called again, up to the prefetch, where the work turns out to be short.
         """
@@ -883,12 +914,15 @@ class PoolConsumer(PoolAndConnection, ABC):
         tag = method.delivery_tag
         self.jobs.put(Delivery(channel, tag, properties, body, method.redelivered))
 
+    # endregion receiving
+
     def leave(self) -> None:
         """Acknowledge what is settled, and close; section 5 drains before."""
         self.flush()
 
     # On a thread of the pool
 
+    # region work
     def work(self) -> None:
         """Do what is delivered, one after another."""
         for delivery in self.deliveries():
@@ -923,15 +957,14 @@ class PoolConsumer(PoolAndConnection, ABC):
         self.settled.append(delivery)
         self.wake_io_thread()
 
+    # endregion work
+
     # On any thread
 
     def stop(self) -> None:
         """End start_consuming(), soon."""
         self.stopping.set()
         self.stop_listening()
-
-
-# endregion work
 
 
 def user_of(message: Message) -> str:
@@ -1001,7 +1034,7 @@ def consuming(env: BrokerEnv) -> None:
 # %%
 # region reconnecting
 class ReconnectingConsumer(PoolConsumer):
-    """Unlike PoolConsumer: it comes back after a lost connection or a deleted queue."""
+    """Unlike PoolConsumer: it survives a lost connection or a deleted queue."""
 
     def consume(self) -> None:
         """Consume until stop(); raise what no reconnection mends."""
@@ -1151,9 +1184,9 @@ def attempts_of(properties: Any) -> int:
     return attempts
 
 
-# region copy
+# region attempts
 class RetryingConsumer(DrainingConsumer):
-    """Unlike DrainingConsumer: what fails waits for another attempt, or is buried."""
+    """Unlike DrainingConsumer: what fails waits for another try, or is buried."""
 
     permanent = (PermanentError,)  # not worth another attempt: you say what is not
     max_retries = MAX_RETRIES  # a sender may ask for fewer
@@ -1178,9 +1211,17 @@ class RetryingConsumer(DrainingConsumer):
             else:
                 self.bury(delivery, error, attempts)
 
-    # Both return when the copy is confirmed; only then is the original acknowledged.
+    # endregion attempts
 
-    def retry(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
+    # region copy
+    # Both return when the copy is confirmed. Then the original is acknowledged.
+
+    def retry(
+        self,
+        delivery: Delivery,
+        error: BaseException,
+        attempts: int,
+    ) -> None:
         """Publish a copy that waits for the next attempt."""
         self.count("retried")
         if self.rabbit.delays_itself(self.queue):
@@ -1197,8 +1238,7 @@ class RetryingConsumer(DrainingConsumer):
         self.publish_copy(delivery, "", self.queue + ".dead", about)
         self.count("dead")
 
-
-# endregion copy
+    # endregion copy
 
 
 # region redrive
@@ -1425,11 +1465,11 @@ class Ledger(Store):
     def once(self, queue: str, message: Message, effect: Effect) -> bool:
         """Write an effect unless this message has had it; tell whether it is new.
 
-        A function is called with the connection, to write rows of your own; a text is
-        recorded.
+        A function is called with the connection, to write rows of your own; a text
+        is recorded.
         """
         mark = "INSERT INTO inbox VALUES (:queue, :id) ON CONFLICT DO NOTHING"
-        # Trap: two transactions, or two databases, leave room for a crash in between.
+        # Trap: two transactions, or two databases, leave room for a crash between.
         with self.transaction() as db:
             done = db.execute(statement(mark), {"queue": queue, "id": message.id})
             if done.rowcount == 0:
@@ -1536,14 +1576,24 @@ class UserDataPipeline:
     producer: Producer
     ledger: Ledger
 
-    # region outbox
+    # region signup
     def process_user_signup(self, username: str, email: str) -> None:
         """Onboard a user: profile, welcome mail, event."""
         today = datetime.now(UTC).date().isoformat()
-        user = UserDataMessage(username=username, email=email, registration_date=today)
-        mail = NotificationMessage(recipient=email, subject="welcome", content=username)
+        user = UserDataMessage(
+            username=username,
+            email=email,
+            registration_date=today,
+        )
+        mail = NotificationMessage(
+            recipient=email,
+            subject="welcome",
+            content=username,
+        )
         event = AnalyticsMessage(event_type="signup", user_id=username)
         self.store(f"signup {username}", user, mail, event)
+
+    # endregion signup
 
     def process_user_purchase(self, username: str, email: str, amount: float) -> None:
         """Take a purchase: receipt, event."""
@@ -1554,6 +1604,7 @@ class UserDataPipeline:
         )
         self.store(f"purchase {username} {text}", mail, event)
 
+    # region outbox
     def store(self, effect: Effect, *messages: Message | Outgoing) -> None:
         """Commit an effect and messages in one transaction; nothing is sent yet."""
         with self.ledger.transaction() as db:
@@ -1563,8 +1614,8 @@ class UserDataPipeline:
     def relay(self, limit: int = 1000) -> int:
         """Publish what is stored and forget what is confirmed; return how much.
 
-        Raises what wait() raises; what was not confirmed stays for the next time. What
-        nobody can read is set aside with its reason.
+        Raises what wait() raises; what was not confirmed stays for the next time.
+        What nobody can read is set aside with its reason.
         """
         # No other relay has these rows. What is confirmed is deleted at the end.
         with self.ledger.outbox(limit) as rows:

@@ -15,7 +15,7 @@ from services import wait_for
 
 # region rules
 RULES = (  # what, since when (the last by 4.3.6), before it and after
-    ("delivery limit of a quorum queue", "4.0", "none unless given", "20 unless given"),
+    ("delivery limit of a quorum queue", "4.0", "none by default", "20 by default"),
     ("x-death of a message sent again", "4.0", "goes on counting", "begins at 1"),
     ("a body of over 16 MiB", "4.0", "taken", "refused"),
     ("priorities on a quorum queue", "4.0", "ignored", "obeyed"),
@@ -46,7 +46,7 @@ def poisoned(channel: Any, name: str, attempts: int, **how: Any) -> bool:
 def default_limit(channel: Any, name: str) -> str:
     channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})
     stays = poisoned(channel, name, 21, by="basic_reject")
-    return "none unless given" if stays else "20 unless given"
+    return "none by default" if stays else "20 by default"
 
 
 def nack_counts(channel: Any, name: str) -> str:
