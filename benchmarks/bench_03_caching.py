@@ -1,4 +1,4 @@
-"""Lesson 03 beside functools, cachetools, cachebox, dogpile.cache and raw redis-py.
+"""Lesson 03 beside functools, other caches of Python, and raw redis-py.
 
 Prints Markdown: each table is one run, in which the contestants took turns. Redis is a
 private server, started for this and ended after it; nothing is taken on fakeredis.
@@ -16,7 +16,9 @@ import threading
 import time
 import timeit
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import cachetools
 import dogpile.cache
 import measure
 import redis
+from measure import versions
 from redis.cache import CacheConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +43,8 @@ from course.caching.policy import Policy  # noqa: E402
 from course.lab import SlowSource, outcome_of, start_together  # noqa: E402
 
 lesson = load("03")
+moka_py: Any = import_module("moka_py")
+theine: Any = import_module("theine")
 CLIENT_SIDE = "redis-py with its client-side cache"
 ROUNDS = 100  # short ones, and the best: a neighbour then spoils some, not all
 ROW = {"user": 7, "items": [f"p{number:02}" for number in range(40)], "score": 0.5}
@@ -79,6 +84,8 @@ def hit_costs() -> None:
             cachetools.TTLCache(128, 3600), condition=threading.Condition()
         )(value),
         "dogpile.cache.memory": region.cache_on_arguments()(value),
+        "moka_py.cached": moka_py.cached(maxsize=128, ttl=3600)(value),
+        "theine.Memoize": theine.Memoize(128, timedelta(hours=1))(value),
     }
     number = 2_000
     contestants = {
@@ -88,7 +95,9 @@ def hit_costs() -> None:
     times = measure.seconds(contestants, ROUNDS)
     best = {name: values[0] / number * 1e9 for name, values in times.items()}
     ours = best["timed_lru_cache"]
-    print("A hit with one int argument, best of 100 rounds of 2,000 calls:\n")
+    packages = versions("cachetools", "cachebox", "dogpile.cache", "moka-py", "theine")
+    print("A hit with one int argument, best of 100 rounds of 2,000 calls.", packages)
+    print()
     rows = [
         (
             name,
@@ -141,6 +150,16 @@ def by_dogpile(fn: Callable[..., Any]) -> Any:
     return region.cache_on_arguments()(fn)
 
 
+def by_moka(fn: Callable[..., Any], **options: Any) -> Any:
+    """Return the function with a cache of its own."""
+    return moka_py.cached(maxsize=9, ttl=60, **options)(fn)
+
+
+def by_theine(fn: Callable[..., Any]) -> Any:
+    """Return the function with a cache of its own."""
+    return theine.Memoize(9, timedelta(minutes=1))(fn)
+
+
 def flights() -> None:
     """Compare how often a loader runs when many threads miss at once."""
     decorators: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
@@ -149,6 +168,9 @@ def flights() -> None:
         "cachetools, condition": partial(by_cachetools, condition=threading.Condition),
         "cachebox": by_cachebox,
         "dogpile.cache.memory": by_dogpile,
+        "moka_py": by_moka,
+        "moka_py, wait_concurrent": partial(by_moka, wait_concurrent=True),
+        "theine": by_theine,
         "timed_lru_cache": lesson.timed_lru_cache(9, 60),
     }
     rows = []
@@ -218,7 +240,10 @@ def redis_costs(server: Server) -> None:
     base = "redis-py: GET + json.loads"
     mid = {name: t[0] / number * 1e6 for name, t in times.items()}
     text = f"{len(stored)} bytes of JSON, raw is the plainest client"
-    print(f"A hit in Redis over loopback, {text}, best of {ROUNDS} rounds:\n")
+    packages = versions("redis", "hiredis", "dogpile.cache")
+    print(
+        f"A hit in Redis over loopback, {text}, best of {ROUNDS} rounds. {packages}\n"
+    )
     rows = [(n, f"{us:.1f}", f"{us / mid[base]:.2f}") for n, us in mid.items()]
     print(measure.markdown(("call", "us", "x raw"), rows), "\n")
     names = [f"raw:{key}" for key in keys]
