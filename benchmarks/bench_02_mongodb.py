@@ -1,4 +1,4 @@
-"""Lesson 02 beside raw PyMongo: loads, upserts, decoding, and N+1 against $lookup.
+"""Lesson 02 beside raw PyMongo: loads, upserts, decoding, and N+1 against its cures.
 
 On MongoDB if $MONGODB_URI or the standard port answers, else on SecantusDB, whose speed
 says nothing about MongoDB's: what counts are the ratios between the clients. Both send
@@ -16,11 +16,16 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Callable
+from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import bson
-from measure import markdown, median, seconds
+import pandas
+import pyarrow as pa
+from measure import markdown, median, seconds, versions
 from pymongo import UpdateOne
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -28,11 +33,15 @@ from lessons import ROOT, load
 
 sys.path.insert(0, str(ROOT))
 from course.mongo.codec import CODEC, RAW
+from course.mongo.frames import to_frame
 from course.mongo.seed import make_events, make_user
 
 lesson = load("02")
+arrow: Any = import_module("pymongoarrow.context")
+arrow_schema: Any = import_module("pymongoarrow.schema")
 SIZES = {1: 20, 100: 200, 500: 500}  # documents in a command: documents in a turn
 ROUNDS = 61
+PACKAGES = versions("pymongo", "SecantusDB", "pymongoarrow", "pandas", "pyarrow")
 Row = list[object]
 
 
@@ -106,17 +115,77 @@ def loads(env: Any) -> tuple[list[Row], list[Row]]:
     return rows, bars
 
 
-def joins(env: Any) -> float:
-    """Return N+1 / $lookup for 100 events with their users' names."""
+def latest_by_two_queries(db: Any, limit: int) -> list[Any]:
+    """Return the same rows as $lookup: the events, then all of their users by $in."""
+    bought = db["events"].find({"event_type": "purchase"})
+    events = list(bought.sort([("timestamp", -1), ("_id", 1)]).limit(limit))
+    wanted = list({event["user_id"] for event in events})
+    names = {}
+    for user in db["users"].find({"_id": {"$in": wanted}}, {"username": 1}):
+        names[user["_id"]] = user["username"]
+    rows = []
+    for event in events:
+        if event["user_id"] in names:
+            rows.append({"_id": event["_id"], "name": names[event["user_id"]]})
+    return rows
+
+
+def joins(env: Any) -> list[Row]:
+    """Return how the loop and two queries compare with $lookup, for 100 events."""
     env.fresh(users=100, events=500)
     tracker = lesson.EventTracker(env.db)
-    times = seconds(
-        {
-            "loop": lambda: lesson.latest_with_names_naive(env.db, 100),
-            "lookup": lambda: tracker.latest_with_names(100),
-        }
-    )
-    return median(times["loop"]) / median(times["lookup"])
+    ways: dict[str, Callable[[], list[Any]]] = {
+        "101 queries": lambda: lesson.latest_with_names_naive(env.db, 100),
+        "2 queries, the second with $in": lambda: latest_by_two_queries(env.db, 100),
+        "$lookup": lambda: tracker.latest_with_names(100),
+    }
+    found = [way() for way in ways.values()]
+    assert found[0] == found[1] == found[2]
+    times = seconds(ways, repeats=11)
+    base = median(times["$lookup"])
+    return [
+        [name, f"{1000 * median(values):.1f}", f"{median(values) / base:.2f}"]
+        for name, values in times.items()
+    ]
+
+
+def frames() -> list[Row]:
+    """Return how fast 50,000 events become a frame; no server is involved."""
+    events = make_events(5_000)
+    data = b"".join(map(bson.encode, events)) * 10
+    names = ("_id", "user_id", "timestamp")
+    kinds = {"_id": pa.int64(), "user_id": pa.int64(), "timestamp": datetime}
+    schema = arrow_schema.Schema(kinds)
+
+    def by_arrow() -> Any:
+        context = arrow.PyMongoArrowContext(schema)
+        context.process_bson_stream(data)
+        return context.finish().to_pandas()
+
+    def by_documents() -> Any:
+        rows = bson.decode_all(data, CODEC)
+        picked = [{name: row[name] for name in names} for row in rows]
+        return pandas.DataFrame(picked)
+
+    def by_lesson() -> Any:
+        rows = bson.decode_all(data, CODEC)
+        return to_frame([{name: row[name] for name in names} for row in rows])
+
+    ways = {
+        "decode_all, DataFrame": by_documents,
+        "decode_all, the lesson's to_frame": by_lesson,
+        "pymongoarrow": by_arrow,
+    }
+    for way in ways.values():
+        frame = way()
+        assert len(frame) == 10 * len(events)
+        assert frame["user_id"].sum() == 10 * sum(one["user_id"] for one in events)
+    times = seconds(ways, repeats=5)
+    base = median(next(iter(times.values())))
+    return [
+        [name, f"{50_000 / median(values):,.0f}", f"{base / median(values):.2f}"]
+        for name, values in times.items()
+    ]
 
 
 def decoding() -> float:
@@ -160,16 +229,18 @@ def main() -> int:
         if env.live:
             env.fresh()
             rows, bars = loads(env)
-            note("N+1 and $lookup")
-            bars.append(
-                ["100 events with names: 101 queries / $lookup", ">= 1", joins(env)]
-            )
+            note("N+1 and its cures")
+            ways = joins(env)
             server = "MongoDB" if env.mongodb else "SecantusDB, not MongoDB"
-            print(f"\nOn {server}, by the documents in one command:\n")
+            print(f"\nOn {server}, by the documents in one command. {PACKAGES}\n")
             print(markdown(["ours", *map(str, SIZES)], rows))
+            print("\n100 events with the names of their users, same rows each way:\n")
+            print(markdown(["way", "ms", "x $lookup"], ways))
         else:
             print(f"\nLoads and joins not measured: {env.backend}.")
-    note("decoding, memory")
+    note("frames, decoding, memory")
+    print("\nThree fields of 50,000 events as a frame of pandas, without a server:\n")
+    print(markdown(["way", "events/s", "x the first"], frames()))
     bars.append(["50,000 events: dict / RawBSONDocument", ">= 5", decoding()])
     growth = memory(200_000) / memory(10_000)
     bars.append(["export: peak memory of 200,000 / 10,000", "<= 1.1", growth])
