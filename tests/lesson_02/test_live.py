@@ -196,8 +196,8 @@ def heard_since(feed: Any, token: Any) -> tuple[str, list[Any]]:
     except OperationFailure as error:
         if error.code not in (CHANGE_STREAM_HISTORY_LOST, CHANGE_STREAM_FATAL):
             raise
-        # Trap: a new stream alone would pass over what happened in between. So begin
-        # it first, then read everything; a change that comes twice does no harm.
+        # Trap: a new stream alone would pass over what happened in between. So
+        # begin it first, then read everything; a change may come twice.
         with feed.watch():
             return "everything", sorted(feed.distinct("_id"))
 
