@@ -135,11 +135,7 @@ A_USER: Document = {
     "username": "olha",
     "email": "olha@example.org",
     "created_at": datetime(2025, 1, 31, 22, 30, tzinfo=UTC),
-    "profile": {
-        "interests": ["sql", "maths"],
-        "expertise": "senior",
-        "projects": 12,
-    },
+    "profile": {"interests": ["sql", "maths"], "expertise": "lead", "projects": 12},
     "metrics": {"engagement": 0.8, "views": 341},
     "subscriptions": [{"plan": "pro", "since": datetime(2025, 2, 1, tzinfo=UTC)}],
 }
@@ -186,7 +182,7 @@ SCHEMAS = {
 # endregion schemas
 # region indexes
 ESR = [("event_type", 1), ("timestamp", -1), ("metadata.price", 1)]
-BOUGHT = {"event_type": "purchase"}
+ONLY_PURCHASES = {"partialFilterExpression": {"event_type": "purchase"}}
 ANY_CASE = Collation("en", strength=2)
 INDEXES = {
     "users": [
@@ -200,11 +196,7 @@ INDEXES = {
         IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline"),
         IndexModel(ESR, name="esr"),  # equality, then sort, then range
         IndexModel([("geo", "2dsphere")], name="place"),
-        IndexModel(
-            "metadata.category",
-            name="bought",
-            partialFilterExpression=BOUGHT,
-        ),
+        IndexModel("metadata.category", name="bought", **ONLY_PURCHASES),
         # Trap: with a TTL index on `timestamp` the history is gone within a minute.
         IndexModel("expires_at", name="expiry", expireAfterSeconds=0),
     ],
