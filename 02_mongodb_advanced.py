@@ -135,7 +135,7 @@ A_USER: Document = {
     "username": "olha",
     "email": "olha@example.org",
     "created_at": datetime(2025, 1, 31, 22, 30, tzinfo=UTC),
-    "profile": {"interests": ["sql", "maths"], "expertise": "senior", "projects": 12},
+    "profile": {"interests": ["sql", "maths"], "expertise": "lead", "projects": 12},
     "metrics": {"engagement": 0.8, "views": 341},
     "subscriptions": [{"plan": "pro", "since": datetime(2025, 2, 1, tzinfo=UTC)}],
 }
@@ -145,7 +145,7 @@ A_USER: Document = {
 # region schemas
 # typed(bsonType...) describes a value; record("a b", a=..., b=..., c=...) an object
 # that must have a and b, may have c, and nothing else.
-# PyMongo sends an int as int32 or, from 2**31 on, as int64: "int" alone is too narrow.
+# PyMongo sends an int from 2**31 on as int64: "int" alone is too narrow.
 WHOLE = typed("int", "long", minimum=0)
 NUMBER = typed("number", minimum=0)  # int, long, double or Decimal128
 TEXT = typed("string", pattern="^.{1,200}$")
@@ -170,7 +170,7 @@ EVENT: Document = {
     "user_id": KEY,
     "event_type": {"enum": ["view", "search", "cart", "purchase"]},
     "timestamp": WHEN,
-    "metadata": typed("object", properties={"price": NUMBER}),  # other fields as well
+    "metadata": typed("object", properties={"price": NUMBER}),  # and others
     "geo": record("type coordinates", type={"enum": ["Point"]}, coordinates=PLACE),
     "session_info": record("device", device=TEXT, os=TEXT, app_version=TEXT),
     "expires_at": WHEN,
@@ -182,7 +182,7 @@ SCHEMAS = {
 # endregion schemas
 # region indexes
 ESR = [("event_type", 1), ("timestamp", -1), ("metadata.price", 1)]
-BOUGHT = {"event_type": "purchase"}
+ONLY_PURCHASES = {"partialFilterExpression": {"event_type": "purchase"}}
 ANY_CASE = Collation("en", strength=2)
 INDEXES = {
     "users": [
@@ -194,9 +194,9 @@ INDEXES = {
     # Each index answers one question; each write pays for all of them.
     "events": [
         IndexModel([("user_id", 1), ("timestamp", -1)], name="timeline"),
-        IndexModel(ESR, name="esr"),  # equality first, then the sort, then the range
+        IndexModel(ESR, name="esr"),  # equality, then sort, then range
         IndexModel([("geo", "2dsphere")], name="place"),
-        IndexModel("metadata.category", name="bought", partialFilterExpression=BOUGHT),
+        IndexModel("metadata.category", name="bought", **ONLY_PURCHASES),
         # Trap: with a TTL index on `timestamp` the history is gone within a minute.
         IndexModel("expires_at", name="expiry", expireAfterSeconds=0),
     ],
@@ -221,8 +221,8 @@ class MongoDBManager:
     def create_collections_with_schema(self, mend: bool = False) -> list[str]:
         """Create what is missing; return what was done, [] when run again.
 
-        Raises DeploymentDiffers, and has done nothing, where a collection or an index
-        is there and is another: it was somebody's. With `mend` it is made ours.
+        Raises DeploymentDiffers, before it changes anything, where a collection or
+        an index differs: somebody made it so. With `mend` it is replaced.
         """
         plans = {}
         for name, schema in self.schemas.items():
@@ -234,7 +234,7 @@ class MongoDBManager:
             if plan.is_missing:
                 done += created(self.db, name, plan.rules)
             elif plan.other_rules:
-                # Trap: stored documents stay; {"$nor": [validator]} finds the bad ones.
+                # Trap: what is stored is not checked; $nor finds the bad ones.
                 self.db.command("collMod", name, **plan.rules)
                 done.append(f"changed {name}")
             done += replaced_indexes(self.db[name], plan)
@@ -294,7 +294,7 @@ def validators(env: MongoEnv) -> None:
 BATCH = 1_000  # documents in one write command; a server takes up to 100,000
 
 
-# region versions
+# region as-current
 def as_current(user: Document) -> Document:
     """Return a user of any schema version as version 2; the store is not touched.
 
@@ -314,6 +314,8 @@ def as_current(user: Document) -> Document:
     return current | {"schema_version": 2, "profile": profile}
 
 
+# endregion as-current
+# region upgrade
 # What has interests where version 1 keeps them is not upgraded, or not any more.
 TO_UPGRADE: Document = {
     "$or": [{"schema_version": 1}, {"interests": {"$exists": True}}]
@@ -321,9 +323,9 @@ TO_UPGRADE: Document = {
 
 
 def upgrade(old: Document) -> UpdateOne:
-    """Return the write that stores a user as version 2, unless it has changed since."""
-    # Trap: with _id alone in the filter we would undo what others write after our read.
-    # With all that we saw, our change finds nothing; the next page has the new state.
+    """Return the write that stores a user as version 2, unless it has changed."""
+    # Trap: with _id alone in the filter we would undo what others write after our
+    # read. So the filter has all that we saw; a changed user is in the next page.
     seen = {"_id": old["_id"]}
     for name in ("schema_version", "interests", "profile"):
         seen[name] = old.get(name)
@@ -342,17 +344,22 @@ def upgrade_users(users: Collection, batch: int = BATCH) -> int:
     return upgraded
 
 
+# endregion upgrade
+# region find-users
 class VersionedUsers:
     """Finds users, in whichever version they are stored."""
 
     def __init__(self, db: Database) -> None:
         self.users = db["users"]
 
-    def find_users_by_interest(self, interest: str, limit: int = 100) -> list[Document]:
+    def find_users_by_interest(
+        self,
+        interest: str,
+        limit: int = 100,
+    ) -> list[Document]:
         """Return users of both versions with an interest, in the order of _id."""
-        # Trap: {"$eq": None} finds all who lack the field, so each user of one version
-        # by the other's; and a list equals the whole list of somebody.
-        # And limit(0) is no limit.
+        # Trap: {"$eq": None} finds every user who lacks the field, so all users of
+        # the other version. A list equals a whole list, and limit(0) sets no limit.
         if not is_text(interest) or limit < 1:
             return []
         wanted = {"$eq": interest}  # a dict from outside stays a value, no operator
@@ -362,7 +369,7 @@ class VersionedUsers:
         return [as_current(user) for user in found.limit(limit)]
 
 
-# endregion versions
+# endregion find-users
 
 
 def find_users_naive(users: Collection, interest: str) -> list[Document]:
@@ -439,7 +446,6 @@ def versions(env: MongoEnv) -> None:
 
 
 # %%
-# region bulk
 @dataclass
 class LoadReport:
     """What became of a load: every document is in exactly one of the three."""
@@ -464,6 +470,7 @@ def unencodable_of(users: Sequence[Document]) -> dict[int, Document]:
     return complaints
 
 
+# region bulk
 class UserManager(VersionedUsers):
     """VersionedUsers that also loads and changes them."""
 
@@ -472,7 +479,8 @@ class UserManager(VersionedUsers):
     ) -> LoadReport:
         """Insert users that carry their _id; bad ones do not keep good ones out.
 
-        Run again, it inserts what is missing. Raises PyMongoError if the server fails.
+        Run again, it inserts what is missing. Raises PyMongoError if the server
+        fails.
         """
         report = LoadReport()
         # What is now stored under each _id of this load, as far as we know.
@@ -488,8 +496,8 @@ class UserManager(VersionedUsers):
                     continue
                 first = stored.setdefault(user["_id"], user)
                 if first != user:
-                    # Trap: the server says "_id is there", as after an earlier run; but
-                    # this is another user, whom nobody has stored.
+                    # Trap: the server says "_id is there", as after an earlier run,
+                    # but this is another user, whom nobody has stored.
                     report.reject(place, "_id is twice in this load")
                 elif index in repeated:
                     report.repeated += 1
@@ -497,10 +505,12 @@ class UserManager(VersionedUsers):
                     report.inserted += 1
         return report
 
+    # endregion bulk
+    # region insert
     def _insert(self, users: Sequence[Document]) -> dict[int, Document]:
         """Insert in one command; return the complaints about users, by index."""
-        # Trap: one document that BSON cannot hold fails the whole call, or what is left
-        # of it behind the first 48 MB. So we look before anything is sent.
+        # Trap: one document that BSON cannot hold fails the whole call, or what is
+        # left of it after the first 48 MB. So we look before anything is sent.
         complaints = unencodable_of(users)
         sent = [index for index in range(len(users)) if index not in complaints]
         try:
@@ -511,10 +521,11 @@ class UserManager(VersionedUsers):
             if error.details.get("writeConcernErrors"):
                 raise  # written but not safe, which is no single user's fault
             for complaint in error.details["writeErrors"]:
-                # The server counts what it was sent: its 0 is the first that we sent.
+                # The server counts what it was sent: its 0 is the first of `sent`.
                 complaints[sent[complaint["index"]]] = complaint
         return complaints
 
+    # endregion insert
     def _repeated(
         self, users: Sequence[Document], complaints: dict[int, Document]
     ) -> set[int]:
@@ -548,7 +559,6 @@ class UserManager(VersionedUsers):
         done = self.users.bulk_write(changes, ordered=False)
         return done.upserted_count + done.modified_count
 
-    # endregion bulk
     def add_subscription(self, user_id: int, plan: str, since: datetime) -> bool:
         """Add a plan unless the user has it; raise LookupError for no such user."""
         # Condition and change are one command, so nobody comes in between.
@@ -651,11 +661,12 @@ def bulk(env: MongoEnv) -> None:
 # ## 4. Pipelines: the server computes, plain Python agrees
 
 # %%
-# region tracker
+# region revenue
 DAY = {"$dateToString": {"date": "$timestamp", "format": "%Y-%m-%d"}}  # in UTC
 # Trap: a view and a cart have a price, too; a sum of all prices is no revenue.
 IS_PAID = {"$eq": ["$event_type", "purchase"]}
 REVENUE = {"$sum": {"$cond": [IS_PAID, "$metadata.price", 0]}}
+# endregion revenue
 
 
 class EventTracker:
@@ -680,10 +691,15 @@ class EventTracker:
             more["geo"] = point_of(more["geo"])
         return self.events.insert_one(with_time_zones(event | more)).inserted_id
 
-    def get_event_distribution(self, start: datetime, end: datetime) -> list[Document]:
-        """Return events and distinct users by type, for start <= timestamp < end."""
-        # Trap: $addToSet collects the users of a type in one document, which ends at
-        # 16 MB. Grouped twice, each group is a number.
+    # region distribution
+    def get_event_distribution(
+        self,
+        start: datetime,
+        end: datetime,
+    ) -> list[Document]:
+        """Return events and users by type, for start <= timestamp < end."""
+        # Trap: $addToSet collects the users of a type in one document, which ends
+        # at 16 MB. Grouped twice, each group is a number.
         by_user = {"type": "$event_type", "user": "$user_id"}
         by_type = {"events": {"$sum": "$events"}, "users": {"$sum": 1}}
         pipeline: list[Document] = [
@@ -694,6 +710,7 @@ class EventTracker:
         ]
         return list(self.events.aggregate(pipeline))
 
+    # endregion distribution
     def get_user_activity_metrics(self, limit: int = 10) -> list[Document]:
         """Return the most active users: events, active days, last seen."""
         totals = {
@@ -709,8 +726,9 @@ class EventTracker:
         ]
         return list(self.events.aggregate(pipeline))
 
+    # region purchases
     def get_purchase_analytics(self) -> Document:
-        """Return orders and revenue by category, and orders by price, in one pass."""
+        """Return orders and revenue by category, and orders by price."""
         totals = {
             "orders": {"$sum": 1},
             "revenue": REVENUE,
@@ -718,8 +736,8 @@ class EventTracker:
         }
         bands = {
             "groupBy": "$metadata.price",
-            # [0, 50), [50, 100), and the rest; without the default, an order that has
-            # no price would fail the whole pipeline.
+            # [0, 50), [50, 100), and the rest. Without the default, one order that
+            # has no price would fail the whole pipeline.
             "boundaries": [0, 50, 100, math.inf],
             "default": "no price",
             "output": {"orders": {"$sum": 1}},
@@ -737,6 +755,8 @@ class EventTracker:
         # A pipeline that ends with $facet returns exactly one document.
         return next(iter(self.events.aggregate(pipeline)))
 
+    # endregion purchases
+    # region lookup
     def latest_with_names(self, limit: int) -> list[Document]:
         """Return the latest purchases with their users' names, in one command."""
         users = {
@@ -756,8 +776,7 @@ class EventTracker:
         ]
         return list(self.events.aggregate(pipeline))
 
-
-# endregion tracker
+    # endregion lookup
 
 
 def latest_with_names_naive(db: Database, limit: int) -> list[Document]:
@@ -918,13 +937,13 @@ def pipelines(env: MongoEnv) -> None:
 
 
 # %%
-# region summaries
 def year_month(moment: str) -> Document:
     """Return the month of a field as an expression, in UTC."""
     # Trap: in the reader's time zone, users would move to another month.
     return {"$dateToString": {"date": moment, "format": "%Y-%m"}}
 
 
+# region summaries
 class Summaries:
     """Daily sums and cohorts, from events and users."""
 
@@ -947,10 +966,12 @@ class Summaries:
         ]
         self.db["events"].aggregate(pipeline)
 
+    # endregion summaries
+    # region cohorts
     def calculate_cohort_metrics(self) -> list[Document]:
-        """Return users, active users and revenue by calendar month (UTC) of sign-up.
+        """Return users, active users and revenue by month (UTC) of sign-up.
 
-        A revenue is of the type of the prices: Decimal128 as soon as one of them is.
+        A revenue is a Decimal128 as soon as one of its prices is.
         """
         users = {
             "from": "users",
@@ -959,8 +980,8 @@ class Summaries:
             "as": "user",
         }
         totals = {"active": {"$sum": 1}, "revenue": {"$sum": "$revenue"}}
-        # Trap: {"$push": "$_id"} by month would answer in one document, too large from
-        # some 1.3 million users on. Here every answer is a number.
+        # Trap: {"$push": "$_id"} by month would answer in one document, too large
+        # from some 1.3 million users on. Here every answer is a number.
         by_user: list[Document] = [
             {"$group": {"_id": "$user_id", "revenue": REVENUE}},
             {"$lookup": users},
@@ -968,6 +989,7 @@ class Summaries:
             {"$group": {"_id": year_month("$user.created_at")} | totals},
         ]
         spent = {row["_id"]: row for row in self.db["events"].aggregate(by_user)}
+        # endregion cohorts
         by_month: list[Document] = [
             {"$group": {"_id": year_month("$created_at"), "users": {"$sum": 1}}},
             {"$sort": {"_id": 1}},
@@ -984,9 +1006,6 @@ class Summaries:
             cohort.pop("_id", None)
             cohorts.append(cohort)
         return cohorts
-
-
-# endregion summaries
 
 
 def summarize_days_naive(db: Database, events: list[Document]) -> None:
@@ -1143,7 +1162,6 @@ def geo(env: MongoEnv) -> None:
 PAGE = 500  # documents in memory at once during an export
 
 
-# region export
 class DataProcessor(Summaries):
     """Summaries that also exports the events to a file."""
 
@@ -1167,6 +1185,7 @@ class DataProcessor(Summaries):
         Raises ValueError for a file that is something else, which stays as it is, or
         that another export writes to, and where the _id are of two types.
         """
+        # region export
         events = self.db["events"]
         written = 0
         with export_file(path) as file:
@@ -1186,9 +1205,7 @@ class DataProcessor(Summaries):
                 if on_page:
                     on_page(written)
         return written
-
-
-# endregion export
+        # endregion export
 
 
 class Crash(Exception):
@@ -1257,12 +1274,12 @@ def export(env: MongoEnv) -> None:
 
 
 # %%
-# region injection
+# region plain-fields
 def plain_fields(body: object, allowed: Iterable[str]) -> Document:
     """Return a client's JSON object of plain values in allowed fields.
 
-    Raises ValueError for all else: operators such as {"$ne": null}, pipelines (lists),
-    names with $ or dots, and fields that this client must not set or ask for.
+    Raises ValueError for all else: operators such as {"$ne": null}, pipelines
+    (lists), names with $ or dots, and fields that this client must not use.
     """
     # An allow-list also refuses the operators and fields that are added next year.
     if not isinstance(body, dict) or not body.keys() <= set(allowed):
@@ -1294,8 +1311,10 @@ def log_in(users: Collection, body: object) -> Document | None:
     return users.find_one(equal_to(given))
 
 
+# endregion plain-fields
+# region search
 def change_settings(users: Collection, body: object) -> None:
-    """Change what a user may change: we build the update, the client gives values."""
+    """Change what a user may change: we build the update from plain values."""
     changes = plain_fields(body, ["city"])
     users.update_one(CALLER, {"$set": changes})
 
@@ -1304,13 +1323,13 @@ def search_names(users: Collection, text: str) -> list[Document]:
     """Return the users whose names begin with the first 50 characters of a text."""
     if not is_text(text):
         return []
-    # Escaped, .* is two characters and no pattern; cut, it cannot keep a server busy.
-    # MongoDB takes no character 0 in a pattern, and re.escape() leaves it there.
+    # Escaped, .* is two characters; cut, a text cannot keep a server busy.
+    # MongoDB refuses the character 0 in a pattern, and re.escape() leaves it there.
     pattern = "^" + re.escape(text[:50]).replace("\0", r"\x00")
     return list(users.find({"username": {"$regex": pattern}}))
 
 
-# endregion injection
+# endregion search
 
 
 def log_in_naive(users: Collection, body: Any) -> Document | None:
@@ -1472,8 +1491,8 @@ def move(
 def transfer(db: Database, giver: int, taker: int, crash: bool) -> None:
     """Move a euro, all or nothing; after a conflict it is tried again."""
     with db.client.start_session() as session:
-        # Trap: move() runs again after a conflict. Were it to send a mail, or to count
-        # in Python, that would happen twice.
+        # Trap: move() runs again after a conflict. If it sent a mail, or counted in
+        # Python, that would happen twice.
         session.with_transaction(lambda own: move(db, giver, taker, crash, own))
 
 
@@ -1582,8 +1601,8 @@ def concurrency(env: MongoEnv) -> None:
 # region modelling
 def order_embedded(db: Database, user_id: int, order: Document) -> None:
     """Add an order to the document of its user."""
-    # Trap: nothing ends this list but the 16 MB of a document, and on that day the user
-    # can order no more. Embed what is few and read together; $slice keeps the last ten.
+    # Trap: only the 16 MB of a document end this list; then the user can order no
+    # more. Embed what is few and read together; $slice keeps the last ten.
     db["people"].update_one({"_id": user_id}, {"$push": {"orders": order}})
 
 

@@ -33,17 +33,17 @@ BY_DEFAULT = "as the server says"
 
 # region options
 OPTIONS: dict[str, Any] = {
-    "timeoutMS": 30_000,  # for a whole operation: finding a server, queue and retry too
+    "timeoutMS": 30_000,  # for a whole operation, with its waits and retries
     # Trap: the next two do nothing where timeoutMS is set; they are for code that
-    # unsets it, which would else wait 30 s for a server and for ever for a connection.
+    # unsets it, and would wait 30 s for a server and for ever for a connection.
     "serverSelectionTimeoutMS": 1_000,
     "waitQueueTimeoutMS": 5_000,
     "connectTimeoutMS": 1_000,
     "tz_aware": True,
     "uuidRepresentation": "standard",
     "w": "majority",  # what is acknowledged survives the loss of the primary
-    # MongoDB's majority waits for the journal unless a set is told not to; others, and
-    # a set like that, acknowledge what a crash then takes back.
+    # MongoDB's majority waits for the journal unless a set is told not to. Such a
+    # set, and other servers, acknowledge what a crash then takes back.
     "journal": True,
     "readConcernLevel": "majority",  # and what is read is never rolled back
 }

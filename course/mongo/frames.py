@@ -78,6 +78,7 @@ def in_frame(row: Mapping[str, Any], path: str) -> Any:
     return value.to_decimal() if isinstance(value, bson.Decimal128) else value
 
 
+# endregion frames
 def to_documents(frame: pandas.DataFrame) -> list[Document]:
     """Return the rows of a frame as documents; a missing value is no field."""
     pandas = pandas_or_skip()
@@ -106,6 +107,3 @@ def put(document: Document, path: str, value: Any) -> None:
     for name in outer:
         document = document.setdefault(name, {})
     document[last] = value
-
-
-# endregion frames

@@ -28,15 +28,15 @@ HOME = Area(22, 44, 41, 53)  # where most of what is stored here happens
 
 # region point
 def point(longitude: float, latitude: float, home: Area | None = HOME) -> Document:
-    """Return a GeoJSON point; raise ValueError for what is none, or looks swapped.
+    """Return a GeoJSON point; raise ValueError for a bad place, or a swapped one.
 
-    Swapped is what is not in our area, and would be the other way round: Kyiv becomes a
-    place in Iran, which is as good a place for a server. Berlin, Lima and Sydney pass.
-    `home` is your area, whose two ranges of degrees must not overlap; None is no check.
+    A place is swapped if it is outside our area, and inside it the other way round:
+    Kyiv becomes a place in Iran. Berlin, Lima and Sydney pass. `home` is your area,
+    whose two ranges of degrees must not overlap; with None, no area is checked.
     """
     for degrees in (longitude, latitude):
-        is_number = isinstance(degrees, int | float) and not isinstance(degrees, bool)
-        if not is_number or not math.isfinite(degrees):
+        is_number = isinstance(degrees, int | float)
+        if not is_number or isinstance(degrees, bool) or not math.isfinite(degrees):
             raise ValueError(f"({longitude!r}, {latitude!r}): degrees are numbers")
     place = f"({longitude}, {latitude})"
     if home and not home.has(longitude, latitude) and home.has(latitude, longitude):

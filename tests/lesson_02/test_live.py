@@ -63,7 +63,6 @@ def test_two_collections_take_one_command(live: Any) -> None:
     live.fresh()
     name = live.db.name
 
-    # region client-bulk
     def store(client: pymongo.MongoClient[Any]) -> int:
         orders = [{"_id": number, "total": 10} for number in range(500)]
         writes: list[Any] = [
@@ -73,7 +72,6 @@ def test_two_collections_take_one_command(live: Any) -> None:
         writes.append(pymongo.InsertOne(mail, namespace=f"{name}.mails"))
         return client.bulk_write(writes, ordered=False).inserted_count
 
-    # endregion client-bulk
     stored: list[int] = []
     assert live.counted(lambda: stored.append(store(live.db.client))) == 1
     counts = [live.db[each].count_documents({}) for each in ("orders", "mails")]
@@ -196,8 +194,8 @@ def heard_since(feed: Any, token: Any) -> tuple[str, list[Any]]:
     except OperationFailure as error:
         if error.code not in (CHANGE_STREAM_HISTORY_LOST, CHANGE_STREAM_FATAL):
             raise
-        # Trap: a new stream alone would pass over what happened in between. So begin
-        # it first, then read everything; a change that comes twice does no harm.
+        # Trap: a new stream alone would pass over what happened in between. So
+        # begin it first, then read everything; a change may come twice.
         with feed.watch():
             return "everything", sorted(feed.distinct("_id"))
 
@@ -244,7 +242,6 @@ def test_a_frame_by_pymongoarrow_has_the_same_types(live: Any) -> None:
     assert {row["timestamp"] for row in found} == {START}
 
 
-# region async
 async def write_and_hear(url: str, name: str) -> list[str]:
     """Wait for a change and make it meanwhile; return the steps in their order."""
     steps = []
@@ -263,9 +260,6 @@ async def write_and_hear(url: str, name: str) -> list[str]:
             await feed.insert_one({"_id": 5})
             await hearing
     return steps
-
-
-# endregion async
 
 
 def test_an_async_client_writes_while_it_waits(live: Any) -> None:
