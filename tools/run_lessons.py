@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PRACTICE = "practice.py"
 GUIDE = "COMPREHENSIVE_GUIDE.md"
 TALLY = re.compile(r"(\d+) ok, (\d+) skipped, (\d+) failed")
 
@@ -47,8 +48,7 @@ def what_next(script: Path) -> str:
     lines = (
         f"run a lesson:   {python} {from_here(script)}   (--help shows its options)",
         f"read about it:  {from_here(ROOT / GUIDE)}, a chapter for each lesson",
-        "practise:       change a line of a lesson, and see which [ok] becomes [FAIL]; "
-        "more in chapter 16",
+        f"practise:       {python} {from_here(ROOT / PRACTICE)}   (exercises that judge)",
     )
     return "\n".join(lines)
 

@@ -51,7 +51,12 @@ def test_it_ends_with_what_to_do_next(
     guide = re.fullmatch(r"read about it: +(\S+), a chapter for each lesson", read)
     assert guide
     assert Path(guide[1]).is_file()
-    assert practise.startswith("practise: ")
+    listing = re.fullmatch(
+        r"practise: +(\S+) (\S+)   \(exercises that judge\)", practise
+    )
+    assert listing
+    done = subprocess.run(listing.groups(), check=True, capture_output=True, text=True)
+    assert "practice.py start " in done.stdout
     assert max(map(len, (read, practise))) <= 100
 
 
