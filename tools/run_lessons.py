@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PRACTICE = "practice.py"
 GUIDE = "COMPREHENSIVE_GUIDE.md"
 TALLY = re.compile(r"(\d+) ok, (\d+) skipped, (\d+) failed")
 
@@ -48,7 +47,8 @@ def what_next(script: Path) -> str:
     lines = (
         f"run a lesson:   {python} {from_here(script)}   (--help shows its options)",
         f"read about it:  {from_here(ROOT / GUIDE)}, a chapter for each lesson",
-        f"practise:       {python} {from_here(ROOT / PRACTICE)}   (exercises that judge)",
+        f"practise:       {python} {from_here(ROOT / 'practice.py')}   "
+        "(exercises that judge your answer)",
     )
     return "\n".join(lines)
 
