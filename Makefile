@@ -84,9 +84,10 @@ golden: .venv/dev ## write what each lesson prints to its golden file, and show 
 bets: .venv/dev ## write what --bet says before each demo, from the golden files
 	@$(PY) tools/make_bets.py
 
-guide: .venv/dev ## fill the guide's code, outputs and pictures from the scripts
+guide: .venv/dev ## fill the guide's code, outputs, pictures and minutes from the scripts
 	$(PY) tools/draw_figures.py
 	$(PY) tools/sync_guide.py
+	$(PY) tools/make_plan.py
 
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
 	$(PY) tools/sync_guide.py benchmarks/README.md

@@ -47,8 +47,8 @@ def what_next(script: Path) -> str:
     lines = (
         f"run a lesson:   {python} {from_here(script)}   (--help shows its options)",
         f"read about it:  {from_here(ROOT / GUIDE)}, a chapter for each lesson",
-        "practise:       change a line of a lesson, and see which [ok] becomes [FAIL]; "
-        "more in chapter 16",
+        f"practise:       {python} {from_here(ROOT / 'practice.py')}   "
+        "(exercises that judge your answer)",
     )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ import json
 import linecache
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -23,9 +24,11 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from course.claims import clipped
-from course.practice.checking import Refused, facts_that_differ
+from course.practice.checking import Refused, Words, facts_that_differ
 
 LONGEST_MESSAGE = 300  # characters of an exception's first line
+MEMORY_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+BARE_OBJECT = re.compile(r"<(?:\w+\.|<locals>\.)*(\w+) object>")
 
 Verdict = dict[
     str, Any
@@ -57,18 +60,35 @@ def place_of_error(error: BaseException, answer: Path, check: Path) -> Verdict:
     return {"file": "", "line": 0, "text": ""}
 
 
+def with_article(found: re.Match[str]) -> str:
+    """Return the name of a type as a sentence has it: an object, a Page."""
+    name = found[1]
+    article = "an" if name[0] in "AEIOUaeiou" else "a"
+    return f"{article} {name}"
+
+
+def without_addresses(text: str) -> str:
+    """Return a text without addresses in memory, which differ from run to run."""
+    return BARE_OBJECT.sub(with_article, MEMORY_ADDRESS.sub("", text))
+
+
 def message_of(error: BaseException) -> str:
     """Return what is raised as one line: `type: message`."""
     lines = str(error).splitlines() or [""]
     text = f"{type(error).__name__}: {lines[0]}".removesuffix(": ")
-    return text[:LONGEST_MESSAGE]
+    return without_addresses(text)[:LONGEST_MESSAGE]
+
+
+def value_in_words(value: Any) -> str:
+    """Return a value for the learner, cut where it is long."""
+    return clipped(Words(without_addresses(repr(value))))
 
 
 def in_words(value: Any) -> str:
     """Return a value for the learner; a dict as names with their values."""
-    if not isinstance(value, Mapping):
-        return clipped(value)
-    return ", ".join(f"{name} {clipped(held)}" for name, held in value.items())
+    if not isinstance(value, Mapping) or not value:
+        return value_in_words(value)
+    return ", ".join(f"{name} {value_in_words(held)}" for name, held in value.items())
 
 
 def refused_verdict(refused: Refused) -> Verdict:
@@ -76,7 +96,7 @@ def refused_verdict(refused: Refused) -> Verdict:
     came, wanted = facts_that_differ(refused.observed, refused.expected)
     return {
         "kind": "refused",
-        "tried": refused.tried,
+        "tried": without_addresses(refused.tried),
         "observed": in_words(came),
         "expected": in_words(wanted),
         "hint": refused.hint,

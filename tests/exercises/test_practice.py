@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from course.claims import is_a
 from course.lab import wait_until
 from course.practice import writing
+from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
+from course.practice.judge import message_of, refused_verdict
 from course.practice.progress import Progress, keep, progress_in
 from course.practice.verdicts import (
     judge_answers,
@@ -306,6 +309,34 @@ def test_a_refusal_is_a_sentence_too(verdicts: dict[str, dict[str, Any]]) -> Non
     assert said == (
         "a list of seven: length 3, first 782, not length 4, first 821 (hint 2)"
     )
+
+
+def text_for(value: object) -> str:
+    """Return how a check that expects a list names another value."""
+    return str(refused_verdict(Refused("a call", value, is_a(list), 1))["observed"])
+
+
+@pytest.mark.parametrize("value", [{}, [], "", ()], ids=repr)
+def test_what_is_empty_is_shown(value: object) -> None:
+    assert text_for(value) == repr(value)
+
+
+def test_a_value_without_a_text_is_shown_by_its_type() -> None:
+    class Answer:
+        """Has no __repr__ of its own."""
+
+    assert text_for(object()) == "an object"
+    assert text_for({"rows": [object(), Answer()]}) == "rows [an object, an Answer]"
+    assert text_for(sample.answering) == "<function answering>"
+    shown = [message_of(TypeError(f"{object()} is no row")) for _ in range(2)]
+    assert shown == ["TypeError: an object is no row"] * 2
+    refused = Refused(f"a load of {Answer()}", 1, 2, 1)
+    assert refused_verdict(refused)["tried"] == "a load of an Answer"
+
+
+def test_a_long_value_is_cut_after_its_addresses_are_gone() -> None:
+    shown = text_for([object() for _ in range(30)])
+    assert re.fullmatch(r"\[(an object, )+.{0,9} \.\.\.", shown)
 
 
 def test_a_file_that_is_not_utf_8_is_explained(call: Call, answer_with: Writer) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lessons import ROOT
 
 from tools import run_lessons
 
@@ -22,6 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("01_first.py", "02_second.py"):
         (tmp_path / name).write_text(GOOD, "utf-8")
     (tmp_path / run_lessons.GUIDE).touch()
+    (tmp_path / "practice.py").write_text("print('the list')", "utf-8")
     monkeypatch.setattr(run_lessons, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -51,7 +53,11 @@ def test_it_ends_with_what_to_do_next(
     guide = re.fullmatch(r"read about it: +(\S+), a chapter for each lesson", read)
     assert guide
     assert Path(guide[1]).is_file()
-    assert practise.startswith("practise: ")
+    listing = re.fullmatch(r"practise: +(\S+) (\S+)   \(exercises .+\)", practise)
+    assert listing
+    done = subprocess.run(listing.groups(), check=True, capture_output=True, text=True)
+    assert done.stdout == "the list\n"
+    assert (ROOT / listing[2]).is_file()
     assert max(map(len, (read, practise))) <= 100
 
 
