@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import urllib.request
@@ -66,3 +67,48 @@ def test_metrics_are_what_cache_and_consumer_count() -> None:
     assert second["messages_total", "producer", "failed"] == 1
     with pytest.raises(OSError):
         urllib.request.urlopen(url, timeout=10)
+
+
+def test_a_trace_leads_from_the_order_to_its_notification() -> None:
+    """Through the outbox, the broker, a failed attempt and the next one."""
+    pytest.importorskip("opentelemetry.sdk", reason="it is in requirements-dev.txt")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import (
+        InMemorySpanExporter,
+    )
+
+    from examples.service.tracing import trace_headers, trace_work
+
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("shop")
+    lesson = load("04")
+    mail = lesson.NotificationMessage(recipient="a@b.org", subject="hi", content="")
+    with (
+        lesson.open_env(argparse.Namespace(offline=True, url=None)) as env,
+        lesson.Producer(env.rabbit) as producer,
+        lesson.Ledger() as ledger,
+    ):
+        env.rabbit.setup_infrastructure()
+        pipeline = lesson.UserDataPipeline(producer, ledger)
+        with tracer.start_as_current_span("order"):
+            outgoing = lesson.Outgoing(mail, about=trace_headers())
+            pipeline.store("an order", outgoing)
+        assert pipeline.relay() == 1  # later, in no span at all
+
+        queue = env.rabbit.name("notifications")
+        consumer = lesson.Greylisted(env.rabbit, queue, producer, ledger)
+        trace_work(consumer, tracer)
+        env.consume(consumer, 2)
+        env.rabbit.teardown()
+    assert consumer.counts["retried"] == consumer.counts["processed"] == 1
+
+    order, *attempts = exporter.get_finished_spans()
+    assert [attempt.name for attempt in attempts] == ["process", "process"]
+    assert order.context
+    for attempt in attempts:
+        assert attempt.parent
+        assert attempt.parent.span_id == order.context.span_id
+        assert attempt.parent.trace_id == order.context.trace_id
