@@ -28,6 +28,7 @@ import course.start  # noqa: F401  (first: it says in one line what is missing)
 
 # isort: split
 
+# region imports
 import argparse
 import math
 import random
@@ -48,6 +49,7 @@ from sqlalchemy import event, exc, func, insert, orm, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column, raiseload, relationship
 
+# endregion imports
 from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, table, write
 from course.errors import Skip
@@ -73,7 +75,12 @@ from course.sql.changes import (
     refuse_orphans,
 )
 from course.sql.checks import BigWhole, Whole, can_be_stored, refuse_as_postgres
-from course.sql.connection import bound_waits, line_limits, set_in_transactions
+from course.sql.connection import (
+    bound_waits,
+    end_what_is_left_open,
+    line_limits,
+    set_in_transactions,
+)
 from course.sql.database import Database, Openers, open_database
 from course.sql.experiments import (
     changed_rows,
@@ -135,21 +142,26 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
-        # A plain BEGIN takes the lock at the first write: of two transactions that have
-        # read the same row, one would then fail to write it.
+        # A plain BEGIN takes the lock at the first write. Of two transactions that
+        # have read the same row, one would then fail to write it.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
+    end_what_is_left_open(engine)
     return engine
 
 
+# endregion engines
+
+
+# region postgres-engine
 def postgres_engine(
     url: sa.URL, schema: str, limit: float = LIMIT, **options: Any
 ) -> sa.Engine:
-    """Return an engine that works in one schema and in UTC, with a limit to each wait.
+    """Return an engine that works in one schema and in UTC, and limits each wait.
 
-    It waits up to `limit` seconds for a lock, six times as long for a statement. Works
-    behind a pooler, too. The price: a round trip more per transaction, and nothing of
-    it holds for a raw_connection(), whose transactions SQLAlchemy does not begin.
+    It waits up to `limit` seconds for a lock, six times as long for a statement. It
+    works behind a pooler. The price: one more round trip per transaction. Nothing
+    holds for a raw_connection(), whose transactions SQLAlchemy does not begin.
     """
     settings = {
         # Temporary tables, of a session that others used before, come last.
@@ -173,7 +185,7 @@ def postgres_engine(
     return engine
 
 
-# endregion engines
+# endregion postgres-engine
 
 
 def fill(engine: sa.Engine) -> None:
@@ -225,10 +237,10 @@ def engines(env: Database) -> None:
 # %%
 # region utc
 class Utc(sa.TypeDecorator[datetime]):
-    """An instant: aware in, UTC in the database, aware out. Refuses naive datetimes."""
+    """An instant: aware in, UTC in the database, aware out; never a naive one."""
 
-    # Trap: DateTime(timezone=True) alone. SQLite drops the offset without a word, and
-    # PostgreSQL takes a naive value to be in the time zone of the session.
+    # Trap: DateTime(timezone=True) alone. SQLite drops the offset without a word,
+    # and PostgreSQL takes a naive value to be in the time zone of the session.
     impl = sa.DateTime(timezone=True)
     # The type has no parameters: statements with it may be compiled once and kept.
     cache_ok = True
@@ -236,7 +248,7 @@ class Utc(sa.TypeDecorator[datetime]):
     def process_bind_param(
         self, value: datetime | None, dialect: sa.Dialect
     ) -> datetime | None:
-        """Convert to UTC; raise ValueError (StatementError outside) if it is naive."""
+        """Convert to UTC; raise ValueError (outside: StatementError) if naive."""
         if value is None:
             return None
         if not isinstance(value, datetime) or value.utcoffset() is None:
@@ -280,6 +292,7 @@ class Base(orm.DeclarativeBase):
     )
 
 
+# region places
 class Country(Base):
     """A country with its population and its GDP per capita in US dollars."""
 
@@ -297,7 +310,10 @@ class City(Base):
     __tablename__ = "cities"
     id: Mapped[Key]
     name: Mapped[Name]
-    country_id: Mapped[int] = mapped_column(sa.ForeignKey("countries.id"), index=True)
+    country_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("countries.id"),
+        index=True,
+    )
     country: Mapped[Country] = relationship(back_populates="cities")
     addresses: Mapped[list[Address]] = relationship(back_populates="city")
 
@@ -313,8 +329,12 @@ class Address(Base):
     users: Mapped[list[User]] = relationship(back_populates="address")
 
 
+# endregion places
+
+
+# region user
 class User(Base):
-    """A user. Money is whole cents, NULL before a purchase: SQLite has no decimals."""
+    """A user. Money is whole cents, as SQLite has no decimals; NULL: none spent."""
 
     __tablename__ = "users"
     id: Mapped[Key]
@@ -325,18 +345,26 @@ class User(Base):
     logins: Mapped[int] = mapped_column(default=0)
     # 32 bits would end at 21 million, in cents.
     spent_cents: Mapped[int | None] = mapped_column(BigWhole)
-    address_id: Mapped[int] = mapped_column(sa.ForeignKey("addresses.id"), index=True)
+    address_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("addresses.id"),
+        index=True,
+    )
     address: Mapped[Address] = relationship(back_populates="users")
     __table_args__ = (
         # SQLite ignores the 80 of String(80); a check holds on both.
-        sa.CheckConstraint("length(username) BETWEEN 1 AND 80", name="username_length"),
+        sa.CheckConstraint(
+            "length(username) BETWEEN 1 AND 80",
+            name="username_length",
+        ),
         sa.CheckConstraint("length(email) BETWEEN 1 AND 80", name="email_length"),
         # One address in two spellings is one address.
         sa.Index("uq_users_email", text("lower(email)"), unique=True),
-        # Finds a page of section 9 without sorting all users.
+        # Finds a page of section 4 without sorting all users.
         sa.Index(None, "registered_at", "id"),
     )
 
+
+# endregion user
 
 NAIVE_USERS = sa.Table(  # the users of a tutorial
     "naive_users",
@@ -431,6 +459,7 @@ def model(env: Database) -> None:
 # ## 3. Queries: what a stranger types stays a value
 
 # %%
+# region pasted
 LIVING_IN = """
     SELECT users.* FROM users
     JOIN addresses ON addresses.id = users.address_id
@@ -446,6 +475,9 @@ def find_users_by_city_naive(session: Session, city_name: str) -> list[User]:
     return list(session.scalars(users))
 
 
+# endregion pasted
+
+
 def find_users_by_name_part_naive(session: Session, part: str) -> list[User]:
     """Bind the part, but use it as a pattern."""
     matches = User.username.ilike(f"%{part}%")
@@ -453,7 +485,6 @@ def find_users_by_name_part_naive(session: Session, part: str) -> list[User]:
     return list(session.scalars(users))
 
 
-# region user-repository
 # Each user's home, by joins; any other relation raises when touched, instead of costing
 # a query each.
 TO_COUNTRY = orm.joinedload(User.address).joinedload(Address.city)
@@ -462,6 +493,7 @@ WITH_HOME = (TO_COUNTRY.joinedload(City.country), raiseload("*"))
 A_TO_Z = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
+# region user-queries
 class UserQueries:
     """Users of one session; touching a relation that was not loaded is an error."""
 
@@ -476,7 +508,7 @@ class UserQueries:
         users = users.join(User.address)
         users = users.join(Address.city)
         users = users.join(City.country)
-        # contains_eager fills the objects from the joins that the filter needs anyway.
+        # contains_eager fills the objects from the joins that the filter needs.
         address = orm.contains_eager(User.address)
         city = address.contains_eager(Address.city)
         country = city.contains_eager(City.country)
@@ -492,12 +524,14 @@ class UserQueries:
         return self._find(City.name == city_name, given=city_name)
 
     def find_users_by_name_part(self, part: str) -> list[User]:
-        """Return users whose name contains the text, A-Z in any case; % is just %."""
-        # Trap: a bound value cannot become SQL, but in LIKE it is still a pattern. And
-        # no ordinary index helps to search inside names: every row is read.
+        """Return users whose name contains the text, A-Z in any case; % is a %."""
+        # Trap: a bound value cannot become SQL, but in LIKE it is still a pattern.
+        # And no ordinary index helps to search inside names: every row is read.
         name = func.lower(User.username)
         folded = part.translate(A_TO_Z)
         return self._find(name.contains(folded, autoescape=True), given=part)
+
+    # endregion user-queries
 
     def get_users_with_addresses(self) -> list[User]:
         """Return all users by id with address, city and country, in one query."""
@@ -515,9 +549,6 @@ class UserQueries:
         folded = email.translate(A_TO_Z)
         same = sa.exists().where(func.lower(User.email) == folded)
         return self.session.scalars(select(same)).one()
-
-
-# endregion user-repository
 
 
 @lesson.demo
@@ -561,7 +592,7 @@ def queries(env: Database) -> None:
 def max_queries(limit: float, engine: sa.Engine) -> Iterator[list[str]]:
     """Collect the statements of an engine; raise AssertionError above `limit`.
 
-    All threads are counted, and executemany as one: it is handed to the driver once.
+    It counts all threads, and executemany as one: the driver is called once.
     """
     sent: list[str] = []
 
@@ -591,13 +622,14 @@ def countries_lazy() -> sa.Select[Country]:
 
 def countries_selectin() -> sa.Select[Country]:
     """Unlike lazy: one query per level, for (up to 500) parents at once."""
-    cities = orm.selectinload(Country.cities)  # SELECT ... WHERE country_id IN (...)
+    # SELECT ... WHERE country_id IN (...)
+    cities = orm.selectinload(Country.cities)
     users = cities.selectinload(City.addresses).selectinload(Address.users)
     return select(Country).options(users)
 
 
 def countries_joined() -> sa.Select[Country]:
-    """Unlike selectin: one query, with each parent repeated in every child's row."""
+    """Unlike selectin: one query that repeats each parent in every child's row."""
     cities = orm.joinedload(Country.cities)
     users = cities.joinedload(City.addresses).joinedload(Address.users)
     return select(Country).options(users)
@@ -750,10 +782,12 @@ class UserRepository(UserQueries):
         statistics: dict[str, float | None] = {}
         for name, figure in zip(figures, row, strict=True):
             statistics[name] = whole(figure)
-        # Trap: SQL's round(). PostgreSQL's takes no second argument with a double, and
-        # rounds halves differently from Python: round once, here, for both.
+        # Trap: SQL's round(). PostgreSQL's takes no second argument with a double,
+        # and rounds halves differently from Python. Round once, here, for both.
         statistics["logins_mean"] = rounded(mean)
         return statistics
+
+    # endregion statistics
 
     def get_users_ranked_by_activity(self) -> list[tuple[int, User]]:
         """Return (rank, user) by logins; users with as many logins share a rank."""
@@ -764,9 +798,6 @@ class UserRepository(UserQueries):
         return [(place, user) for place, user in ranked]
 
 
-# endregion statistics
-
-
 def cities_joined_naively(session: Session) -> int:
     """Count cities behind two joins: each counts once per user."""
     cities = select(func.count(City.id))
@@ -774,13 +805,16 @@ def cities_joined_naively(session: Session) -> int:
     return session.scalars(joined).one()
 
 
-# region country-repository
+# region per-country
 def per_country(*figures: Any) -> sa.Select[Any]:
     """Select figures per country, those without a city or a user too."""
     # Outer joins: inner ones would lose the countries where nobody lives.
     countries = select(Country.name, *figures).group_by(Country.id)
     cities = countries.outerjoin(Country.cities)
     return cities.outerjoin(City.addresses).outerjoin(Address.users)
+
+
+# endregion per-country
 
 
 class CountryStatistics(NamedTuple):
@@ -809,6 +843,7 @@ class CountryRepository:
         by_name = countries.order_by(Country.name)
         return list(self.session.scalars(by_name))
 
+    # region country-statistics
     def get_country_statistics(self) -> list[CountryStatistics]:
         """Return a row per country, by name, those without a user too."""
         # Trap: joins multiply. A city counts once per user unless it is DISTINCT.
@@ -829,8 +864,7 @@ class CountryRepository:
             rows.append(CountryStatistics(*found))
         return rows
 
-
-# endregion country-repository
+    # endregion country-statistics
 
 
 def top_spending_naive(session: Session, count: int) -> list[int | None]:
@@ -841,7 +875,6 @@ def top_spending_naive(session: Session, count: int) -> list[int | None]:
     return list(session.scalars(ordered.limit(count)))
 
 
-# region analytics
 class DataScienceAnalytics:
     """Questions about users, each answered by one query."""
 
@@ -877,6 +910,7 @@ class DataScienceAnalytics:
             cohort.seen[months_between(month, last)] += users
         return cohorts
 
+    # region high-value
     def identify_high_value_users(self, tiles: int = 10) -> list[User]:
         """Return the first of `tiles` equal parts of all users by spending."""
         # Trap: a NULL is the greatest value on PostgreSQL and the least on SQLite.
@@ -886,12 +920,11 @@ class DataScienceAnalytics:
         ranked = select(User.id, tile).subquery()
         users = select(User).join(ranked, ranked.c.id == User.id)
         first = users.where(ranked.c.tile == 1).order_by(*order)
-        # Where few have bought, the first tile would hold people without a purchase.
+        # Where few have bought, the first tile also holds people who have not.
         buyers = first.where(User.spent_cents.is_not(None))
         return list(self.session.scalars(buyers.options(*WITH_HOME)))
 
-
-# endregion analytics
+    # endregion high-value
 
 
 def show_totals(session: Session, users: list[User]) -> None:
@@ -980,14 +1013,17 @@ def figures(env: Database) -> None:
 class UnitOfWork(Session):
     """One transaction and its repositories; without commit() it leaves nothing.
 
-    It holds a connection from its first query to its end: never wait for a person or
-    another service inside it.
+    It holds a connection from its first query to its end. Never wait inside it for
+    a person or another service.
     """
 
     @property
     def users(self) -> UserRepository:
         """The users, as this transaction sees and changes them."""
         return UserRepository(self)
+
+
+# endregion unit-of-work
 
 
 class FakeUsers:
@@ -1009,6 +1045,7 @@ class FakeUsers:
 UserStore = UserRepository | FakeUsers
 
 
+# region register
 def register(users: UserStore, username: str, email: str, address_id: int) -> None:
     """Add a new user who lives at an address; ValueError if the email is taken."""
     # Trap: trusting this test. Two at once both pass it, and only the unique index
@@ -1020,7 +1057,7 @@ def register(users: UserStore, username: str, email: str, address_id: int) -> No
     users.add(user)
 
 
-# endregion unit-of-work
+# endregion register
 
 Person = tuple[str, str, int]  # username, email, address
 
@@ -1033,6 +1070,7 @@ def sign_up_one_by_one(engine: sa.Engine, people: Sequence[Person]) -> None:
             uow.commit()
 
 
+# region sign-up
 def sign_up_together(
     engine: sa.Engine, people: Sequence[Person], commit: bool = True
 ) -> None:
@@ -1043,6 +1081,9 @@ def sign_up_together(
         uow.flush()  # everything is written, and nobody else sees it
         if commit:
             uow.commit()
+
+
+# endregion sign-up
 
 
 def new_users(
@@ -1111,8 +1152,8 @@ def transactions(env: Database) -> None:
 # %%
 # region retry
 Sessions = orm.sessionmaker[Session]
-# How the codes of a conflict, a deadlock, "database is locked" and an object changed by
-# somebody else begin: the same transaction may succeed next time.
+# How these codes begin: a conflict, a deadlock, "database is locked", an object
+# that somebody else has changed. The same transaction may succeed next time.
 # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
 # https://www.sqlite.org/rescode.html#busy
 TRANSIENT = ("40001", "40P01", "SQLITE_BUSY", "StaleDataError")
@@ -1126,13 +1167,13 @@ def run_transaction(
 ) -> T:
     """Run the whole unit of work in a transaction; again if others got in its way.
 
-    `work` may run `attempts` times, so it must have no effect outside its session. The
-    waits are random, at most 2 ms * 2**attempt or 250 ms ("full jitter", Brooker, AWS
-    2015). Any other error, and the last transient one, is raised unchanged. Objects
-    that are returned keep their values (expire_on_commit=False): no session is left.
+    `work` may run `attempts` times, so it must have no effect outside its session.
+    The waits are random, at most 2 ms * 2**attempt or 250 ms ("full jitter",
+    Brooker, AWS 2015). Any other error, and the last transient one, is raised
+    unchanged. Objects that are returned keep their values (expire_on_commit=False).
     """
-    # Trap: retrying only the statement that failed. What the work read before it, and
-    # decided from, is out of date as well.
+    # Trap: retrying only the statement that failed. What the work read before it,
+    # and decided from, is out of date as well.
     attempt = 1
     while True:
         try:
@@ -1175,7 +1216,11 @@ def increment_atomic(sessions: Sessions, pause: Pause) -> None:
         session.execute(WRITE.values(n=Tally.n + 1))
 
 
-def increment_versioned(sessions: Sessions, pause: Pause, attempts: int = 200) -> None:
+def increment_versioned(
+    sessions: Sessions,
+    pause: Pause,
+    attempts: int = 200,
+) -> None:
     """Unlike atomic: may think, without a lock; the second to write reads again."""
 
     def work(session: Session) -> None:
@@ -1189,8 +1234,12 @@ def increment_versioned(sessions: Sessions, pause: Pause, attempts: int = 200) -
     run_transaction(sessions, work, attempts)
 
 
+# endregion increments
+
+
+# region in-the-transaction
 def increment_locked(sessions: Sessions, pause: Pause) -> None:
-    """Unlike versioned: thinks in the transaction, and all others wait meanwhile."""
+    """Unlike versioned: thinks in the transaction, while all others wait."""
     with sessions.begin() as session:
         # SELECT ... FOR UPDATE; SQLite has no such lock: its whole file is locked.
         n = session.scalars(CLICKS.with_for_update()).one()
@@ -1216,7 +1265,7 @@ def increment_retried(sessions: Sessions, pause: Pause) -> None:
     increment_in_transaction(sessions, pause, attempts=200)
 
 
-# endregion increments
+# endregion in-the-transaction
 
 
 def think() -> None:
@@ -1295,8 +1344,8 @@ def count_hit(session: Session, name: str) -> Tally:
     """Insert a number or add one to it in one statement; return it as it is now."""
     dialect = DIALECTS[session.get_bind().dialect.name]
     new = dialect.insert(Tally).values(name=name, n=1)
-    # Trap: an upsert does not apply onupdate=. Nor would it refresh an object that the
-    # session already holds, without populate_existing.
+    # Trap: an upsert does not apply onupdate=. Nor does it refresh an object that
+    # the session already holds, without populate_existing.
     changes = {"n": Tally.n + 1, "version": Tally.version + 1}
     upsert = new.on_conflict_do_update(index_elements=[Tally.name], set_=changes)
     fresh = upsert.returning(Tally).execution_options(populate_existing=True)
@@ -1337,6 +1386,7 @@ def show_upsert(env: Database) -> None:
     )
 
 
+# region write-skew
 ANN = "Ann on call"
 BOB = "Bob on call"
 DOCTORS = (ANN, BOB)
@@ -1352,6 +1402,9 @@ def go_home(session: Session, name: str, meanwhile: Pause | None = None) -> None
     if others:
         mine = update(Tally).where(Tally.name == name)
         session.execute(mine.values(n=0))
+
+
+# endregion write-skew
 
 
 def doctors_left(env: Database, level: str) -> dict[str, int]:
@@ -1400,8 +1453,8 @@ def concurrency(env: Database) -> None:
 
 # %%
 # region pool
-# Trap: raising these until the error is gone. The server's max_connections is shared by
-# all processes, and the error mostly means a session that nobody closed.
+# Trap: raising these until the error is gone. All processes share the server's
+# max_connections, and the error mostly means a session that nobody closed.
 POOL: dict[str, Any] = {
     "pool_size": 2,
     "max_overflow": 1,
@@ -1523,6 +1576,8 @@ def load_copy(session: Session, rows: Rows) -> None:
             copy.write_row((row["sensor"], row["value"]))
 
 
+# endregion ladder
+
 EACH = "add and commit each"
 LADDER = {
     EACH: load_each,
@@ -1531,7 +1586,6 @@ LADDER = {
     "Core": load_core,
     "COPY": load_copy,
 }
-# endregion ladder
 
 
 def load_counts(env: Database, way: str) -> dict[str, int]:
@@ -1609,18 +1663,19 @@ def frame_typed(session: Session) -> Any:
     """Unlike naive: the columns decide. NULLs, cents and UTC stay what they are."""
     # Trap: dtype= of read_sql. It converts afterwards, when the cents are floats.
     pandas = pandas_or_skip()
-    kinds = {column.name: frame_type(column) for column in EVERYBODY.selected_columns}
+    columns = EVERYBODY.selected_columns
+    kinds = {column.name: frame_type(column) for column in columns}
     rows = session.execute(EVERYBODY).all()
     return pandas.DataFrame(rows, columns=[*kinds], dtype=object).astype(kinds)
 
 
 def write_naive(session: Session, frame: Any) -> None:
-    """Let pandas write; with if_exists="replace" it would drop the keys and checks."""
+    """Let pandas write; if_exists="replace" would drop the keys and checks."""
     frame.to_sql("users", session.connection(), if_exists="append", index=False)
 
 
 def write_typed(session: Session, frame: Any) -> None:
-    """Unlike naive: through the model, which checks, with None for what is missing."""
+    """Unlike naive: the model writes, and checks, with None for what is missing."""
     rows = rows_of(frame)
     if rows:
         session.execute(insert(User), rows)
@@ -1672,9 +1727,9 @@ BEFORE = members("full_name", NAME, NAMING)
 AFTER = members("display_name", NAME, NAMING)
 
 
-# region migration
+# region expand
 def rename(op: Operations) -> None:
-    """Change the column in one step: old code that still runs fails from then on."""
+    """Change the column in one step: from then on, old code that runs fails."""
     op.execute("ALTER TABLE members RENAME COLUMN full_name TO display_name")
 
 
@@ -1683,12 +1738,16 @@ def expand(op: Operations) -> None:
     op.add_column("members", sa.Column("display_name", NAME))
 
 
+# endregion expand
+
+
+# region fill
 MORE = text("""
     SELECT EXISTS (SELECT 1 FROM members
                    WHERE display_name IS NULL AND full_name IS NOT NULL)
 """)
-# IS NULL twice: for a row that was locked, PostgreSQL checks the outer WHERE once more
-# when it gets the row, but not the subquery. What was filled meanwhile is left alone.
+# IS NULL twice: when PostgreSQL gets a row that was locked, it checks the outer
+# WHERE once more, but not the subquery. What was filled meanwhile is left alone.
 FILL = text("""
     UPDATE members SET display_name = full_name
     WHERE display_name IS NULL AND id IN
@@ -1698,15 +1757,19 @@ FILL = text("""
 NAMELESS = text("SELECT count(*) FROM members WHERE display_name IS NULL")
 
 
+# endregion fill
+
+
+# region backfill
 def backfill(engine: sa.Engine, size: int = 100) -> int:
     """Fill the new column, `size` rows per transaction; return the transactions.
 
-    It may be stopped and run again: it goes on with the rows that are still empty. No
-    row is filled twice, so code that still changes a full name must write both columns.
-    Raises ValueError, at the end, if rows have no full name: it cannot invent one.
+    It may be stopped and run again: it goes on with the rows that are still empty.
+    No row is filled twice, so code that still changes a full name must write both
+    columns. Raises ValueError, at the end, if rows have no full name.
     """
     refuse_no_size(size)
-    # Trap: one UPDATE of the whole table keeps every row locked until the last is done.
+    # Trap: one UPDATE of the whole table. It locks every row until all are done.
     done = 0
     while True:
         with engine.begin() as connection:
@@ -1720,12 +1783,16 @@ def backfill(engine: sa.Engine, size: int = 100) -> int:
     return done
 
 
+# endregion backfill
+
+
 def on_postgres(op: Operations, change: str) -> None:
     """Alter the table on PostgreSQL only; SQLite copies it anyway."""
     if op.get_context().dialect.name == "postgresql":
         op.execute(f"ALTER TABLE members {change}")
 
 
+# region contract
 FULL = "members_full"  # the check by which PostgreSQL knows that no row is empty
 
 
@@ -1742,7 +1809,7 @@ def check_old_rows(op: Operations) -> None:
 
 
 def settle(op: Operations, required: str, gone: str) -> None:
-    """Require one column and drop another; SQLite needs a copy of the table for it."""
+    """Require one column and drop another; SQLite copies the table for it."""
     with op.batch_alter_table("members") as batch:
         batch.alter_column(required, existing_type=NAME, nullable=False)
         batch.drop_column(gone)
@@ -1761,12 +1828,16 @@ def drop_check(op: Operations) -> None:
 CONTRACT = (refuse_empty, check_old_rows, drop_old_column, drop_check)
 
 
+# endregion contract
+
+
+# region migrate
 def migrate(engine: sa.Engine, step: Step) -> None:
     """Run a step in one transaction: Alembic as a library, without an ini file.
 
     It waits for a lock for half a second, then gives way and tries again, since all
-    others queue behind it. Raises ValueError, and undoes the step, if on SQLite a row
-    loses its parent, or the table something that its copy cannot have.
+    others queue behind it. On SQLite it undoes the step and raises ValueError if a
+    row loses its parent, or the table something that its copy cannot have.
     """
 
     def work(session: Session) -> None:
@@ -1780,6 +1851,9 @@ def migrate(engine: sa.Engine, step: Step) -> None:
     with connection_for_changes(engine) as connection:
         sessions = orm.sessionmaker(connection)
         run_transaction(sessions, work, codes=(*TRANSIENT, no_lock_in_time))
+
+
+# endregion migrate
 
 
 def contract(engine: sa.Engine) -> None:
@@ -1797,9 +1871,6 @@ def downgrade(op: Operations) -> None:
     op.add_column("members", sa.Column("full_name", NAME))
     op.execute("UPDATE members SET full_name = display_name")
     settle(op, required="full_name", gone="display_name")
-
-
-# endregion migration
 
 
 def show_expand(old_code: OldCode, names: list[str]) -> None:

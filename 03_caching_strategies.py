@@ -161,6 +161,7 @@ class PerformanceTimer:
         note(f"{self.label}: {self.seconds * 1000:.2f} ms")
 
 
+# region fibonacci
 class MethodCachedFibonacci:
     """Fibonacci numbers with the decorator where everybody puts it."""
 
@@ -176,8 +177,8 @@ class FibonacciCalculator:
 
     def __init__(self) -> None:
         self.calls = 0
-        # Made here, the cache belongs to the instance. The two refer to each other, a
-        # cycle, which the garbage collector frees when nobody else needs them.
+        # Made here, the cache belongs to the instance. The two refer to each other:
+        # the garbage collector frees such a cycle when nobody else needs it.
         self.cached = functools.lru_cache(maxsize=128)(self._step)
 
     def naive(self, n: int) -> int:
@@ -188,6 +189,9 @@ class FibonacciCalculator:
     def _step(self, n: int) -> int:
         self.calls += 1
         return n if n < 2 else self.cached(n - 1) + self.cached(n - 2)
+
+
+# endregion fibonacci
 
 
 @lesson.demo
@@ -251,7 +255,7 @@ def cached_by_key_locks(fn: Function) -> Function:
 
 # region single-flight
 class SingleFlight:
-    """Runs one call per key at a time; those who ask meanwhile share how it ends."""
+    """Runs one call per key at a time; callers meanwhile share how it ends."""
 
     def __init__(self) -> None:
         self.flights: dict[tuple[int, Hashable], Flight] = {}
@@ -276,7 +280,7 @@ class SingleFlight:
         name = (mine.leader[0], key)
         flight = mine
         try:
-            # Atomic: of all threads that come now one finds its own flight, no lock.
+            # Atomic, without a lock: only one thread finds its own flight here.
             flight = self.flights.setdefault(name, mine)
             if flight is mine:
                 return mine.lead(call), "led"
@@ -367,14 +371,17 @@ def time_slot_cache(
     return decorate
 
 
-# region timed
+# region entry
 class Entry:
     """A place in the cache: a value and the time of its end; empty at first."""
 
     def __init__(self, clears: int) -> None:
-        self.value: Any = None  # a result may be None: `expires` tells if it is empty
+        self.value: Any = None  # a result may be None: `expires` tells if empty
         self.expires = -math.inf
         self.clears = clears  # how often the cache had been cleared before
+
+
+# endregion entry
 
 
 class TimedCache:
@@ -410,8 +417,8 @@ class TimedCache:
 
     def load(self, first: Entry, args: Any, kwargs: Any) -> Any:
         """Return the result of a call that found no value, or an expired one."""
-        # Threads that miss at once make an entry each, of which lru_cache keeps one:
-        # the second look gives them all the same entry.
+        # Threads that miss at once make an entry each, and lru_cache keeps one of
+        # them: the second look gives them all the same entry.
         entry = self.find(*args, **kwargs)
         with self.lock:
             # A look from before a cache_clear is forgotten already.
@@ -428,7 +435,7 @@ class TimedCache:
         if self.clock() < entry.expires:  # another thread filled it just before
             return entry.value
         value = self.fn(*args, **kwargs)
-        # In this order: a reader takes no lock, it looks at `expires` and then reads.
+        # In this order: a reader takes no lock, looks at `expires`, then reads.
         entry.value = value
         entry.expires = self.clock() + self.ttl_seconds  # last: now others read it
         return value
@@ -480,12 +487,15 @@ def timed_lru_cache(
         cache = TimedCache(fn, maxsize, ttl_seconds, typed, clock)
         find = cache.find  # a local name, for the sake of each hit
 
+        # region timed-hit
         def cached(*args: Any, **kwargs: Any) -> Any:
             # This is all that a hit costs: one look-up in C and one look at the clock.
             entry = find(*args, **kwargs)
             if clock() < entry.expires:
                 return entry.value
             return cache.load(entry, args, kwargs)
+
+        # endregion timed-hit
 
         wrapper: Any = functools.update_wrapper(cached, fn)
         wrapper.cache_info = cache.cache_info
@@ -495,9 +505,6 @@ def timed_lru_cache(
         return decorated
 
     return decorate
-
-
-# endregion timed
 
 
 @lesson.demo
@@ -860,7 +867,6 @@ class LeasedCache(LoadingCache):
         super().__init__(client, prefix, clock)
         self.log = RareWarnings()
 
-    # region lease
     def lead(self, job: Job) -> Answer:
         """Claim the lease and load, or wait for the process that holds it."""
         # No wait is endless: not even for a process that died with the lease.
@@ -940,8 +946,6 @@ class LeasedCache(LoadingCache):
     def give_back(self, job: Job) -> None:
         """Give the lease back, and store nothing."""
         self.end_lease(job, "value", "", 1)
-
-    # endregion lease
 
     def give_up(self, job: Job, error: BaseException) -> None:
         """Give the lease back; say why to those who wait in other processes."""
@@ -1267,7 +1271,6 @@ class CacheInvalidationManager:
         # Trap: in an unescaped id, [1] stands for 1, so another key is meant.
         return self.cache.clear_pattern(pattern)
 
-    # region tag
     def invalidate_tag(self, tag: str) -> int:
         """Delete the keys under the tag, and the tag, in one step."""
         name = self.cache.name("tag", tag)
@@ -1275,8 +1278,6 @@ class CacheInvalidationManager:
         take = self.cache.client.register_script(TAKE)
         invalidate = partial(self.cache.count, partial(take, [name], starts))
         return self.cache.send_invalidation(invalidate) or 0
-
-    # endregion tag
 
     def cascade_by_recursion(self, key: str) -> int:
         """Delete the key and all that depends on it, as one would write it first."""
@@ -1287,8 +1288,8 @@ class CacheInvalidationManager:
 
     # region cascade
     def cascade(self, key: str) -> int:
-        """Delete the key and all that depends on it, however indirectly, once each."""
-        # What is found already is not visited again: dependencies may close to a cycle.
+        """Delete the key and all that depends on it, directly or not, once each."""
+        # Nothing is visited twice: dependencies may close to a cycle.
         found = {key}
         queue = [key]
         while queue:
@@ -1437,7 +1438,7 @@ class RedisCache(RefreshingCache):
             answer = command()
         except redis.DataError:  # our caller's mistake: nothing was sent
             raise
-        except Exception as error:  # whatever Redis does, or the network makes of it
+        except Exception as error:  # whatever Redis or the network does
             self.count_failure(error)
             return None
         self.breaker.record(success=True)
@@ -1446,8 +1447,8 @@ class RedisCache(RefreshingCache):
     def send_invalidation(self, command: Call, *names: bytes) -> Any:
         """Send what makes these names, or all, invalid; return the answer.
 
-        What Redis does not receive is owed: before the next command of this process the
-        generation ends instead, at the price of a cold start.
+        What Redis does not receive is owed: before the next command of this
+        process, the generation ends instead, at the price of a cold start.
         """
         self.note_invalidation(*names)
         answer = self.ask(command)
@@ -1456,14 +1457,14 @@ class RedisCache(RefreshingCache):
         self.note_invalidation(*names)
         return answer
 
+    # endregion ask
+
     def end_generation(self) -> bool:
         """Make a miss of every entry, and with that good for all that is owed."""
         made = self.debts.made  # before: what is owed meanwhile is not made good
         super().end_generation()
         self.debts.pay(made)
         return True
-
-    # endregion ask
 
     def count_failure(self, error: Exception) -> None:
         """Count an error; a refusal (no memory, no right) is an answer: no outage."""
@@ -1656,16 +1657,18 @@ def outage(env: CacheEnv) -> None:
 
 
 # %%
+# region engine
 class RecommendationEngine:
-    """Recommends products: results in Redis, trends for a minute, facts for good."""
+    """Recommends products: lists in Redis, trends for a minute, titles for good."""
 
     def __init__(self, cache: RedisCache) -> None:
         dice = random.Random(8)
         items = [f"p{number:02}" for number in range(12)]
         weights = range(12, 0, -1)  # 40 users bought up to 5 products each
         self.bought = {n: set(dice.choices(items, weights, k=5)) for n in range(40)}
-        # These two need `self`: made here, they go with the engine. product() does not.
-        self.recommend = redis_cache(600, cache=cache, name="bought-1")(self._recommend)
+        # These two need `self`: made here, they go with the engine.
+        in_redis = redis_cache(600, cache=cache, name="bought-1")
+        self.recommend = in_redis(self._recommend)
         self.trending = timed_lru_cache(maxsize=16, ttl_seconds=60)(self._trending)
 
     def _recommend(self, user: int, count: int = 3) -> list[str]:
@@ -1688,6 +1691,9 @@ class RecommendationEngine:
     def product(item: str) -> str:
         """Return a product's title, which never changes."""
         return f"Product {int(item[1:])}"
+
+
+# endregion engine
 
 
 class MLPredictionService:

@@ -156,8 +156,9 @@ lesson = Lesson(
 class CustomerTable:
     """What was known of each customer at the end of `as_of`: arrays of one length.
 
-    Two recencies, two names: `t_last` runs from the first order to the last (t_x in
-    the papers), `days_since_last` from the last order to `as_of`. Times are in days.
+    Two recencies, two names: `t_last` runs from the first order to the last (t_x
+    in the papers), `days_since_last` from the last order to `as_of`. Times are in
+    days.
     """
 
     as_of: int
@@ -175,6 +176,10 @@ class CustomerTable:
         return self.x, self.t_last / 7, self.age / 7
 
 
+# endregion table
+
+
+# region cut
 def leaky_recency(log: TransactionLog, as_of: int) -> Ints:
     """Return the days since the last order, taken from the whole log."""
     # Trap: recency from the whole log, joined to a label from its last months. The
@@ -191,6 +196,7 @@ def customer_table(log: TransactionLog, as_of: int | date) -> CustomerTable:
     log = log.where(log.day <= as_of)
     if not len(log.day):
         raise BadInput(f"no order on or before {iso(as_of)}")
+    # endregion cut
     who, when = order_days(log.customer, log.day)
     # Sorted by customer, then day: one row for each of a customer's days.
     first = starts(who)
@@ -216,9 +222,6 @@ def customer_table(log: TransactionLog, as_of: int | date) -> CustomerTable:
         spend=spend,
         mean_spend=repeat_spend / np.maximum(x, 1),
     )
-
-
-# endregion table
 
 
 def outcome(
@@ -297,8 +300,8 @@ SEGMENTS = list(UserSegment)  # arrays hold a segment as its place in this list
 # region rules
 def churn_rule(days_since_last: Ints) -> Floats:
     """Return the "probability" of churn that everybody copies."""
-    # Trap: 1 / (1 + exp(-x)) lies between 0 and 1, but that alone does not make it a
-    # probability. Nobody fitted midpoint and slope: it is a ranking in disguise.
+    # Trap: 1 / (1 + exp(-x)) lies between 0 and 1, but that alone does not make it
+    # a probability. Nobody fitted midpoint and slope: it is a ranking in disguise.
     score = (days_since_last - CHURN_MIDPOINT) / CHURN_SLOPE
     return 1 / (1 + np.exp(-score))
 
@@ -308,6 +311,9 @@ def value_rule(t: CustomerTable, days: float) -> Floats:
     # It explodes for newcomers: they have spent a lot per day of a very short age.
     per_day = t.spend / np.maximum(t.age, 1)
     return per_day * days
+
+
+# endregion rules
 
 
 def engagement_rule(t: CustomerTable) -> Floats:
@@ -335,9 +341,6 @@ def segment_rule(t: CustomerTable) -> Ints:
     codes = [SEGMENTS.index(segment) for segment in rules]
     active = SEGMENTS.index(UserSegment.ACTIVE)
     return np.select(conditions, codes, default=active)
-
-
-# endregion rules
 
 
 def vip_threshold(t: CustomerTable) -> float:
@@ -410,15 +413,15 @@ def beside_constant(
     score: Callable[[Any, Floats], dict[str, Any]],
     loss: Callable[[Any, Floats], Floats],
 ) -> dict[str, dict[str, Any]]:
-    """Return each forecast's scores, and the interval of its loss minus a constant's.
+    """Return each forecast's scores, with an interval: its loss minus a constant's.
 
-    The constant is the mean of what then happened to these very customers. No forecast
-    could have known it: a model that beats it can tell customers apart.
+    The constant is the mean of what then happened to these very customers. No
+    forecast could have known it: a model that beats it can tell customers apart.
     """
     constant = np.full(len(actual), actual.mean())
     scores = {CONSTANT: score(actual, constant)}
     for name, forecast in forecasts.items():
-        # Both losses of the same customer: a hard case is hard for both, and drops out.
+        # Both losses of the same customer: what is hard for both drops out.
         gap = loss(actual, forecast) - loss(actual, constant)
         scores[name] = score(actual, forecast)
         scores[name]["loss - constant"] = interval_of_mean(gap)
@@ -546,8 +549,8 @@ class BgNbd:
 def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
     """Return the log-likelihood of each customer's orders, times in weeks.
 
-    Fader, Hardie and Lee 2005 (Marketing Science 24), equation 6. `fit_bgnbd` climbs
-    the same function, with its derivatives, on the rows that differ.
+    Fader, Hardie and Lee 2005 (Marketing Science 24), equation 6. `fit_bgnbd`
+    climbs the same function, with its derivatives, on the rows that differ.
     """
     r = fit.r
     alpha = fit.alpha
@@ -557,7 +560,7 @@ def log_likelihoods(fit: BgNbd, x: Ints, t_last: Floats, age: Floats) -> Floats:
     orders = log_gamma(r + x) - log_gamma(r)
     orders = orders + r * np.log(alpha)
     orders = orders - (r + x) * np.log(alpha + age)
-    # ... and after each of them the customer stayed, with a chance of beta(b, a) ...
+    # ... and the customer stayed after each, with a chance of beta(b, a) ...
     stayed = log_gamma(b + x) - log_gamma(b)
     stayed = stayed - log_gamma(a + b + x) + log_gamma(a + b)
     # ... or left after the last one, and was silent because of that: ln(1 + odds).
@@ -804,7 +807,6 @@ def thirds(log: TransactionLog) -> tuple[int, int]:
     return log.last_day - days, days
 
 
-# region forecast
 class Forecast:
     """All that can be said at `as_of` about the days after it, which are not read.
 
@@ -844,12 +846,13 @@ class Forecast:
                 past = Forecast(log, t.as_of - inner_days, inner_days, learn=False)
                 self._learn(past)
 
+    # region learn
     def _learn(self, past: Forecast) -> None:
         orders, spent = outcome(self.log, past.table, past.days)
         gone = orders == 0
         everybody = np.ones(len(gone))
         self.stack = fitted_stack(past.inputs, gone)
-        # The stack is scored on customers it was not fitted to, or it would always win.
+        # Scored on customers it was not fitted to, or the stack would always win.
         chances = {
             PAST: everybody * gone.mean(),
             RULE: past.churn[RULE],
@@ -859,6 +862,7 @@ class Forecast:
         for name, chance in chances.items():
             losses = log_losses(gone, chance)
             self.inner_loss[name] = float(losses.mean())
+        # endregion learn
         # The naive forecasts are no candidates: a lucky past must not choose them.
         values = {PAST: everybody * spent.mean(), GG: past.value[GG]}
         for name, value in values.items():
@@ -987,9 +991,6 @@ class Forecast:
         return np.where(comes > q, days, np.inf)
 
 
-# endregion forecast
-
-
 def least(losses: Mapping[str, float]) -> str:
     """Return the name of the smallest loss."""
     return min(losses, key=lambda name: losses[name])
@@ -1003,6 +1004,7 @@ class Survey(NamedTuple):
     total: tuple[float, float]  # the 95 % interval of their total, by the model alone
 
 
+# region holdout
 class Backtest:
     """A forecast made at `end`, and what happened in the days after it."""
 
@@ -1012,10 +1014,11 @@ class Backtest:
         # Of the models that the forecast has chosen, without a look at the outcome.
         self.chance = self.forecast.churn[self.forecast.churn_model]
         self.amount = self.forecast.value[self.forecast.value_model]
-        # Trap: the best of four models on the holdout. Its lead is partly luck, and the
-        # holdout has become training data: choose inside, score once. It is read here.
+        # Trap: the best of four models on the holdout. Its lead is partly luck, and
+        # the holdout has become training data. Choose inside, and score once, here.
         self.orders, self.spent = outcome(log, self.forecast.table, days)
         self.gone = self.orders == 0
+        # endregion holdout
         self._told: dict[str, Told] = {}  # by model
 
     @cached_property
@@ -1180,12 +1183,13 @@ class PredictionType(Enum):
     RECOMMENDATION = "recommendation"
 
 
+# region prediction
 @dataclass(frozen=True)
 class Prediction:
     """An answer, and the record of those who were told nearly the same.
 
-    None stands where there is nothing to say. The record is no interval of the value:
-    it says how it went for the nearest of a backtest, and what they were told.
+    None stands where there is nothing to say. The record is not an interval: it
+    says how it went for the nearest of a backtest, and what they were told.
     """
 
     kind: PredictionType
@@ -1195,16 +1199,19 @@ class Prediction:
     model: str = ""
     # Of churn or an order in the forecast's days; of any spend in LTV_MONTHS.
     probability: float | None = None
-    # Of a lifetime value, a mean: how it would be if the nearest of the backtest are
-    # right. Of the next order: the days of chance .1 and .9, as `value` has .5.
+    # Of a lifetime value, a mean: how it would be if the nearest of the backtest
+    # are right. Of the next order: the days of chance .1 and .9, as `value` has .5.
     low: float | None = None
     high: float | None = None
-    # Of a lifetime value: below which a tenth, a half, nine tenths of all futures lie.
+    # Of a lifetime value: a tenth, a half, nine tenths of all futures lie below.
     futures: tuple[float, float, float] | None = None
-    # The share of the constant's squared error that the model saved in the backtest.
+    # The share of the constant's squared error that the model saved in a backtest.
     skill: float | None = None
     told: tuple[float, float] | None = None  # the least and the most of the nearest
-    observed: Rate | Mean | None = None  # what happened to them in the backtest's days
+    observed: Rate | Mean | None = None  # what happened to them in those days
+
+
+# endregion prediction
 
 
 class MLModelManager:
@@ -1457,8 +1464,8 @@ class RecommendationEngine:
         reach = self.known.reach
         score = np.zeros(len(reach))
         for item in np.unique(items):
-            # Everything that its buyers have bought, once per buyer: how often an item
-            # stands there is how many bought both.
+            # Everything that its buyers have bought, once per buyer: how often an
+            # item stands there is how many bought both.
             buyers = self.known.buyers[item]
             baskets = [self.known.of_customer[buyer] for buyer in buyers]
             in_all_of_them = np.concatenate(baskets)
@@ -1558,8 +1565,8 @@ WRONG = 0.1  # by which the model's churn may miss what was seen, beyond chance
 # region verdict
 def sentence_by_template(name: str, row: Mapping[str, Any]) -> str:
     """Return what is written into the report of every shop."""
-    # Trap: advice written into the template. Whatever the data say, it reads the same,
-    # and no log of orders knows what a mail would change: that takes section 9.
+    # Trap: advice written into the template. Whatever the data say, it reads the
+    # same, and no log of orders knows what a mail would change: that is section 9.
     template = {"dormant": "win them back.", "vip": "keep them."}
     return template.get(name, "a reminder is enough.")
 
@@ -1747,8 +1754,8 @@ def random_score(past: Offers, customers: Offers) -> Floats:
 
 def churn_of(past: Offers, customers: Offers) -> Floats:
     """Return the chance of no order of those who are sent nothing."""
-    # Trap: offers to those most likely to leave. Most of them are lost either way, and
-    # of those who would have stayed some are woken: sleeping dogs.
+    # Trap: offers to those most likely to leave. Most of them are lost either way,
+    # and of those who would have stayed some are woken: sleeping dogs.
     return 1 - chance_of_order(past, ~past.offered, customers.inputs)
 
 
@@ -1813,8 +1820,8 @@ def offers(env: AnalyticsEnv) -> None:
 # region distinct
 def likelihood_of_all(fit: BgNbd, t: CustomerTable) -> tuple[int, float]:
     """Return how many rows are visited, and the sum over customers with x > 0."""
-    # Trap: a term for every customer in every step of the fit. Ten times the customers
-    # take ten times as long, though most of the new ones are like an old one.
+    # Trap: a term for every customer in every step of the fit. Ten times the
+    # customers take ten times as long, though most new ones are like an old one.
     again = t.x > 0
     x, t_last, age = (column[again] for column in t.weeks)
     each = log_likelihoods(fit, x, t_last, age)

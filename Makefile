@@ -1,7 +1,7 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test live newest versions floors soak up down lint types coverage audit \
-        lock golden bets guide bench standalone clean
+.PHONY: help demo test live newest versions floors soak up down lint types coverage mutants \
+        audit lock golden bets guide bench standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -63,6 +63,10 @@ coverage: .venv/dev ## measure which lines of the lessons the tests and demos ru
 	-$(PY) -m coverage run -m pytest $(ARGS) -k "not mutation"
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report --show-missing --fail-under=95
+
+# Takes hours, and goes on where it was ended. REPORT=1 only says what is known.
+mutants: .venv/dev ## change the code at 300 random places, and see which changes tests notice
+	@$(PY) tools/mutants.py $(if $(REPORT),--report)
 
 # CVE-2025-50817 of `future`, which SecantusDB brings along, is disputed: it says that a
 # test.py in the working directory is imported as `test`. Nothing here imports it.

@@ -23,9 +23,9 @@ POLICIES = ("LRU", "LFU", "TinyLFU", "optimum")
 def hit_rate(trace: Sequence[int], size: int, policy: str) -> float:
     """Return the share of hits of a cache with `size` places.
 
-    TinyLFU (Einziger, Friedman, Manes 2017): LRU, but a newcomer must have been asked
-    for more often, of late, than the one it would evict. "optimum" is Belady's: evict
-    what is needed last, which takes knowing the future.
+    TinyLFU (Einziger, Friedman, Manes 2017): LRU, but a newcomer must have been
+    asked for more often, of late, than what it would evict. "optimum" is Belady's:
+    evict what is needed last, which takes knowing the future.
     """
     upcoming: defaultdict[int, list[float]] = defaultdict(lambda: [math.inf])
     for moment in reversed(range(len(trace))):

@@ -30,7 +30,8 @@ class Mutation:
     `times` in the lesson's script, or in `file`, a path from the project's root such as
     "course/amqp/connection.py". `live` mutations run on the real service (the claim is
     made only there), the others offline. Where the loss shows as an error before the
-    claim is reached, `error` is its name.
+    claim is reached, `error` is its name and how its message begins; if others raise
+    the same, `where` is the code that it comes from.
     """
 
     demo: str
@@ -40,6 +41,7 @@ class Mutation:
     times: int = 1
     live: bool = False
     error: str = ""
+    where: str = ""
     file: str = ""
 
 

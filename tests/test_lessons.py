@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,32 @@ def test_every_claim_has_a_mutation(script: Path) -> None:
     golden = (folder_of(script.name[:2]) / "golden.txt").read_text("utf-8")
     claims = set(re.findall(r"^  \[ok\] (.*)$", golden, re.MULTILINE))
     listed = {mutation.claim for mutation in mutations_of(script.name[:2])}
+    assert claims
     assert claims - listed == set()
+
+
+@pytest.mark.parametrize(("number", "mutation"), MUTATIONS)
+def test_the_error_of_a_mutation_is_one_that_only_the_claim_gets(
+    number: str, mutation: Mutation
+) -> None:
+    if mutation.error:
+        assert re.match(r"\w+: \w|\w+: \(", mutation.error)
+    if "not reached in time" in mutation.error:  # which any wait may say
+        assert mutation.where
+
+
+@pytest.fixture
+def tracebacks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the tracebacks that a run keeps for --verbose, as they come."""
+    kept: list[str] = []
+    whole = traceback.format_exc
+
+    def keep() -> str:
+        kept.append(whole())
+        return kept[-1]
+
+    monkeypatch.setattr(traceback, "format_exc", keep)
+    return kept
 
 
 @pytest.mark.parametrize(("number", "mutation"), MUTATIONS)
@@ -193,6 +219,7 @@ def test_a_mutation_makes_its_claim_fail(
     mutation: Mutation,
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
+    tracebacks: list[str],
 ) -> None:
     arguments = ["--offline", "--only", mutation.demo]
     if mutation.live:
@@ -206,6 +233,7 @@ def test_a_mutation_makes_its_claim_fail(
         pytest.importorskip("pandas")
     assert code == 1
     assert f"  [FAIL] {mutation.error or mutation.claim}" in printed
+    assert any(mutation.where in one for one in tracebacks)
 
 
 @every_script

@@ -27,7 +27,8 @@ def two_tries() -> Retry:
 def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
 
-    redis-py's defaults (5 s, 11 tries) suit a database. RESP2 works from Redis 6 to 8.
+    redis-py's defaults (5 s, 11 tries) suit a database.
+    RESP2 works from Redis 6 to 8.
     """
     limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
     limits |= {"socket_connect_timeout": timeout, "max_connections": 64}

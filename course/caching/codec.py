@@ -30,7 +30,7 @@ def glimpse(value: Any) -> str:
 
 # region strict
 def strict(value: Any, where: str = "result") -> None:
-    """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a datetime."""
+    """Raise TypeError for what JSON would change: (1, 2), {1: 2}, nan, a date."""
     kind = type(value)
     if kind in PLAIN or (kind is float and math.isfinite(value)):
         return
@@ -47,7 +47,8 @@ def strict(value: Any, where: str = "result") -> None:
             try:
                 strict(item, f"{where}[{key!r}]")
             except RecursionError:  # it is nested too deep, or contains itself
-                raise TypeError(f"{where:.40} is nested too deep for JSON") from None
+                found = f"{where:.40} is nested too deep for JSON"
+                raise TypeError(found) from None
 
 
 # endregion strict

@@ -48,7 +48,11 @@ class Copies:
                 self.held.pop(name, None)
 
     # region near
-    def find(self, names: Sequence[bytes], mark: object) -> list[bytes | None] | None:
+    def find(
+        self,
+        names: Sequence[bytes],
+        mark: object,
+    ) -> list[bytes | None] | None:
         """Return the copies of all names; None if one is missing, and mark that."""
         with self.lock.of_process():
             if self.held is None:
@@ -72,7 +76,7 @@ class Copies:
             if self.held is None:
                 return
             for name, payload in zip(names, payloads, strict=True):
-                # Without the mark, it has changed meanwhile: the payload may be old.
+                # Without the mark, it has changed: the payload may be old.
                 if self.held.get(name) is mark:
                     self.held[name] = payload
             while len(self.held) > self.maxsize:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 # region claim
 # KEYS: the lease, the generation, then what else is asked for.
-# ARGV: a token; how long a lease is kept, and after how long another caller may take
-# it, in ms; a new generation, and how long that lives, in s.
-# Nobody can tell a process that is slow from one that has died. So a lease is not lost
-# by waiting, only to somebody who takes it: a load that nobody else waits for is stored
+# ARGV: a token; how long a lease is kept, and after how long another caller may
+# take it, in ms; a new generation, and how long that lives, in s.
+# Nobody can tell a slow process from a dead one. So time alone ends no lease: it is
+# lost only to somebody who takes it. A load that nobody else waits for is stored
 # however long it takes.
 CLAIM = """
 local found = redis.call('MGET', unpack(KEYS))
@@ -37,7 +37,8 @@ return ARGV[1]
 """
 
 # region release
-# KEYS: the lease, and where the text goes. ARGV: the token, the text, its life in ms.
+# KEYS: the lease, and where the text goes.
+# ARGV: the token, the text, its life in ms.
 # A lease that is not ours any more was withdrawn by a delete, or taken by another
 # process that had waited too long: nothing may be stored.
 RELEASE = """

@@ -52,7 +52,6 @@ class Books:
         """Leave it to once(): done in SQL, it may be missing in the other store."""
         return False
 
-    # region batch
     def once(self, queue: str, message: Any, what: str) -> bool:
         """Wait until a message is applied with its batch; tell whether it was new."""
         told: Future[bool] = Future()
@@ -81,16 +80,15 @@ class Books:
             for entry in batch:
                 entry.told.set_result(entry.message.id in new_ids)
 
-    # endregion batch
     # region once
     def apply(self, batch: Messages) -> set[str]:
-        """Apply messages; return the ids of the new. A crash at any point is mended.
+        """Apply messages; return the new ids. A crash at any point is mended.
 
-        SQL takes effects and marks together. What lies in another store follows and may
-        be repeated; `done` says that it is there, and only then come acknowledgements.
+        SQL takes effects and marks together. What lies in another store follows and
+        may be repeated; `done` says that it is there. Acknowledgements come last.
         """
-        # Trap: mark, then write elsewhere. After a crash in between, the message that
-        # comes again is taken for done, and the other store never hears of it.
+        # Trap: mark, then write elsewhere. After a crash in between, the message
+        # that comes again is taken for done, and the other store never hears of it.
         started = time.time()
         by_id = {message.id: message for message in batch}
         ids = sorted(by_id)  # or two workers wait for each other's marks
@@ -112,12 +110,12 @@ class Books:
             self.database.add_spans(session, spans)
         return new_ids
 
+    # endregion once
+
     def not_applied(self, batch: Messages, new_ids: set[str]) -> Messages:
         """Return each message once that no transaction has applied before."""
         by_id = {message.id: message for message in batch}
         return [by_id[one] for one in sorted(new_ids)]
-
-    # endregion once
 
     def record(self, session: Any, messages: Messages) -> None:
         """Put the effects of new messages into the transaction."""

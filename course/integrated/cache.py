@@ -40,7 +40,6 @@ class ScoreCache:
         found = self.cache.get_many(list(user_of))
         return {user_of[key]: found[key] for key in found}
 
-    # region forget
     def forget(self, users: list[str]) -> None:
         """Delete scores; ConnectionError if the cache has not heard of it.
 
@@ -54,8 +53,6 @@ class ScoreCache:
             if self.cache.owed:
                 self.cache.debts.forgive()
                 raise ConnectionError("the cache has not heard of a purchase")
-
-    # endregion forget
 
     def move(self, place: Place) -> None:
         """Reach the same Redis through another address from here on."""

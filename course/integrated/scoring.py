@@ -21,7 +21,6 @@ ORDERS = """SELECT day, sum(cents) AS cents FROM purchases WHERE customer = :use
 Scores = dict[str, Score]  # by customer
 
 
-# region scorer
 def scorer(shop: Shop, forecast: Any) -> Predict:
     """Return a function that scores a customer by what SQL knows, through the cache."""
 
@@ -56,9 +55,6 @@ def history_of(orders: Sequence[Any], today: int) -> History:
         age=np.array([today - first.day]),
         mean_spend=np.array([mean_spend]),
     )
-
-
-# endregion scorer
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from course.practice.bugs import (
 )
 from course.practice.learner import CALL, Command, Learner, typed_path
 from course.practice.mending import reasons_against
+from course.practice.progress import THE_BUG
 from course.practice.writing import FRESH, SEEDS, check_answer, seed_number, with_seed
 
 
@@ -40,6 +41,8 @@ def find_bug(learner: Learner, args: argparse.Namespace) -> int:
     write("putting a bug into a copy of a lesson ...")
     flush()
     bug, run = new_bug(learner.root, lesson, args.level, seed)
+    learner.progress.current = THE_BUG
+    learner.keep()
     show_bug(learner.root, bug, run.lines_with("[FAIL]"))
     return 0
 
@@ -116,8 +119,9 @@ def close_bug(learner: Learner, bug: Bug, found: bool) -> None:
 
 
 def check_open(learner: Learner, args: argparse.Namespace) -> int:
-    """Check the open bug where no exercise is named, or else an answer."""
-    bug = None if args.name else open_bug(learner.root)
+    """Check the answer that is named, or else what the learner opened last."""
+    is_about_bug = not args.name and learner.progress.current in ("", THE_BUG)
+    bug = open_bug(learner.root) if is_about_bug else None
     if bug:
         return check_bug(learner, bug)
     return check_answer(learner, args)

@@ -20,6 +20,9 @@ SKIPPED = "skipped"
 UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError)
 
 
+THE_BUG = "bug"  # what is under way where no exercise is
+
+
 @dataclass
 class Standing:
     """How far a learner is with one exercise; times are in seconds since 1970."""
@@ -44,7 +47,7 @@ class Progress:
     """All that is kept: standings by exercise, the one under way, the bugs found."""
 
     exercises: dict[str, Standing] = field(default_factory=dict)
-    current: str = ""
+    current: str = ""  # an exercise's name, or THE_BUG
     bugs: list[dict[str, Any]] = field(default_factory=list)
 
     def of(self, name: str) -> Standing:

@@ -25,6 +25,20 @@ def line_limits(url: sa.URL) -> dict[str, Any]:
     return {name: n for name, n in LINE_LIMITS.items() if name not in url.query}
 
 
+def end_what_is_left_open(engine: sa.Engine) -> None:
+    """Roll back, as a connection of SQLite comes back, what it has left open.
+
+    Trap: a COMMIT that is refused, such as by a deferred foreign key, ends nothing on
+    SQLite. SQLAlchemy takes the transaction to be over; the next one on the connection
+    would fail to begin, and all others wait for the lock that it holds.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def roll_back(raw: Any, _: object) -> None:
+        if raw is not None and raw.in_transaction:  # None: it was invalidated
+            raw.rollback()
+
+
 def set_locally(connection: sa.Connection, settings: Mapping[str, str]) -> None:
     """Set what holds until the transaction ends; a list's parts are split at commas.
 

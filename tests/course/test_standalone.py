@@ -187,7 +187,7 @@ REFUSED = [
         "from __future__ import annotations\n",
         "from __future__ import annotations\nfrom course.console import check\n",
         "09_small.py: a circle of imports: "
-        "course.console -> course.ending -> course.services -> course.errors "
+        "course.console -> course.betting -> course.bets -> course.errors "
         "-> course.console",
     ),
 ]

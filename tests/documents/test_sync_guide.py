@@ -91,8 +91,10 @@ def test_every_snippet_of_the_guide_parses(what: str) -> None:
 
 def test_every_listing_that_is_written_by_hand_parses() -> None:
     by_hand = BLOCK.sub("", GUIDE.read_text("utf-8"))
-    for block in re.findall(r"^```python\n(.*?)^```$", by_hand, re.M | re.S):
-        ast.parse(block)
+    listings = re.findall(r"^```python\n(.*?)^```$", by_hand, re.M | re.S)
+    assert listings
+    for listing in listings:
+        ast.parse(listing)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,7 @@ def test_a_stale_block_is_found_and_mended(tmp_path: Path, example: Path) -> Non
 )
 def test_every_region_is_closed_and_named_once(path: Path) -> None:
     lines = re.findall(r"^ *# (region|endregion) (\S+)$", path.read_text("utf-8"), re.M)
+    assert lines
     opened = [name for kind, name in lines if kind == "region"]
     closed = [name for kind, name in lines if kind == "endregion"]
     assert sorted(opened) == sorted(closed)

@@ -216,6 +216,14 @@ def test_check_with_a_name_is_about_the_exercise(call: Call, project: Path) -> N
     assert call("check", "2")[1].splitlines()[0] == "03_2_larger_half"
 
 
+def test_check_is_about_what_was_opened_last(call: Call, project: Path) -> None:
+    with_bug(call, project)
+    assert BROKEN in call("check")[1]
+    call("start", "larger")
+    assert BROKEN not in call("check")[1]
+    assert BROKEN in call("bug", "check")[1]
+
+
 def test_a_seed_puts_the_same_bug_in(call: Call, project: Path) -> None:
     printed = []
     for _ in range(2):

@@ -22,4 +22,6 @@ def both(
             given = {"offline": not url, "require_live": bool(url), "url": url}
             return stack.enter_context(lesson.open_env(argparse.Namespace(**given)))
 
-        yield opened(""), opened(postgres_url)
+        sqlite, postgres = opened(""), opened(postgres_url)
+        assert (sqlite.live, postgres.live) == (False, True)
+        yield sqlite, postgres

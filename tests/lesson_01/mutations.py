@@ -12,6 +12,7 @@ READ = """\
     with sessions() as session:
         n = session.scalars(CLICKS).one()
 """
+NO_COLUMN = "OperationalError: (sqlite3.OperationalError) table members has no column"
 NOT_NULL = """\
         batch.alter_column(required, existing_type=NAME, nullable=False)
 """
@@ -169,7 +170,7 @@ MUTATIONS = (
         "only what is committed stays",
         "class UnitOfWork(Session):",
         "class UnitOfWork(Session):\n    close = Session.commit  # type: ignore",
-        error="PendingRollbackError",
+        error="PendingRollbackError: This Session's transaction has been rolled back",
     ),
     Mutation(
         "transactions",
@@ -265,14 +266,14 @@ MUTATIONS = (
         "after expand the old code reads and writes",
         'op.add_column("members", sa.Column("display_name", NAME))',
         "rename(op)",
-        error="OperationalError",
+        error=NO_COLUMN,
     ),
     Mutation(
         "migration",
         "contract before backfill is refused and undone",
         NOT_NULL,
         "",
-        error="OperationalError",
+        error=NO_COLUMN,
     ),
     Mutation(
         "migration",
@@ -280,7 +281,7 @@ MUTATIONS = (
         "        migrate(engine, clean_up)",
         "        pass",
         live=True,
-        error="IntegrityError",
+        error="IntegrityError: (psycopg.errors.CheckViolation)",
     ),
     Mutation(
         "migration",

@@ -424,6 +424,7 @@ def test_it_passes_live_twice_and_leaves_nothing(
     assert len(outputs) == 1
     assert not list(home.iterdir())
     claims = set(re.findall(r"^  \[ok\] (.*)$", outputs.pop(), re.MULTILINE))
+    assert claims
     mutations = Path(__file__).with_name("mutations.py").read_text("utf-8")
     assert {claim for claim in claims if f'"{claim}"' not in mutations} == set()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from lessons import load, path_of, run, unbroken
 from services import free_port
 
@@ -249,3 +250,31 @@ def test_a_missing_driver_is_named(polite_port: int, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'psycopg[binary]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_commit_that_is_refused_holds_no_lock(tmp_path: Path) -> None:
+    engine = lesson.sqlite_engine(tmp_path / "lesson.db", pool_size=1, max_overflow=0)
+    parents = "CREATE TABLE parents (id INTEGER PRIMARY KEY)"
+    deferred = "REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(parents)
+        connection.exec_driver_sql(f"CREATE TABLE children (parent INTEGER {deferred})")
+    orphan = sa.text("INSERT INTO children VALUES (5)")
+
+    def by_connection() -> None:
+        with engine.connect() as connection:
+            connection.execute(orphan)
+            connection.commit()
+
+    def by_unit_of_work() -> None:
+        with lesson.UnitOfWork(engine) as work:
+            work.execute(orphan)
+            work.commit()
+
+    for write in (by_connection, by_unit_of_work):
+        with pytest.raises(sa.exc.IntegrityError):
+            write()
+        with engine.begin() as connection:  # else it could not begin
+            count = connection.scalar(sa.text("SELECT count(*) FROM children"))
+        assert count == 0
+    engine.dispose()

@@ -16,5 +16,6 @@ def env(request: pytest.FixtureRequest) -> Iterator[Any]:
     url = request.getfixturevalue("mongo_url") if live else None
     given = {"offline": not live, "require_live": live, "url": url}
     with request.module.lesson.open_env(argparse.Namespace(**given)) as found:
+        assert found.live == live  # or it is compared with itself
         found.fresh()
         yield found

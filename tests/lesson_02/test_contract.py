@@ -45,6 +45,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def both(mongo_url: str) -> Iterator[tuple[Any, Any]]:
     with opened(None) as stand_in, opened(mongo_url) as live:
+        assert (stand_in.live, live.live) == (False, True)
         yield stand_in, live
 
 
@@ -64,6 +65,7 @@ def test_a_live_run_claims_all_that_the_stand_in_claims_and_more(
     assert [line for line in common if line not in printed] == []
     assert "[skip]" not in done.stdout
     claims = re.findall(r"^  \[ok\] (.*)$", done.stdout, re.MULTILINE)
+    assert claims
     assert [claim for claim in claims if claim not in MUTATIONS] == []
     with pymongo.MongoClient[Any](mongo_url) as client:
         assert set(client.list_database_names()) <= before | {"admin", "local"}

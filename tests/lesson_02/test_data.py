@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import bson
 import pytest
 from lessons import load
+from pymongo.errors import BulkWriteError
 
 from course.mongo.codec import unencodable
 from course.mongo.reference import cohorts_of, days_of, purchases_of
@@ -266,6 +267,15 @@ def test_an_interest_that_version_1_adds_to_an_upgraded_user_is_kept(env: Any) -
 def test_nothing_to_upsert_is_no_error(env: Any) -> None:
     assert lesson.UserManager(env.db).upsert_users([]) == 0
     assert lesson.UserManager(env.db).bulk_insert_users([]) == lesson.LoadReport()
+
+
+def test_an_upsert_that_fails_keeps_none_of_the_others_out(env: Any) -> None:
+    users = lesson.UserManager(env.db)
+    three = [make_user(1), make_user(2), make_user(3)]
+    three[1]["email"] = "nobody"
+    with pytest.raises(BulkWriteError):
+        users.upsert_users(three)
+    assert sorted(env.db["users"].distinct("_id")) == [1, 3]
 
 
 class Odd:

@@ -7,6 +7,7 @@ import copy
 import math
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -18,6 +19,7 @@ from lessons import load
 
 from course.mongo.complaints import verdict
 from course.mongo.places import Area
+from course.mongo.reference import EARTH_KM
 from course.mongo.seed import KYIV, START, make_user
 from course.standins.mongodb import StandInCollection
 
@@ -185,6 +187,18 @@ def test_no_place_of_ours_survives_a_swap(longitude: float, latitude: float) -> 
         lesson.point(latitude, longitude)
 
 
+def test_a_kilometre_is_a_thousand_metres_and_not_one_more(env: Any) -> None:
+    longitude, latitude = KYIV
+    for number, metres in enumerate((0.0, 999.6, 1000.4)):
+        north = latitude + math.degrees(metres / 1000 / EARTH_KM)
+        geo = {"type": "Point", "coordinates": [longitude, north]}
+        lesson.EventTracker(env.db).log_event(number, "view", geo=geo)
+    manager = lesson.GeoLocationManager(env.db)
+    found = manager.find_events_near_location(longitude, latitude, 1)
+    assert [event["user_id"] for event in found] == [0, 1]
+    assert [event["metres"] for event in found] == pytest.approx([0, 999.6], abs=0.01)
+
+
 def test_swapped_places_are_refused_wherever_they_come_in(env: Any) -> None:
     manager, tracker = lesson.GeoLocationManager(env.db), lesson.EventTracker(env.db)
     longitude, latitude = KYIV
@@ -298,6 +312,27 @@ def test_only_plain_values_in_allowed_fields_pass(body: Any) -> None:
         assert not sound
     else:
         assert sound
+
+
+class SomebodyIsFaster:
+    """A collection in which every document has changed since it was seen."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def update_one(self, *_: Any) -> Any:
+        self.tries += 1
+        return SimpleNamespace(modified_count=0)
+
+    def find(self, _: Any) -> list[Any]:
+        return [{"_id": 1, "taken": self.tries, "version": self.tries}]
+
+
+def test_who_comes_too_late_100_times_is_told_that_no_seat_was_taken() -> None:
+    flights = SomebodyIsFaster()
+    with pytest.raises(TimeoutError, match="somebody was faster, 100 times"):
+        lesson.take_seat(flights, flights.find(1)[0])
+    assert flights.tries == 100
 
 
 @pytest.mark.parametrize(

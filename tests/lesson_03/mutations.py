@@ -144,7 +144,7 @@ MUTATIONS = (
         "all callers are answered from the origin",
         "return self.answer_without_lease(job)  # Redis",
         'raise LoaderError("Redis is out")  #',
-        error="LoaderError",
+        error="LoaderError: Redis is out",
     ),
     Mutation(
         "outage",
@@ -185,7 +185,8 @@ MUTATIONS = (
         "self.follower.drop(*names)",
         "pass",
         live=True,
-        error="TimeoutError",
+        error="TimeoutError: the state was not reached in time",
+        where="wait_until(partial(has_price, cache, price))",
         file="course/caching/tracking.py",
     ),
     Mutation(
@@ -194,7 +195,8 @@ MUTATIONS = (
         "            self.follower.end_copies()\n            with suppress",
         "            with suppress",
         live=True,
-        error="TimeoutError",
+        error="TimeoutError: the state was not reached in time",
+        where="wait_until(lambda: not cache.copies.followed)",
         file="course/caching/tracking.py",
     ),
     Mutation(

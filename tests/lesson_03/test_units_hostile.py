@@ -16,6 +16,7 @@ import services
 from lessons import load
 
 from course.caching.client import cache_client
+from course.caching.flights import WAITS
 from course.caching.orders import RaceOfCaches, Turns, explore, take_turns
 from course.caching.policy import LONGEST_LEASE, Policy
 from course.lab import SlowSource, in_background, outcome_of, start_together
@@ -335,7 +336,7 @@ def test_who_loads_alone_does_not_answer_those_who_came_after_a_delete() -> None
     writer.delete("k")
     late = in_background(lambda: reader.get_or_load("k", lambda: truth[0], Policy()))
     services.wait_for(lambda: reader.stats.misses == 1)
-    time.sleep(0.05)
+    services.wait_for(lambda: WAITS)
     go_on.set()
     assert early.result(10)[0].value == "old"
     assert late.result(10) == "new"

@@ -20,6 +20,7 @@ from lessons import load
 
 from course.caching.client import escape
 from course.caching.codec import Envelope
+from course.caching.flights import WAITS
 from course.caching.policy import Policy
 from course.lab import SlowSource, start_together
 
@@ -154,7 +155,7 @@ def test_who_asks_after_a_delete_does_not_get_the_load_from_before_it(
     )
     late.start()
     services.wait_for(lambda: cache.stats.misses == 2)
-    time.sleep(0.05)  # it has joined the load from before the delete
+    services.wait_for(lambda: WAITS)  # for the load from before the delete
     go_on.set()
     early.join(10)
     late.join(10)

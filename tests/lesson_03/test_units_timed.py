@@ -345,3 +345,30 @@ def test_coroutines_and_generators_are_refused() -> None:
                 decorator(fn)
     with pytest.raises(TypeError, match="fetch returns a coroutine"):
         lesson.timed_lru_cache()(fetch)
+
+
+def keys_kept(cached: Any) -> int:
+    """Return how many of 200 results are still there; the last are looked up first."""
+    made: list[int] = []
+    fn = cached(made.append)
+    for n in range(200):
+        fn(n)
+    for n in reversed(range(200)):
+        before = len(made)
+        fn(n)
+        if len(made) > before:
+            return 199 - n
+    return 200
+
+
+def test_without_limits_as_many_are_kept_as_by_lru_cache_and_for_an_hour() -> None:
+    clock = ManualClock()
+    usual = keys_kept(functools.lru_cache())
+    assert keys_kept(lesson.timed_lru_cache(clock=clock)) == usual == 128
+    assert keys_kept(lesson.time_slot_cache(clock=clock)) == usual
+    made: list[int] = []
+    fn = lesson.timed_lru_cache(clock=clock)(made.append)
+    for seconds in (0, 3599, 1):
+        clock.advance(seconds)
+        fn(1)
+    assert made == [1, 1]  # once more, 3600 s after the first

@@ -12,6 +12,7 @@ import pytest
 import services
 from lessons import load
 
+from course.caching.flights import WAITS
 from course.caching.policy import Policy
 from course.lab import ManualClock, in_background, start_together
 
@@ -47,7 +48,7 @@ def test_an_old_value_is_not_for_who_asked_after_another_process_deleted_it(
     assert two.delete("k") == 1
     late = in_background(lambda: one.get_or_load("k", lambda: "new", policy))
     services.wait_for(lambda: one.stats.misses == 3)
-    time.sleep(0.05)  # it has joined the flight from before the delete
+    services.wait_for(lambda: WAITS)  # for the flight from before the delete
     go_on.set()
     assert leader.result(10) == "old"
     assert late.result(10) == "new"
@@ -116,7 +117,7 @@ def test_what_is_read_while_a_delete_is_under_way_is_not_for_who_asks_after_it(
     monkeypatch.setattr(one, "read", read)
     late = in_background(lambda: one.get_or_load("k", lambda: truth[0], policy))
     services.wait_for(lambda: one.stats.misses == 2)
-    time.sleep(0.05)
+    services.wait_for(lambda: WAITS)
     go_on.set()
     assert early.result(10) == "old"
     assert late.result(10) == "new"

@@ -12,7 +12,7 @@ from lessons import load
 
 from course.amqp.finding import parameters_of
 from course.amqp.workbench import BrokerEnv
-from course.standins.amqp import Broker
+from course.network import LoopbackServer
 
 lesson = load("04")
 
@@ -25,12 +25,12 @@ def open_stand_in() -> AbstractContextManager[BrokerEnv]:
     return found
 
 
-def url_of(broker: Broker) -> str:
-    """Return the URL of a stand-in."""
+def url_of(broker: LoopbackServer) -> str:
+    """Return the URL of a stand-in, or of a network before it."""
     return f"amqp://guest:guest@127.0.0.1:{broker.port}/%2F"
 
 
-def connection_to(broker: Broker, **options: Any) -> Any:
+def connection_to(broker: LoopbackServer, **options: Any) -> Any:
     """Return our names on a stand-in."""
     return lesson.RabbitMQConnection(parameters_of(url_of(broker)), **options)
 

@@ -35,7 +35,7 @@ MUTATIONS = (
         "unconfirmed is sent again: 200, not 0",
         "        self.waiting.extendleft(reversed(self.sent.values()))\n",
         "",
-        error="NotInTime",
+        error="NotInTime: not confirmed within 5 s",
     ),
     Mutation(
         "publishing",
@@ -132,7 +132,8 @@ MUTATIONS = (
         "it adds up at every checkpoint",
         "self.publish_copy(delivery, wait, self.queue, about)",
         "wait, about",
-        error="TimeoutError",
+        error="TimeoutError: the state was not reached in time",
+        where="env.until(enough, limit=15)",
     ),
     Mutation(
         "pipeline",

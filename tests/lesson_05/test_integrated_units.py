@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, call
 
+import fakeredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from services import wait_for
 from course.integrated.analytics import Purchase
 from course.integrated.books import Books, Purchases, PurchasesWithoutInbox
 from course.integrated.broker import Publisher, broker_of
-from course.integrated.cache import TTL
+from course.integrated.cache import TTL, ScoreCache
 from course.integrated.lessons import load_lesson, open_back_end
 from course.integrated.letters import Letter, Writer
 from course.integrated.shop import Shop
@@ -240,3 +241,19 @@ def test_a_count_that_stands_still_ends_the_wait(
     reach("steps", lambda: next(counts), 5)  # longer than the limit, always ahead
     with pytest.raises(TimeoutError, match="stuck: 3 of 5"):
         reach("stuck", lambda: 3, 5)
+
+
+def test_what_the_cache_has_not_heard_comes_again_and_costs_nobody_else() -> None:
+    server = fakeredis.FakeServer()
+    client = fakeredis.FakeRedis(server=server)
+    scores = ScoreCache(load_lesson("03"), client, "module8:test:")
+    for user in ("1", "2"):
+        scores.cache.set(scores.key_of(user), [0.5, 9.0])
+    server.connected = False
+    with pytest.raises(ConnectionError, match="has not heard of a purchase"):
+        scores.forget(["1"])
+    assert not scores.cache.owed  # the message that comes again will do
+    server.connected = True
+    assert scores.held(["2"]) == {"2": [0.5, 9.0]}
+    scores.forget(["1"])
+    assert scores.held(["1", "2"]) == {"2": [0.5, 9.0]}

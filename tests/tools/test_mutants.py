@@ -1,0 +1,291 @@
+"""`make mutants`: what is changed, what is left alone, and what a verdict rests on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lessons import ROOT
+
+pytest.importorskip("cosmic_ray", reason="it is in requirements-dev.txt")
+
+from cosmic_ray.ast import get_ast
+
+from tools import mutants, mutants_finding, mutants_trying
+from tools.mutants_finding import Function, Mutant, candidates, mutant_of, sample
+from tools.mutants_trying import FAILED, Copy, Reach, Trial, golden_of, stages
+
+CODE = '''"""A module."""
+
+__all__ = ["total"]
+
+
+class Sum:
+    """A class."""
+
+    limit: int = 3
+
+    def total(self, values: list[int] | None = None, most: int = 9) -> int | None:
+        """Return a sum of at most 9."""
+        log.warning("%d values", 1 + 1)
+        found: int | None = 0
+        self.seen = True
+        for value in values or ():
+            found += value
+        raise NotImplementedError
+'''
+
+
+@pytest.fixture
+def total(monkeypatch: pytest.MonkeyPatch) -> Function:
+    """Return a function of a file that is not there."""
+    monkeypatch.setattr(mutants_finding, "text_of", lambda file: CODE)
+    mutants_finding.functions_of.cache_clear()
+    (found,) = mutants_finding.functions_of("course/sum.py")
+    mutants_finding.functions_of.cache_clear()
+    return found
+
+
+def all_mutants(function: Function) -> dict[str, Mutant]:
+    """Return many mutants of a function, by what they change the line to."""
+    found = [mutant_of(function, seed, 0) for seed in range(150)]
+    return {one.after.strip(): one for one in found if one}
+
+
+def test_each_place_that_matters_is_changed_and_no_other(total: Function) -> None:
+    assert (total.name, total.group) == ("Sum.total", "core")
+    found = all_mutants(total)
+    changed = {one.before.strip() for one in found.values()}
+    assert changed == {
+        CODE.splitlines()[10].strip(),  # a default
+        "found: int | None = 0",
+        "self.seen = True",
+        "for value in values or ():",
+        "found += value",
+    }
+    assert {"self.seen = False", "for value in values and ():"} <= found.keys()
+    assert "found: int | None = 1" in found
+    assert "pass" in found
+
+
+def test_a_mutant_is_the_whole_file_with_one_line_changed(total: Function) -> None:
+    mutant = all_mutants(total)["self.seen = False"]
+    assert mutant.text == CODE.replace("self.seen = True", "self.seen = False")
+    assert CODE.splitlines()[mutant.line - 1].strip() == "self.seen = True"
+
+
+def test_the_key_is_that_of_the_function_wherever_it_stands(
+    total: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lower = Function(total.file, total.name, *(total.first + 2, total.body + 2), 20)
+    before = {key: one.key for key, one in all_mutants(total).items()}
+    assert len(set(before.values())) == len(before)
+    monkeypatch.setattr(mutants_finding, "text_of", lambda file: f"import a\n\n{CODE}")
+    assert {key: one.key for key, one in all_mutants(lower).items()} == before
+
+
+def test_a_larger_sample_continues_a_smaller_one() -> None:
+    few = [mutant.key for mutant in sample(5, 8)]
+    more = list(sample(5, 16))
+    assert [mutant.key for mutant in more][:8] == few
+    assert len({mutant.function for mutant in more}) == 16
+    assert {mutant.function.group for mutant in more} >= {"01", "02", "03", "04", "05"}
+    assert [mutant.key for mutant in sample(6, 8)] != few
+
+
+def test_no_demo_is_changed_and_every_mutant_can_be_compiled() -> None:
+    functions = mutants_finding.functions_of("04_rabbitmq_messaging.py")
+    names = {one.name for one in functions}
+    assert "Producer.publish_message" in names
+    assert not {"messages", "pipeline", "main"} & names
+    for function in functions[:10]:
+        if mutant := mutant_of(function, 1, 0):
+            compile(mutant.text, "mutant", "exec")
+
+
+def test_operators_are_those_of_cosmic_ray_and_one_more() -> None:
+    families = set(mutants_finding.operators())
+    assert "LeaveOut" in families
+    assert {"NumberReplacer", "ReplaceBinaryOperator", "AddNot"} <= families
+    tree = get_ast("a.b()\nraise C\nx = 1\nx += 1\na.b = 2\ndel x\n")
+    assert len(candidates(tree)["LeaveOut"]) == 5
+
+
+# Trying them
+
+
+def test_the_quick_tests_come_first_and_only_those_that_may_reach_it() -> None:
+    function = Function("course/amqp/pending.py", "Pending.end", 1, 2, 3)
+    first, *rest = list(stages(function))
+    assert first == [golden_of("04")]
+    names = [name for names in rest for name in names]
+    quick = [mutants_trying.is_quick(name) for name in names[:-1]]
+    assert quick == sorted(quick, reverse=True)
+    assert "tests/lesson_04/test_retrying.py" in names
+    assert not any(name.startswith("tests/lesson_03") for name in names)
+    assert not any("test_house" in name or "documents" in name for name in names)
+    core = Function("course/urls.py", "parse", 1, 2, 3)
+    assert len(next(stages(core))) == 5
+
+
+def test_what_names_a_function_most_is_tried_first() -> None:
+    modules = mutants_trying.modules("lesson_03")
+    function = Function("03_caching_strategies.py", "loads_early", 1, 2, 3)
+    found = mutants_trying.most_naming(function, modules)
+    assert found == ["tests/lesson_03/test_units_lease.py"]
+
+
+@pytest.mark.parametrize(
+    ("line", "test"),
+    [
+        ("FAILED tests/a/test_b.py::test_c[x - y] - assert 1", "tests/a/test_b.py::te"),
+        ("FAILED tests/a/test_b.py::test_c", "tests/a/test_b.py::test_c"),
+        ("ERROR tests/a/test_b.py - ImportError: no", "tests/a/test_b.py"),
+    ],
+)
+def test_the_first_failed_test_is_found(line: str, test: str) -> None:
+    (found,) = FAILED.findall(f"F\n=== short test summary info ===\n{line}\n1 failed")
+    assert found.startswith(test)
+
+
+def small_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """Return a copy of a project with one function and one test."""
+    project = folder / "project"
+    (project / "tests").mkdir(parents=True)
+    (project / "course").mkdir()
+    (project / "course" / "one.py").write_text("def one() -> int:\n    return 1\n")
+    test = "from course.one import one\n\ndef test_one():\n    assert one() == 1\n"
+    (project / "tests" / "test_one.py").write_text(test)
+    settings = '[tool.pytest.ini_options]\npythonpath = ["."]\n'
+    (project / "pyproject.toml").write_text(settings)
+    names = ["course/one.py", "tests/test_one.py", "pyproject.toml"]
+    for module in (mutants_trying, mutants_finding):
+        monkeypatch.setattr(module, "ROOT", project)
+    monkeypatch.setattr(mutants_trying, "files", lambda: names)
+    copy = Copy(folder / "copy")
+    copy.fill()
+    return copy
+
+
+def mutant_returning(text: str) -> Mutant:
+    """Return a mutant of the small project."""
+    function = Function("course/one.py", "one", 1, 2, 2)
+    whole = f"def one() -> int:\n    return {text}\n"
+    return Mutant(function, "NumberReplacer", 2, "return 1", "", whole, text, 0)
+
+
+def test_a_copy_notices_each_mutant_and_is_clean_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = small_project(tmp_path, monkeypatch)
+    for text, passes in (("2", False), ("1", True), ("3", False), ("0 + 1", True)):
+        copy.mutate(mutant_returning(text))  # the same size, in the same second
+        assert copy.test(["tests/test_one.py"], 60).passed is passes, text
+    copy.mutate(None)
+    assert copy.test(["tests/test_one.py"], 60).passed
+    original = (tmp_path / "project" / "course" / "one.py").read_text()
+    assert (copy.folder / "course" / "one.py").read_text() == original
+
+
+def test_what_hangs_is_ended_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = small_project(tmp_path, monkeypatch)
+    script = "import subprocess as s; s.run(['sleep', '60'], start_new_session=True)"
+    ended, _ = copy.run([sys.executable, "-c", script], 1.5)
+    assert not ended
+    assert list(mutants_trying.processes_of(copy.folder)) == []
+
+
+def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = small_project(tmp_path, monkeypatch)
+    path = copy.folder / "tests" / "test_one.py"
+    path.write_text("def test_bad():\n    assert False\n\n" + path.read_text())
+    trial = Trial.__new__(Trial)
+    trial.copy = copy
+    trial.broken = set()
+    trial.reached = mutants_trying.Reached(copy)
+    trial.reached.known = {"tests/test_one.py": Reach("", 1.0, [])}
+    noticed = trial.noticed_by(mutant_returning("2"), ["tests/test_one.py"])
+    assert noticed == "tests/test_one.py::test_one"
+    assert trial.broken == {"tests/test_one.py::test_bad"}
+    assert trial.noticed_by(mutant_returning("0 + 1"), ["tests/test_one.py"]) == ""
+
+
+def test_what_units_do_not_notice_is_open_until_all_tests_have_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "tests/test_one.py"
+    trial = Trial.__new__(Trial)
+    trial.copy = small_project(tmp_path, monkeypatch)
+    trial.broken = set()
+    trial.reached = mutants_trying.Reached(trial.copy)
+    text = mutants_trying.hash_of(trial.copy.folder / step)
+    trial.reached.known = {step: Reach(text, 1.0, ["course/one.py::one"])}
+    monkeypatch.setattr(mutants_trying, "stages", lambda _: iter([[], [], [step]]))
+    mutant = mutant_returning("2")
+    assert trial.verdict_on(mutant, quick=True).verdict == mutants.OPEN
+    verdict = trial.verdict_on(mutant)
+    assert (verdict.verdict, verdict.by) == ("noticed", f"{step}::test_one")
+    trial.reached.known[step].functions.clear()
+    monkeypatch.setattr(mutants_trying, "most_naming", lambda *_: [])
+    assert trial.verdict_on(mutant).verdict == "survived"
+
+
+# What is kept
+
+
+def test_a_verdict_is_kept_and_the_last_one_holds(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.jsonl"
+    for verdict in ("survived", "noticed"):
+        mutants.add({"key": "a", "verdict": verdict}, path)
+    mutants.add({"key": "b", "verdict": "survived"}, path)
+    kept = mutants.results(path)
+    assert [row["verdict"] for row in kept.values()] == ["noticed", "survived"]
+
+
+def test_the_share_leaves_out_what_makes_no_difference(
+    total: Function, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    four = list(all_mutants(total).values())[:4]
+    kept: dict[str, Any] = {one.key: {"verdict": "survived"} for one in four[:3]}
+    kept[four[0].key] = {"verdict": "noticed"}
+    monkeypatch.setattr(mutants, "results", lambda: kept)
+    monkeypatch.setattr(mutants, "reasons", lambda: {four[1].key: "it is the same"})
+    assert mutants.report(four) == 0.5
+    last = capsys.readouterr().out.splitlines()
+    assert last[-2].split() == ["all", "1", "1", "1", "0", "1", "50.0%"]
+    assert last[-1] == f"survived {four[2].key} {four[2].label}"
+
+
+def test_each_reason_is_about_a_survivor_and_says_something() -> None:
+    kept = mutants.results()
+    for key, why in mutants.reasons().items():
+        assert kept[key]["verdict"] in ("survived", mutants.OPEN), key
+        assert len(why.split()) >= 4, key
+
+
+def test_the_results_are_one_object_a_line() -> None:
+    text = mutants.RESULTS.read_text("utf-8")
+    for line in text.splitlines():
+        row = json.loads(line)
+        assert row["verdict"] in ("noticed", "survived", mutants.OPEN)
+        assert bool(row["by"]) == (row["verdict"] == "noticed")
+
+
+@pytest.mark.slow
+def test_a_handful_of_mutants_is_still_noticed(tmp_path: Path) -> None:
+    """Those noticed by units or demos before, whose function is the same today."""
+    chosen = list(mutants.handful(5, seed=1))
+    assert len(chosen) == 5
+    assert mutants.unnoticed(chosen, tmp_path / "copy") == []
+
+
+def test_the_makefile_runs_it() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert "tools/mutants.py" in makefile
