@@ -1,7 +1,8 @@
 """Lesson 01 at 50,000 rows: loading, streaming, paging and the price of a ping.
 
-Peers: the drivers themselves (sqlite3, psycopg), under SQLAlchemy's Core and ORM. On
-PostgreSQL too, if one answers at $DATABASE_URL or on the standard loopback port.
+Peers: the drivers themselves (sqlite3, psycopg), under SQLAlchemy's Core and ORM; on
+PostgreSQL, if one answers at $DATABASE_URL or on the standard loopback port, also what
+needs no SQLAlchemy: long statements, arrays, COPY by three drivers (peers_01.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from measure import markdown, median, seconds
+from measure import markdown, median, seconds, versions
+from peers_01 import Peers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -37,6 +39,10 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+PACKAGES = versions("sqlalchemy")
+LIVE_PACKAGES = versions(
+    "sqlalchemy", "psycopg", "asyncpg", "adbc-driver-postgresql", "pandas", "pyarrow"
+)
 ROW_DICTS = readings(ROWS)
 ROW_TUPLES = [tuple(row.values()) for row in ROW_DICTS]
 
@@ -99,13 +105,16 @@ def emptied(env: Any, load_rows: Callable[[], None]) -> None:
     load_rows()
 
 
-def ladder(env: Any) -> list[Row]:
+def ladder(env: Any, peers: Peers | None) -> list[Row]:
     """Return way, statements, rows per second and the ratio to Core, slowest first."""
     contestants: dict[str, Callable[[], None]] = {
         name: partial(load_way, env, way) for name, way in ladder_of(env).items()
     }
     statements = {name: statements_of(env, run) for name, run in contestants.items()}
     contestants["the driver's executemany"] = partial(load_driver, env)
+    if peers:
+        for name, way in peers.ways_in().items():
+            contestants[name] = partial(way, ROW_TUPLES)
     timed = seconds(
         {name: partial(emptied, env, run) for name, run in contestants.items()},
         repeats=3,
@@ -115,9 +124,27 @@ def ladder(env: Any) -> list[Row]:
     rates = {lesson.EACH: ROWS / 50 / median(each)} | rates
     statements |= {"the driver's executemany": 1, "COPY": 1}  # past the counter
     statements[lesson.EACH] = 50 * statements_of(env, partial(load_each, env))
+    statements["psycopg, VALUES of 1,000 rows"] = ROWS // CHUNK
+    rows: list[Row] = []
+    for name in sorted(rates, key=lambda name: rates[name]):
+        ratio = rates[name] / rates["Core"]
+        calls = statements.get(name, 1)
+        rows.append([name, calls, f"{rates[name]:,.0f}", f"{ratio:.3g}"])
+    return rows
+
+
+def frames_out(env: Any, peers: Peers) -> list[Row]:
+    """Return way, rows per second into a frame and the ratio to pandas' own."""
+    ways = peers.ways_out(env.engine)
+    frames = [way() for way in ways.values()]
+    for frame in frames:
+        assert len(frame) == ROWS
+        assert frame["value"].sum() == frames[0]["value"].sum()
+    timed = seconds(ways, repeats=5)
+    rates = {name: ROWS / median(values) for name, values in timed.items()}
+    first = next(iter(rates.values()))
     return [
-        [name, statements[name], f"{rate:,.0f}", f"{rate / rates['Core']:.3g}"]
-        for name, rate in rates.items()
+        [name, f"{rate:,.0f}", f"{rate / first:.3g}"] for name, rate in rates.items()
     ]
 
 
@@ -168,14 +195,18 @@ def pinging(env: Any) -> float:
     return ratio
 
 
-def measured(title: str, env: Any) -> list[Row]:
+def measured(title: str, env: Any, peers: Peers | None) -> list[Row]:
     """Print the ladder of a database and return the rows of its bars."""
     note(f"{title}: the ladder")
-    steps = ladder(env)
+    steps = ladder(env, peers)
     print(
-        f"\n{title}, {ROWS:,} rows of two columns; a commit each measured on a 50th:\n"
+        f"\n{title}, {ROWS:,} rows of two columns; a commit each measured on a 50th. "
+        f"{LIVE_PACKAGES if peers else PACKAGES}\n"
     )
     print(markdown(["way in", "statements", "rows/s", "x Core"], steps))
+    if peers:
+        print(f"\n{title}, the same rows out again, as a frame of pandas:\n")
+        print(markdown(["way out", "rows/s", "x read_sql"], frames_out(env, peers)))
     speed = {str(name): float(str(ratio)) for name, *_, ratio in steps}
     note(f"{title}: streaming, paging, pinging")
     emptied(env, partial(load_way, env, lesson.LADDER["Core"]))
@@ -202,14 +233,24 @@ def measured(title: str, env: Any) -> list[Row]:
     ]
 
 
+def schema_of(env: Any) -> str:
+    """Return the schema that the lesson works in."""
+    with env.engine.connect() as connection:
+        name: str = connection.scalar(sa.text("SELECT current_schema()"))
+    return name
+
+
 def main() -> int:
     results: list[Row] = []
     default = setting("DATABASE_URL", DEFAULT_POSTGRES)
     for title, url in (("SQLite", ""), ("PostgreSQL", default)):
         given = argparse.Namespace(offline=not url, require_live=False, url=url)
         with lesson.open_env(given) as env:
-            if bool(url) == env.live:
-                results += measured(title, env)
+            if env.live and url:
+                with Peers(env.engine.url, schema_of(env)) as peers:
+                    results += measured(title, env, peers)
+            elif not url:
+                results += measured(title, env, None)
             else:
                 print(f"\nNot measured on PostgreSQL: {env.backend}.")
     print()

@@ -1,34 +1,47 @@
-"""Lesson 04 beside raw pika, aio-pika, kombu (py-amqp) and amqpstorm.
+"""Lesson 04 beside pika, aio-pika, kombu (py-amqp) and amqpstorm.
 
-Prints Markdown: each table is one run, in which the contestants took turns. A ratio is
-the median of the rounds' ratios: what slows a round of a busy machine slows both sides.
+Prints Markdown: each table is one run, in which the contestants took turns in another
+order each round. A ratio is the median of the rounds' ratios: what slows a round of a
+busy machine slows both sides. Every message is counted: those of a run have to be in
+the queue, and be taken out of it, before the next one begins.
+
 Takes the RabbitMQ that answers at $RABBITMQ_URL (or on the loopback port), else a
 private one; what it declares there has a prefix of its own and is deleted at the end.
+With NEWEST_ROOT (tools/newest_servers) it also starts the RabbitMQ of that, and
+measures the clients for AMQP 1.0 and streams on it.
 
-Run:  python benchmarks/bench_04_rabbitmq.py
+Run:  python benchmarks/bench_04_rabbitmq.py [rounds] [messages]   (default 7, 5000)
 """
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
+import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import aio_pika
 import measure
-import pika
+from newest_04 import AMQP_1_0, Amqp10, Stream
+from peers_04 import LIMIT, Message, Publisher, SelectWindow, publishers
+from readers_04 import PREFETCH, Stopwatch, consume_select, consumers
+from rounds_04 import (
+    Counted,
+    CountedStream,
+    Rates,
+    Size,
+    in_turns,
+    publishing,
+    ratio,
+    say,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -41,241 +54,93 @@ from course.amqp.finding import DEFAULT_URL, parameters_of  # noqa: E402
 from course.amqp.internals import server_properties  # noqa: E402
 from course.amqp.trials import consumer_with, running  # noqa: E402
 from course.services import setting  # noqa: E402
-from course.standins.amqp import Broker  # noqa: E402
 
 lesson: Any = load("04")
-# Half typed: their names are neither exported nor annotated.
-amqpstorm: Any = import_module("amqpstorm")
-kombu: Any = import_module("kombu")
-REPEATS = 11
-LIMIT = 60.0  # seconds that anything may take
-EACH, MANY = 200, 5000  # publishes: where each waits for its confirm, where not
-READ, READ_SLOWLY = 5000, 800  # messages to consume: prefetch 300, prefetch 1
-PREFETCH = 300
+SLOWLY = 800  # messages to consume with a prefetch of 1
+STREAM_PLUGIN = "[rabbitmq_stream].\n"
 
-WINDOW, OURS, PLAIN = "ours, windowed confirms", "ours", "pika, json.loads"
-
-Rate = Callable[[], float]  # measures once, messages per second
-Rates = Mapping[str, list[float]]  # of each contestant, round by round
+OURS_WINDOW = "ours, windowed confirms"
+OURS = "ours"
+BY_HAND = "SelectConnection, a window by hand"
+PIKA_EACH = "pika, confirm each"
+SELECT = "SelectConnection, json.loads"
 
 
-def say(text: str) -> None:
-    """Print progress on stderr."""
-    print(f"... {text}", file=sys.stderr, flush=True)
-
-
-def rounds(contestants: Mapping[str, Rate]) -> dict[str, list[float]]:
-    """Return each contestant's rates in interleaved rounds; the first warms up."""
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(REPEATS + 1):
-        for name, run in contestants.items():
-            rates[name].append(run())
-        say(f"round {number} of {REPEATS}")
-    return {name: values[1:] for name, values in rates.items()}
-
-
-def ratio(rates: Rates, ours: str, theirs: str) -> list[float]:
-    """Return the ratio of two contestants in each round, sorted."""
-    return sorted(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
-
-
-def rate(count: int, run: Callable[[], object]) -> float:
-    """Return how many a second a run of so many makes."""
-    start = time.perf_counter()
-    run()
-    return count / (time.perf_counter() - start)
-
-
-def bar(what: str, values: list[float], least: float, unit: str = " x") -> list[str]:
+def bar(what: str, values: list[float], least: float) -> list[str]:
     """Return a row of the table of bars: the median, and between what it varied."""
     middle = statistics.median(values)
     spread = f"{min(values):,.2f} to {max(values):,.2f}"
     met = "yes" if middle >= least else "**no**"
-    return [what, f"≥ {least:g}{unit}", f"{middle:,.2f}{unit}", spread, met]
+    return [what, f"≥ {least:g} x", f"{middle:,.2f} x", spread, met]
 
 
-def print_rates(title: str, rates: Rates) -> None:
+def print_rates(title: str, rates: Rates, packages: Sequence[str]) -> None:
     """Print each one's median rate, and its median ratio to the first."""
     first = next(iter(rates))
-    rows = [
-        (
-            name,
-            f"{statistics.median(values):,.0f}",
-            f"{statistics.median(ratio(rates, name, first)):.2f}",
-        )
-        for name, values in rates.items()
-    ]
+    rows = []
+    for name, values in rates.items():
+        middle = statistics.median(values)
+        compared = statistics.median(ratio(rates, name, first))
+        rows.append((name, f"{middle:,.0f}", f"{compared:.3g}"))
     print(f"\n{title}\n")
-    print(measure.markdown(("client and mode", "messages/s", "to ours"), rows))
+    print(measure.markdown(("client and mode", "messages/s", f"x {first}"), rows))
+    if packages:
+        print(f"\n{measure.versions(*packages)}")
 
 
 # Publishing
 
 
-def body() -> bytes:
-    """Return a message's body, about 300 bytes."""
-    return bytes(lesson.users(1)[0].to_json().encode())
+def messages(queue: str, count: int) -> list[Message]:
+    """Return users' data as the lesson publishes it, each with an id of its own."""
+    return [lesson.publish_arguments(one, "", queue) for one in lesson.users(count)]
 
 
-def publish_ours(producer: Any, queue: str, count: int, each: bool = False) -> float:
-    """Publish through our Producer: one window, or one confirm at a time."""
-    ready = [lesson.publish_arguments(one, "", queue) for one in lesson.users(count)]
+class Ours:
+    """The lesson's Producer, which sends in a window or waits for each confirm."""
 
-    def run() -> None:
-        if each:
+    def __init__(self, rabbit: Any, each: bool) -> None:
+        self.producer = lesson.Producer(rabbit, deadline=LIMIT)
+        self.each = each
+
+    def prepared(self, messages: Sequence[Message]) -> Sequence[Any]:
+        return messages
+
+    def publish(self, ready: Sequence[Any]) -> None:
+        if self.each:
             for one in ready:
-                producer.publish(*one)
+                self.producer.publish(*one)
         else:
-            producer.wait(*[producer.send(*one) for one in ready])
+            self.producer.wait(*[self.producer.send(*one) for one in ready])
 
-    return rate(count, run)
-
-
-def publish_pika(channel: Any, queue: str, count: int) -> float:
-    """Publish by pika's BlockingChannel, with confirms if they are on."""
-    about, text = pika.BasicProperties(delivery_mode=2), body()
-
-    def run() -> None:
-        for _ in range(count):
-            channel.basic_publish("", queue, text, about, mandatory=True)
-
-    return rate(count, run)
+    def close(self) -> None:
+        self.producer.close()
 
 
-def publish_kombu(producer: Any, queue: str, count: int) -> float:
-    """Publish by kombu's Producer, over py-amqp."""
-    text = body()
-
-    def run() -> None:
-        for _ in range(count):
-            producer.publish(text, routing_key=queue, delivery_mode=2, mandatory=True)
-
-    return rate(count, run)
-
-
-def publish_amqpstorm(channel: Any, queue: str, count: int) -> float:
-    """Publish by amqpstorm's Channel, with confirms if they are on."""
-    about, text = {"delivery_mode": 2}, body()
-
-    def run() -> None:
-        for _ in range(count):
-            channel.basic.publish(text, queue, properties=about, mandatory=True)
-
-    return rate(count, run)
-
-
-def publish_aio(
-    loop: asyncio.AbstractEventLoop, exchange: Any, queue: str, count: int, window: int
-) -> float:
-    """Publish by aio-pika, so many at a time with asyncio.gather."""
-    message = aio_pika.Message(body(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
-
-    async def run() -> None:
-        for _ in range(0, count, window):
-            await asyncio.gather(
-                *(exchange.publish(message, queue) for _ in range(window))
-            )
-
-    return rate(count, lambda: loop.run_until_complete(run()))
-
-
-@contextmanager
-def aio(url: str) -> Iterator[tuple[asyncio.AbstractEventLoop, Any]]:
-    """Yield a loop and, on it, an open connection of aio-pika."""
-    loop = asyncio.new_event_loop()
-    connection = loop.run_until_complete(aio_pika.connect(url))
-    try:
-        yield loop, connection
-    finally:
-        loop.run_until_complete(connection.close())
-        loop.close()
-
-
-async def default_exchange(connection: Any) -> Any:
-    """Return the exchange that routes to queues by name, on a channel of its own."""
-    return (await connection.channel()).default_exchange
-
-
-def publishers(rabbit: Any, url: str, queue: str, stack: ExitStack) -> dict[str, Rate]:
-    """Open every client's connection and return its modes, ready to run."""
-    ours = stack.enter_context(lesson.Producer(rabbit, deadline=LIMIT))
-    channels: list[Any] = []
-    for confirms in (True, False):
-        channel = stack.enter_context(rabbit.connect()).channel()
-        if confirms:
-            channel.confirm_delivery()
-        channels.append(channel)
-        # kombu's transport keeps confirms out of sight of its API: an option has it.
-        options = {"confirm_publish": confirms}
-        to = stack.enter_context(kombu.Connection(url, transport_options=options))
-        channels.append(to.Producer(serializer=None, auto_declare=False))
-        storm = stack.enter_context(amqpstorm.UriConnection(url)).channel()
-        if confirms:
-            storm.confirm_deliveries()
-        channels.append(storm)
-    loop, connection = stack.enter_context(aio(url))
-    exchange = loop.run_until_complete(default_exchange(connection))
-    sync = (publish_pika, publish_kombu, publish_amqpstorm)
-    names = ("pika", "kombu", "amqpstorm")
-    each = zip(names, sync, channels[:3], strict=True)
-    none = zip(names, sync, channels[3:], strict=True)
+def our_publishers(rabbit: Any) -> dict[str, Callable[[], Publisher]]:
+    """Return how to open ours, by its modes."""
     return {
-        WINDOW: partial(publish_ours, ours, queue, MANY),
-        "ours, confirm each": partial(publish_ours, ours, queue, EACH, each=True),
-        **{
-            f"{name}, confirm each": partial(run, to, queue, EACH)
-            for name, run, to in each
-        },
-        **{
-            f"aio-pika, gather of {window}": partial(
-                publish_aio, loop, exchange, queue, count, window
-            )
-            for window, count in ((1, EACH), (100, 1000), (1000, 1000))
-        },
-        **{
-            f"{name}, no confirms (may lose)": partial(run, to, queue, MANY)
-            for name, run, to in none
-        },
+        OURS_WINDOW: partial(Ours, rabbit, each=False),
+        "ours, confirm each": partial(Ours, rabbit, each=True),
     }
 
 
-def publishing(rabbit: Any, url: str, queue: str) -> Rates:
-    """Measure all publishers on one queue, which is emptied before each."""
-    with ExitStack() as stack:
-        broom = stack.enter_context(rabbit.connect()).channel()
-
-        def swept(run: Rate) -> float:
-            broom.queue_purge(queue)
-            return run()
-
-        runs = publishers(rabbit, url, queue, stack)
-        return rounds({name: partial(swept, run) for name, run in runs.items()})
+def publishing_bars(kind: str, rates: Rates) -> list[list[str]]:
+    """Return what a window has to be worth on one kind of queue."""
+    aio = [name for name in rates if name.startswith("aio")]
+    best = max(aio, key=lambda name: statistics.median(rates[name]))
+    least_of = {
+        BY_HAND: 0.8,
+        PIKA_EACH: 8 if kind == "quorum" else 4,
+        best: 1.8,
+    }
+    return [
+        bar(f"{kind}: window / {theirs}", ratio(rates, OURS_WINDOW, theirs), least)
+        for theirs, least in least_of.items()
+    ]
 
 
 # Consuming
-
-
-class Stopwatch:
-    """Times the messages from the first to the last of so many; any thread may tick."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.numbers = count, itertools.count(1)
-        self.start = self.end = 0.0
-        self.done = threading.Event()
-
-    def tick(self) -> bool:
-        """Count one; tell whether it was the last."""
-        number = next(self.numbers)
-        if number == 1:
-            self.start = time.perf_counter()
-        if number == self.count:
-            self.end = time.perf_counter()
-            self.done.set()
-        return number == self.count
-
-    def rate(self) -> float:
-        """Return messages per second."""
-        return (self.count - 1) / (self.end - self.start)
 
 
 def consume_ours(
@@ -285,13 +150,13 @@ def consume_ours(
     count: int,
     *,
     prefetch: int = PREFETCH,
-    durable: bool = False,
+    inbox: bool = False,
 ) -> float:
     """Consume with our Consumer: validated, on a pool, with an inbox if asked to."""
     watch = Stopwatch(count)
     with ExitStack() as stack:
         ledger = None
-        if durable:
+        if inbox:
             folder = tempfile.TemporaryDirectory(prefix="module8-bench-")
             name = stack.enter_context(folder)
             ledger = stack.enter_context(lesson.Ledger(f"{name}/ledger"))
@@ -306,182 +171,54 @@ def consume_ours(
         )
         with running(consumer):
             assert watch.done.wait(LIMIT)
+            while consumer.counts["acked"] < count:
+                time.sleep(0.0005)
+            consumer.round_trip()  # the broker has read the acknowledgements
+            found = watch.stop()
     assert consumer.counts["acked"] == count
-    return watch.rate()
+    return found
 
 
-def consume_pika(
-    rabbit: Any,
-    queue: str,
-    count: int,
-    *,
-    prefetch: int = PREFETCH,
-    read: Callable[[bytes], object] = json.loads,
-) -> float:
-    """Consume with a plain loop of pika's: read, acknowledge."""
-    watch = Stopwatch(count)
-
-    def callback(channel: Any, method: Any, _: Any, text: bytes) -> None:
-        read(text)
-        last = watch.tick()
-        channel.basic_ack(method.delivery_tag)
-        if last:
-            channel.stop_consuming()
-
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        channel.basic_qos(prefetch_count=prefetch)
-        channel.basic_consume(queue, callback)
-        channel.start_consuming()
-    return watch.rate()
-
-
-def consume_kombu(url: str, queue: str, count: int) -> float:
-    """Consume with kombu's Consumer."""
-    watch = Stopwatch(count)
-
-    def callback(message: Any) -> None:
-        json.loads(message.body)
-        message.ack()
-        watch.tick()
-
-    with kombu.Connection(url) as connection:
-        known = kombu.Queue(queue, no_declare=True)
-        options = {"on_message": callback, "prefetch_count": PREFETCH}
-        with kombu.Consumer(connection, [known], **options):
-            while not watch.done.is_set():
-                connection.drain_events(timeout=LIMIT)
-    return watch.rate()
-
-
-def consume_amqpstorm(url: str, queue: str, count: int) -> float:
-    """Consume with amqpstorm's callback loop."""
-    watch = Stopwatch(count)
-
-    with amqpstorm.UriConnection(url) as connection:
-        channel = connection.channel()
-
-        def callback(message: Any) -> None:
-            json.loads(message.body)
-            message.ack()
-            if watch.tick():
-                channel.stop_consuming()
-
-        channel.basic.qos(PREFETCH)
-        channel.basic.consume(callback, queue)
-        channel.start_consuming()
-        channel.close()
-    return watch.rate()
-
-
-def consume_aio(url: str, queue: str, count: int) -> float:
-    """Consume with aio-pika's callback."""
-    watch = Stopwatch(count)
-
-    async def run(connection: Any) -> None:
-        done = asyncio.Event()
-
-        async def callback(message: Any) -> None:
-            json.loads(message.body)
-            await message.ack()
-            if watch.tick():
-                done.set()
-
-        channel = await connection.channel()
-        await channel.set_qos(PREFETCH)
-        source = await channel.get_queue(queue, ensure=False)
-        tag = await source.consume(callback)
-        await asyncio.wait_for(done.wait(), LIMIT)
-        await source.cancel(tag)
-
-    with aio(url) as (loop, connection):
-        loop.run_until_complete(run(connection))
-    return watch.rate()
-
-
-def consuming(rabbit: Any, url: str, queue: str) -> dict[str, Rates]:
-    """Measure all consumers on one queue, which is filled before each, by prefetch."""
-    with lesson.Producer(rabbit, deadline=LIMIT) as producer:
+def consuming(rabbit: Any, url: str, queue: Counted, size: Size) -> dict[str, Rates]:
+    """Measure all consumers on one queue, which is filled before each."""
+    with closing(lesson.Producer(rabbit, deadline=LIMIT)) as producer:
 
         def filled(run: Callable[[int], float], count: int) -> float:
-            publish_ours(producer, queue, count)
-            return run(count)
+            pending = [producer.send(*one) for one in messages(queue.queue, count)]
+            producer.wait(*pending)
+            queue.wait_for(count)
+            found = run(count)
+            queue.wait_for(0)
+            return found
 
-        ours = partial(consume_ours, rabbit, queue, producer)
-        plain = partial(consume_pika, rabbit, queue)
+        def in_rounds(
+            runs: Mapping[str, Callable[[int], float]], count: int
+        ) -> dict[str, list[float]]:
+            filling = {name: partial(filled, run, count) for name, run in runs.items()}
+            return in_turns(filling, size)
+
+        name = queue.queue
+        ours = partial(consume_ours, rabbit, name, producer)
+        select = partial(consume_select, rabbit.parameters, name)
+        validating = partial(select, read=lesson.Message.from_json)
         many: dict[str, Callable[[int], float]] = {
             OURS: ours,
-            PLAIN: plain,
-            "pika, our validation": partial(plain, read=lesson.Message.from_json),
-            "aio-pika": partial(consume_aio, url, queue),
-            "kombu": partial(consume_kombu, url, queue),
-            "amqpstorm": partial(consume_amqpstorm, url, queue),
+            "SelectConnection, our validation": validating,
         }
-        single: dict[str, Callable[[int], float]] = {
+        many |= consumers(rabbit.parameters, url, name)
+        say("consuming, prefetch 300")
+        fast = in_rounds(many, size.messages)
+        say("consuming, prefetch 1")
+        one = {
             OURS: partial(ours, prefetch=1),
-            PLAIN: partial(plain, prefetch=1),
+            SELECT: partial(select, prefetch=1),
             "ours, prefetch 300": ours,
-            "ours, prefetch 300, an inbox on disk": partial(ours, durable=True),
+            "ours, prefetch 300, an inbox on disk": partial(ours, inbox=True),
         }
-        return {
-            "300": rounds({k: partial(filled, run, READ) for k, run in many.items()}),
-            "1": rounds(
-                {k: partial(filled, run, READ_SLOWLY) for k, run in single.items()}
-            ),
-        }
+        return {"300": fast, "1": in_rounds(one, min(SLOWLY, size.messages))}
 
 
-# The stand-in
-
-
-def stand_in() -> Rates:
-    """Measure confirmed publishing on the broker that runs in this process."""
-    with Broker() as broker:
-        parameters = parameters_of(DEFAULT_URL)
-        parameters.port = broker.port
-        rabbit = lesson.RabbitMQConnection(parameters, "module8.bench")
-        queue = rabbit.add_queue("bench")
-        rabbit.setup_infrastructure()
-        with lesson.Producer(rabbit, deadline=LIMIT) as producer:
-            run = partial(publish_ours, producer, queue)
-            return rounds(
-                {
-                    WINDOW: partial(run, MANY),
-                    "ours, confirm each": partial(run, EACH, each=True),
-                }
-            )
-
-
-def publishing_bars(kind: str, rates: Rates) -> list[list[str]]:
-    """Return what a window has to be worth on one kind of queue."""
-    aio = [name for name in rates if name.startswith("aio")]
-    best = max(aio, key=lambda name: statistics.median(rates[name]))
-    return [
-        bar(f"{kind}: window to {theirs}", ratio(rates, WINDOW, theirs), least)
-        for theirs, least in (
-            ("pika, confirm each", 8),
-            ("ours, confirm each", 8),
-            (best, 2),
-        )
-    ]
-
-
-def other_bars(consumed: Mapping[str, Rates], alone: Rates) -> list[list[str]]:
-    """Return what consuming has to reach, and the stand-in's publishing."""
-    slow = consumed["1"]
-    return [
-        *(
-            bar(f"our consumer to a raw pika loop, prefetch {n}", found, 0.8)
-            for n, rates in consumed.items()
-            for found in [ratio(rates, OURS, PLAIN)]
-        ),
-        bar(
-            "our consumer, prefetch 300 to 1",
-            ratio(slow, "ours, prefetch 300", OURS),
-            2,
-        ),
-        bar("stand-in: confirmed publishes", alone[WINDOW], 3000, "/s"),
-    ]
+# Brokers
 
 
 @contextmanager
@@ -495,42 +232,114 @@ def broker() -> Iterator[tuple[str, Any]]:
             if server is None:
                 sys.exit("no RabbitMQ answers, and there is none to start")
             url = server.url
-        parameters = parameters_of(url)
-        prefix = f"module8.bench.{uuid.uuid4().hex[:8]}"
-        rabbit = lesson.RabbitMQConnection(parameters, prefix)
-        stack.callback(rabbit.teardown)
-        yield url, rabbit
+        yield url, stack.enter_context(topology(url))
 
 
-def main() -> int:
-    """Measure everything and print it; return 0."""
+@contextmanager
+def topology(url: str) -> Iterator[Any]:
+    """Yield our topology under a prefix of its own, and take it down."""
+    prefix = f"module8.bench.{uuid.uuid4().hex[:8]}"
+    rabbit = lesson.RabbitMQConnection(parameters_of(url), prefix)
+    try:
+        yield rabbit
+    finally:
+        rabbit.teardown()
+
+
+def introduce(rabbit: Any, size: Size) -> None:
+    """Print what the tables that follow were measured on."""
+    with rabbit.connect() as connection:
+        version = server_properties(connection)["version"]
+    body = messages("", 1)[0][2]
+    print(
+        f"RabbitMQ {version}, one node; persistent, mandatory messages of {len(body)} "
+        f"bytes; medians of {size.rounds} rounds, their order shuffled."
+    )
+
+
+def measure_usual(size: Size) -> list[list[str]]:
+    """Measure on the RabbitMQ that is here; print the tables, return the bars."""
+    packages = ("pika", "aio-pika", "kombu", "amqp", "amqpstorm")
+    bars = []
     with broker() as (url, rabbit):
         queues = {"quorum": rabbit.add_queue("quorum")}
         queues["classic"] = rabbit.add_queue("classic", priorities=5)
         to_read = rabbit.add_queue("read")
         rabbit.setup_infrastructure()
-        with rabbit.connect() as connection:
-            version = server_properties(connection)["version"]
-        published = {}
+        introduce(rabbit, size)
+        clients = our_publishers(rabbit) | publishers(rabbit.parameters, url)
         for kind, queue in queues.items():
             say(f"publishing to a {kind} queue")
-            published[kind] = publishing(rabbit, url, queue)
-        say("consuming")
-        consumed = consuming(rabbit, url, to_read)
-    say("the stand-in")
-    alone = stand_in()
-    print(f"RabbitMQ {version}, one node; persistent, mandatory messages of ", end="")
-    print(f"{len(body())} bytes; medians of {REPEATS} interleaved rounds.")
-    for kind, rates in published.items():
-        print_rates(f"Publishing to a durable {kind} queue:", rates)
-    for prefetch, rates in consumed.items():
-        title = f"Consuming from the quorum queue, prefetch {prefetch}, ack each:"
-        print_rates(title, rates)
-    print_rates("The stand-in, in this process:", alone)
-    rows = [row for one in published.items() for row in publishing_bars(*one)]
-    rows += other_bars(consumed, alone)
+            with rabbit.channel() as channel:
+                rates = publishing(clients, messages, Counted(channel, queue), size)
+            print_rates(f"Publishing to a durable {kind} queue:", rates, packages)
+            bars += publishing_bars(kind, rates)
+        with rabbit.channel() as channel:
+            found = consuming(rabbit, url, Counted(channel, to_read), size)
+    title = "Consuming from a quorum queue, prefetch 300, ack each:"
+    print_rates(title, found["300"], packages)
+    title = "The same, prefetch 1; the last two rows compare ours with itself:"
+    print_rates(title, found["1"], ["pika"])
+    for prefetch, least in (("300", 0.9), ("1", 0.8)):
+        what = f"our consumer / {SELECT}, prefetch {prefetch}"
+        bars.append(bar(what, ratio(found[prefetch], OURS, SELECT), least))
+    return bars
+
+
+def measure_newest(size: Size) -> None:
+    """Measure what only a newer RabbitMQ has, on one of our own; print the tables."""
+    port = services.free_port()
+    options = [f"stream.listeners.tcp.1 = 127.0.0.1:{port}"]
+    options += [
+        "stream.advertised_host = 127.0.0.1",
+        f"stream.advertised_port = {port}",
+    ]
+    with ExitStack() as stack:
+        server = stack.enter_context(services.private("rabbitmq", *options))
+        assert server is not None
+        (server.folder / "enabled_plugins").write_text(STREAM_PLUGIN)
+        server.restart()
+        services.wait_for(lambda: services.answers(port), LIMIT, "no stream protocol")
+        url = server.url
+        rabbit = stack.enter_context(topology(url))
+        quorum = rabbit.add_queue("quorum")
+        stream = rabbit.name("stream")
+        rabbit.plan_queue(stream, {"x-queue-type": "stream"})
+        rabbit.setup_infrastructure()
+        print()
+        introduce(rabbit, size)
+        channel = stack.enter_context(rabbit.channel())
+        clients = our_publishers(rabbit)
+        to_quorum = clients | {BY_HAND: partial(SelectWindow, rabbit.parameters)}
+        if find_spec(AMQP_1_0):
+            to_quorum["AMQP 1.0 client, settled each"] = partial(Amqp10, url, quorum)
+        to_stream = clients | {
+            "rstream, send_batch of 1000": partial(Stream, url, port, stream, True),
+            "rstream, send_wait each": partial(Stream, url, port, stream, False),
+        }
+        say("the newest: a quorum queue")
+        rates = publishing(to_quorum, messages, Counted(channel, quorum), size)
+        title = "Publishing to a quorum queue, by the protocol of others:"
+        print_rates(title, rates, ["pika", "rabbitmq-amqp-python-client"])
+        say("the newest: a stream")
+        rates = publishing(to_stream, messages, CountedStream(channel, stream), size)
+        title = "Publishing to a stream, which keeps what is read:"
+        print_rates(title, rates, ["pika", "rstream"])
+
+
+def main() -> int:
+    """Measure everything and print it; return 0."""
+    given = [int(one) for one in sys.argv[1:3]]
+    size = Size(*given, *(7, 5000)[len(given) :])
+    bars = measure_usual(size)
+    if os.environ.get("NEWEST_ROOT"):
+        measure_newest(size)
+    else:
+        print(
+            "\nNot measured without NEWEST_ROOT: AMQP 1.0 and streams, on RabbitMQ 4."
+        )
     header = ("claim", "bar", "median", "rounds", "met")
-    print(f"\n{measure.markdown(header, rows)}")
+    print(f"\n{measure.markdown(header, bars)}")
     return 0
 
 

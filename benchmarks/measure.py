@@ -1,11 +1,24 @@
-"""How benchmarks time: side by side in one process, repeats interleaved, medians."""
+"""How benchmarks time: side by side in one process, repeats in turns, medians."""
 
 from __future__ import annotations
 
 import gc
+import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+
+def shuffled(names: Iterable[str], number: int) -> list[str]:
+    """Return the order of a round, another one in each, and the same in each run.
+
+    What one contestant leaves behind, such as messages on their way or a full cache of
+    the processor, would else always fall on the same next one.
+    """
+    order = list(names)
+    random.Random(number).shuffle(order)
+    return order
 
 
 def seconds(
@@ -13,17 +26,28 @@ def seconds(
 ) -> dict[str, list[float]]:
     """Return each contestant's times in seconds, sorted.
 
-    The rounds are interleaved (a, b, c, a, b, c, ...), so that a busy moment of a
-    shared machine falls on all of them and the ratios stay fair.
+    All take a turn in each round, so that a busy moment of a shared machine falls on
+    all of them and the ratios stay fair.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(repeats):
-        for name, run in contestants.items():
+    for number in range(repeats):
+        for name in shuffled(contestants, number):
             gc.collect()
             start = time.perf_counter()
-            run()
+            contestants[name]()
             times[name].append(time.perf_counter() - start)
     return {name: sorted(values) for name, values in times.items()}
+
+
+def versions(*packages: str) -> str:
+    """Return a sentence with the version of each package of a table."""
+    known = []
+    for package in packages:
+        try:
+            known.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            known.append(f"{package} not installed")
+    return f"With {', '.join(known)}."
 
 
 def median(values: Sequence[float]) -> float:

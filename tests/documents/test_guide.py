@@ -257,11 +257,14 @@ def test_every_picture_is_shown_with_a_text_for_who_cannot_see_it() -> None:
 
 
 PEERS = {
-    "bench_01_sqlalchemy": "add_all, Core, COPY, OFFSET, key, driver",
-    "bench_02_mongodb": "raw, $lookup, RawBSONDocument",
-    "bench_03_caching": "functools, cachetools, cachebox, dogpile.cache, redis-py",
-    "bench_04_rabbitmq": "pika, aio-pika, kombu, amqpstorm",
-    "bench_05_customer_value": "lifetimes",
+    "bench_01_sqlalchemy": "add_all, Core, COPY, OFFSET, key, driver, unnest, "
+    "COPY BINARY, asyncpg, ADBC, read_sql",
+    "bench_02_mongodb": "raw, $lookup, $in, RawBSONDocument, pymongoarrow, decode_all",
+    "bench_03_caching": "functools, cachetools, cachebox, dogpile.cache, redis-py, "
+    "moka_py, theine, client-side cache",
+    "bench_04_rabbitmq": "a window by hand, a window of py-amqp, aio-pika, kombu, "
+    "amqpstorm, transactions, SelectConnection, rstream, AMQP 1.0 client",
+    "bench_05_customer_value": "lifetimes, tutorial, distinct rows, clvkit",
     "bench_05_integrated": "one worker, two",
 }
 
@@ -272,6 +275,26 @@ def test_the_page_of_benchmarks_lacks_no_part_and_no_peer(part: str) -> None:
     block = re.search(rf"<!-- output: \S+/{part}.py -->(.*?)<!-- /output", page, re.S)
     assert block and block[1].count("| ---") > 0
     assert [peer for peer in PEERS[part].split(", ") if peer not in block[1]] == []
+
+
+VERSIONS = {
+    "bench_01_sqlalchemy": "sqlalchemy, psycopg, asyncpg, adbc-driver-postgresql",
+    "bench_02_mongodb": "pymongo, pymongoarrow, pandas, pyarrow",
+    "bench_03_caching": "cachetools, cachebox, dogpile.cache, moka-py, theine, redis",
+    "bench_04_rabbitmq": "pika, aio-pika, kombu, amqp, amqpstorm, rstream, "
+    "rabbitmq-amqp-python-client",
+    "bench_05_customer_value": "lifetimes, clvkit, scipy, pandas",
+}
+
+
+@pytest.mark.parametrize("part", VERSIONS)
+def test_the_page_of_benchmarks_names_the_version_of_each_peer(part: str) -> None:
+    page = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    block = re.search(rf"<!-- output: \S+/{part}.py -->(.*?)<!-- /output", page, re.S)
+    assert block
+    for package in VERSIONS[part].split(", "):
+        named = rf"[ ,]{re.escape(package)} \d+\.\d+"
+        assert re.search(named, block[1]), package
 
 
 def test_every_benchmark_is_on_its_page() -> None:

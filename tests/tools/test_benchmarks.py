@@ -1,0 +1,120 @@
+"""Benchmarks count what they time, and compare only those who give the same answer."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from lessons import ROOT, load
+
+from course.amqp.finding import DEFAULT_URL, parameters_of
+from course.amqp.trials import all_in
+from course.network import FaultyNetwork
+from course.standins.amqp import Broker
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+for package in ("amqpstorm", "kombu", "aio_pika", "pandas", "lifetimes", "clvkit"):
+    pytest.importorskip(package, reason="it is in requirements-dev.txt")
+
+import bench_05_customer_value  # noqa: E402
+import peers_04  # noqa: E402
+import peers_05  # noqa: E402
+import readers_04  # noqa: E402
+import rounds_04  # noqa: E402
+
+lesson: Any = load("04")
+COUNT = 1500  # more than a window
+
+
+class Counted(rounds_04.Counted):
+    """Emptied one by one: the stand-in knows no purge."""
+
+    def purge(self) -> int:
+        return sum(1 for _ in all_in(self.channel, self.queue))
+
+
+@pytest.fixture
+def rabbit() -> Iterator[Any]:
+    with Broker() as broker:
+        parameters = parameters_of(DEFAULT_URL)
+        parameters.port = broker.port
+        yield lesson.RabbitMQConnection(parameters, "module8.bench")
+
+
+@pytest.fixture
+def queue(rabbit: Any) -> Iterator[Counted]:
+    name = rabbit.add_queue("bench")
+    rabbit.setup_infrastructure()
+    with rabbit.channel() as channel:
+        yield Counted(channel, name)
+
+
+def some_messages(queue: str, count: int = COUNT) -> list[peers_04.Message]:
+    return [lesson.publish_arguments(one, "", queue) for one in lesson.users(count)]
+
+
+OPENED: dict[str, Callable[[Any], peers_04.Publisher]] = {
+    "a window by hand": lambda rabbit: peers_04.SelectWindow(rabbit.parameters),
+    "no confirms": lambda rabbit: peers_04.Blocking(rabbit.parameters, False),
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_all_that_is_published_is_there_when_the_clock_stops(
+    name: str, rabbit: Any, queue: Counted
+) -> None:
+    far = copy.copy(rabbit)
+    far.parameters = copy.copy(rabbit.parameters)
+    with FaultyNetwork("127.0.0.1", rabbit.parameters.port) as network:
+        far.parameters.port = network.port
+        with closing(OPENED[name](far)) as client:
+            network.delay = 0.05  # so that what is on its way has not arrived
+            for _ in range(2):
+                client.publish(client.prepared(some_messages(queue.queue)))
+                assert queue.ready() == COUNT
+                queue.take_out(COUNT)
+
+
+def test_what_a_consumer_has_read_is_acknowledged_when_the_clock_stops(
+    rabbit: Any, queue: Counted
+) -> None:
+    with closing(peers_04.SelectWindow(rabbit.parameters)) as client:
+        client.publish(some_messages(queue.queue))
+    readers_04.consume_select(rabbit.parameters, queue.queue, COUNT)
+    queue.wait_for(0)
+
+
+@pytest.mark.parametrize("others", [-1, 1])
+def test_a_message_too_few_or_too_many_ends_the_run(
+    others: int, rabbit: Any, queue: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds_04, "LIMIT", 0.2)
+    with closing(peers_04.SelectWindow(rabbit.parameters)) as client:
+        client.publish(some_messages(queue.queue, 10 + others))
+    reason = "never had 10" if others < 0 else "has 11 messages, not 10"
+    with pytest.raises((RuntimeError, TimeoutError), match=reason):
+        queue.take_out(10)
+
+
+def test_a_peer_with_another_answer_ends_the_run() -> None:
+    ours = {"customers": 10.0, "orders": 5.0}
+    bench_05_customer_value.check_same("same", ours, {"orders": 5.001})
+    with pytest.raises(SystemExit, match="orders"):
+        bench_05_customer_value.check_same("other", ours, {"orders": 5.1})
+
+
+@pytest.mark.parametrize("name", peers_05.FULL | {"clvkit": peers_05.by_clvkit})
+def test_each_peer_answers_for_all_customers_as_we_do(name: str) -> None:
+    log = load("05").simulate(2_000, 5, days=273)
+    peer = (peers_05.FULL | peers_05.AT_A_TENTH)[name]
+    found = peers_05.measured(peer, log)
+    assert not isinstance(found, str), found
+    steps, answers = found
+    our_steps, ours = bench_05_customer_value.ours(log)
+    bench_05_customer_value.check_same(name, ours, answers)
+    assert set(steps) == set(our_steps)
+    assert ours["customers"] == 2_000
