@@ -30,10 +30,10 @@ class LessonMetrics(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield cache_events_total, cache_load_seconds_total, messages_total."""
-        labels = ["cache", "event"]
-        events = CounterMetricFamily("cache_events", "What caches did.", labels=labels)
+        by_event = ["cache", "event"]
+        events = CounterMetricFamily("cache_events", "What happened", labels=by_event)
         seconds = CounterMetricFamily(
-            "cache_load_seconds", "Spent in loads that returned.", labels=["cache"]
+            "cache_load_seconds", "Spent in loads that returned", labels=["cache"]
         )
         for name, stats in self.caches.items():
             counts = asdict(stats)
@@ -42,8 +42,8 @@ class LessonMetrics(Collector):
                 events.add_metric([name, event], number)
         yield events
         yield seconds
-        labels = ["actor", "event"]
-        messages = CounterMetricFamily("messages", "Their fate.", labels=labels)
+        by_event = ["actor", "event"]
+        messages = CounterMetricFamily("messages", "Their fate", labels=by_event)
         for name, counted in self.actors.items():
             # A copy: another thread may count something new meanwhile.
             for event, number in dict(counted).items():

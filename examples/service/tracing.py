@@ -15,14 +15,14 @@ from course.amqp.consuming import Delivery
 
 # region tracing
 def trace_headers() -> dict[str, Any]:
-    """Return properties of a message that carry the current span to its consumer."""
+    """Return properties that carry the current span to the consumer."""
     headers: dict[str, str] = {}
     propagate.inject(headers)  # adds "traceparent"
     return {"headers": headers}
 
 
 def trace_work(consumer: Any, tracer: Tracer) -> None:
-    """Make each delivery of a consumer a span in the trace of who sent the message."""
+    """Make each delivery of a consumer a span in the trace of its sender."""
     process = consumer.process
 
     def traced(delivery: Delivery) -> None:
