@@ -31,7 +31,7 @@ class LessonMetrics(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield cache_events_total, cache_load_seconds_total, messages_total."""
         by_event = ["cache", "event"]
-        events = CounterMetricFamily("cache_events", "What happened", labels=by_event)
+        events = CounterMetricFamily("cache_events", "By event", labels=by_event)
         seconds = CounterMetricFamily(
             "cache_load_seconds", "Spent in loads that returned", labels=["cache"]
         )
