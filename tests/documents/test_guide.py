@@ -171,16 +171,11 @@ def test_no_password_is_shown_even_in_the_logs(lesson: str, url: str) -> None:
     assert "s3cret" not in done.stdout + done.stderr
 
 
-<<<<<<< HEAD
-def test_every_demo_that_the_guide_names_exists() -> None:
-    shown = shown_by(GUIDE.read_text("utf-8"))
-    assert shown
-    for script, name in shown:
-=======
 @every_document
 def test_every_demo_that_is_named_exists(path: Path) -> None:
-    for script, name in shown_by(path.read_text("utf-8")):
->>>>>>> part_gp
+    shown = shown_by(path.read_text("utf-8"))
+    assert shown or path not in FULL
+    for script, name in shown:
         assert name in demos(script), f"{script} {name}"
 
 
@@ -193,15 +188,10 @@ def test_every_method_that_the_guide_names_exists() -> None:
 
 @every_document
 def test_every_path_that_is_named_exists(path: Path) -> None:
-<<<<<<< HEAD
-    folders = "benchmarks|course|data|docs|tests|tools"
+    folders = "benchmarks|course|data|docs|examples|exercises|tests|tools"
     names = re.findall(rf"`((?:{folders})/[\w./*-]*)`", path.read_text("utf-8"))
     assert names or path not in FULL
     for name in names:
-=======
-    folders = "benchmarks|course|data|docs|exercises|tests|tools"
-    for name in re.findall(rf"`((?:{folders})/[\w./*-]*)`", path.read_text("utf-8")):
->>>>>>> part_gp
         assert list(ROOT.glob(name.replace("0N", "0?").rstrip("/"))), name
 
 

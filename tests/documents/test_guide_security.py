@@ -140,7 +140,8 @@ def test_postgresql_checks_the_host_and_the_roles(certificates: Path) -> None:
     with stopped("postgres", certificates, "data") as server:
         server.start()  # as its superuser: the roles, then the settings
         with psycopg.connect(server.url, autocommit=True) as owner:
-            owner.execute(BLOCKS["roles.sql"].encode())
+            roles = BLOCKS["roles.sql"].replace("DATABASE shop", "DATABASE postgres")
+            owner.execute(roles.encode())
             for role in ("shop_app", "shop_reader"):
                 owner.execute(f"ALTER ROLE {role} PASSWORD '{PASSWORD}'".encode())
             owner.execute("SET ROLE shop_owner")
@@ -174,14 +175,24 @@ def test_postgresql_checks_the_host_and_the_roles(certificates: Path) -> None:
                 b"DROP TABLE shop.orders",
                 b"CREATE TABLE shop.mine ()",
                 b"CREATE TABLE public.mine ()",
+                b"CREATE TEMPORARY TABLE mine ()",
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     app.execute(forbidden)
+            # What the guide says is not forbidden.
+            app.execute("SET statement_timeout = 0")
+            app.execute("SELECT lo_create(0)")
         with as_user("shop_reader") as reader:
             assert reader.execute("SELECT count(*) FROM shop.orders").fetchone() == (1,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute("DELETE FROM shop.orders")
+        # `require` checks the authority if it is given one, and never the host's name.
+        encrypted = f"host=127.0.0.1 user=shop_app {base} sslmode=require"
+        for authority in ("ca.pem", "absent.pem"):
+            given = f"{encrypted} sslrootcert={certificates / authority}"
+            psycopg.connect(given, connect_timeout=5).close()
         for refused in (
+            f"{encrypted} sslrootcert={certificates / 'server.pem'}",
             f"host=localhost user=shop_app {base} sslmode=disable",
             f"host=127.0.0.1 user=shop_app {base} {checked}",  # not the name signed
             f"host=localhost user=shop_app {base} {checked}/not-the-authority",
