@@ -40,7 +40,7 @@ def page(number: str) -> str:
 
 def commands_in(path: Path, program: str) -> list[list[str]]:
     """Return the words behind `python PROGRAM` wherever a document has that."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8").replace("\\\n", " ")  # a command on two lines
     inline = re.findall(rf"`python {program}([^`\n]*)`", text)
     alone = re.findall(rf"^(?:\$ )?python {program}(.*)$", text, re.MULTILINE)
     return [shlex.split(words, comments=True) for words in inline + alone]
