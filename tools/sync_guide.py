@@ -4,6 +4,7 @@ A block between these markers is generated; everything else is written by hand:
 
     <!-- snippet: 03_caching_strategies.py#single-flight -->   a region of a file
     <!-- output: 03_caching_strategies.py --only stampede -->  what a run prints
+    <!-- reading time -->                                      how long a chapter takes
 
 Run:  python tools/sync_guide.py [--check] [FILE ...]   (default: guide and README)
 
@@ -26,6 +27,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.reading_time import with_reading_times  # noqa: E402
+
 BLOCK = re.compile(
     r"^<!-- (?P<kind>snippet|output): (?P<what>.+?) -->\n.*?^<!-- /(?P=kind) -->$",
     re.DOTALL | re.MULTILINE,
@@ -139,7 +144,7 @@ def synced(text: str) -> str:
         kind, what = block["kind"], block["what"]
         return f"<!-- {kind}: {what} -->\n{next(fresh)}\n<!-- /{kind} -->"
 
-    return BLOCK.sub(fill, text)
+    return with_reading_times(BLOCK.sub(fill, text))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -220,13 +220,6 @@ def test_every_exercise_names_what_is_there_and_what_judges_it() -> None:
     assert named == folders
 
 
-def test_no_chapter_takes_longer_than_twenty_minutes() -> None:
-    """At 200 words a minute; code and outputs are looked at, not read word by word."""
-    for heading, text in chapters(GUIDE).items():
-        words = len(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split())
-        assert words <= 20 * 200, f"{heading}: {words} words"
-
-
 def test_the_pictures_are_what_the_script_draws() -> None:
     pytest.importorskip("matplotlib", reason="it is in requirements-dev.txt")
     draw = [sys.executable, str(ROOT / "tools" / "draw_figures.py"), "--check"]
