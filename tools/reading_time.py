@@ -15,6 +15,7 @@ CODE_LINES = 15
 OUTPUT_LINES = 40
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+WORD = re.compile(r"\S*\w\S*")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 STATED = re.compile(
     r"<!-- reading time -->\n(?P<line>.*?)\n<!-- /reading time -->\n\n", re.DOTALL
@@ -33,8 +34,8 @@ def prose_of(text: str) -> str:
 
 
 def words_in(text: str) -> int:
-    """Return the number of words of the prose."""
-    return len(prose_of(text).split())
+    """Return the number of words of the prose; the bars of a table are none."""
+    return len(WORD.findall(prose_of(text)))
 
 
 def lines_in(text: str) -> tuple[int, int]:
