@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from course.practice.exercises import Exercise, exercises_in  # noqa: E402
+from tools.reading_time import FENCED, minutes_to_read  # noqa: E402
 
 GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"
 PAGES = sorted((ROOT / "docs" / "teaching").glob("0[1-5].md"))
@@ -35,13 +36,6 @@ BLOCK = re.compile(
     r".*?^<!-- /(?P=kind) -->$",
     re.DOTALL | re.MULTILINE,
 )
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-
-# What is read in a minute: prose is read, a listing is followed, an output looked at.
-WORDS = 200
-CODE_LINES = 15
-OUTPUT_LINES = 40
-
 # A day. What is left of it is for exercises of its lesson, in the order of FIRST.
 DAY = 180
 RUN = 5
@@ -72,19 +66,6 @@ class Section:
 
 
 # The guide
-
-
-def minutes_to_read(text: str) -> float:
-    """Return how long a text takes that has listings and outputs in it."""
-    code = 0
-    output = 0
-    for language, lines in FENCED.findall(text):
-        if language == "text":
-            output += lines.count("\n")
-        else:
-            code += lines.count("\n")
-    words = len(FENCED.sub("", text).split())
-    return words / WORDS + code / CODE_LINES + output / OUTPUT_LINES
 
 
 def without_code(text: str) -> str:
