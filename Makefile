@@ -1,7 +1,7 @@
 # `make demo` and `make test` do everything on a machine with Python 3.11+ and make.
 .DEFAULT_GOAL := help
 .PHONY: help demo test live newest versions floors soak up down lint types coverage mutants \
-        audit lock golden bets guide bench standalone clean
+        audit lock golden bets guide site serve bench standalone clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -89,14 +89,20 @@ guide: .venv/dev ## fill the guide's code, outputs, pictures and minutes from th
 	$(PY) tools/sync_guide.py
 	$(PY) tools/make_plan.py
 
+site: .venv/dev ## build the guide as a site, into site/; REPO_URL=... links the code
+	@$(PY) tools/build_site.py
+
+serve: site ## build the site and show it at http://127.0.0.1:8000, or at PORT=...
+	@$(PY) -m http.server --bind 127.0.0.1 --directory site $(PORT)
+
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md
 	$(PY) tools/sync_guide.py benchmarks/README.md
 
 standalone: .venv/bin/python ## write each lesson with what it uses as a single file, to dist/
 	$(PY) tools/standalone.py
 
-clean: ## remove the virtual environment, dist/ and all caches
-	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+clean: ## remove the virtual environment, dist/, site/ and all caches
+	rm -rf .venv dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:

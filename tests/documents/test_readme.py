@@ -39,7 +39,7 @@ def test_the_environment_is_explained_before_the_first_python_line(path: Path) -
 def test_everything_at_the_top_is_explained() -> None:
     table = README.read_text("utf-8").partition("## What is where")[2]
     folders = [path.name for path in ROOT.iterdir() if path.is_dir()]
-    hidden = (".", "_", "dist")
+    hidden = (".", "_", "dist", "site")
     for name in folders:
         if not name.startswith(hidden):
             assert f"`{name}/" in table, name
