@@ -14,7 +14,7 @@ from lessons import ROOT, load, path_of, run
 from course.practice.commands import command_parser
 from course.practice.exercises import exercises_in, named_exercise
 from course.practice.verdicts import judge_answers, verdict_lines
-from tools import make_plan
+from tools import make_plan, reading_time
 
 GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"
 README = ROOT / "README.md"
@@ -178,8 +178,8 @@ def test_sections_are_found_and_code_holds_no_headings() -> None:
     found = make_plan.sections_of("01", EXAMPLE)
     titles = [(one.number, one.title) for one in found]
     assert titles == [(0, "1. Stores"), (1, "1.1 First: a"), (10, "1.10 Last: b")]
-    assert found[0].minutes == 4 / make_plan.WORDS
-    assert found[1].minutes == 2 / make_plan.WORDS + 2 / make_plan.CODE_LINES
+    assert found[0].minutes == 4 / reading_time.WORDS
+    assert found[1].minutes == 1 / reading_time.WORDS + 2 / reading_time.CODE_LINES
 
 
 def test_each_exercise_stands_below_its_section() -> None:
@@ -201,8 +201,8 @@ def test_each_exercise_stands_below_its_section() -> None:
 
 
 def test_what_is_shorter_gets_more_exercises_into_a_day() -> None:
-    long = make_plan.day_line("01", "## 1. A\n" + "word " * 200 * 80, EXERCISES)
-    short = make_plan.day_line("01", "## 1. A\n" + "word " * 200 * 45, EXERCISES)
+    long = make_plan.day_line("01", "## 1. A\n" + "word " * reading_time.WORDS * 80, EXERCISES)
+    short = make_plan.day_line("01", "## 1. A\n" + "word " * reading_time.WORDS * 45, EXERCISES)
     assert long == "| 1 | 80 | 5 | 20 | `01_4_page_backwards` 30 | 25 | 160 |"
     assert "`01_4_page_backwards` 30, `01_7_paid_once` 45 | 25 | 170 |" in short
 
