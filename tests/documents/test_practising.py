@@ -201,8 +201,12 @@ def test_each_exercise_stands_below_its_section() -> None:
 
 
 def test_what_is_shorter_gets_more_exercises_into_a_day() -> None:
-    long = make_plan.day_line("01", "## 1. A\n" + "word " * reading_time.WORDS * 80, EXERCISES)
-    short = make_plan.day_line("01", "## 1. A\n" + "word " * reading_time.WORDS * 45, EXERCISES)
+    long = make_plan.day_line(
+        "01", "## 1. A\n" + "word " * reading_time.WORDS * 80, EXERCISES
+    )
+    short = make_plan.day_line(
+        "01", "## 1. A\n" + "word " * reading_time.WORDS * 45, EXERCISES
+    )
     assert long == "| 1 | 80 | 5 | 20 | `01_4_page_backwards` 30 | 25 | 160 |"
     assert "`01_4_page_backwards` 30, `01_7_paid_once` 45 | 25 | 170 |" in short
 
