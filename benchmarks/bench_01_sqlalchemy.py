@@ -204,12 +204,12 @@ def measured(title: str, env: Any, peers: Peers | None) -> list[Row]:
         f"{LIVE_PACKAGES if peers else PACKAGES}\n"
     )
     print(markdown(["way in", "statements", "rows/s", "x Core"], steps))
+    emptied(env, partial(load_way, env, lesson.LADDER["Core"]))
     if peers:
         print(f"\n{title}, the same rows out again, as a frame of pandas:\n")
         print(markdown(["way out", "rows/s", "x read_sql"], frames_out(env, peers)))
     speed = {str(name): float(str(ratio)) for name, *_, ratio in steps}
     note(f"{title}: streaming, paging, pinging")
-    emptied(env, partial(load_way, env, lesson.LADDER["Core"]))
     bars: list[tuple[str, float, float | None]] = [
         (
             "Core / the driver's executemany",
