@@ -57,6 +57,8 @@ def show_bug(root: Path, bug: Bug, failed: list[str]) -> None:
     else:
         for line in failed:
             write(f"  [FAIL] {line}")
+        if not any(line.startswith(mutation.claim) for line in failed):
+            write(f"  not reached: [ok] {mutation.claim}")
     if bug.level == 1:
         write(f"The bug is in {section_of(root, bug.lesson, mutation)}.")
     write()

@@ -25,6 +25,7 @@ from course.practice.bugs import (
     script_of,
 )
 from course.practice.commands import practise
+from course.practice.finding import show_bug
 from course.practice.mending import reasons_against
 from course.practice.progress import progress_in
 
@@ -91,6 +92,16 @@ def test_a_level_tells_as_much_as_it_says(
     lines = [line.strip() for line in with_bug(call, project, 0, level).splitlines()]
     _, _, *said = lines[: lines.index("lesson:  exercises/.bug/03_small.py")]
     assert [line for line in said if line] == shown
+
+
+def test_a_claim_that_is_not_reached_is_named(
+    call: Call, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not reached" not in with_bug(call, project)
+    bug = bugs.open_bug(project)
+    assert bug
+    show_bug(project, bug, ["TimeoutError: the state was not reached"])
+    assert f"  not reached: [ok] {CLAIM}\n" in capsys.readouterr().out
 
 
 def test_a_bug_touches_nothing_of_the_learner(call: Call, project: Path) -> None:
