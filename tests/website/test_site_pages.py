@@ -176,5 +176,11 @@ def test_diagrams_that_nothing_draws_stay_code() -> None:
     text = "One\n\n```mermaid\nflowchart LR\n```\n\n```sh\nls\n```\n"
     code = with_diagrams(text, drawn=False)
     assert code == text.replace("mermaid", "text")
-    box = '<div class="diagram" markdown>\n\n```mermaid\nflowchart LR\n```\n\n</div>'
-    assert box in with_diagrams(text, drawn=True)
+    drawn = with_diagrams(text, drawn=True)
+    opened, _, rest = drawn.partition('<div class="diagram" markdown>\n\n```mermaid\n')
+    assert opened == "One\n\n"
+    first, second, *_ = rest.splitlines()
+    assert first.startswith("%%{init: ")
+    assert first.endswith("}%%")
+    assert second == "flowchart LR"
+    assert rest.endswith("```\n\n</div>\n\n```sh\nls\n```\n")
