@@ -14,6 +14,7 @@ A page makes no request to another host.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -40,6 +41,9 @@ BASE = ROOT / "tools" / "site"
 MERMAID = "mermaid@11"
 PACKED = "package/dist/mermaid.min.js"
 DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# A diagram keeps its size, and scrolls where it is wider than the page.
+KINDS = ("er", "flowchart", "sequence")
+SIZE = json.dumps({kind: {"useMaxWidth": False} for kind in KINDS})
 FETCH_LIMIT = 90.0  # seconds; without a network, npm gives up earlier
 RUN_LIMIT = 600.0
 REPORT = "report.html"
@@ -128,7 +132,8 @@ def with_diagrams(text: str, drawn: bool) -> str:
     def diagram(block: re.Match[str]) -> str:
         if not drawn:
             return f"```text\n{block[1]}```"
-        return f'<div class="diagram" markdown>\n\n{block[0]}\n\n</div>'
+        code = f"```mermaid\n%%{{init: {SIZE}}}%%\n{block[1]}```"
+        return f'<div class="diagram" markdown>\n\n{code}\n\n</div>'
 
     return DIAGRAM.sub(diagram, text)
 

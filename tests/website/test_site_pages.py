@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from lessons import ROOT
 
-from tools.build_site import menu, put_mermaid, write_pages
+from tools.build_site import menu, put_mermaid, with_diagrams
 from tools.site_pages import Links, Page, SiteError, all_pages, chapters_of
 
 GUIDE_TEXT = """\
@@ -172,9 +172,15 @@ def test_a_mermaid_that_is_given_is_taken(
     assert (tmp_path / "assets" / "mermaid.min.js").read_text("utf-8") == "own"
 
 
-@pytest.mark.parametrize("drawn", [True, False])
-def test_diagrams_that_nothing_draws_stay_code(tmp_path: Path, drawn: bool) -> None:
-    write_pages(tmp_path, all_pages(ROOT), "", drawn)
-    text = (tmp_path / "architecture.md").read_text("utf-8")
-    assert ("```mermaid" in text) is drawn
-    assert "flowchart LR" in text
+def test_diagrams_that_nothing_draws_stay_code() -> None:
+    text = "One\n\n```mermaid\nflowchart LR\n```\n\n```sh\nls\n```\n"
+    code = with_diagrams(text, drawn=False)
+    assert code == text.replace("mermaid", "text")
+    drawn = with_diagrams(text, drawn=True)
+    opened, _, rest = drawn.partition('<div class="diagram" markdown>\n\n```mermaid\n')
+    assert opened == "One\n\n"
+    first, second, *_ = rest.splitlines()
+    assert first.startswith("%%{init: ")
+    assert first.endswith("}%%")
+    assert second == "flowchart LR"
+    assert rest.endswith("```\n\n</div>\n\n```sh\nls\n```\n")
