@@ -150,7 +150,7 @@ def test_the_self_test_has_six_questions_and_six_answers() -> None:
 
 
 def test_the_plan_is_read_in_five_minutes() -> None:
-    words = make_plan.FENCED.sub("", chapter_16()).split()
+    words = reading_time.FENCED.sub("", chapter_16()).split()
     assert len(words) <= 1000
 
 
