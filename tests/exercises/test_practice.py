@@ -389,6 +389,18 @@ def test_a_thread_that_is_left_holds_nobody_up(
     assert time.monotonic() - begun < PATIENT
 
 
+def test_a_process_that_is_left_holds_nobody_up(
+    project: Path, answer_with: Writer
+) -> None:
+    path = answer_with(sample.LEAVES_A_PROCESS)
+    begun = time.monotonic()
+    judged = judge_answers(project, [(path.parent, path, 1)], PATIENT)
+    seconds = time.monotonic() - begun
+    os.kill(int(judged.printed), signal.SIGTERM)
+    assert judged.verdicts[0]["kind"] == "right"
+    assert seconds < PATIENT
+
+
 def test_what_the_answer_prints_is_shown_indented(
     call: Call, answer_with: Writer
 ) -> None:
