@@ -508,7 +508,13 @@ def test_start_takes_up_what_was_skipped(call: Call, project: Path) -> None:
     assert state_of(project) == "open"
 
 
-BROKEN = ["", "{", "[]", '{"current": ""}', '{"exercises": {"a": {"x": 1}}}', "null"]
+BROKEN = [
+    *("", "{", "[]", "null", '{"current": ""}'),
+    '{"exercises": {"a": {"x": 1}}}',
+    '{"current": "", "bugs": [1], "exercises": {}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"started": "x"}}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"hints": "x"}}}',
+]
 
 
 @pytest.mark.parametrize("text", BROKEN)
