@@ -132,6 +132,7 @@ def watch(learner: Learner, args: argparse.Namespace) -> int:
         while saved_at(exercise.answer) in (0, seen):
             time.sleep(LOOK_EVERY)
         seen = saved_at(exercise.answer)
+        learner.read_again()  # such as a hint that was shown meanwhile
         write()
     return 0
 

@@ -588,6 +588,7 @@ def test_watch_checks_at_each_save_until_it_is_right(
     try:
         for number, text in enumerate([sample.SMALLER, sample.RIGHT], start=1):
             wait_until(partial(has_looked, output, number), PATIENT)
+            script(project, "hint", "2", cwd=project)  # in another terminal
             answer_with(text)
         assert watching.wait(PATIENT) == 0
     finally:
@@ -596,6 +597,7 @@ def test_watch_checks_at_each_save_until_it_is_right(
     printed = output.read_text("utf-8")
     found = re.findall(r"^(open|not yet|right)", printed, re.MULTILINE)
     assert found == ["open", "not yet", "right"]
+    assert progress_in(project / "exercises").of(FIRST).hints == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="platform: a Ctrl-C cannot be sent")
