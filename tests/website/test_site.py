@@ -16,6 +16,8 @@ from conftest import absent
 from lessons import ROOT
 from website.browser import WIDTHS, Visit, visit
 
+pytest.importorskip("mkdocs", reason="mkdocs-material is in requirements-dev.txt")
+
 from tools.site_pages import FENCED
 
 BUILD = [sys.executable, str(ROOT / "tools" / "build_site.py")]
@@ -128,7 +130,7 @@ def test_a_page_for_each_chapter_exercise_and_lesson_to_teach(site: Path) -> Non
     titles = {
         re.sub("<.*?>|¶|&para;", "", found[1]).strip()
         for path in site.glob("*.html")
-        if (found := re.search(r"<h1[^>]*>(.*?)</h1>", path.read_text(), re.S))
+        if (found := re.search(r"<h1[^>]*>(.*?)</h1>", path.read_text("utf-8"), re.S))
     }
     assert set(headings) - {"Contents"} <= titles
     exercises = {path.parent.name for path in ROOT.glob("exercises/*/task.md")}
@@ -150,7 +152,7 @@ def test_hints_and_answers_are_not_on_the_site(site: Path) -> None:
 
 def test_lists_and_tables_are_not_left_as_text(site: Path) -> None:
     for path in site.rglob("*.html"):
-        text = re.sub(r"<(pre|code|script)\b.*?</\1>", "", path.read_text(), flags=re.S)
+        text = re.sub(r"<(pre|code|script)\b.*?</\1>", "", path.read_text("utf-8"), flags=re.S)
         left = re.findall(r"(?:<p>|\n)(?:- |\|.*\||\d+\. |```|#+ ).*", text)
         assert left == [], path
 
