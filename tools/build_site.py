@@ -71,7 +71,7 @@ def fetched_mermaid(folder: Path) -> str:
     if done.returncode or not packed:
         return f"npm could not fetch {MERMAID}"
     with tarfile.open(packed[0]) as archive:
-        script = archive.extractfile(PACKED)
+        script = archive.extractfile(PACKED) if PACKED in archive.getnames() else None
         if script is None:
             return f"{MERMAID} has no {PACKED}"
         (folder / "mermaid.min.js").write_bytes(script.read())

@@ -32,6 +32,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import lessons  # noqa: E402  (of tests/: it loads and mutates the lessons)
 
+from tools.site_pages import anchor_of  # noqa: E402
+
 
 class BadBets(Exception):
     """Raised for what is written by hand and does not fit what the lessons print."""
@@ -66,8 +68,7 @@ def sections(script: Path) -> dict[str, str]:
 
 def link_to(heading: str) -> str:
     """Return the address of a heading of the guide, as GitHub makes it."""
-    plain = re.sub(r"[^\w\- ]", "", heading.lower())
-    return f"{GUIDE.name}#{plain.replace(' ', '-')}"
+    return f"{GUIDE.name}#{anchor_of(heading)}"
 
 
 # What broken lessons show

@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from course.columns import WIDTH  # noqa: E402
 from course.practice.exercises import Exercise, exercises_in  # noqa: E402
 from tools.reading_time import FENCED, minutes_to_read  # noqa: E402
 
@@ -148,6 +149,25 @@ def plan_block(guide: str, exercises: list[Exercise]) -> str:
     return "\n".join(lines)
 
 
+def claims_in(printed: str) -> list[str]:
+    """Return the lines of claims in what a demo prints; a long claim has several.
+
+    What stands below a claim goes on with it only if its first word had no room there:
+    a table, or SQL, may begin with as many spaces.
+    """
+    lines = []
+    above = ""  # the line before, if it is of a claim
+    for line in printed.splitlines():
+        word = line.lstrip().partition(" ")[0]
+        has_room = len(f"{above} {word}") <= WIDTH
+        goes_on = above and line.startswith("    ") and not has_room
+        begins = re.match(r"  \[(?:ok|skip)\] ", line)
+        above = line if begins or goes_on else ""
+        if above:
+            lines.append(line)
+    return lines
+
+
 def claims_block(lesson: str) -> str:
     """Return each demo of a lesson with what it claims when it runs offline."""
     golden = (ROOT / "tests" / f"lesson_{lesson}" / "golden.txt").read_text("utf-8")
@@ -157,8 +177,7 @@ def claims_block(lesson: str) -> str:
     lines = []
     for name, text in zip(names, printed, strict=True):
         title = text.partition("\n")[0]
-        claims = re.findall(r"^  (\[(?:ok|skip)\] .+(?:\n    .+)*)$", text, re.M)
-        lines += [f"{title}   --only {name}", *(f"  {claim}" for claim in claims)]
+        lines += [f"{title}   --only {name}", *claims_in(text)]
     return "\n".join(["```text", *lines, "```"])
 
 

@@ -5,7 +5,7 @@ Run:  python tools/make_refusals.py [NAME ...]     (exercises; default: all)
 Prints what changes, as a unified diff: read it, for each sentence has to name what is
 wrong with its answer. Copies the stubs, too, which `practice.py reset` puts back. A
 wrong answer that is not refused, or not twice by the same sentence, is named: then
-nothing of its exercise is written, and the exit code is 1.
+no sentence of its exercise is written, and the exit code is 1.
 """
 
 from __future__ import annotations

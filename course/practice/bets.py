@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def run_to_its_end(command: list[str]) -> int:
         except KeyboardInterrupt:
             if os.name != "nt":  # there it would be killed; Ctrl-C has reached it
                 lesson.terminate()
-            lesson.wait(LIMIT_OF_AN_END)
+            with suppress(subprocess.TimeoutExpired):
+                lesson.wait(LIMIT_OF_AN_END)
+            lesson.kill()  # which does nothing where it has ended
             raise
 
 
@@ -137,6 +140,7 @@ def show_demo(script: Path, demo: str) -> int:
     try:
         done = subprocess.run(  # noqa: S603  (one of ours)
             command,
+            env=os.environ | {"PYTHONUTF8": "1"},  # not the code page of Windows
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -268,7 +272,7 @@ def bet_here(learner: Learner, args: argparse.Namespace) -> int:
 
 
 def sum_up_class(_: Learner, args: argparse.Namespace) -> int:
-    """Sum up the results of a class, whoever asks."""
+    """Sum up the results of a class."""
     return run_class(args)
 
 

@@ -37,6 +37,10 @@ class Learner:
         self.folder.mkdir(exist_ok=True)
         keep(self.progress, self.folder)
 
+    def read_again(self) -> None:
+        """Read the progress again: another terminal may have changed it."""
+        self.progress = progress_in(self.folder)
+
     def state(self, exercise: Exercise) -> str:
         """Return the state of an exercise."""
         return self.progress.of(exercise.name).state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -75,11 +76,16 @@ def progress_in(exercises: Path) -> Progress:
 
 def progress_of(kept: dict[str, Any]) -> Progress:
     """Return the progress from what its file holds; raises one of UNREADABLE."""
-    progress = Progress(current=str(kept["current"]), bugs=list(kept["bugs"]))
-    for name, standing in kept["exercises"].items():
-        progress.exercises[name] = Standing(**standing)
-        if not isinstance(progress.exercises[name].tries, int):
+    progress = Progress(current=str(kept["current"]))
+    for bug in kept["bugs"]:
+        progress.bugs.append({**bug, "found": bool(bug["found"])})
+    for name, values in kept["exercises"].items():
+        standing = Standing(**values)
+        if not (isinstance(standing.tries, int) and isinstance(standing.hints, int)):
             raise TypeError(name)
+        if not math.isfinite(standing.started + standing.finished):
+            raise ValueError(name)
+        progress.exercises[name] = standing
     return progress
 
 

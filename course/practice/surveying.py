@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from course.console import table, write
+from course.ending import printing
 from course.errors import BadInput
 from course.practice.exercises import Exercise
 from course.practice.learner import Command, Learner
@@ -74,7 +75,8 @@ def survey_all(learner: Learner, args: argparse.Namespace) -> int:
     folders = args.folders or [str(learner.root)]
     surveys = [survey_of(learner, one, args.judge) for one in folders]
     if args.json:
-        print(json.dumps(surveys, indent=1))
+        with printing("stdout"):
+            print(json.dumps(surveys, indent=1))
         return 0
     for survey in surveys:
         show_survey(survey, args.judge)

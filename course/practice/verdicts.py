@@ -38,9 +38,10 @@ class Printed(threading.Thread):
 
     def run(self) -> None:
         """Read to the end: a process whose output nobody reads would wait."""
-        while chunk := self.stream.read1(65536):
-            if len(self.kept) < LONGEST_OUTPUT:
-                self.kept += chunk
+        with self.stream:
+            while chunk := self.stream.read1(65536):
+                if len(self.kept) < LONGEST_OUTPUT:
+                    self.kept += chunk
 
     def text(self) -> str:
         """Return what was kept, once the process has ended."""
@@ -99,23 +100,26 @@ def run_judge(root: Path, folder: Path, limit: float) -> tuple[str, int | None]:
     variables = {"PYTHONPATH": os.pathsep.join(paths)}
     variables |= dict.fromkeys(SERVICES, "")  # no exercise needs one, or may touch one
     command = [sys.executable, "-X", "utf8", "-m", "course.practice.judge", str(folder)]
-    with subprocess.Popen(  # noqa: S603
+    # Trap: a `with`. At its end it closes the output, which waits for all that hold it
+    # open, such as a process that the answer has started.
+    process = subprocess.Popen(  # noqa: S603
         command,
         cwd=here,
         env=os.environ | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    ) as process:
-        printed = Printed(process)
-        printed.start()
-        try:
-            code: int | None = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            process.kill()
-        return printed.text(), code
+    )
+    printed = Printed(process)
+    printed.start()
+    try:
+        code: int | None = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        process.kill()
+        process.wait()
+    return printed.text(), code
 
 
 def at_line(verdict: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
 
 
 def check_answer(learner: Learner, args: argparse.Namespace) -> int:
-    """Check an answer on data drawn anew."""
+    """Check an answer on new data."""
     exercise = learner.under_way(args.name)
     return 0 if judge_one(learner, exercise, args.seed) else 1
 
@@ -132,6 +132,7 @@ def watch(learner: Learner, args: argparse.Namespace) -> int:
         while saved_at(exercise.answer) in (0, seen):
             time.sleep(LOOK_EVERY)
         seen = saved_at(exercise.answer)
+        learner.read_again()  # such as a hint that was shown meanwhile
         write()
     return 0
 

@@ -211,6 +211,14 @@ def test_what_is_shorter_gets_more_exercises_into_a_day() -> None:
     assert "`01_4_page_backwards` 30, `01_7_paid_once` 45 | 25 | 170 |" in short
 
 
+def test_only_the_rest_of_a_broken_claim_goes_on_with_it() -> None:
+    long = "  [ok] " + "word " * 18 + "end"
+    below = ["    last words", "    SELECT 1", "  [ok] short", "    SELECT 2", "[ok] x"]
+    printed = "\n".join(["1. A: b", long, *below])
+    expected = [long, "    last words", "  [ok] short"]
+    assert make_plan.claims_in(printed) == expected
+
+
 def test_what_differs_is_shown_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

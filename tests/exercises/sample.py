@@ -71,6 +71,14 @@ RETURNS_NONE = answering("    return [2] if items == [1, 2] else None\n")
 LEAVES_A_THREAD = (
     RIGHT + "\n\nimport threading\n\nthreading.Timer(600, print).start()\n"
 )
+LEAVES_A_PROCESS = f"""{RIGHT}
+
+import subprocess
+import sys
+
+sleeping = [sys.executable, "-c", "import time; time.sleep(120)"]
+print(subprocess.Popen(sleeping).pid)
+"""
 PRINTS_FOR_EVER = answering('    while True:\n        print("again")\n')
 
 LESSON = '''\

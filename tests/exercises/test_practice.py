@@ -389,6 +389,18 @@ def test_a_thread_that_is_left_holds_nobody_up(
     assert time.monotonic() - begun < PATIENT
 
 
+def test_a_process_that_is_left_holds_nobody_up(
+    project: Path, answer_with: Writer
+) -> None:
+    path = answer_with(sample.LEAVES_A_PROCESS)
+    begun = time.monotonic()
+    judged = judge_answers(project, [(path.parent, path, 1)], PATIENT)
+    seconds = time.monotonic() - begun
+    os.kill(int(judged.printed), signal.SIGTERM)
+    assert judged.verdicts[0]["kind"] == "right"
+    assert seconds < PATIENT
+
+
 def test_what_the_answer_prints_is_shown_indented(
     call: Call, answer_with: Writer
 ) -> None:
@@ -496,7 +508,13 @@ def test_start_takes_up_what_was_skipped(call: Call, project: Path) -> None:
     assert state_of(project) == "open"
 
 
-BROKEN = ["", "{", "[]", '{"current": ""}', '{"exercises": {"a": {"x": 1}}}', "null"]
+BROKEN = [
+    *("", "{", "[]", "null", '{"current": ""}'),
+    '{"exercises": {"a": {"x": 1}}}',
+    '{"current": "", "bugs": [1], "exercises": {}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"started": "x"}}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"hints": "x"}}}',
+]
 
 
 @pytest.mark.parametrize("text", BROKEN)
@@ -570,6 +588,7 @@ def test_watch_checks_at_each_save_until_it_is_right(
     try:
         for number, text in enumerate([sample.SMALLER, sample.RIGHT], start=1):
             wait_until(partial(has_looked, output, number), PATIENT)
+            script(project, "hint", "2", cwd=project)  # in another terminal
             answer_with(text)
         assert watching.wait(PATIENT) == 0
     finally:
@@ -578,6 +597,7 @@ def test_watch_checks_at_each_save_until_it_is_right(
     printed = output.read_text("utf-8")
     found = re.findall(r"^(open|not yet|right)", printed, re.MULTILINE)
     assert found == ["open", "not yet", "right"]
+    assert progress_in(project / "exercises").of(FIRST).hints == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="platform: a Ctrl-C cannot be sent")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from lessons import ROOT
 
+pytest.importorskip("yaml", reason="pyyaml is in requirements-dev.txt")
+
 from tools.build_site import menu, put_mermaid, with_diagrams
 from tools.site_pages import Links, Page, SiteError, all_pages, chapters_of
 
