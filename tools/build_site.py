@@ -38,7 +38,7 @@ from tools.site_pages import (  # noqa: E402
 )
 
 BASE = ROOT / "tools" / "site"
-MERMAID = "mermaid@11"
+MERMAID = "mermaid@11.6.0"
 PACKED = "package/dist/mermaid.min.js"
 DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # A diagram keeps its size, and scrolls where it is wider than the page.

@@ -30,6 +30,7 @@ class Bug:
 
     lesson: str
     place: int  # of its mutation in the list of the lesson's tests
+    claim: str  # that it breaks
     level: int  # 1 names the section, 2 the claim, 3 only the lesson
     seed: int
     started: float  # seconds since 1970
@@ -71,6 +72,17 @@ def mutations_in(root: Path, lesson: str) -> list[Any]:
         return list(loaded_file(f"mutations_of_{lesson}", path).MUTATIONS)
     finally:
         sys.path.remove(str(tests))
+
+
+def mutation_of(root: Path, bug: Bug) -> Any:
+    """Return the mutation that a bug is; BadInput if the lesson's list has changed."""
+    mutations = mutations_in(root, bug.lesson)
+    if bug.place >= len(mutations) or mutations[bug.place].claim != bug.claim:
+        raise BadInput(
+            f"lesson {bug.lesson} has changed since the bug was put in: "
+            f"remove {bug_folder(root)}, and put in another"
+        )
+    return mutations[bug.place]
 
 
 def script_of(folder: Path, lesson: str) -> Path:
@@ -158,7 +170,8 @@ def new_bug(root: Path, lesson: str, level: int, seed: int) -> tuple[Bug, Run]:
         # One that needs a package which is not installed is not seen: take another.
         run = planted(root, lesson, mutations[place])
         if run and is_caught(run, mutations[place]):
-            bug = Bug(lesson, place, level, seed, time.time())
+            claim = mutations[place].claim
+            bug = Bug(lesson, place, claim, level, seed, time.time())
             keep_bug(root, bug)
             return bug, run
     raise BadInput(f"no mutation of lesson {lesson} makes a claim fail here")
@@ -178,7 +191,9 @@ def planted(root: Path, lesson: str, mutation: Any) -> Run | None:
 def keep_bug(root: Path, bug: Bug) -> None:
     """Write down which bug the copy has."""
     path = bug_folder(root) / "bug.json"
-    path.write_text(json.dumps(asdict(bug)), "utf-8")
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(asdict(bug)), "utf-8")
+    fresh.replace(path)
 
 
 def open_bug(root: Path) -> Bug | None:
@@ -194,7 +209,10 @@ def open_bug(root: Path) -> Bug | None:
 
 def remove_bug(root: Path) -> None:
     """Remove the copy with its bug."""
-    shutil.rmtree(bug_folder(root), ignore_errors=True)
+    folder = bug_folder(root)
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():  # on Windows, while a program stands in it
+        raise BadInput(f"{folder} cannot be removed: close what has it open")
 
 
 def section_of(root: Path, lesson: str, mutation: Any) -> str:
@@ -208,7 +226,7 @@ def section_of(root: Path, lesson: str, mutation: Any) -> str:
 
 def change_of(root: Path, bug: Bug) -> list[str]:
     """Return what the bug had changed, as the lines of a difference."""
-    mutation = mutations_in(root, bug.lesson)[bug.place]
+    mutation = mutation_of(root, bug)
     path = mutated_file(root, bug.lesson, mutation)
     text = path.read_text("utf-8")
     broken = text.replace(mutation.old, mutation.new)

@@ -14,7 +14,7 @@ from course.practice.bugs import (
     change_of,
     keep_bug,
     lesson_number,
-    mutations_in,
+    mutation_of,
     new_bug,
     open_bug,
     remove_bug,
@@ -50,7 +50,7 @@ def find_bug(learner: Learner, args: argparse.Namespace) -> int:
 def show_bug(root: Path, bug: Bug, failed: list[str]) -> None:
     """Say as much about a bug as its level allows."""
     script = typed_path(script_of(bug_folder(root), bug.lesson))
-    mutation = mutations_in(root, bug.lesson)[bug.place]
+    mutation = mutation_of(root, bug)
     write()
     if bug.level == 3:
         write(f"Something in lesson {bug.lesson} is wrong.")
@@ -109,7 +109,7 @@ def drop_bug(learner: Learner, bug: Bug) -> int:
 
 def close_bug(learner: Learner, bug: Bug, found: bool) -> None:
     """Show what the bug was, keep the counts, and remove the copy."""
-    mutation = mutations_in(learner.root, bug.lesson)[bug.place]
+    mutation = mutation_of(learner.root, bug)
     write()
     for line in change_of(learner.root, bug):
         write(line)

@@ -159,31 +159,37 @@ class Judge:
         self.folder = folder
         self.limit = limit
         self.verdicts: list[Verdict] = []
+        self.deciding = threading.Lock()  # one verdict a job, in time or late
 
     def write(self) -> None:
         """Write the verdicts so far."""
         text = json.dumps(self.verdicts)
         (self.folder / "verdicts.json").write_text(text, "utf-8")
 
-    def give_up(self, answer: Path) -> None:
+    def give_up(self, number: int, answer: Path) -> None:
         """Write that an answer does not end, and where it is; end the process."""
-        frame = frame_in(answer)
-        where = place(answer, frame.f_lineno) if frame else {"file": ""}
-        self.verdicts.append({"kind": "late", "limit": self.limit} | where)
-        self.end()
+        with self.deciding:
+            if len(self.verdicts) > number:
+                return  # it came to its end just now
+            frame = frame_in(answer)
+            where = place(answer, frame.f_lineno) if frame else {"file": ""}
+            self.verdicts.append({"kind": "late", "limit": self.limit} | where)
+            self.end()
 
     def work(self, jobs: list[Any]) -> None:
         """Judge each of the jobs, then end the process."""
-        for folder, answer, seed in jobs:
-            watchdog = threading.Timer(self.limit, self.give_up, [Path(answer)])
+        for number, (folder, answer, seed) in enumerate(jobs):
+            arguments = [number, Path(answer)]
+            watchdog = threading.Timer(self.limit, self.give_up, arguments)
             watchdog.daemon = True
             watchdog.start()
             begun = time.perf_counter()
             verdict = verdict_on(Path(folder), Path(answer), seed)
             watchdog.cancel()
             verdict["seconds"] = round(time.perf_counter() - begun, 1)
-            self.verdicts.append(verdict)
-            self.write()  # the next answer may end the process
+            with self.deciding:
+                self.verdicts.append(verdict)
+                self.write()  # the next answer may end the process
         self.end()
 
     def end(self) -> None:

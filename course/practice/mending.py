@@ -15,6 +15,7 @@ from course.practice.bugs import (
     bug_folder,
     is_caught,
     mutated_file,
+    mutation_of,
     mutations_in,
     put_in,
     run_offline,
@@ -27,7 +28,7 @@ RUNS_AT_ONCE = 2  # runs of a lesson
 
 def reasons_against(root: Path, bug: Bug) -> list[str]:
     """Return why the learner's copy is not mended yet; nothing if it is."""
-    mutation = mutations_in(root, bug.lesson)[bug.place]
+    mutation = mutation_of(root, bug)
     folder = bug_folder(root)
     return (
         broken_syntax(root, folder)

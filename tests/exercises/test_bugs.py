@@ -244,6 +244,16 @@ def test_a_seed_puts_the_same_bug_in(call: Call, project: Path) -> None:
     assert "seed 3, level 1" in printed[0]
 
 
+def test_a_bug_of_another_list_is_one_line(call: Call, project: Path) -> None:
+    with_bug(call, project)
+    kept = bug_folder(project) / "bug.json"
+    kept.write_text(kept.read_text("utf-8").replace(CLAIM, "another claim"), "utf-8")
+    code, printed, complaint = call("check")
+    assert (code, printed) == (2, "")
+    assert complaint.count("\n") == 1
+    assert "lesson 03 has changed since the bug was put in" in complaint
+
+
 def test_a_broken_copy_is_one_line(call: Call, project: Path) -> None:
     with_bug(call, project)
     (bug_folder(project) / "bug.json").write_text("{")
@@ -295,7 +305,7 @@ def found_and_mended(project: Path, lesson: str, place: int) -> None:
     if re.search(r"\[skip\] .*pandas", run.printed):
         pytest.importorskip("pandas")
     assert is_caught(run, mutation)
-    bug = Bug(lesson, place, 1, 0, 0.0)
+    bug = Bug(lesson, place, mutation.claim, 1, 0, 0.0)
     keep_bug(project, bug)
     copy = mutated_file(bug_folder(project), lesson, mutation)
     shutil.copy2(mutated_file(project, lesson, mutation), copy)
@@ -314,7 +324,7 @@ def test_an_unmended_bug_is_refused(whole: Path) -> None:
     place = places("03")[0]
     mutation = mutations_in(whole, "03")[place]
     assert planted(whole, "03", mutation)
-    reasons = reasons_against(whole, Bug("03", place, 1, 0, 0.0))
+    reasons = reasons_against(whole, Bug("03", place, mutation.claim, 1, 0, 0.0))
     assert any(line.startswith(f"[FAIL] {mutation.claim}") for line in reasons)
 
 
