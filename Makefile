@@ -102,7 +102,7 @@ standalone: .venv/bin/python ## write each lesson with what it uses as a single 
 	$(PY) tools/standalone.py
 
 clean: ## remove the virtual environment, dist/, site/ and all caches
-	rm -rf .venv dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv dist site .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
