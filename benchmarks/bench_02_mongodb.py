@@ -40,7 +40,7 @@ lesson = load("02")
 arrow: Any = import_module("pymongoarrow.context")
 arrow_schema: Any = import_module("pymongoarrow.schema")
 SIZES = {1: 20, 100: 200, 500: 500}  # documents in a command: documents in a turn
-ROUNDS = 61
+ROUNDS = 31
 PACKAGES = versions("pymongo", "SecantusDB", "pymongoarrow", "pandas", "pyarrow")
 Row = list[object]
 
