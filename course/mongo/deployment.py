@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pymongo import TEXT, IndexModel
+import pymongo
+from pymongo import IndexModel
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
 from course.mongo.codec import Collection, Database, Document
@@ -198,5 +199,5 @@ def as_it_was(name: str, definition: Mapping[str, Any]) -> IndexModel:
     rules = {rule: definition[rule] for rule in definition.keys() - set(NO_RULES)}
     keys = list(dict(definition["key"]).items())
     if "weights" in rules:  # a text index; the server names its keys _fts and _ftsx
-        keys = [(field, TEXT) for field in rules["weights"]]
+        keys = [(field, pymongo.TEXT) for field in rules["weights"]]
     return IndexModel(keys, name=name, **rules)

@@ -369,7 +369,8 @@ def test_a_run_is_scored_and_prints_the_demos_as_ever(tmp_path: Path) -> None:
     assert f"you         {score:.4f}" in done.stdout
     assert done.stdout.count("97 % sure that it is false") == 1
     first = next(one for one in statements if one.is_true)
-    assert f"read: {first.heading} ({first.link})" in done.stdout
+    on_one_line = " ".join(done.stdout.split())
+    assert f"read: {first.heading} ({first.link})" in on_one_line
     golden = (ROOT / "tests" / "lesson_03" / "golden.txt").read_text("utf-8")
     printed = done.stdout.splitlines()
     assert [line for line in golden.splitlines() if line not in printed] == []

@@ -48,7 +48,7 @@ def test_it_writes_the_sentences_and_the_stub(
         (sample.RIGHT, "smaller is not refused: right"),
         (sample.STUB, "smaller is not refused: open"),
         (
-            sample.answering("    return [object()]\n"),
+            sample.answering("    import time\n    return [time.perf_counter_ns()]\n"),
             "smaller: the sentence differs from run to run",
         ),
     ],
