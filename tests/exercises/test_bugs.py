@@ -313,8 +313,8 @@ def found_and_mended(project: Path, lesson: str, place: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lesson", numbers())
-def test_a_bug_of_each_lesson_is_found_and_mended(whole: Path, lesson: str) -> None:
+@pytest.mark.parametrize("lesson", ["01", "03", "05"])  # all of all: make soak
+def test_a_bug_of_a_lesson_is_found_and_mended(whole: Path, lesson: str) -> None:
     listed = places(lesson)
     found_and_mended(whole, lesson, listed[len(listed) // 2])
 
