@@ -359,12 +359,12 @@ def test_what_answers_like_no_management_api_is_named(
 
 @pytest.mark.parametrize("answer", ["401 Unauthorized", "403 Forbidden"])
 def test_a_user_without_the_management_tag_is_named(
-    answer: str, rabbitmq_url: str
+    answer: str, rabbitmq_url: str, tmp_path: Path
 ) -> None:
     with Answering() as server:
         server.answer = f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode()
         place = f"http://127.0.0.1:{server.port}"
-        env = {"RABBITMQ_MANAGEMENT_URL": place}
+        env = {"RABBITMQ_MANAGEMENT_URL": place, "TMPDIR": str(tmp_path)}
         done = run(path_of("04"), "--sweep", "--url", rabbitmq_url, env=env)
     assert done.returncode == 0
     assert done.stdout.endswith("\nnothing of ours is older than an hour\n")
