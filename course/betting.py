@@ -92,7 +92,7 @@ class Betting:
                 self._print_outcome(number, bet)
             else:
                 self.uncounted += 1
-                said = "not shown on this back end, so it does not count"
+                said = "not shown in this run, so it does not count"
                 self.printer.write(f"  bet {number}: {said}", "yellow")
         self.open.clear()
 

@@ -417,7 +417,7 @@ def test_what_a_demo_does_not_show_does_not_count(
     assert [bet.statement for bet in betting.settled] == [shown]
     assert betting.uncounted == 1
     printed = capsys.readouterr().out
-    assert "bet 2: not shown on this back end, so it does not count" in printed
+    assert "bet 2: not shown in this run, so it does not count" in printed
     assert "1 not counted" in printed
 
 
