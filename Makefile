@@ -92,7 +92,7 @@ guide: .venv/dev ## fill the guide's code, outputs, pictures and minutes from th
 site: .venv/dev ## build the guide as a site, into site/; REPO_URL=... links the code
 	@$(PY) tools/build_site.py
 
-serve: site ## build the site and show it at http://127.0.0.1:8000, or at PORT=...
+serve: site ## build the site and show it on this machine, at port 8000 or PORT=...
 	@$(PY) -m http.server --bind 127.0.0.1 --directory site $(PORT)
 
 bench: .venv/dev ## measure against named peers, and write benchmarks/README.md

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from course.columns import WIDTH  # noqa: E402
 from course.practice.exercises import Exercise, exercises_in  # noqa: E402
-from tools.reading_time import FENCED, minutes_to_read  # noqa: E402
+from tools.reading_time import minutes_to_read, without_code  # noqa: E402
 
 GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"
 PAGES = sorted((ROOT / "docs" / "teaching").glob("0[1-5].md"))
@@ -67,11 +67,6 @@ class Section:
 
 
 # The guide
-
-
-def without_code(text: str) -> str:
-    """Return a text of the same length, in which no line of code is a heading."""
-    return FENCED.sub(lambda found: re.sub("[^\n]", " ", found[0]), text)
 
 
 def sections_of(lesson: str, guide: str) -> list[Section]:

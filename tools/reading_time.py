@@ -33,6 +33,11 @@ def prose_of(text: str) -> str:
     return COMMENT.sub("", FENCED.sub("", STATED.sub("", text)))
 
 
+def without_code(text: str) -> str:
+    """Return a text of the same length, in which no line of code is a heading."""
+    return FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
+
+
 def words_in(text: str) -> int:
     """Return the number of words of the prose; the bars of a table are none."""
     return len(WORD.findall(prose_of(text)))

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.reading_time import FENCED, without_code
+
 GUIDE = "COMPREHENSIVE_GUIDE.md"
 FIGURES = "docs/figures"
-FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 HEADING = re.compile(r"^(#{1,5}) (.+)$", re.MULTILINE)
 # A link, or code in a line, in which nothing is a link.
@@ -87,7 +88,7 @@ def with_anchors(text: str, levels_up: int) -> str:
 
 def chapters_of(guide: str) -> list[tuple[str, str]]:
     """Return (title, text) of what comes before the chapters, and of each chapter."""
-    hidden = FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), guide)
+    hidden = without_code(guide)
     starts = [0]
     titles = ["Start"]
     for found in re.finditer(r"^## (.+)$", hidden, re.MULTILINE):

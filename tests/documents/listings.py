@@ -7,7 +7,8 @@ import builtins
 import re
 from dataclasses import dataclass
 
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+from tools.reading_time import FENCED, without_code
+
 IDENTIFIER = re.compile(r"[^\W\d]\w*")
 BUILT_IN = frozenset(dir(builtins)) | {"__name__", "__file__"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -26,11 +27,6 @@ class Section:
     def number(self) -> str:
         """Return what the title begins with: "1.4", or another word."""
         return self.title.partition(" ")[0]
-
-
-def without_code(text: str) -> str:
-    """Return a text of the same length without its fenced blocks."""
-    return FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)
 
 
 def split_at(heading: str, text: str) -> list[Section]:

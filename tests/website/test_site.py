@@ -18,7 +18,7 @@ from website.browser import WIDTHS, Visit, visit
 
 pytest.importorskip("mkdocs", reason="mkdocs-material is in requirements-dev.txt")
 
-from tools.site_pages import FENCED
+from tools.reading_time import FENCED
 
 BUILD = [sys.executable, str(ROOT / "tools" / "build_site.py")]
 GUIDE = (ROOT / "COMPREHENSIVE_GUIDE.md").read_text("utf-8")
