@@ -59,6 +59,7 @@ from course.mongo.codec import (
     list_in,
     span,
     unencodable,
+    unencodable_of,
     with_time_zones,
 )
 from course.mongo.complaints import DUPLICATE_KEY, accepted, reason, verdict, verdicts
@@ -458,16 +459,6 @@ class LoadReport:
     def reject(self, place: int, why: str) -> None:
         """Note a document that is not stored, and why."""
         self.rejected.append((place, why))
-
-
-def unencodable_of(users: Sequence[Document]) -> dict[int, Document]:
-    """Return complaints, by index, about the users that BSON cannot hold."""
-    complaints = {}
-    for index, user in enumerate(users):
-        why = unencodable(user)
-        if why:
-            complaints[index] = {"code": 0, "unsent": why}
-    return complaints
 
 
 # region bulk

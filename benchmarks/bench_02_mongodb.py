@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import ROOT, load
 
 sys.path.insert(0, str(ROOT))
-from course.mongo.codec import CODEC, RAW
+from course.mongo.codec import CODEC, RAW, surely_in_utc, unencodable_of
 from course.mongo.frames import to_frame
 from course.mongo.seed import make_events, make_user
 
@@ -74,15 +74,41 @@ def our_upsert(env: Any, batch: int, users: list[Any]) -> None:
         manager.upsert_users(users[start : start + batch])
 
 
-def turns(env: Any, works: list[Any], count: int) -> tuple[float, float]:
+class Taking:
+    """A collection that takes all, and does nothing."""
+
+    def insert_many(self, documents: list[Any], ordered: bool) -> None:
+        """Take them."""
+
+
+def checks() -> list[Row]:
+    """Return what our inserts do beside PyMongo's; no server is involved."""
+    users = [make_user(number) for number in range(500)]
+    manager = lesson.UserManager({"users": Taking()})
+    encoding = "can BSON hold it? (encoded twice)"
+    report = "what became of it?"
+    ways: dict[str, Callable[[], object]] = {
+        "is there a moment without a time zone?": lambda: surely_in_utc(users),
+        encoding: lambda: unencodable_of(users),
+        report: lambda: manager.bulk_insert_users(users, 500),
+    }
+    rows: list[Row] = []
+    for name, values in seconds(ways, repeats=ROUNDS).items():
+        rows.append([name, f"{1e6 * median(values) / len(users):.2f}"])
+    return rows
+
+
+def turns(env: Any, works: list[Any], count: int) -> tuple[float, float, float]:
     """Return the second work's CPU time to the first's, and its documents per second.
+
+    The third is the first's CPU time for a document, in microseconds.
 
     The ratio is the median of many short turns side by side, so that what slows the
     machine down slows both. Every turn has users of its own, so that nothing has to be
     deleted in between; who goes first alternates. What is sent is the same.
     """
     numbers, sent, wall = itertools.count(1), [0, 0], [0.0, 0.0]
-    ratios = []
+    ratios, first = [], []
     for number in range(ROUNDS):
         cpu = [0.0, 0.0]
         for place in (0, 1) if number % 2 else (1, 0):
@@ -94,13 +120,19 @@ def turns(env: Any, works: list[Any], count: int) -> tuple[float, float]:
             wall[place] += time.time() - clock
             sent[place] += env.commands.sent - before
         ratios.append(cpu[1] / cpu[0])
+        first.append(1e6 * cpu[0] / count)
     assert len(set(sent)) == 1
-    return median(sorted(ratios)), ROUNDS * count / wall[1]
+    return median(ratios), ROUNDS * count / wall[1], median(first)
 
 
-def loads(env: Any) -> tuple[list[Row], list[Row]]:
-    """Return documents per second by batch size, and our price over PyMongo's."""
-    rows, bars = [], []
+def loads(env: Any) -> tuple[list[Row], list[Row], list[Row]]:
+    """Return documents per second by batch size, our price over PyMongo's, and its CPU.
+
+    The third has the microseconds of each of PyMongo's inserts and upserts.
+    """
+    rows: list[Row] = []
+    bars: list[Row] = []
+    raw: list[Row] = []
     kinds = {"insert": (raw_insert, our_insert), "upsert": (raw_upsert, our_upsert)}
     for kind, works in kinds.items():
         row: Row = [f"{kind}, documents/s"]
@@ -108,11 +140,12 @@ def loads(env: Any) -> tuple[list[Row], list[Row]]:
             note(f"{kind} by {batch}")
             env.fresh()
             both = [functools.partial(work, env, batch) for work in works]
-            ratio, rate = turns(env, both, count)
+            ratio, rate, first = turns(env, both, count)
+            raw.append([f"PyMongo's own {kind} by {batch}", f"{first:.2f}"])
             row.append(f"{rate:,.0f}")
             bars.append([f"{kind} by {batch}: ours / raw, CPU", "<= 1.1", ratio])
         rows.append(row)
-    return rows, bars
+    return rows, bars, raw
 
 
 def latest_by_two_queries(db: Any, limit: int) -> list[Any]:
@@ -228,7 +261,7 @@ def main() -> int:
     with lesson.open_env(given) as env:
         if env.live:
             env.fresh()
-            rows, bars = loads(env)
+            rows, bars, raw = loads(env)
             note("N+1 and its cures")
             ways = joins(env)
             server = "MongoDB" if env.mongodb else "SecantusDB, not MongoDB"
@@ -237,7 +270,11 @@ def main() -> int:
             print("\n100 events with the names of their users, same rows each way:\n")
             print(markdown(["way", "ms", "x $lookup"], ways))
         else:
+            raw = []
             print(f"\nLoads and joins not measured: {env.backend}.")
+    note("checks")
+    print("\nBeside that, our inserts ask, by 500, each line with those above it:\n")
+    print(markdown(["CPU", "microseconds a document"], raw + checks()))
     note("frames, decoding, memory")
     print("\nThree fields of 50,000 events as a frame of pandas, without a server:\n")
     print(markdown(["way", "events/s", "x the first"], frames()))

@@ -15,10 +15,12 @@ from zoneinfo import ZoneInfo
 
 import bson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lessons import load
 from pymongo.errors import BulkWriteError
 
-from course.mongo.codec import unencodable
+from course.mongo.codec import unencodable, unencodable_of
 from course.mongo.reference import cohorts_of, days_of, purchases_of
 from course.mongo.seed import END, START, make_events, make_user, make_users
 
@@ -301,6 +303,46 @@ def test_what_bson_cannot_hold_is_named_by_field_and_type(
     change: dict[Any, Any], why: str
 ) -> None:
     assert unencodable(make_user(1) | change) == why
+
+
+MOMENTS = st.sampled_from(
+    [
+        START,
+        datetime(2025, 6, 1),  # without a time zone
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=3))),
+        START.astimezone(timezone(timedelta(hours=3))),
+        START.replace(tzinfo=bson.tz_util.utc),
+    ]
+)
+VALUES = st.recursive(
+    MOMENTS | st.sampled_from([1, 2**63, "x", "\ud800", None, b"x", 0.5, {1}, Odd()]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(st.sampled_from(["a", "b\0", 3]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.dictionaries(st.just("field"), VALUES), max_size=25))
+def test_who_looks_at_many_at_once_finds_what_a_look_at_each_finds(
+    documents: list[Any],
+) -> None:
+    one_by_one = {}
+    for index, document in enumerate(documents):
+        if why := unencodable(document):
+            one_by_one[index] = {"code": 0, "unsent": why}
+    assert unencodable_of(documents) == one_by_one
+
+
+def test_documents_of_more_than_16_mb_together_are_looked_at_singly() -> None:
+    big = {"bio": "x" * 9_000_000}
+    too_big = {"bio": big["bio"] * 2}
+    small: dict[str, Any] = {"bio": ""}
+    assert unencodable_of([big, big]) == {}
+    found = unencodable_of([small] * 50 + [big, too_big])
+    assert found == {51: {"code": 0, "unsent": "larger than 16 MB"}}
 
 
 def test_numpy_values_are_named_by_field_and_type(env: Any) -> None:
