@@ -107,7 +107,7 @@ MUTATIONS = (
         "summaries",
         "$merge run twice equals the reference; $inc doubles",
         '{"$group": {"_id": DAY} | totals}',
-        '{"$group": {"_id": "$timestamp"} | totals}',
+        '{"$group": {"_id": "$event_type"} | totals}',
     ),
     Mutation(
         "summaries",
