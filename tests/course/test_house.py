@@ -53,7 +53,11 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(HOUSE.rglob("*.py"))}
+INTEGRATED = "course.integrated"  # the part that may use all others, and the lessons
 every_module = pytest.mark.parametrize("name", MODULES)
+every_other_module = pytest.mark.parametrize(
+    "name", [name for name in MODULES if not name.startswith(INTEGRATED)]
+)
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
 
@@ -127,11 +131,9 @@ def test_a_lesson_uses_its_own_part_and_the_core(script: Path) -> None:
     assert [one for one in of_the_house(script) if not is_allowed(one, homes)] == []
 
 
-@every_module
+@every_other_module
 def test_a_module_uses_its_own_part_and_the_core(name: str) -> None:
     own = name.removeprefix("course").removeprefix(".").split(".")[0]
-    if own == "integrated":
-        return
     homes: set[str] = set()
     if own not in CORE:
         homes = {own} | {STAND_IN_OF.get(own, own)}
@@ -148,10 +150,8 @@ def test_modules_form_no_circle() -> None:
     TopologicalSorter(arrows).prepare()  # raises CycleError, which names the circle
 
 
-@every_module
+@every_other_module
 def test_only_the_integrated_part_loads_lessons(name: str) -> None:
-    if name.startswith("course.integrated"):
-        return
     text = MODULES[name].read_text("utf-8")
     for loader in ("importlib.import_module", "importlib.util", "runpy", "__import__"):
         assert loader not in text or name in LOADS_OTHER_FILES

@@ -344,14 +344,14 @@ def test_a_lock_that_is_released_in_time_is_waited_for(env: Any) -> None:
         runs.append(1)
         if len(runs) == 3:
             released.set()
-            holder.join()
+            holder.join(10)
         return session.scalar(sa.select(1))
 
     try:
         assert lesson.run_transaction(sessions, work) == 1
     finally:
         released.set()
-        holder.join()
+        holder.join(10)
     assert len(runs) >= 3
 
 

@@ -53,6 +53,7 @@ def answering(reply: bytes | None) -> Iterator[int]:
                 except TimeoutError:
                     continue
                 lines.append(line)
+                line.settimeout(10)
                 if reply is None:
                     line.recv(8)
                     line.close()
@@ -65,7 +66,7 @@ def answering(reply: bytes | None) -> Iterator[int]:
             yield server.getsockname()[1]
         finally:
             stop.set()
-            thread.join()
+            thread.join(20)
             for line in lines:
                 line.close()
 

@@ -66,7 +66,7 @@ class Run:
         """Wait until a query in the schema of the run says true."""
 
         def state() -> bool:
-            assert self.parent.poll() is None, self.parent.communicate()
+            assert self.parent.poll() is None, self.parent.communicate(timeout=30)
             with closing(psycopg.connect(self.sql, autocommit=True)) as connection:
                 ask = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'module8%'"
                 for (schema,) in connection.execute(ask).fetchall():
