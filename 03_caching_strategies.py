@@ -999,7 +999,7 @@ def redis_cache(
     bound one, with a name that tells instances apart, in __init__:
     `self.rank = redis_cache(600, name="rank-2")(self._rank)`.
     """
-    refuse_misuse(ttl, cache)
+    refuse_misuse(ttl, cache, policy)
     # A policy is checked here, when the module is imported, not at the first call.
     hooks = {"encode": encode, "decode": decode}
     chosen = (policy or Policy()).but(ttl=ttl, longest_load=longest_load, **hooks)

@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
 from course.caching.codec import strict
-from course.caching.policy import Policy, refuse_type
+from course.caching.policy import Policy, refuse_hook, refuse_type
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -77,14 +77,18 @@ def refuse_used_once(result: object) -> None:
         raise TypeError(f"a {kind} is only for its first reader: it can't be cached")
 
 
-def refuse_misuse(ttl: object, cache: object) -> None:
-    """Raise TypeError for a decorator that was given the function, or a client."""
+def refuse_misuse(ttl: object, cache: object, policy: object) -> None:
+    """Raise TypeError for a decorator that was given a function, client or number."""
     if callable(ttl):
         name = getattr(ttl, "__name__", "the function")
         raise TypeError(f"write @redis_cache() above {name}, with parentheses")
     if cache is not None and not hasattr(cache, "get_or_load"):
         kind = type(cache).__name__
         raise TypeError(f"cache= is a RedisCache(client), not a {kind}")
+    if policy is not None and not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy= is a Policy, such as Policy(ttl=60), not {policy!r:.40}"
+        )
 
 
 def full_name(fn: Callable[..., Any]) -> str:
@@ -128,6 +132,7 @@ class CallKey:
     def __init__(
         self, fn: Callable[..., Any], hook: Callable[..., Any] | None = None
     ) -> None:
+        refuse_hook("key", hook)
         self.hook = hook
         self.signature: inspect.Signature | None = None
         self.required = 0
@@ -248,8 +253,13 @@ class CachedFunction(Generic[Arguments, Result]):
                 f"__init__ write self.{method} = redis_cache(60, name=...)"
                 f"(self._{method}), with a name that tells instances apart"
             )
-        bound: Callable[..., Any] = functools.partial(self.__call__, instance)  # type: ignore[arg-type]
-        return bound
+        bound: Any = partial(self.__call__, instance)  # type: ignore[arg-type]
+        functools.update_wrapper(bound, self.fn)
+        bound.key = partial(self.key, instance)  # type: ignore[arg-type]
+        bound.invalidate = partial(self.invalidate, instance)  # type: ignore[arg-type]
+        bound.cache_clear = self.cache_clear  # of all instances: they share the name
+        found: Callable[..., Any] = bound
+        return found
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled as the function is, by its name

@@ -38,6 +38,12 @@ def refuse_size(name: str, number: object, least: int) -> None:
         raise ValueError(f"{name} is an int of {least} or more, not {number!r:.40}")
 
 
+def refuse_hook(name: str, hook: object) -> None:
+    """Raise TypeError for what can't be called."""
+    if hook is not None and not callable(hook):
+        raise TypeError(f"{name} is a function, not {hook!r:.40}")
+
+
 def refuse_breaker(threshold: object, cooldown: float) -> None:
     """Raise ValueError or TypeError for a breaker that would never close, or open."""
     refuse_size("threshold", threshold, 1)
@@ -74,6 +80,8 @@ class Policy:
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
         if longest + self.grace > LONGEST_TTL:
             raise ValueError("ttl and grace are at most 30 days together")
+        refuse_hook("encode", self.encode)
+        refuse_hook("decode", self.decode)
         if (self.encode is None) != (self.decode is None):
             raise ValueError("encode and decode go together")
 

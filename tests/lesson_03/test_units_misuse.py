@@ -123,6 +123,12 @@ def test_a_client_in_place_of_a_cache_is_refused_by_the_decorator() -> None:
             lesson.redis_cache(cache=client, name="f")
 
 
+@pytest.mark.parametrize("option", ["policy", "key", "encode", "decode"])
+def test_an_option_of_another_kind_is_refused_when_it_is_given(option: str) -> None:
+    with pytest.raises(TypeError, match=f"{option}=? is a .*, not 60"):
+        lesson.redis_cache(**{option: 60}, name="f")(increased)
+
+
 def test_a_function_may_have_a_parameter_called_self() -> None:
     cached = lesson.redis_cache(cache=cache_of(), name="f")(lambda self: [self])
     assert cached(self=5) == cached(5) == [5]
@@ -141,6 +147,30 @@ class Shop:
 
 def test_what_is_no_method_by_itself_is_none_when_it_is_cached() -> None:
     assert (Shop().at_least_1(0), Shop().size(-5)) == (1, 5)
+
+
+class Desk:
+    """A method, whose key a hook makes."""
+
+    def __init__(self, town: str) -> None:
+        self.town = town
+
+    def _rate(self, number: int) -> list[Any]:
+        """Return a rate."""
+        return [self.town, number]
+
+    rate = lesson.redis_cache(
+        cache=cache_of(), name="rate", key=lambda desk, number: [desk.town, number]
+    )(_rate)
+
+
+def test_a_method_that_a_hook_makes_possible_can_be_invalidated_as_a_function() -> None:
+    one, two = Desk("a"), Desk("b")
+    assert [one.rate(1), two.rate(1)] == [["a", 1], ["b", 1]]
+    assert one.rate.key(1) != two.rate.key(1)
+    assert [one.rate.invalidate(1), one.rate.invalidate(1)] == [1, 0]
+    assert one.rate.cache_clear() == 1  # the other's, which is the function's, too
+    assert (one.rate.__name__, one.rate.__doc__) == ("_rate", "Return a rate.")
 
 
 @pytest.mark.parametrize("fn", [5, None, classmethod(print), property(print)], ids=str)
@@ -254,3 +284,30 @@ def test_who_leaves_a_near_cache_too_often_can_enter_it_all_the_same() -> None:
     with near:
         assert near.listener.thread.is_alive()
     assert not near.listener.thread.is_alive()
+
+
+def test_a_tag_of_another_type_costs_one_cold_start() -> None:
+    """Whoever may write that key must not stop the tag for good."""
+    cache = cache_of()
+    manager = lesson.CacheInvalidationManager(cache)
+    cache.set("k", "old")
+    cache.client.set(cache.name("tag", "t"), "somebody else's")
+    assert manager.invalidate_tag("t") == 0
+    assert cache.get("k") is None  # nobody can tell what was under the tag
+    cache.set("k", "new")
+    cache.set("other", 1)
+    manager.tag("t", "k")
+    assert cache.get("k") == "new"
+    assert manager.invalidate_tag("t") == 1
+    assert cache.get("other") == 1
+    assert not cache.owed
+
+
+def test_a_lease_that_outlives_all_leases_is_nobodys() -> None:
+    cache = cache_of()
+    for life in (10**12, None):
+        cache.client.set(cache.name("lease", "k"), "somebody else's", px=life)
+        policy = Policy(longest_load=60)
+        assert cache.get_or_load("k", lambda: "loaded", policy) == "loaded"
+        assert cache.get("k") == "loaded"
+        cache.delete("k")
