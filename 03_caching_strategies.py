@@ -832,6 +832,7 @@ class LoadingCache(JsonCache):
         self.stats.add("loads")
         started = time.perf_counter()
         value = job.origin()
+        refuse_used_once(value)
         valid_until = time.perf_counter()
         seconds = valid_until - started
         self.stats.add("load_ms", round(seconds * 1000))
