@@ -179,8 +179,9 @@ def test_a_method_that_a_hook_makes_possible_can_be_invalidated_as_a_function() 
 
 
 def test_what_cannot_be_called_is_refused_by_the_decorators() -> None:
+    wrong: list[Any] = [5, None, classmethod(print), property(print)]
     for decorate in (lesson.timed_lru_cache(), lesson.redis_cache(name="f")):
-        for fn in (5, None, classmethod(print), property(print)):
+        for fn in wrong:
             with pytest.raises(TypeError, match="can't be called: decorate the"):
                 decorate(fn)
 
