@@ -40,7 +40,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,9 +56,8 @@ from course.caching.client import (
     escape,
     has_no_room,
     longest_wait,
-    refuse_resp3,
 )
-from course.caching.codec import Envelope, Hook
+from course.caching.codec import Envelope, Hook, key_bytes
 from course.caching.copies import Copies
 from course.caching.debts import Debts
 from course.caching.experiments import (
@@ -82,9 +81,10 @@ from course.caching.functions import (
     Result,
     TimedFunction,
     full_name,
-    refuse_bare,
     refuse_coroutines,
     refuse_limits,
+    refuse_misuse,
+    refuse_used_once,
 )
 from course.caching.jobs import (
     Answer,
@@ -97,7 +97,7 @@ from course.caching.jobs import (
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
 from course.caching.orders import RaceOfCaches, RaceOfClients, explore
-from course.caching.policy import LONGEST_TTL, Policy, refuse_ttl
+from course.caching.policy import LONGEST_TTL, Policy, refuse_breaker, refuse_ttl
 from course.caching.scripts import TAKE
 from course.caching.service import Service, open_service
 from course.caching.stats import CacheStats
@@ -115,7 +115,7 @@ from course.lab import (
     start_together,
     wait_until,
 )
-from course.services import redact, setting
+from course.services import setting
 
 Clock = Callable[[], float]
 Call = Callable[[], Any]
@@ -435,6 +435,7 @@ class TimedCache:
         if self.clock() < entry.expires:  # another thread filled it just before
             return entry.value
         value = self.fn(*args, **kwargs)
+        refuse_used_once(value)
         # In this order: a reader takes no lock, looks at `expires`, then reads.
         entry.value = value
         entry.expires = self.clock() + self.ttl_seconds  # last: now others read it
@@ -597,30 +598,26 @@ class JsonCache(Store):
         """Return the payloads, in one round trip."""
         return self.ask(partial(self.get_payloads, names))
 
-    def read(self, keys: Sequence[str]) -> list[Envelope | None]:
-        """Return what is stored of this generation, expired entries too."""
+    def read(self, key: str) -> Envelope | None:
+        """Return what is stored of this generation, an expired entry too."""
+        name = self.name("value", key)
         # The generation comes along, so that a hit is still one round trip.
-        names = [self.name("value", key) for key in keys]
-        found = self.fetch([self.generation, *names])
-        if found is None:
-            return [None] * len(keys)
-        generation, *payloads = found
-        return [
-            self.opened(name, payload, generation)
-            for name, payload in zip(names, payloads, strict=True)
-        ]
+        generation, payload = self.fetch([self.generation, name]) or (None, None)
+        return self.opened(name, payload, generation)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return what is cached of the keys, in one round trip."""
         now = self.clock()
         found = {}
-        asked = list(dict.fromkeys(keys))  # each once
-        for key, entry in zip(asked, self.read(asked), strict=True):
+        asked = {self.name("value", key): key for key in keys}  # each once
+        generation, *payloads = self.fetch([self.generation, *asked]) or [None]
+        # No payloads if Redis is out.
+        for name, payload in zip(asked, payloads, strict=False):
+            entry = self.opened(name, payload, generation)
             # Redis' own TTL is longer where an old value may stand in (section 6).
             if entry and now < entry.expires:
-                found[key] = entry.value
-        self.stats.add("hits", len(found))
-        self.stats.add("misses", len(asked) - len(found))
+                found[asked[name]] = entry.value
+        self.stats.add_lookups(len(asked), hits=len(found))
         return found
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -662,7 +659,7 @@ class JsonCache(Store):
 
         SCAN and UNLINK let others through in between; KEYS and DEL would not.
         """
-        sweep = partial(self.sweep_each, self.kinds_of_a_key, pattern)
+        sweep = partial(self.sweep_each, self.kinds_of_a_key, key_bytes(pattern))
         return self.send_invalidation(sweep) or 0
 
     def end_generation(self) -> bool:
@@ -791,8 +788,7 @@ class LoadingCache(JsonCache):
         Raises what the load raises, LoaderError if it failed in another process.
         """
         asked = time.perf_counter()
-        (seen,) = self.read([key])
-        seen = self.decoded(seen, policy.decode)
+        seen = self.decoded(self.read(key), policy.decode)
         fresh = seen is not None and self.clock() < seen.expires
         self.stats.add("hits" if fresh else "misses")
         if seen and fresh and not self.is_due(seen, policy):
@@ -836,6 +832,7 @@ class LoadingCache(JsonCache):
         self.stats.add("loads")
         started = time.perf_counter()
         value = job.origin()
+        refuse_used_once(value)
         valid_until = time.perf_counter()
         seconds = valid_until - started
         self.stats.add("load_ms", round(seconds * 1000))
@@ -991,18 +988,19 @@ def redis_cache(
     (5) and then load themselves; what nobody else waits for is stored even if it takes
     longer, up to a day.
     The key is `name` (put the version of what computes it in), or the module and name
-    of the function, and a hash of the arguments. Arguments are plain JSON values, else
-    TypeError: `key` makes plain values of others. A result that JSON can't hold is
-    returned, and not cached, with a warning: `encode` makes JSON of it, and `decode`
-    the result again. everyday_key, to_plain and from_plain (course/caching/plain.py)
-    are such hooks for tuples, dates, Decimal, UUID, NumPy and data frames.
+    of the function and of what wraps it, and a hash of the arguments. These are plain
+    JSON values, else TypeError: `key` makes plain values of others. A result that JSON
+    can't hold is returned, and not cached, with a warning: `encode` makes JSON of it,
+    and `decode` the result again. everyday_key, to_plain and from_plain, in
+    course/caching/plain.py, are such hooks for tuples, dates, Decimal, UUID, NumPy and
+    data frames.
     Raises what the function raises; LoaderError, with its text, if the function failed
     in another process while this call waited for it.
     It has key(*args), invalidate(*args) and cache_clear(). Of a method decorate the
     bound one, with a name that tells instances apart, in __init__:
     `self.rank = redis_cache(600, name="rank-2")(self._rank)`.
     """
-    refuse_bare(ttl)
+    refuse_misuse(ttl, cache, policy)
     # A policy is checked here, when the module is imported, not at the first call.
     hooks = {"encode": encode, "decode": decode}
     chosen = (policy or Policy()).but(ttl=ttl, longest_load=longest_load, **hooks)
@@ -1261,7 +1259,7 @@ class CacheInvalidationManager:
         name = self.cache.name("tag", tag)
         # It lives as long as any key that it names can.
         pipe = self.cache.client.pipeline()
-        pipe.sadd(name, *keys)
+        pipe.sadd(name, *map(key_bytes, keys))
         pipe.expire(name, LONGEST_TTL)
         if not self.cache.ask(partial(self.cache.does, pipe)):
             self.cache.delete(*keys)
@@ -1370,6 +1368,7 @@ class CircuitBreaker:
     retry_at: float = 0.0
 
     def __post_init__(self) -> None:
+        refuse_breaker(self.threshold, self.cooldown)
         self.lock = ForkSafeLock()
 
     def allows(self) -> bool:
@@ -1431,13 +1430,11 @@ class RedisCache(RefreshingCache):
             # caller ends the generation, and no other waits for that.
             if self.owed:
                 self.payments.run("all", self.end_generation, timeout=0)
-            if self.owed:
-                self.stats.add("skipped")
-                return None
+                if self.owed:
+                    self.stats.add("skipped")
+                    return None
             self.stats.add("trips")
             answer = command()
-        except redis.DataError:  # our caller's mistake: nothing was sent
-            raise
         except Exception as error:  # whatever Redis or the network does
             self.count_failure(error)
             return None
@@ -1474,7 +1471,7 @@ class RedisCache(RefreshingCache):
             return
         self.breaker.record(success=isinstance(error, redis.ResponseError))
         self.stats.add("errors")
-        reason = redact(error).rpartition("caused error: ")[2]  # without the values
+        reason = error_text(error).rpartition("caused error: ")[2]  # without the values
         self.log.warn(f"the cache does without Redis: {reason}")
 
     def settle(self, timeout: float = 5.0) -> bool:
@@ -1500,7 +1497,6 @@ class NearCache(RedisCache):
     """
 
     def __init__(self, client: Any, prefix: str, maxsize: int = 10_000) -> None:
-        refuse_resp3(client)
         self.copies = Copies(maxsize)
         super().__init__(client, prefix)
         self.near_stats = CacheStats()

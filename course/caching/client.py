@@ -77,6 +77,13 @@ def is_cluster(client: Any) -> bool:
 
 def refuse_client(client: Any, prefix: str) -> None:
     """Raise TypeError or ValueError for a client that cannot serve a cache."""
+    if not hasattr(client, "execute_command"):
+        kind = type(client).__name__  # and not its text: a URL holds a password
+        raise TypeError(
+            f"the client is a redis.Redis, as cache_client(url), not {kind}"
+        )
+    if not isinstance(prefix, str):
+        raise TypeError(f"the prefix is a str, not {prefix!r:.40}")
     if inspect.iscoroutinefunction(client.execute_command):
         kind = f"{type(client).__module__}.{type(client).__name__}"
         raise TypeError(
@@ -117,7 +124,8 @@ def has_no_room(error: Exception) -> bool:
     """Tell whether our own pool had no connection free: that is no outage."""
     if isinstance(error, redis.MaxConnectionsError):
         return True
-    return isinstance(error, redis.ConnectionError) and NO_ROOM in str(error)
+    # Its arguments: the text of somebody's subclass may fail.
+    return isinstance(error, redis.ConnectionError) and NO_ROOM in repr(error.args)
 
 
 def longest_wait(client: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from course.caching.locks import ForkSafeLock
+from course.caching.policy import refuse_size
 
 
 class Copies:
@@ -17,6 +18,7 @@ class Copies:
     """
 
     def __init__(self, maxsize: int) -> None:
+        refuse_size("maxsize", maxsize, 0)
         self.maxsize = maxsize
         self.lock = ForkSafeLock()
         self.held: dict[bytes, Any] | None = None  # None: nobody tells of changes
@@ -66,7 +68,11 @@ class Copies:
                     self.held[name] = mark
                     missing = True
                 found.append(item)
-            return None if missing else found
+            if not missing:
+                return found
+            # A mark takes a place, too, and what is asked for may never be kept.
+            self.shrink(self.held)
+            return None
 
     def keep(
         self, names: Sequence[bytes], payloads: Sequence[bytes | None], mark: object
@@ -79,7 +85,11 @@ class Copies:
                 # Without the mark, it has changed: the payload may be old.
                 if self.held.get(name) is mark:
                     self.held[name] = payload
-            while len(self.held) > self.maxsize:
-                del self.held[next(iter(self.held))]
+            self.shrink(self.held)
+
+    def shrink(self, held: dict[bytes, Any]) -> None:
+        """Drop the oldest beyond the size."""
+        while len(held) > self.maxsize:
+            del held[next(iter(held))]
 
     # endregion near

@@ -7,14 +7,14 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
 from course.caching.codec import strict
-from course.caching.policy import Policy, refuse_type
+from course.caching.policy import Policy, refuse_hook, refuse_type
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -33,7 +33,9 @@ BY_POSITION = (
 
 
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
-    """Raise TypeError for a function whose result can be used only once."""
+    """Raise TypeError for no function, or one whose result can be used only once."""
+    if not callable(fn):
+        raise TypeError(f"{fn!r:.60} can't be called: decorate the function itself")
     while isinstance(fn, functools.partial):
         fn = fn.func
     call = getattr(type(fn), "__call__", None)  # noqa: B004  (of an object's class)
@@ -63,11 +65,30 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
         raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
 
 
-def refuse_bare(ttl: object) -> None:
-    """Raise TypeError for a decorator that was given the function itself."""
+def refuse_used_once(result: object) -> None:
+    """Raise TypeError for a result that only its first reader can use.
+
+    A lambda that calls a coroutine function does not look like one.
+    """
+    if isinstance(result, Coroutine | Generator | AsyncGenerator):
+        if isinstance(result, Coroutine):
+            result.close()  # else Python warns that nobody has awaited it
+        kind = type(result).__name__
+        raise TypeError(f"a {kind} is only for its first reader: it can't be cached")
+
+
+def refuse_misuse(ttl: object, cache: object, policy: object) -> None:
+    """Raise TypeError for a decorator that was given a function, client or number."""
     if callable(ttl):
         name = getattr(ttl, "__name__", "the function")
         raise TypeError(f"write @redis_cache() above {name}, with parentheses")
+    if cache is not None and not hasattr(cache, "get_or_load"):
+        kind = type(cache).__name__
+        raise TypeError(f"cache= is a RedisCache(client), not a {kind}")
+    if policy is not None and not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy= is a Policy, such as Policy(ttl=60), not {policy!r:.40}"
+        )
 
 
 def full_name(fn: Callable[..., Any]) -> str:
@@ -86,7 +107,17 @@ def full_name(fn: Callable[..., Any]) -> str:
             "name= that no other has, such as name='shop.report'; and give projects "
             "that share a Redis a prefix each"
         )
-    return f"{module}.{name}"
+    return f"{module}.{name}{wrapper_of(fn)}"
+
+
+def wrapper_of(fn: Callable[..., Any]) -> str:
+    """Return what tells apart two wrappers of one function, which have its name."""
+    if not hasattr(fn, "__wrapped__"):
+        return ""
+    code = getattr(fn, "__code__", None)
+    if code is None:  # an object of a class of its own
+        return f"@{type(fn).__module__}.{type(fn).__qualname__}"
+    return f"@{fn.__globals__['__name__']}.{code.co_qualname}"
 
 
 class CallKey:
@@ -101,6 +132,7 @@ class CallKey:
     def __init__(
         self, fn: Callable[..., Any], hook: Callable[..., Any] | None = None
     ) -> None:
+        refuse_hook("key", hook)
         self.hook = hook
         self.signature: inspect.Signature | None = None
         self.required = 0
@@ -187,18 +219,19 @@ class CachedFunction(Generic[Arguments, Result]):
         self.policy = policy
         self.call_key = CallKey(fn, hook)
 
-    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    # The slash: a function of its own may have a parameter of this name.
+    def __call__(self, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Return the cached result, else call the function."""
         key = f"{self.title}:{self.call_key.digest(args, kwargs)}"
         load = partial(self.fn, *args, **kwargs)
         found: Result = self.find_cache().get_or_load(key, load, self.policy)
         return found
 
-    def key(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
+    def key(self, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> str:
         """Return the cache's key of a call."""
         return f"{self.title}:{self.call_key.digest(args, kwargs)}"
 
-    def invalidate(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+    def invalidate(self, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
         """Delete the result of this call, for all processes; return how many."""
         return self.find_cache().delete(self.key(*args, **kwargs))
 
@@ -210,7 +243,8 @@ class CachedFunction(Generic[Arguments, Result]):
         self, instance: object, owner: type | None = None
     ) -> Callable[..., Any]:
         """Refuse a method, whose `self` is a part of no key but of a hook's."""
-        if instance is None:
+        # What has no __get__, a partial or a built-in, does not become a method.
+        if instance is None or not hasattr(self.fn, "__get__"):
             return self
         if self.call_key.hook is None:
             method = self.__name__
@@ -219,8 +253,13 @@ class CachedFunction(Generic[Arguments, Result]):
                 f"__init__ write self.{method} = redis_cache(60, name=...)"
                 f"(self._{method}), with a name that tells instances apart"
             )
-        bound: Callable[..., Any] = functools.partial(self.__call__, instance)  # type: ignore[arg-type]
-        return bound
+        bound: Any = partial(self.__call__, instance)  # type: ignore[arg-type]
+        functools.update_wrapper(bound, self.fn)
+        bound.key = partial(self.key, instance)  # type: ignore[arg-type]
+        bound.invalidate = partial(self.invalidate, instance)  # type: ignore[arg-type]
+        bound.cache_clear = self.cache_clear  # of all instances: they share the name
+        found: Callable[..., Any] = bound
+        return found
 
     def __reduce__(self) -> str:
         return self.__qualname__  # pickled as the function is, by its name

@@ -9,22 +9,23 @@ import threading
 class ForkSafeLock:
     """A lock per process: a fork copies a closed lock, but not the thread to open it.
 
-    Use it in a `with` block; it is not reentrant.
+    Use it in a `with` block. The handler of a signal may come in between, and use what
+    its own thread has locked: it is let through, or it would wait for ever.
     """
 
     def __init__(self) -> None:
-        self.locks: dict[int, threading.Lock] = {}  # by process id
-        self.closed: threading.Lock | None = None
+        self.locks: dict[int, threading.RLock] = {}  # by process id
+        self.closed: threading.RLock | None = None
 
     def __reduce__(self) -> tuple[type[ForkSafeLock], tuple[()]]:
         # A copy of what it guards is another thing, with a lock of its own.
         return ForkSafeLock, ()
 
-    def of_process(self) -> threading.Lock:
+    def of_process(self) -> threading.RLock:
         """Return the plain lock of this process, for `with` where each hit counts."""
         process = os.getpid()
         return self.locks.get(process) or self.locks.setdefault(  # atomic
-            process, threading.Lock()
+            process, threading.RLock()
         )
 
     def __enter__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +14,15 @@ LONGEST_LEASE = 86_400  # seconds; what takes longer to load is not stored
 def refuse_type(name: str, number: object) -> None:
     """Raise TypeError for what is no number of seconds: a text, a timedelta, a Decimal.
 
-    At once: the sum of a Decimal and a time would fail at the first call.
+    ValueError for an int beyond all floats. At once: the sum of a Decimal, or of such
+    an int, and a time would fail at the first call.
     """
     if not isinstance(number, int | float):
         raise TypeError(f"{name} is an int or a float, not {number!r:.40}")
+    try:
+        float(number)
+    except OverflowError:
+        raise ValueError(f"{name} is an int beyond all floats") from None
 
 
 def refuse_ttl(name: str, seconds: float) -> None:
@@ -24,6 +30,26 @@ def refuse_ttl(name: str, seconds: float) -> None:
     refuse_type(name, seconds)
     if not 0 < seconds <= LONGEST_TTL:
         raise ValueError(f"{name} is above 0, at most 30 days, not {seconds!r}")
+
+
+def refuse_size(name: str, number: object, least: int) -> None:
+    """Raise ValueError for what is no whole number, or less than there has to be."""
+    if not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} is an int of {least} or more, not {number!r:.40}")
+
+
+def refuse_hook(name: str, hook: object) -> None:
+    """Raise TypeError for what can't be called."""
+    if hook is not None and not callable(hook):
+        raise TypeError(f"{name} is a function, not {hook!r:.40}")
+
+
+def refuse_breaker(threshold: object, cooldown: float) -> None:
+    """Raise ValueError or TypeError for a breaker that would never close, or open."""
+    refuse_size("threshold", threshold, 1)
+    refuse_type("cooldown", cooldown)
+    if not 0 < cooldown < math.inf:
+        raise ValueError(f"cooldown is a time above 0, not {cooldown!r}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,8 @@ class Policy:
             raise ValueError("jitter is in [0, 1), beta and grace are 0 or more")
         if longest + self.grace > LONGEST_TTL:
             raise ValueError("ttl and grace are at most 30 days together")
+        refuse_hook("encode", self.encode)
+        refuse_hook("decode", self.decode)
         if (self.encode is None) != (self.decode is None):
             raise ValueError("encode and decode go together")
 

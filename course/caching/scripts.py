@@ -20,7 +20,8 @@ if not found[2] then
     found[2] = ARGV[4]
 end
 local age = tonumber(ARGV[2]) - redis.call('PTTL', KEYS[1])
-if not found[1] or age >= tonumber(ARGV[3]) then
+-- Below 0: it lives longer than any lease does. Somebody else has put it there.
+if not found[1] or age < 0 or age >= tonumber(ARGV[3]) then
     redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
     found[1] = ARGV[1]
 end
@@ -54,7 +55,10 @@ return 1
 # In one step: a retry after a lost answer finds the tag gone, and its keys too.
 TAKE = """
 local removed = 0
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+local members = redis.pcall('SMEMBERS', KEYS[1])
+-- It is no set: nobody can tell what is under the tag, so the caller makes all invalid.
+if members.err then redis.call('UNLINK', KEYS[1]) return members end
+for _, key in ipairs(members) do
     redis.call('UNLINK', ARGV[2] .. key)
     removed = removed + redis.call('UNLINK', ARGV[1] .. key)
 end

@@ -33,6 +33,12 @@ class CacheStats:
         with self.lock.of_process():
             self.__dict__[name] += number
 
+    def add_lookups(self, number: int, hits: int) -> None:
+        """Count lookups, of which so many were hits: a lock costs more than a count."""
+        with self.lock.of_process():
+            self.hits += hits
+            self.misses += number - hits
+
     def as_json(self) -> str:
         """Return the counts as a JSON object, for a metrics endpoint."""
         return json.dumps(asdict(self))

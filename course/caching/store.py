@@ -8,7 +8,14 @@ from functools import partial
 from typing import Any
 
 from course.caching.client import drop_idle, escape, refuse_client, unlink_matching
-from course.caching.codec import Envelope, Hook, Unreadable, envelope_of, payload_of
+from course.caching.codec import (
+    Envelope,
+    Hook,
+    Unreadable,
+    envelope_of,
+    key_bytes,
+    payload_of,
+)
 from course.caching.policy import LONGEST_LEASE, LONGEST_TTL
 from course.caching.scripts import BEGIN, CLAIM, RELEASE
 from course.caching.stats import CacheStats
@@ -52,11 +59,7 @@ class Store:
 
     def name(self, kind: str, key: str | bytes = "") -> bytes:
         """Return the name in Redis of a key, which may hold any bytes."""
-        start = self.starts[kind]
-        if isinstance(key, bytes):
-            return start + key
-        # A lone surrogate is a character of a file name, say; UTF-8 alone refuses it.
-        return start + key.encode("utf-8", "surrogatepass")
+        return self.starts[kind] + key_bytes(key)
 
     def names(self, kind: str, keys: tuple[str | bytes, ...]) -> list[bytes]:
         """Return the names in Redis of some keys."""
@@ -204,15 +207,12 @@ class Store:
         """Delete one name; return how many there were."""
         return self.count(partial(self.client.unlink, name))
 
-    def sweep(self, kind: str, pattern: str | bytes) -> int:
+    def sweep(self, kind: str, pattern: bytes) -> int:
         """Delete what matches a glob among the names of a kind; return how many."""
-        glob = pattern
-        if isinstance(glob, str):
-            glob = glob.encode()
         start = escape(f"{self.prefix}{kind}:").encode()
-        return unlink_matching(self.client, start + glob)
+        return unlink_matching(self.client, start + pattern)
 
-    def sweep_each(self, kinds: tuple[str, ...], pattern: str | bytes) -> int:
+    def sweep_each(self, kinds: tuple[str, ...], pattern: bytes) -> int:
         """Delete what matches a glob, kind by kind; return how many of the last."""
         removed = 0
         for kind in kinds:

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import redis
 
+from course.caching.client import refuse_resp3
+from course.caching.jobs import error_text
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
-from course.services import redact
 
 CHANNEL = b"__redis__:invalidate"
 RETRY_AFTER = 0.2  # seconds after a loss
@@ -49,6 +50,7 @@ class ChangeListener:
     def __init__(
         self, client: Any, prefixes: Sequence[bytes], follower: Follower
     ) -> None:
+        refuse_resp3(client)
         self.pool = client.connection_pool
         self.prefixes = tuple(prefixes)
         self.follower = follower
@@ -70,7 +72,7 @@ class ChangeListener:
     def stop(self) -> None:
         """Stop listening, if nobody else needs it, and wait for the thread."""
         with self.lock:
-            self.users -= 1
+            self.users = max(0, self.users - 1)
             if self.users:
                 return
             self.process = 0
@@ -92,8 +94,7 @@ class ChangeListener:
 
     def warn(self, error: Exception) -> None:
         """Log why there are no copies."""
-        reason = redact(error) or type(error).__name__
-        self.log.warn(f"the near cache keeps no copies: {reason}")
+        self.log.warn(f"the near cache keeps no copies: {error_text(error)}")
 
     def revive(self) -> None:
         """Listen again where the thread is gone: in a forked child, or killed."""

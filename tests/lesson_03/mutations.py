@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation(
         "tier",
         "a pickle is a miss and runs nothing",
-        "held = json.loads(payload.decode())",
+        "held, _ = decode_json(payload.decode())",
         'held = (json if payload[:1] == b"{" else __import__("pickle")).loads(payload)',
         file="course/caching/codec.py",
     ),
@@ -174,8 +174,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "a read of a copy takes no round trip",
-        "return None if missing else found",
-        "return None",
+        "if not missing:",
+        "if False:",
         live=True,
         file="course/caching/copies.py",
     ),

@@ -293,13 +293,6 @@ def test_a_miss_nearby_leaves_the_other_copies() -> None:
     assert copies.find([b"generation", b"a"], object()) == [b"1", b"x"]
 
 
-def test_a_mistake_of_the_caller_is_no_outage(cache: Any) -> None:
-    manager = lesson.CacheInvalidationManager(cache)
-    with pytest.raises(redis.DataError):
-        manager.tag("t", None)
-    assert (cache.breaker.failures, cache.stats.errors) == (0, 0)
-
-
 def test_threads_that_need_the_default_cache_share_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

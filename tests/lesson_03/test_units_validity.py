@@ -88,8 +88,8 @@ def test_what_is_read_while_a_delete_is_under_way_is_not_for_who_asks_after_it(
     claimed, go_on, deleting = (threading.Event() for _ in range(3))
     read, give_back, ask = one.read, one.give_back, one.ask
 
-    def then_another_stores(keys: list[str]) -> Any:
-        found = read(keys)
+    def then_another_stores(key: str) -> Any:
+        found = read(key)
         two.get_or_load("k", lambda: truth[0], policy)
         truth[0] = "new"
         return found
