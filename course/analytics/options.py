@@ -76,7 +76,8 @@ def add_sources(parser: Parser) -> None:
     add(
         "--date-format",
         metavar="ORDER",
-        help="how dates are written: dmy, mdy, ymd, or a pattern such as %%d.%%m.%%Y",
+        help="how dates are written: dmy, mdy, ymd, excel or epoch for numbers, or a "
+        "pattern such as %%d.%%m.%%Y",
     )
     add("--currency", metavar="NAME", help="read the amounts of this currency only")
     add(

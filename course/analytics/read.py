@@ -18,8 +18,10 @@ from course.analytics.rules import (
     FIRST,
     OTHER_CURRENCY,
     REFUND,
+    UNREADABLE_DATE,
     ReadingRules,
     Refusal,
+    date_cure,
     refusals,
 )
 from course.analytics.textfile import SEPARATORS, Rows, lines_of
@@ -227,7 +229,7 @@ def understood(
     customers = raw.columns["customer"]
     nameless = np.array([not text for text in customers.texts], bool)
     refuser = Refuser(raw, money.worth)
-    refuser.refuse("unreadable date", day == 0, "date")
+    refuser.refuse(UNREADABLE_DATE, day == 0, "date")
     refuser.refuse("date in the future", day > today(), "date")
     refuser.refuse("no customer", nameless[customers.rows], "amount")
     shown = "amount" if "amount" in raw.columns else "quantity"
@@ -246,7 +248,8 @@ def understood(
     if not refuser.keep.any():
         first = next(iter(refuser.details.values())).values
         shown = f", such as {first[0]!r}" if first else ""
-        raise BadInput(f"no row is usable: {refusals(refuser.refused)}{shown}")
+        said = f"{refusals(refuser.refused)}{shown}{date_cure(refuser.refused)}"
+        raise BadInput(f"no row is usable: {said}")
     keep = refuser.keep
     customer, ids = renumbered(customers, keep)
     amount = money.amount[keep]
