@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -298,7 +299,8 @@ def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
     """
     with lines_of(path) as text:
         rows = Rows(path, text)
-        at = column_positions(rows.names, rules.columns)
+        with naming(path):
+            at = column_positions(rows.names, rules.columns)
         raw = gathered(rows, at, rules)
         reading = {
             "file": "CSV",
@@ -306,8 +308,15 @@ def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
             "encoding": text.encoding,
         }
     read = {role: rows.names[place] for role, place in at.items()}
-    try:
+    with naming(path):
         return understood(raw, rules, read, reading)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in what is said of it."""
+    try:
+        yield
     except BadInput as problem:
         raise BadInput(f"{visible(str(path))}: {problem}") from None
 
@@ -355,6 +364,6 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
         raw.lines.append(line)
     if not raw.lines:
         aside = {why: [n for n, _ in found] for why, found in raw.misshapen.items()}
-        said = refusals(aside)
-        raise BadInput(f"{visible(str(rows.path))}: no row is usable: {said}")
+        said = f"no row is usable: {refusals(aside)}" if aside else "it has no rows"
+        raise BadInput(f"{visible(str(rows.path))}: {said}")
     return raw
