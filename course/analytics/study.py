@@ -274,7 +274,8 @@ def write_study(args: argparse.Namespace, make: Makers) -> int:
     source = args.transactions or make.sample
     reports = [path for path in (args.report, args.scores) if path]
     sheet = saved_as(args.scores) if args.scores else None
-    check_outputs(reports, args.plots, [source], args.force)
+    drawn = [f"{name}.svg" for name in PICTURES]
+    check_outputs(reports, args.plots, drawn, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
         said = "give --calibration-end or more data"
