@@ -11,7 +11,7 @@ from lesson_05.logs import SCRIPT, lesson, orders, write
 from lessons import run, unbroken
 
 from course.analytics.history import history_facts, history_figures
-from course.analytics.options import add_options
+from course.analytics.options import add_options, check_options
 from course.analytics.study import Makers, Study
 from course.analytics.wording import how_many
 from course.errors import BadInput
@@ -94,3 +94,19 @@ def test_a_day_ahead_is_one_day(tmp_path: Path) -> None:
     assert "within 1 day (" in said
     assert "was said for 1 day," in said
     assert " of 1 customers" not in said
+
+
+UNREAD = [
+    ["--columns", "a,b"],
+    ["--simulate", "99", "--decimal", ","],
+    ["--accept-refused"],
+]
+
+
+@pytest.mark.parametrize("options", UNREAD)
+def test_how_a_file_is_read_needs_a_file(options: list[str]) -> None:
+    parser = lesson.lesson.parser()
+    add_options(parser)
+    with pytest.raises(BadInput, match="they go with --transactions"):
+        check_options(parser.parse_args(options))
+    check_options(parser.parse_args(["--json", "--columns", "customer,date"]))
