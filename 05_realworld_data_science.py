@@ -105,7 +105,7 @@ from course.analytics.simulate import SPAN, START, simulated_orders, simulated_s
 from course.analytics.stacking import Stack, fitted_stack, out_of_fold
 from course.analytics.study import Makers, analyse
 from course.analytics.summary import Fits, study_summary
-from course.analytics.wording import spoken
+from course.analytics.wording import how_many, spoken
 from course.claims import less_than, more_than, near
 from course.console import Lesson, check, fact, write
 from course.errors import BadInput
@@ -1574,12 +1574,14 @@ def sentence_by_template(name: str, row: Mapping[str, Any]) -> str:
 def sentence_by_figures(name: str, row: Mapping[str, Any]) -> str:
     """Return what a backtest saw of a segment, and whether that was said before."""
     if row["observed_of"] < FEWEST:
-        return f"{row['observed_of']} are too few to tell."
+        return (
+            f"{how_many(row['observed_of'], 'customer')} then in it: too few to tell."
+        )
     back = 1 - row["observed_churn"]
     said = 1 - row["backtest_churn"]
     high, low = (1 - end for end in row["observed_95"])
     of = f"of {row['observed_of']:,} then in it, {back:.0%} came back"
-    when = f"within {row['observed_days']} days ({low:.0%} to {high:.0%}"
+    when = f"within {how_many(row['observed_days'], 'day')} ({low:.0%} to {high:.0%}"
     first, last = row["observed_share_95"]
     money = f"with {row['observed_spend_share']:.0%} of all spend"
     seen = f"{of} {when}; said: {said:.0%}) {money} ({first:.0%} to {last:.0%})"
@@ -1665,7 +1667,7 @@ class InsightsGenerator:
         return sentences
 
     def _sentence(self, name: str, row: Mapping[str, Any]) -> str:
-        count = f"{row['customers']:,} customers ({row['share']:.0%})"
+        count = f"{how_many(row['customers'], 'customer')} ({row['share']:.0%})"
         low, high = row["ltv_95"]
         worth = f"worth {row['predicted_ltv']:,.0f} in {LTV_MONTHS} months"
         said = f"{name}: {count}, {worth} ({low:,.0f} to {high:,.0f})"
@@ -1681,7 +1683,8 @@ class InsightsGenerator:
         low, high = self._total(everybody)
         total = self.forecast.ltv.sum()
         worth = f"all: worth {total:,.0f} in {LTV_MONTHS} months"
-        said = f"{record.amount.sum():,.0f} was said for {record.forecast.days} days"
+        days = how_many(record.forecast.days, "day")
+        said = f"{record.amount.sum():,.0f} was said for {days}"
         spent = f"{record.spent.sum():,.0f} was spent"
         return f"{worth} ({low:,.0f} to {high:,.0f}); in the backtest {said}, {spent}."
 

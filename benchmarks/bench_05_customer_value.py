@@ -41,6 +41,7 @@ from peers_05 import (
     Steps,
     answers_of,
     measured,
+    pymc_version,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -143,6 +144,8 @@ def table_of(log: Any, days: int, peers: Peers) -> dict[str, float]:
     print(f"{customers}, {len(log.day):,} orders; seconds of one core.\n")
     print(markdown(("step", "ours", *there), rows))
     print(f"\n{versions(*PACKAGES)}")
+    if "pymc-marketing, MAP" in there:
+        print(f"Apart, in an interpreter of its own: {pymc_version()}.")
     if absent:
         print(f"Not in the table: {', '.join(absent)}.")
     print()

@@ -18,12 +18,14 @@ DECIMALS = {".": ".", "point": ".", ",": ",", "comma": ","}  # what --decimal ta
 WHOLE = "whole numbers"
 MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
 BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
+INVISIBLE = "\u200b\u200e\u200f\u061c\u2060\ufeff"  # directions of writing, and marks
+AROUND = BLANKS + INVISIBLE
 GROUPS = BLANKS + "'\N{RIGHT SINGLE QUOTATION MARK}"  # thousands in any country
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
 SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
 SIGNS_OF_MONEY = "$\u00a2-\u00a5\u0e3f\u20a0-\u20c0\uff04\uffe1\uffe5"
 WORDS = (
-    r"[A-Z]{3}|[A-Z]{1,2}\$|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?|Fr\.?|Euros?"
+    r"SFr\.?|[A-Z]{3}|[A-Z]{1,2}\$|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?|Fr\.?|Euros?"
     r"|\u0440\u0443\u0431\.?|[\u5143\u5186]"
 )
 CURRENCY = rf"[{SIGNS_OF_MONEY}]|(?i:{WORDS})"
@@ -33,10 +35,16 @@ CODES = {
     **dict.fromkeys(("$", "\uff04", "US$"), "USD"),
     **dict.fromkeys(("\u20ac", "EURO", "EUROS"), "EUR"),
     **dict.fromkeys(("\u00a3", "\uffe1"), "GBP"),
+    "SFR": "CHF",
     **dict.fromkeys(("\u00a5", "\uffe5", "\u5186"), "JPY"),
 }
+SHARED = {  # signs of more than one country: a code beside one says whose it is
+    "$": {"CAD", "AUD", "NZD", "SGD", "HKD", "TWD", "MXN", "CLP", "COP", "ARS"},
+    "\u00a5": {"CNY"},
+    "kr": {"SEK", "NOK", "DKK", "ISK"},
+}
 DASHES = MINUS_SIGNS + "\N{EM DASH}"
-NO_CENTS = re.compile(rf"(?<=\d)([.,:])[{DASHES}]{{1,2}}(?=\D*$)")  # 1.234,- or 5.--
+NO_CENTS = re.compile(rf"(?<=\d)([.,:/])[{DASHES}]{{1,2}}(?=\D*$)")  # as in 5.--, 5/-
 
 
 class Written(NamedTuple):
@@ -58,7 +66,7 @@ def taken_apart(text: str) -> Written | None:
     signs: list[str] = []
     currencies: list[str] = []
     # A dash in the place of the cents is no sign: 1.234,- is not a refund.
-    rest = NO_CENTS.sub(lambda mark: mark[1].strip(":"), text.strip(BLANKS))
+    rest = NO_CENTS.sub(lambda mark: mark[1].strip(":/"), text.strip(AROUND))
     while rest and not NUMBER.fullmatch(rest) and not SCIENTIFIC.fullmatch(rest):
         ahead = AHEAD.match(rest)
         behind = BEHIND.search(rest)
@@ -74,7 +82,10 @@ def taken_apart(text: str) -> Written | None:
         else:
             return None
         (signs if part in MINUS_SIGNS + "+" else currencies).append(part)
-    named = {currency_code(name) for name in currencies}
+    named = {currency_code(name) for name in currencies if name not in SHARED}
+    for sign in SHARED.keys() & set(currencies):
+        if not named & SHARED[sign]:
+            named.add(currency_code(sign))
     if len(signs) > 1 or len(named) > 1 or not rest:
         return None
     negative = signs != [] and signs[0] in MINUS_SIGNS

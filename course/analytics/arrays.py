@@ -66,6 +66,11 @@ def ordinals(column: Any) -> Ints:
         if np.isnat(found).any():
             raise BadInput("the column day holds NaT, a missing date")
         found = found.astype("datetime64[D]").astype(np.int64) + EPOCH_DAY
+    if found.dtype == object and all(isinstance(each, date) for each in found):
+        try:
+            found = np.array([each.toordinal() for each in found], np.int64)
+        except ValueError:
+            raise BadInput("the column day holds NaT, a missing date") from None
     days = whole("day", found)
     if not len(days):
         return days

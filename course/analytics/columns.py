@@ -57,6 +57,7 @@ UNIT_PRICE = (
     "(?:unit|item|each|piece|product)*(?:price|preis)(?:per(?:unit|item|piece))?"
 )
 CURRENCY_NAMES = "(?:currency|ccy|curr)(?:code|iso)*|(?:order|payment)currency(?:code)?"
+LONGEST_HEADER = 300  # characters; a file of one line is no header
 SYNTAX = "CUSTOMER,DATE[,AMOUNT[,ITEM]]"
 
 
@@ -92,10 +93,16 @@ def candidates(header: Sequence[str], role: str) -> list[int]:
     return []
 
 
+def listed_names(header: Sequence[str]) -> str:
+    """Return the names of a header, as many as one line holds."""
+    names = ", ".join(header)
+    return names if len(names) <= LONGEST_HEADER else f"{names[:LONGEST_HEADER]} ..."
+
+
 def ask(header: Sequence[str], free: Sequence[int], role: str) -> BadInput:
     """Return the question which column is meant."""
     which = " or ".join(header[i] for i in free) or "no column"
-    said = f"{which} could be the {role}, of {', '.join(header)!r}"
+    said = f"{which} could be the {role}, of {listed_names(header)!r}"
     without = ""
     if role == "amount" and not free:
         without = "; CUSTOMER,DATE alone for a log without amounts"
@@ -108,7 +115,8 @@ def position(header: Sequence[str], name: str, chosen: str) -> int:
         return header.index(name)
     if name in header:
         raise BadInput(f"--columns {chosen}: two columns have the name {name}")
-    said = f"it takes {SYNTAX} out of {', '.join(header)}; AMOUNT may be QUANTITY*PRICE"
+    said = f"it takes {SYNTAX} out of {listed_names(header)}"
+    said = f"{said}; AMOUNT may be QUANTITY*PRICE"
     raise BadInput(f"--columns {chosen}: {said}")
 
 

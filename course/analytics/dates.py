@@ -10,26 +10,42 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Ints, iso
+from course.analytics.daynumbers import CLOCKS, clock_of, days_by
+from course.analytics.months import month_of
 from course.errors import BadInput
 
-ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside a pattern with %
+ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside CLOCKS and patterns
 SHORT_YEAR_FIRST = "yy first"  # a reading that is ymd only if the column is
 NUMBERS = re.compile(r"(\d{1,4})([-/. ])(\d{1,2})\2(\d{1,4})")
 COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+COMPACT_TIME = re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})[0-2]\d[0-5]\d(?:[0-5]\d)?")
+YEAR_LAST = re.compile(r"(\d{2})()(\d{2})((?:19|20)\d{2})")  # groups as in NUMBERS
+IN_ASIA = re.compile(  # and in Hungary
+    r"(\d{4})[.\u5e74\ub144] ?(\d{1,2})[.\u6708\uc6d4] ?(\d{1,2})[.\u65e5\uc77c]"
+)
+WEEK = re.compile(r"\d{4}(-?)W\d{2}\1[1-7]")
+MONTH_WORD = r"([^\W\d_]{3,10})\.?"
+BETWEEN_PARTS = r"(?:[-/ ]| of | de )"
+YEAR_NUMBER = r"(\d{2}|\d{4})"
+CLOCK_WITHIN = r"(?: \d{1,2}(?::\d{2}){1,2})?(?: [A-Z]{3,5})?"  # as in ctime and `date`
 NAMED = re.compile(
-    r"(?:[a-z]{3,9}\.?,? )?"  # the day of the week
-    r"(?:(\d{1,2})(?:st|nd|rd|th)?[- ]([a-z]{3,9})\.?|"
-    r"([a-z]{3,9})\.?[- ](\d{1,2})(?:st|nd|rd|th)?),?[- ](\d{2}|\d{4})",
+    r"(?:[^\W\d_]{2,10}\.?,? )?"  # the day of the week
+    r"(?:"
+    rf"(\d{{1,2}})(?:st|nd|rd|th|er|\.)?{BETWEEN_PARTS}?{MONTH_WORD},?{BETWEEN_PARTS}?|"
+    rf"{MONTH_WORD}[- ](\d{{1,2}})(?:st|nd|rd|th)?(?:,?[- ]|{CLOCK_WITHIN} )"
+    rf"){YEAR_NUMBER}",
     re.IGNORECASE,
 )
+YEAR_THEN_NAME = re.compile(rf"(\d{{4}})[-/ ]{MONTH_WORD}[-/ ](\d{{1,2}})")
 HOUR = "(?:[01]?[0-9]|2[0-4])"
+ZONE = r"(?:Z|(?-i:[A-Z]{3,5})|Uhr)?(?:[+-]\d{2}:?(?:\d{2})?)?(?:\[[\w/+-]+\])?"
 CLOCK = re.compile(
-    rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d){{0,2}}|,? +{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?)"
-    r"(?:[.,]\d+)? ?(?:[ap]\.?m\.?)? ?(?:Z|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?$",
+    rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d){{0,2}}|,? +{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?"
+    rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d)"  # 30/Sep/1997:10:20:30
+    rf"(?:[.,]\d+)? ?(?:[ap]\.?m\.?)? ?{ZONE}$",
     re.IGNORECASE,
 )
-YEAR = "jan feb mar apr may jun jul aug sep oct nov dec"
-MONTHS = tuple(YEAR.split())
+BLANKS_OF_DATES = str.maketrans(dict.fromkeys("\u00a0\u2009\u202f", " "))
 PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
 CENTURY_LATER = 36_525  # days; no forecast reaches that far
 FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
@@ -38,6 +54,8 @@ FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 def without_clock(text: str) -> str:
     """Return a timestamp without its time of day."""
     text = text.strip()
+    if not text.isascii():
+        text = text.translate(BLANKS_OF_DATES)
     return CLOCK.sub("", text) if len(text) > len("30/09/1997") else text
 
 
@@ -57,23 +75,49 @@ def ordinal_of(year: str, month: str, day: str) -> int:
         return 0
 
 
+def week_day(text: str) -> int:
+    """Return the day of 1997-W40-2, 0 if there is none such."""
+    try:
+        return date.fromisoformat(text).toordinal()
+    except ValueError:
+        return 0
+
+
+def named_day(text: str) -> int:
+    """Return the day of a text with the month's name, 0 if it is none."""
+    named = NAMED.fullmatch(text)
+    year_first = YEAR_THEN_NAME.fullmatch(text)
+    if named:
+        name = named[2] or named[3]
+        year = named[5]
+        day = named[1] or named[4]
+    elif year_first:
+        year, name, day = year_first.groups()
+    else:
+        return 0
+    return ordinal_of(year, str(month_of(name)), day)
+
+
+def clear_day(text: str) -> int:
+    """Return the day of a text that can be read in one way only, 0 if it cannot."""
+    for pattern in (COMPACT, COMPACT_TIME, IN_ASIA):
+        found = pattern.fullmatch(text)
+        day = ordinal_of(*found.groups()) if found else 0
+        if day:
+            return day
+    return week_day(text) if WEEK.fullmatch(text) else named_day(text)
+
+
 def readings(text: str) -> dict[str, int]:
     """Return the day that a text means, by the order in which it is read.
 
     One with a year of two digits, or with the year last, has several; empty for a
     text that is no date.
     """
-    compact = COMPACT.fullmatch(text)
-    if compact:
-        return only_real({"ymd": ordinal_of(*compact.groups())})
-    named = NAMED.fullmatch(text)
-    if named:
-        name = (named[2] or named[3])[:3].lower()
-        month = MONTHS.index(name) + 1 if name in MONTHS else 0
-        return only_real(
-            {"ymd": ordinal_of(named[5], str(month), named[1] or named[4])}
-        )
-    numbers = NUMBERS.fullmatch(text)
+    clear = clear_day(text)
+    if clear:
+        return {"ymd": clear}
+    numbers = NUMBERS.fullmatch(text) or YEAR_LAST.fullmatch(text)
     if numbers is None:
         return {}
     first, _, second, third = numbers.groups()
@@ -154,6 +198,10 @@ def read_dates(texts: Sequence[str], asked: str | None, what: str) -> DateTexts:
     if asked is not None and "%" in asked:
         days = [by_pattern(text, asked) for text in texts]
         return DateTexts(np.array(days, np.int64), f"as {asked}")
+    if asked in CLOCKS or (asked is None and not any(map(readings, texts))):
+        clock = clock_of(texts, asked, what)
+        if clock:
+            return DateTexts(days_by(clock, texts), clock.said)
     order = date_order(texts, asked, what)
     days = []
     for text in texts:
@@ -173,7 +221,7 @@ def by_pattern(text: str, pattern: str) -> int:
 
 def check_pattern(text: str) -> str:
     """Return what --date-format was given, or raise BadInput."""
-    if text.lower() in ORDERS:
+    if text.lower() in (*ORDERS, *CLOCKS):
         return text.lower()
     try:
         known = "%" in text and datetime.strptime(
@@ -182,7 +230,7 @@ def check_pattern(text: str) -> str:
     except ValueError:
         known = False
     if not known or (known.year, known.month, known.day) != (1997, 9, 30):
-        said = "dmy, mdy, ymd, or a pattern such as %d.%m.%Y"
+        said = "dmy, mdy, ymd, excel, epoch, or a pattern such as %d.%m.%Y"
         raise BadInput(f"--date-format {text}: it takes {said}")
     return text
 

@@ -45,20 +45,22 @@ def polars_or_none() -> Any:
     return polars
 
 
-def names_of(frame: Any) -> list[str]:
-    """Return the names of a frame's columns."""
+def labels_of(frame: Any) -> list[Any]:
+    """Return what a frame calls its columns; pandas may use numbers for that."""
     for attribute in ("column_names", "columns"):
         names = getattr(frame, attribute, None)
         if isinstance(names, Iterable):
-            return [str(name) for name in names]
-    return [str(name) for name in frame] if isinstance(frame, Mapping) else []
+            return list(names)
+    return list(frame) if isinstance(frame, Mapping) else []
 
 
 def with_columns(frame: Any) -> Any:
     """Return a frame that gives a column by its name; BadInput if it is none."""
     if type(frame).__name__ == "LazyFrame":
         return frame.collect()
-    known = ("DataFrame", "Table", "RecordBatch")
+    if type(frame).__name__ == "RecordBatch":
+        return pyarrow_or_none().Table.from_batches([frame])
+    known = ("DataFrame", "Table")
     if isinstance(frame, Mapping) or type(frame).__name__ in known:
         return frame
     if hasattr(frame, "__arrow_c_stream__"):
@@ -74,11 +76,12 @@ def with_columns(frame: Any) -> Any:
 
 def column_of(frame: Any, name: str) -> Any:
     """Return a column of a frame; BadInput names those that there are."""
-    names = names_of(frame)
-    if names.count(name) == 1:
-        return frame[name]
-    how_many = "two columns" if name in names else "no column"
-    raise BadInput(visible(f"the frame has {how_many} {name!r}, of {', '.join(names)}"))
+    labels = labels_of(frame)
+    names = [str(label) for label in labels]
+    if names.count(str(name)) == 1:
+        return frame[labels[names.index(str(name))]]
+    there = "two columns" if str(name) in names else "no column"
+    raise BadInput(visible(f"the frame has {there} {name!r}, of {', '.join(names)}"))
 
 
 class Cells(NamedTuple):

@@ -21,6 +21,7 @@ def history_figures(log: Any, as_of: int) -> dict[str, Any]:
     begin = int(when.min())
     early = int((first < begin + MONTH_DAYS).sum())
     return {
+        "days": as_of - begin + 1,
         "first_orders_in_the_first_30_days": early,
         "first_orders": len(first),
         **busiest_month(when),
@@ -69,7 +70,12 @@ def history_facts(figures: dict[str, Any]) -> dict[str, str]:
     change = "unknown: no orders a year before the last 91 days"
     if grown is not None:
         change = f"{grown:.2f} times the orders of the same 91 days a year before"
+    whole = figures["days"]
+    reach = f"{whole:,}"
+    if whole < YEAR_DAYS:
+        reach += ": what is said of a year is carried on from them"
     return {
+        "days of the log": reach,
         "first orders": f"{share}: who came before it seems new",
         "season, in no model": season,
         "growth, in no model": change,

@@ -76,7 +76,8 @@ def add_sources(parser: Parser) -> None:
     add(
         "--date-format",
         metavar="ORDER",
-        help="how dates are written: dmy, mdy, ymd, or a pattern such as %%d.%%m.%%Y",
+        help="how dates are written: dmy, mdy, ymd, excel or epoch for numbers, or a "
+        "pattern such as %%d.%%m.%%Y",
     )
     add("--currency", metavar="NAME", help="read the amounts of this currency only")
     add(
@@ -174,8 +175,13 @@ def studies(args: argparse.Namespace) -> bool:
 
 def rules_given(args: argparse.Namespace) -> bool:
     """Tell whether an option says how a file is to be read."""
+    return tells_how_to_read(args) or bool(args.accept_dates)
+
+
+def tells_how_to_read(args: argparse.Namespace) -> bool:
+    """Tell whether an option says how the texts of a file are understood."""
     rules = [args.columns, args.decimal, args.date_format, args.currency]
-    return any([*rules, args.accept_refused, args.accept_dates])
+    return any([*rules, args.accept_refused])
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -194,6 +200,10 @@ def check_options(args: argparse.Namespace) -> None:
     if sum(map(bool, sources)) > 1:
         names = "--transactions, --simulate, --summary or --summary-sql"
         raise BadInput(f"one log is studied at a time: {names}")
+    unread = args.simulate or not studies(args)
+    if unread and tells_how_to_read(args) and not args.integrated:
+        rules = "--columns, --decimal, --date-format, --currency and --accept-refused"
+        raise BadInput(f"{rules} say how a file is read: they go with --transactions")
     if args.summary or args.summary_sql:
         check_summary_options(args)
     for option in ("only", "bet"):

@@ -33,6 +33,8 @@ def check_reachable(path: Path) -> None:
 def check_output(path: Path, inputs: Iterable[Path], force: bool) -> None:
     """Raise BadInput for a file that must not be written."""
     name = visible(str(path))
+    if str(path) == "-":
+        raise BadInput("-: name a file; nothing but text and --json goes to stdout")
     if any(same_file(path, source) for source in inputs):
         raise BadInput(f"{name}: it is what is read, and is not overwritten")
     check_reachable(path)
@@ -51,6 +53,8 @@ def check_output(path: Path, inputs: Iterable[Path], force: bool) -> None:
 def check_folder(path: Path) -> None:
     """Raise BadInput for a folder that cannot be one for pictures."""
     name = visible(str(path))
+    if str(path) == "-":
+        raise BadInput("-: name a folder")
     check_reachable(path)
     if path.is_symlink():
         raise BadInput(f"{name}: it is a link; name the folder itself")
@@ -63,20 +67,36 @@ def check_folder(path: Path) -> None:
 def check_outputs(
     files: Iterable[Path],
     folder: Path | None,
+    inside: Iterable[str],
     inputs: Iterable[Path],
     force: bool,
 ) -> None:
-    """Raise BadInput before any work is done, if an output must not be written."""
+    """Raise BadInput before any work is done, if an output must not be written.
+
+    `inside` names what is written into the folder.
+    """
     sources = list(inputs)
-    seen: set[Path] = set()
-    for path in files:
+    outputs = list(files)
+    for path in outputs:
         check_output(path, sources, force)
-        whole = path.parent.resolve() / path.name
+    seen = set()
+    if folder is not None:
+        check_folder(folder)
+        seen.add(resolved(folder))
+        drawn = [folder / name for name in inside]
+        for path in drawn if folder.is_dir() else []:
+            check_output(path, sources, force)
+        outputs += drawn
+    for path in outputs:
+        whole = resolved(path)
         if whole in seen:
             raise BadInput(f"{visible(str(path))}: two outputs, one file")
         seen.add(whole)
-    if folder is not None:
-        check_folder(folder)
+
+
+def resolved(path: Path) -> Path:
+    """Return where a file would be, whatever its folder is called."""
+    return path.parent.resolve() / path.name
 
 
 def save(path: Path, content: bytes, force: bool = False) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +19,10 @@ from course.analytics.rules import (
     FIRST,
     OTHER_CURRENCY,
     REFUND,
+    UNREADABLE_DATE,
     ReadingRules,
     Refusal,
+    date_cure,
     refusals,
 )
 from course.analytics.textfile import SEPARATORS, Rows, lines_of
@@ -227,7 +230,7 @@ def understood(
     customers = raw.columns["customer"]
     nameless = np.array([not text for text in customers.texts], bool)
     refuser = Refuser(raw, money.worth)
-    refuser.refuse("unreadable date", day == 0, "date")
+    refuser.refuse(UNREADABLE_DATE, day == 0, "date")
     refuser.refuse("date in the future", day > today(), "date")
     refuser.refuse("no customer", nameless[customers.rows], "amount")
     shown = "amount" if "amount" in raw.columns else "quantity"
@@ -246,7 +249,8 @@ def understood(
     if not refuser.keep.any():
         first = next(iter(refuser.details.values())).values
         shown = f", such as {first[0]!r}" if first else ""
-        raise BadInput(f"no row is usable: {refusals(refuser.refused)}{shown}")
+        said = f"{refusals(refuser.refused)}{shown}{date_cure(refuser.refused)}"
+        raise BadInput(f"no row is usable: {said}")
     keep = refuser.keep
     customer, ids = renumbered(customers, keep)
     amount = money.amount[keep]
@@ -295,7 +299,8 @@ def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
     """
     with lines_of(path) as text:
         rows = Rows(path, text)
-        at = column_positions(rows.names, rules.columns)
+        with naming(path):
+            at = column_positions(rows.names, rules.columns)
         raw = gathered(rows, at, rules)
         reading = {
             "file": "CSV",
@@ -303,8 +308,15 @@ def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
             "encoding": text.encoding,
         }
     read = {role: rows.names[place] for role, place in at.items()}
-    try:
+    with naming(path):
         return understood(raw, rules, read, reading)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in what is said of it."""
+    try:
+        yield
     except BadInput as problem:
         raise BadInput(f"{visible(str(path))}: {problem}") from None
 
@@ -352,6 +364,6 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
         raw.lines.append(line)
     if not raw.lines:
         aside = {why: [n for n, _ in found] for why, found in raw.misshapen.items()}
-        said = refusals(aside)
-        raise BadInput(f"{visible(str(rows.path))}: no row is usable: {said}")
+        said = f"no row is usable: {refusals(aside)}" if aside else "it has no rows"
+        raise BadInput(f"{visible(str(rows.path))}: {said}")
     return raw

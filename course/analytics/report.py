@@ -8,6 +8,7 @@ from typing import Any
 from course.analytics.arrays import Grid, iso
 from course.analytics.page import Report, Shown, Table
 from course.analytics.pictures import PICTURES
+from course.analytics.wording import how_many
 
 NO_MATPLOTLIB = (
     "The pictures are drawn by matplotlib, which is not installed: pip install "
@@ -49,7 +50,7 @@ def segment_table(segments: Grid, days: int) -> Table:
             of_each = {name: row.get(figure) for name, row in segments.items()}
             grid[words.format(days=days)] = of_each
     shares = frozenset(NAMES[name].format(days=days) for name in SHARES)
-    caption = f"Segments now, and in the backtest over {days} days"
+    caption = f"Segments now, and in the backtest over {how_many(days, 'day')}"
     return Table("", caption, grid, shares, fits=True)
 
 
@@ -92,9 +93,10 @@ def report_of(study: Any, drawn: Mapping[str, bytes] | None) -> Report:
         missing = NO_BACKTEST
     chosen = f"{study.now.churn_model} for churn, {study.now.value_model} for value"
     last = iso(study.now.table.as_of)
+    ahead = how_many(days, "day")
     return Report(
         name=study.name,
-        subject=f"As of {last}, for the {days} days after it. Models: {chosen}.",
+        subject=f"As of {last}, for {ahead} after it. Models: {chosen}.",
         sentences=study.insights,
         segments=segment_table(study.segments, days),
         pictures=pictures,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from course.errors import BadInput
 
 MOST_REFUSED = 0.01  # of the rows, or of the sum; above, a run stops
 FIRST = 5  # lines and values of each reason that are named
+UNREADABLE_DATE = "unreadable date"
 REFUND = "negative amount"  # left over from netting: no order, but no mistake either
 OTHER_CURRENCY = "other currency"
 EXPECTED = {REFUND, OTHER_CURRENCY}
@@ -53,6 +54,13 @@ def refusals(refused: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(said) or "none"
 
 
+def date_cure(reasons: Iterable[str]) -> str:
+    """Return what to say of dates, if some of them could not be read."""
+    if UNREADABLE_DATE not in reasons:
+        return ""
+    return "; --date-format says how dates are written"
+
+
 def refused_figures(log: Any) -> dict[str, dict[str, Any]]:
     """Return by reason how many rows a log refused, their first lines and values."""
     found = {}
@@ -83,7 +91,8 @@ def require_few_refused(log: Any, option: str) -> None:
     first = next((value for row in lost.values() for value in row["values"]), "")
     example = f", such as {first!r}" if first else ""
     said = f"{of_rows:.1%} of the rows are refused, {of_money:.1%} of what they sum to"
-    raise BadInput(f"{said}: {reasons}{example}; {option} goes on without them")
+    cure = f"; {option} goes on without them{date_cure(lost)}"
+    raise BadInput(f"{said}: {reasons}{example}{cure}")
 
 
 def netted_rows(log: Any) -> int:

@@ -29,11 +29,13 @@ from course.analytics.rules import (
 )
 from course.analytics.scoresheet import saved_as, score_table
 from course.analytics.simulate import SPAN, require_memory
+from course.analytics.wording import how_many
 from course.columns import visible
 from course.console import fact, note, write
 from course.errors import BadInput
 
 MANY = 1_000_000  # rows or customers; above, say what takes its time
+SHORTEST_BACKTEST = 7  # days, unless options ask for less
 DUE_DAYS = 90  # whose next order is due: a quarter, as far as a campaign plans
 
 
@@ -71,6 +73,18 @@ def backtest_window(
     if end is None:
         end = as_of - days
     return end, days
+
+
+def no_room(args: argparse.Namespace, first: int, as_of: int) -> str:
+    """Return why a backtest that was asked for has no place in the log."""
+    log = f"the log of {iso(first)} to {iso(as_of)}"
+    end = args.calibration_end
+    if end is not None and not first <= end < as_of:
+        return f"--calibration-end {iso(end)}: it has to lie in {log}, before its end"
+    most = as_of - (first if end is None else end)
+    left = f" after {iso(end)}" if end else ""
+    days = how_many(most, "day")
+    return f"--horizon {args.horizon}: of {log}, {days} can be predicted{left}"
 
 
 def repeated(log: Any) -> int:
@@ -140,8 +154,9 @@ class Study:
         end, days = backtest_window(args, first, as_of)
         asked = args.calibration_end or args.horizon
         if asked and not first <= end < end + days <= as_of:
-            said = f"a backtest of {days} days, on the log of {iso(first)} to "
-            raise BadInput(f"{said}{iso(as_of)}: no calibration is left, or no holdout")
+            raise BadInput(no_room(args, first, as_of))
+        if not asked and days < SHORTEST_BACKTEST:
+            raise BadInput("the log is too short for a backtest")
         known = self.log.where(self.log.day <= as_of)
         return self.make.backtest(known, end, days)
 
@@ -259,7 +274,8 @@ def write_study(args: argparse.Namespace, make: Makers) -> int:
     source = args.transactions or make.sample
     reports = [path for path in (args.report, args.scores) if path]
     sheet = saved_as(args.scores) if args.scores else None
-    check_outputs(reports, args.plots, [source], args.force)
+    drawn = [f"{name}.svg" for name in PICTURES]
+    check_outputs(reports, args.plots, drawn, [source], args.force)
     study = Study(args, make)
     if args.plots and study.record is None:
         said = "give --calibration-end or more data"

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import Floats, Ints, iso
+from course.analytics.amounts import LARGEST_AMOUNT
+from course.analytics.arrays import LAST_DAY, Floats, Ints, iso
 from course.analytics.grids import cell
 from course.analytics.simulate import SPAN
 from course.analytics.textfile import lines_of
@@ -75,9 +76,7 @@ ORDER BY 1, 2, 3, 4
 
 
 def quoted(name: str) -> str:
-    """Return a name for SQL: as it is if it is a plain word, else in quotes."""
-    if re.fullmatch("[a-z_][a-z0-9_]*", name):
-        return name
+    """Return a name for SQL in quotes: order is a keyword, and user somebody else."""
     if not name or re.search('[\x00-\x1f"`]', name):
         raise BadInput(f"--summary-sql: {visible(name)!r} is no name of a column")
     return f'"{name}"'
@@ -135,9 +134,10 @@ def read_summary(path: Path) -> Summary:
             try:
                 if row["spend"] in ("", "NULL", None):
                     numbers = (row["x"], row["t_last"], row["age"], row["n"])
-                    times.append(tuple(map(int, numbers)))
+                    times.append(tuple(map(count_of, numbers)))
                 else:
-                    spends.append((int(row["x"]), float(row["spend"]), int(row["n"])))
+                    paid = float(row["spend"])
+                    spends.append((count_of(row["x"]), paid, count_of(row["n"])))
             except (TypeError, ValueError):
                 raise BadInput(
                     f"{name}, line {reader.line_num}: no row of a summary"
@@ -152,6 +152,13 @@ def read_summary(path: Path) -> Summary:
     return found
 
 
+def count_of(text: str) -> int:
+    """Return a count; ValueError for what is none, or no shop has."""
+    if not re.fullmatch("-?[0-9]{1,12}", text.strip()):
+        raise ValueError(text)
+    return int(text)
+
+
 def check_summary(found: Summary, name: str) -> None:
     """Raise BadInput for rows that no customers can have."""
     once = found.x == 0
@@ -163,9 +170,12 @@ def check_summary(found: Summary, name: str) -> None:
             | (found.n < 1)
         ),
         "t_last is 0 where x is, and only there": (found.t_last == 0) != once,
+        "x is at most one a day": found.x > found.t_last,
+        f"T is at most {LAST_DAY:,} days": found.age > LAST_DAY,
         "spend is over 0, of repeat orders": np.append(
-            found.repeats < 1, (found.spend <= 0) | (found.payers < 1)
+            found.repeats < 1, ~(found.spend > 0) | (found.payers < 1)
         ),
+        "an order costs less than 1e12": found.spend / LARGEST_AMOUNT >= found.repeats,
     }
     for rule, broken in impossible.items():
         if broken.any():

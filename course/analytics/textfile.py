@@ -27,6 +27,8 @@ GZIP = b"\x1f\x8b"
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "blanks"}
 MARKED = {
     codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # it begins as that of UTF-16 does
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
@@ -37,12 +39,14 @@ def encoding_of(head: bytes) -> str:
     for mark, name in MARKED.items():
         if head.startswith(mark):
             return name
-    # UTF-16 without a mark: of western letters, each other byte is 0.
-    half = len(head) // 2
-    if half > 1 and head.count(0) >= 0.4 * len(head):
-        if head[1::2].count(0) > 0.8 * half:
+    # UTF-16 without a mark: of digits, commas and line ends, one byte of two is 0, and
+    # it is always the same one.
+    first = head[0::2].count(0)
+    second = head[1::2].count(0)
+    if first + second > 0.1 * len(head):
+        if first < 0.02 * second:
             return "utf-16-le"
-        if head[0::2].count(0) > 0.8 * half:
+        if second < 0.02 * first:
             return "utf-16-be"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -113,8 +117,13 @@ class Rows:
             self.skipped += 1
             first = next(text.lines, "")
         header = first.strip("\r\n\ufeff")
+        name = visible(str(path))
+        if "\0" in header:
+            kind = "a spreadsheet or an archive" if header[:2] == "PK" else "no text"
+            raise BadInput(
+                f"{name}: it is {kind}; CSV, gzipped or not, and Parquet are read"
+            )
         if not header.strip():
-            name = visible(str(path))
             raise BadInput(f"{name}: no column names; is the file empty?")
         self.separator = told[1] if told else separator_of(header)
         lines = text.lines

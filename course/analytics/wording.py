@@ -23,6 +23,11 @@ def spoken(prediction: Any, days: int) -> list[str]:
     return [f"{name:16}{line}" for name, line in zip(names, lines, strict=True)]
 
 
+def how_many(count: int, what: str) -> str:
+    """Return 1 day, 2 days, 1,000 days."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def money(*values: float) -> str:
     """Return amounts, in cents, as an interval if there are several."""
     return " to ".join(f"{value:,.2f}" for value in values)
@@ -31,7 +36,8 @@ def money(*values: float) -> str:
 def said_of_churn(prediction: Any, days: int) -> list[str]:
     """Return a chance of churn as text."""
     chance = cell(prediction.value)
-    return [f"{chance} that no order comes within {days} days, by {prediction.model}"]
+    within = how_many(days, "day")
+    return [f"{chance} that no order comes within {within}, by {prediction.model}"]
 
 
 def said_of_value(prediction: Any, days: int) -> list[str]:
@@ -48,8 +54,10 @@ def said_of_next(prediction: Any, days: int) -> list[str]:
     """Return when the next order is due as text; beyond the horizon only its chance."""
     chance = f"{prediction.probability:.2f}"
     if prediction.value is None:
-        return [f"not within {days} days (chance {chance}), by {prediction.model}"]
-    within = f"within {prediction.value:.0f} days as likely as not, by"
+        within = how_many(days, "day")
+        return [f"not within {within} (chance {chance}), by {prediction.model}"]
+    due = how_many(round(prediction.value), "day")
+    within = f"within {due} as likely as not, by"
     return [f"{within} {prediction.model} {chance}"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from lesson_05.logs import SCRIPT, lesson, orders, write
 from lessons import run
 
-from course.analytics.output import save
+from course.analytics.output import check_outputs, save
 from course.columns import visible
 from course.errors import BadInput
 
@@ -173,3 +173,37 @@ def test_a_header_with_escapes_is_named_escaped(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07"} & set(done.stderr)
     taken = write(tmp_path / "b.csv", orders(), f"customer,date,amount,{ESCAPES}")
     assert run(SCRIPT, "--transactions", str(taken)).returncode == 0
+
+
+def test_no_picture_overwrites_the_input(tmp_path: Path) -> None:
+    source = write(tmp_path / "alive.svg", orders())
+    kept = source.read_bytes()
+    with pytest.raises(BadInput, match=r"alive\.svg: it is what is read"):
+        check_outputs([], tmp_path, ["lift.svg", "alive.svg"], [source], True)
+    options = ("--json", "--plots", str(tmp_path), "--force")
+    done = run(SCRIPT, "--transactions", str(source), *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert source.read_bytes() == kept
+
+
+def test_nothing_is_written_if_a_picture_cannot_be(tmp_path: Path) -> None:
+    page, folder = tmp_path / "page.html", tmp_path / "drawn"
+    folder.mkdir()
+    (folder / "lift.svg").write_bytes(KEPT)
+    with pytest.raises(BadInput, match=r"lift\.svg: it exists"):
+        check_outputs([page], folder, ["alive.svg", "lift.svg"], [], False)
+    (folder / "lift.svg").unlink()
+    for path in (folder / "alive.svg", folder):
+        with pytest.raises(BadInput, match=r"two outputs|it is a folder"):
+            check_outputs([path], folder, ["alive.svg"], [], False)
+    later = tmp_path / "later"
+    with pytest.raises(BadInput, match="two outputs, one file"):
+        check_outputs([later], later, ["alive.svg"], [], False)
+
+
+@pytest.mark.parametrize("option", ["--report", "--plots"])
+def test_a_dash_is_no_file(option: str, tmp_path: Path) -> None:
+    done = run(SCRIPT, "--json", option, "-", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.rstrip().rpartition(": -: ")[2].startswith("name a f")
+    assert not list(tmp_path.iterdir())

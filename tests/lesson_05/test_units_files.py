@@ -119,7 +119,7 @@ MANY = [[f"c{i % 30}", f"2020-01-{1 + i % 28:02}", "5"] for i in range(300)]
 BAD = {  # name: rows, options, what the one line on stderr must name
     "missing column": ([["a", "b", "c"]], [], "customer"),
     "no usable row": ([["a", "soon", "5"]], [], "1 unreadable date (line 2)"),
-    "no rows": ([], [], "no row is usable"),
+    "no rows": ([], [], "it has no rows"),
     "one customer": (
         [["a", f"2020-01-{d:02}", "5"] for d in range(1, 9)],
         [],
@@ -137,7 +137,7 @@ BAD = {  # name: rows, options, what the one line on stderr must name
     ),
     "all free": ([[c, d, "0"] for c, d, _ in MANY], [], "0 customers paid"),
     "all refunds": ([[c, d, "-1"] for c, d, _ in MANY], [], "300 negative amount"),
-    "long horizon": (MANY, ["--horizon", "400"], "400 days"),
+    "long horizon": (MANY, ["--horizon", "400"], "--horizon 400: of the log"),
     "early as_of": (MANY, ["--as-of", "2019-12-31"], "2020-01-01"),
     "calibration outside": (MANY, ["--calibration-end", "2021-01-01"], "2020-01-28"),
     "bad column": (MANY, ["--columns", "customer,when,amount"], "customer,when,amount"),

@@ -131,7 +131,7 @@ def test_each_figure_of_a_sentence_comes_from_the_data(now: Any, record: Any) ->
 @pytest.mark.parametrize(
     ("of", "low", "end"),
     [
-        (29, 0.1, "29 are too few to tell."),
+        (29, 0.1, "29 customers then in it: too few to tell."),
         (30, 0.1, ": as said."),
         (3000, 0.28, "do not act on the model's figure here."),
     ],

@@ -1,0 +1,139 @@
+"""Lesson 05: files that are none, columns of any kind, amounts as in far countries."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lesson_05.logs import lesson, orders, write
+
+from course.analytics.amounts import read_amounts
+from course.errors import BadInput
+
+CSV = "customer,date,amount\n" + "".join(",".join(row) + "\n" for row in orders())
+
+
+def zipped() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("orders.csv", CSV)
+    return packed.getvalue()
+
+
+NO_TEXT = {
+    "a spreadsheet or an archive": zipped(),
+    "no text": gzip.compress(gzip.compress(CSV.encode())),
+    "no text;": b"SQLite format 3\0" + bytes(500),
+    "no text; CSV": bytes(1000),
+    "no text; CSV, gzipped": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+}
+
+
+@pytest.mark.parametrize("said", NO_TEXT)
+def test_what_is_no_text_is_called_so(said: str, tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_bytes(NO_TEXT[said])
+    with pytest.raises(BadInput, match=rf"orders\.csv: it is {said}") as problem:
+        lesson.read_log(path)
+    assert len(str(problem.value)) < 400
+
+
+def test_a_file_of_one_line_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "orders.json"
+    path.write_text('[{"customer": "a", "date": "2020-01-01"}' * 9000)
+    with pytest.raises(BadInput, match=r"orders\.json: no column could be") as problem:
+        lesson.read_log(path)
+    assert len(str(problem.value)) < 600
+
+
+def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("customer,date,amount\n")
+    with pytest.raises(BadInput, match="it has no rows"):
+        lesson.read_log(path)
+
+
+ENCODINGS = ["utf-16-le", "utf-16-be", "utf-16", "utf-32"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_wide_letters_are_read(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    text = CSV.replace("c", "\u0418\u0432\u0430\u043d\u043e\u0432\u043d\u0430 " * 3)
+    header = "customer,date,amount\n"
+    path.write_bytes((header + text.partition("\n")[2]).encode(encoding))
+    log = lesson.read_log(path)
+    assert len(log.day) == len(orders())
+    assert log.ids[0].startswith("\u0418\u0432\u0430")
+
+
+AMOUNTS = {
+    "$12.50 CAD": (12.5, "CAD"),
+    "CAD $12.50": (12.5, "CAD"),
+    "\u00a512.50 CNY": (12.5, "CNY"),
+    "US$12.50 CAD": None,
+    "$12.50 EUR": None,
+    "SFr. 12.50": (12.5, "CHF"),
+    "Rs 12/-": (12, "RS"),
+    "1,234/-": (1234, ""),
+    "\u200e12.50": (12.5, ""),
+    "\ufeff-12.50\u200f": (-12.5, ""),
+}
+
+
+@pytest.mark.parametrize("text", AMOUNTS)
+def test_amounts_of_far_countries(text: str) -> None:
+    found = read_amounts(["1,000.50", text], None, "the amounts")
+    value, currency = AMOUNTS[text] or (None, "")
+    assert found.currency[1] == currency
+    if value is None:
+        assert np.isnan(found.value[1])
+    else:
+        assert found.value[1] == value
+
+
+def columns() -> dict[str, list[Any]]:
+    days = [date(2020, 1, 1 + k) for k in range(12)]
+    return {"c": ["a", "b", "c"] * 4, "d": days, "a": [1.5] * 12}
+
+
+def test_a_batch_of_arrow_is_a_frame() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    batch = pyarrow.table(columns()).to_batches()[0]
+    names = {"customer": "c", "date": "d", "amount": "a"}
+    log = lesson.TransactionLog.from_frame(batch, **names)
+    assert list(log.ids) == ["a", "b", "c"]
+    assert log.day[0] == date(2020, 1, 1).toordinal()
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_a_column_may_be_called_by_a_number(kind: type) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(columns()).set_axis([0, 1, 2], axis=1)
+    names = {"customer": kind(0), "date": kind(1), "amount": kind(2)}
+    log = lesson.TransactionLog.from_frame(frame, **names)
+    assert log.amount.sum() == 18
+    with pytest.raises(BadInput, match="no column 7, of 0, 1, 2"):
+        lesson.TransactionLog.from_frame(frame, **names | {"item": 7})
+
+
+def test_days_may_be_dates() -> None:
+    days = [date(2020, 1, 1), datetime(2020, 1, 2, 23, 59), date(2020, 1, 3)]
+    log = lesson.TransactionLog([0, 1, 1], days, [1, 1, 1], range(2))
+    first = date(2020, 1, 1).toordinal()
+    assert log.day.tolist() == [first, first + 1, first + 2]
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(BadInput, match="NaT"):
+        lesson.TransactionLog([0, 1, 1], [*days[:2], pandas.NaT], [1, 1, 1], range(2))
+
+
+def test_the_file_is_named_whatever_is_asked(tmp_path: Path) -> None:
+    path = write(tmp_path / "orders.csv", orders(), "customer,date,amount")
+    with pytest.raises(BadInput, match=r"orders\.csv: --columns x,y"):
+        lesson.read_log(path, "x,y")
