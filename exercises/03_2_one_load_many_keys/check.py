@@ -14,7 +14,7 @@ from typing import Any
 from course.lab import in_background, outcome_of, start_together
 from course.practice.checking import Refused, Words, expect, expect_end
 
-LIMIT = 4.0  # seconds that anything may take, on a busy machine, too
+LIMIT = 2.0  # seconds that anything may take, on a busy machine, too
 
 
 class SlowKey(str):

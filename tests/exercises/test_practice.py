@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lessons import ROOT
 
 from course.claims import is_a
 from course.lab import wait_until
@@ -22,7 +23,7 @@ from course.practice import writing
 from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
-from course.practice.judge import message_of, refused_verdict
+from course.practice.judge import loaded_file, message_of, refused_verdict
 from course.practice.progress import Progress, keep, progress_in
 from course.practice.verdicts import (
     judge_answers,
@@ -377,6 +378,20 @@ def test_one_that_holds_the_interpreter_is_stopped_from_outside(
     judged = judge_answers(project, [(path.parent, path, 1)], 1.0)
     said = verdict_lines(judged.verdicts[0])
     assert said == ["not yet: no end within 1 seconds; it was stopped"]
+
+
+def test_a_process_that_a_check_starts_is_waited_for_within_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = ROOT / "exercises" / "03_4_one_question_one_key"
+    check: Any = loaded_file("check_of_keys", folder / "check.py")
+    answer: Any = loaded_file("answer_of_keys", folder / "answer.py")
+    monkeypatch.setattr(check, "CHILD_LIMIT", 0.001)
+    with pytest.raises(Refused) as refused:
+        check.keys_elsewhere("a call", answer, os.environ)
+    assert (
+        str(refused.value) == "a call: no end within 0.001 seconds, not an end (hint 1)"
+    )
 
 
 def test_a_thread_that_is_left_holds_nobody_up(
