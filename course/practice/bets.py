@@ -25,6 +25,7 @@ from course.betting import (
     refuse_other_file,
     write_results,
 )
+from course.columns import unbroken
 from course.console import table, write
 from course.ending import printing
 from course.errors import BadInput
@@ -150,22 +151,10 @@ def show_demo(script: Path, demo: str) -> int:
     except subprocess.TimeoutExpired:
         write(f"  the demo took longer than {LIMIT_OF_A_DEMO:.0f} s", "yellow")
         return 1
-    lines = done.stdout.splitlines()
-    for line in lines:
+    for line in done.stdout.splitlines():
         write(line)
-    PRINTED.extend(whole_lines(lines))
+    PRINTED.extend(unbroken(done.stdout).splitlines())
     return done.returncode
-
-
-def whole_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines that were broken for being too long, made whole."""
-    whole: list[str] = []
-    for line in lines:
-        if line.startswith("    ") and whole:
-            whole[-1] += f" {line.strip()}"
-        else:
-            whole.append(line)
-    return whole
 
 
 # A class

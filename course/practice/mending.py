@@ -24,6 +24,7 @@ from course.practice.bugs import (
 
 CHECKERS = ("course/claims.py", "course/console.py")  # what every claim goes through
 RUNS_AT_ONCE = 2  # runs of a lesson
+DEMO_LIMIT = 8.0  # seconds for one demo; with RUN_LIMIT, a check takes 30 at most
 
 
 def reasons_against(root: Path, bug: Bug) -> list[str]:
@@ -33,6 +34,7 @@ def reasons_against(root: Path, bug: Bug) -> list[str]:
     return (
         broken_syntax(root, folder)
         or edited_checks(root, folder, bug, mutation)
+        or failures(folder, bug, mutation, "--only", mutation.demo)
         or failures(folder, bug, mutation)
         or unnoticed(root, folder, bug, mutation)
     )
@@ -98,11 +100,17 @@ def edited_checks(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str
     return []
 
 
-def failures(folder: Path, bug: Bug, mutation: Any) -> list[str]:
-    """Run the whole lesson; return the claims that fail, or why it does not end."""
-    run = run_offline(folder, bug.lesson)
-    if failed := run.lines_with("[FAIL]"):
-        return [f"[FAIL] {line}" for line in failed]
+def failures(folder: Path, bug: Bug, mutation: Any, *options: str) -> list[str]:
+    """Run the lesson; return the claims that fail, or why it does not end.
+
+    With `--only` and the demo of the bug, what is not mended is told within seconds.
+    """
+    run = run_offline(folder, bug.lesson, *options)
+    failed = [f"[FAIL] {line}" for line in run.lines_with("[FAIL]")]
+    if run.code is None:
+        return [*failed, f"the lesson was stopped: {run.complaint}; it takes 5 to 10"]
+    if failed:
+        return failed
     if run.code != 0:
         lines = run.complaint.strip().splitlines() or [f"exit code {run.code}"]
         return [f"the lesson does not run to its end: {lines[-1].strip()}"]
@@ -144,4 +152,5 @@ def still_caught(folder: Path, lesson: str, mutation: Any) -> bool:
             return True
         if not put_in(copy, lesson, mutation):
             return True
-        return is_caught(run_offline(copy, lesson, "--only", mutation.demo), mutation)
+        run = run_offline(copy, lesson, "--only", mutation.demo, limit=DEMO_LIMIT)
+        return is_caught(run, mutation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from lessons import ROOT, SCRIPTS
 
-from course.practice import bugs
+from course.practice import bugs, mending
 from course.practice.bugs import (
     Bug,
     bug_folder,
@@ -32,6 +33,13 @@ from course.practice.progress import progress_in
 CLAIM = "2 doubled is 4, -1 is refused"
 BROKEN = f"[FAIL] {CLAIM}: of 2 6, not 4"
 Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a lesson on a busy machine the time it needs."""
+    monkeypatch.setattr(bugs, "RUN_LIMIT", 120.0)
+    monkeypatch.setattr(mending, "DEMO_LIMIT", 120.0)
 
 
 @pytest.fixture
@@ -207,6 +215,62 @@ def test_what_only_looks_mended_is_refused(
     code, printed, _ = call("check")
     said = [line.strip() for line in printed.splitlines()[1:]]
     assert (code, said) == (1, [reason])
+
+
+def test_a_lesson_that_is_stopped_says_so_and_what_failed_before(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bug(call, project)
+    seen = bugs.Run(None, "  [FAIL] 1 is 2\n", "no end within 20 seconds")
+    monkeypatch.setattr(mending, "run_offline", lambda *_, **__: seen)
+    code, printed, _ = call("check")
+    said = [line.strip() for line in printed.splitlines()[1:]]
+    stopped = "the lesson was stopped: no end within 20 seconds; it takes 5 to 10"
+    assert (code, said) == (1, ["[FAIL] 1 is 2", stopped])
+
+
+HANGS = """\
+import signal, sys, time
+
+def end(*_):
+    print("cleaned up")
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, {handler})
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="platform: no SIGTERM, a program is killed")
+@pytest.mark.parametrize(
+    ("handler", "printed"),
+    [("end", "begun\ncleaned up\n"), ("signal.SIG_IGN", "begun\n")],
+    ids=["cleans up", "does not end"],
+)
+def test_a_lesson_that_hangs_is_told_to_end_and_then_killed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, handler: str, printed: str
+) -> None:
+    monkeypatch.setattr(bugs, "TIME_TO_CLEAN", 1.0)
+    (project / "03_small.py").write_text(HANGS.format(handler=handler), "utf-8")
+    run = bugs.run_offline(project, "03", limit=2.0)
+    assert run == bugs.Run(None, printed, "no end within 2 seconds")
+
+
+def test_what_is_not_mended_is_told_by_its_demo_alone(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bug(call, project)
+    asked: list[tuple[str, ...]] = []
+    whole = bugs.run_offline
+
+    def run(folder: Path, lesson: str, *options: str, **limit: float) -> bugs.Run:
+        asked.append(options)
+        return whole(folder, lesson, *options, **limit)
+
+    monkeypatch.setattr(mending, "run_offline", run)
+    assert call("check")[0] == 1
+    assert asked == [("--only", "doubling")]
 
 
 def test_one_bug_at_a_time(call: Call, project: Path) -> None:
