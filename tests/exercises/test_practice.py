@@ -678,6 +678,20 @@ def test_all_shows_a_table_for_each_learner(
     ]
 
 
+def test_all_counts_what_is_judged_not_what_the_learner_says(
+    call: Call, answer_with: Writer, project: Path
+) -> None:
+    answer_with(sample.SMALLER)
+    progress = Progress()
+    for name in (FIRST, LAST):
+        progress.of(name).state = "right"
+    keep(progress, project / "exercises")
+    assert "  2 of 3 right; bugs found: 0\n" in call("all")[1]
+    printed = call("all", "--judge")[1]
+    assert re.search(r"03_2_larger_half  right .* refused$", printed, re.M)
+    assert "  0 of 3 right; bugs found: 0\n" in printed
+
+
 def test_all_changes_nothing_of_a_learner(
     call: Call, project: Path, tmp_path: Path
 ) -> None:
