@@ -17,6 +17,7 @@ from typing import Any
 
 from course.columns import unbroken
 from course.errors import BadInput
+from course.files import write_whole
 from course.practice.judge import loaded_file
 from course.practice.verdicts import SERVICES
 
@@ -214,9 +215,7 @@ def planted(root: Path, lesson: str, mutation: Any) -> Run | None:
 def keep_bug(root: Path, bug: Bug) -> None:
     """Write down which bug the copy has."""
     path = bug_folder(root) / "bug.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(asdict(bug)), "utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(asdict(bug)).encode())
 
 
 def open_bug(root: Path) -> Bug | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from course.ending import complain
+from course.files import write_whole
 
 OPEN = "open"
 TRIED = "tried"
@@ -100,12 +100,11 @@ def set_aside_if_broken(path: Path) -> None:
 
 
 def keep(progress: Progress, exercises: Path) -> None:
-    """Write the progress: a reader sees the old file or the new one, never half."""
+    """Write the progress, and keep aside what cannot be read."""
     path = progress_file(exercises)
     set_aside_if_broken(path)
-    fresh = path.with_name(f".progress.{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(progress), indent=1) + "\n", "utf-8")
-    fresh.replace(path)
+    text = json.dumps(asdict(progress), indent=1)
+    write_whole(path, f"{text}\n".encode())
 
 
 def begin(progress: Progress, name: str) -> Standing:

@@ -19,7 +19,7 @@ from lessons import ROOT
 
 from course.claims import is_a
 from course.lab import wait_until
-from course.practice import writing
+from course.practice import progress, writing
 from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
@@ -564,10 +564,10 @@ def test_progress_is_written_whole_or_not_at_all(
 def test_a_folder_that_cannot_be_written_is_one_line(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Path, *_: object) -> None:
+    def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(progress, "write_whole", fail)
     code, _, complaint = call("start", "2")
     assert (code, complaint.count("\n")) == (2, 1)
     assert "Permission denied" in complaint
