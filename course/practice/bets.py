@@ -53,6 +53,8 @@ def run_bet(root: Path, args: argparse.Namespace) -> int:
         raise BadInput("--ten is about all lessons: leave out the lesson")
     if args.ten:
         return bet_on_ten(root, args)
+    if args.lesson:
+        args.lesson = args.lesson.zfill(2)
     if args.lesson and args.lesson not in lessons:
         known = ", ".join(lessons)
         raise BadInput(f"there is no such lesson; there are {known}")

@@ -21,6 +21,7 @@ from course.practice.bugs import (
     run_offline,
     script_of,
 )
+from course.practice.verdicts import ZERO_BYTES
 
 CHECKERS = ("course/claims.py", "course/console.py")  # what every claim goes through
 RUNS_AT_ONCE = 2  # runs of a lesson
@@ -54,8 +55,14 @@ def changed_files(root: Path, folder: Path) -> list[str]:
 def broken_syntax(root: Path, folder: Path) -> list[str]:
     """Return where the copy is no Python."""
     for name in changed_files(root, folder):
+        content = (folder / name).read_bytes()
+        if b"\0" in content:
+            return [f"{name}: {ZERO_BYTES}"]
         try:
-            ast.parse((folder / name).read_bytes())
+            content.decode("utf-8")
+            ast.parse(content)
+        except UnicodeDecodeError:
+            return [f"{name}: it is not UTF-8, as it was: save it as that"]
         except SyntaxError as error:
             return [f"{name}:{error.lineno}: SyntaxError: {error.msg}"]
         except ValueError as error:

@@ -16,6 +16,7 @@ OPEN = "open"
 TRIED = "tried"
 RIGHT = "right"
 SKIPPED = "skipped"
+STATES = (OPEN, TRIED, RIGHT, SKIPPED)
 
 
 UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError)
@@ -84,6 +85,8 @@ def progress_of(kept: dict[str, Any]) -> Progress:
         if not (isinstance(standing.tries, int) and isinstance(standing.hints, int)):
             raise TypeError(name)
         if not math.isfinite(standing.started + standing.finished):
+            raise ValueError(name)
+        if standing.state not in STATES:
             raise ValueError(name)
         progress.exercises[name] = standing
     return progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import time
 from pathlib import Path
 
@@ -193,11 +194,11 @@ def skip(learner: Learner, args: argparse.Namespace) -> int:
 
 
 def seed_number(text: str) -> int:
-    """Return a seed; ValueError if it is no number from 0."""
-    seed = int(text)
-    if seed < 0:
-        raise ValueError(text)
-    return seed
+    """Return a seed; ArgumentTypeError if it is no number from 0."""
+    if not re.fullmatch("[0-9]{1,300}", text):
+        said = f"{text!r} is not a whole number from 0"
+        raise argparse.ArgumentTypeError(said)
+    return int(text)
 
 
 def name_option(parser: argparse.ArgumentParser) -> None:

@@ -661,7 +661,7 @@ def test_a_demo_of_the_ten_is_shown_with_what_settles_its_bet(
 
 def test_a_lesson_is_run_with_its_options(tmp_path: Path, results: Path) -> None:
     (tmp_path / "answers").write_text(answers_to(statements_of("01", 2)))
-    given = ["01", "--bet-seed", "2", "--answers", str(tmp_path / "answers")]
+    given = ["1", "--bet-seed", "2", "--answers", str(tmp_path / "answers")]
     args = bet_args(*given, "--bets-json", str(results))
     assert practice.run_bet(ROOT, args) == 0
     assert json.loads(results.read_text("utf-8"))["scores"]["brier"] < 0.02

@@ -273,6 +273,25 @@ def test_what_is_not_mended_is_told_by_its_demo_alone(
     assert asked == [("--only", "doubling")]
 
 
+ENCODED = {
+    "utf-16": "the file has zero bytes, as UTF-16 has: save it as UTF-8",
+    "latin-1": "it is not UTF-8, as it was: save it as that",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_a_copy_in_another_encoding_is_named(
+    call: Call, project: Path, encoding: str
+) -> None:
+    with_bug(call, project)
+    path = bug_folder(project) / "03_small.py"
+    text = path.read_text("utf-8").replace("number * 3", "number * 2")
+    path.write_bytes(f"# coding: latin-1, \xe9\n{text}".encode(encoding))
+    code, printed, complaint = call("check")
+    assert (code, complaint) == (1, "")
+    assert printed.splitlines()[1] == f"  03_small.py: {ENCODED[encoding]}"
+
+
 def test_one_bug_at_a_time(call: Call, project: Path) -> None:
     with_bug(call, project)
     code, printed, complaint = call("bug")

@@ -144,8 +144,8 @@ BAD = {
     "check half": "'half' may be 01_4_third_half, 03_2_larger_half, 03_10_other_half",
     "start 03": "'03' may be 03_2_larger_half, 03_10_other_half: type more",
     "bogus": "invalid choice: 'bogus'",
-    "check --seed x": "--seed",
-    "check --seed -1": "--seed",
+    "check --seed x": "--seed: 'x' is not a whole number from 0",
+    "check --seed -1": "--seed: '-1' is not a whole number from 0",
     "solution 2": "03_2_larger_half is not right yet: --give-up",
     "bug 6": "no lesson '6'",
     "bug check": "no bug is open",
@@ -268,6 +268,17 @@ EXPLAINED = {
         "answer.py:6: raise SystemExit(0)",
     ),
     "ENDS_ITS_PROCESS": ("not yet: the answer ended its process, with exit code 0",),
+    "RAISES_WITHOUT_A_TEXT": (
+        "not yet: the answer raises an exception",
+        "answer.py:11: raise KeyError(1)",
+        "KeyError",
+    ),
+    "RETURNS_WITHOUT_A_TEXT": (
+        "not yet: the answer raises an exception",
+        "answer.py:11: raise KeyError(1)",
+        "KeyError: 1",
+    ),
+    "IN_UTF_16": ("not yet: the file has zero bytes, as UTF-16 has: save it as UTF-8",),
     "NO_FUNCTION": (
         "not yet: the check cannot go on with what it got from the answer",
         'check.py:11: half = expect_end("a list of two", lambda: '
@@ -279,6 +290,13 @@ EXPLAINED = {
         'check.py:15: about = {"length": len(half), "first": half[0], '
         '"type": type(half).__name__}',
         "TypeError: object of type 'NoneType' has no len()",
+    ),
+    # Last: it changes what is judged in the same process after it.
+    "CHANGES_THE_CHECK": (
+        "not yet: a list of two",
+        "came out:     []",
+        "should have:  [2]",
+        "hint 1 fits (python practice.py hint)",
     ),
 }
 
@@ -292,7 +310,8 @@ def verdicts(
     for name in EXPLAINED:
         folder = tmp_path_factory.mktemp(name.lower())
         path = folder / "answer.py"
-        path.write_text(getattr(sample, name), "utf-8")
+        text = getattr(sample, name)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         jobs.append((pristine / "exercises" / FIRST, path, 1))
     return dict(zip(EXPLAINED, judge_every(pristine, jobs, PATIENT), strict=True))
 
@@ -366,7 +385,20 @@ def test_what_never_ends_is_stopped_and_its_line_shown(
     said = verdict_lines(judged.verdicts[0])
     assert said[0] == "not yet: no end within 2 seconds; it was stopped"
     assert re.fullmatch(f"  {line}", said[1])
-    assert len(judged.printed) <= 20_000
+    if name == "PRINTS_FOR_EVER":
+        assert judged.printed.endswith("\n... (it printed more, which is left out)")
+    assert len(judged.printed) <= 20_050
+
+
+@pytest.mark.skipif(
+    os.name == "nt", reason="platform: Windows has no signals to die of"
+)
+def test_a_signal_that_ends_the_process_is_named(
+    call: Call, answer_with: Writer
+) -> None:
+    answer_with(sample.KILLS_ITSELF)
+    said = "not yet: the answer ended its process, by SIGKILL"
+    assert call("check", "2")[1].splitlines()[1] == said
 
 
 def test_one_that_holds_the_interpreter_is_stopped_from_outside(
@@ -529,6 +561,7 @@ BROKEN = [
     '{"current": "", "bugs": [1], "exercises": {}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"started": "x"}}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"hints": "x"}}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"state": "done"}}}',
 ]
 
 
