@@ -90,8 +90,9 @@ def mutation_of(root: Path, bug: Bug) -> Any:
 
 def script_of(folder: Path, lesson: str) -> Path:
     """Return the path of a lesson in the project, or in a copy."""
-    for path in folder.glob(f"{lesson}_*.py"):
-        return path
+    found = folder.glob(f"{lesson}_*.py")
+    if shortest := min(found, key=lambda path: len(path.name), default=None):
+        return shortest  # a learner's own copy beside it has a longer name
     raise BadInput(f"{folder}: lesson {lesson} is not there")
 
 
@@ -222,11 +223,22 @@ def open_bug(root: Path) -> Bug | None:
     """Return the bug that the learner looks for, if there is one."""
     path = bug_folder(root) / "bug.json"
     try:
-        return Bug(**json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
+        return bug_of(json.loads(path.read_text("utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise BadInput(f"{path} cannot be read: remove its folder") from None
+
+
+def bug_of(kept: dict[str, Any]) -> Bug:
+    """Return a bug from what its file holds; raises ValueError or TypeError."""
+    bug = Bug(**kept)
+    numbers = (bug.place, bug.level, bug.seed, bug.tries)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise TypeError("numbers")
+    if bug.lesson not in LESSONS or not 0 <= bug.started <= time.time():
+        raise ValueError(bug.lesson)
+    return bug
 
 
 def remove_bug(root: Path) -> None:

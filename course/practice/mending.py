@@ -83,7 +83,7 @@ def check_calls(path: Path) -> list[str]:
 
 def demo_in(path: Path, name: str) -> tuple[str, str]:
     """Return a demo of a lesson, without its layout, and its text."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")  # an editor may write the mark of UTF-8
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return ast.dump(node), ast.get_source_segment(text, node) or ""
@@ -101,7 +101,7 @@ def edited_checks(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str
     script = script_of(root, bug.lesson)
     before, text = demo_in(script, mutation.demo)
     is_in_demo = not mutation.file and mutation.old in text
-    after, _ = demo_in(folder / script.name, mutation.demo)
+    after, _ = demo_in(script_of(folder, bug.lesson), mutation.demo)
     if not is_in_demo and before != after:
         return [f"the demo `{mutation.demo}` is changed, and the bug is not in it"]
     return []

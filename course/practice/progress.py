@@ -19,7 +19,14 @@ SKIPPED = "skipped"
 STATES = (OPEN, TRIED, RIGHT, SKIPPED)
 
 
-UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    RecursionError,  # of JSON that is nested too deeply
+)
 
 
 THE_BUG = "bug"  # what is under way where no exercise is

@@ -337,12 +337,46 @@ def test_a_bug_of_another_list_is_one_line(call: Call, project: Path) -> None:
     assert "lesson 03 has changed since the bug was put in" in complaint
 
 
+NO_BUGS: dict[str, Callable[[str], str]] = {
+    "no JSON": lambda kept: "{",
+    "no dict": lambda kept: "[" * 100_000,
+    "another lesson": lambda kept: kept.replace('"03"', '"09"'),
+    "a number": lambda kept: kept.replace('"03"', "3"),
+    "no place": lambda kept: re.sub('"place": .', '"place": -1', kept),
+    "no tries": lambda kept: kept.replace('"tries": 0', '"tries": "x"'),
+    "no time": lambda kept: re.sub('"started": [^,]+', '"started": "x"', kept),
+}
+
+
 def test_a_broken_copy_is_one_line(call: Call, project: Path) -> None:
     with_bug(call, project)
-    (bug_folder(project) / "bug.json").write_text("{")
+    path = bug_folder(project) / "bug.json"
+    kept = path.read_text("utf-8")
+    for name, broken in NO_BUGS.items():
+        path.write_text(broken(kept), "utf-8")
+        for command in ("check", "drop"):
+            code, printed, complaint = call("bug", command)
+            assert (code, printed, complaint.count("\n")) == (2, "", 1), name
+            assert "bug.json cannot be read" in complaint
+
+
+def test_a_copy_that_is_gone_is_one_line(call: Call, project: Path) -> None:
+    with_bug(call, project)
+    (bug_folder(project) / "03_small.py").unlink()
     code, printed, complaint = call("check")
     assert (code, printed, complaint.count("\n")) == (2, "", 1)
-    assert "bug.json cannot be read" in complaint
+    assert "lesson 03 is not there" in complaint
+
+
+def test_a_mark_of_utf_8_and_a_copy_of_ones_own_are_no_bugs(
+    call: Call, project: Path
+) -> None:
+    with_bug(call, project)
+    path = bug_folder(project) / "03_small.py"
+    text = path.read_text("utf-8")
+    path.with_name("03_small.before.py").write_text(text, "utf-8")
+    path.write_text(text.replace("number * 3", "number * 2"), "utf-8-sig")
+    assert call("check")[1].startswith("right: found and mended")
 
 
 def test_without_the_tests_it_is_one_line(call: Call, project: Path) -> None:

@@ -562,10 +562,11 @@ BROKEN = [
     '{"current": "", "bugs": [], "exercises": {"a": {"started": "x"}}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"hints": "x"}}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"state": "done"}}}',
+    "[" * 100_000,
 ]
 
 
-@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_progress_file_is_one_line_and_is_kept(
     call: Call, project: Path, text: str
 ) -> None:
@@ -674,6 +675,19 @@ def test_a_reader_that_leaves_early_gets_no_traceback(project: Path) -> None:
         complaint = starting.stderr.read()
     assert complaint == ""
     assert starting.returncode in (0, 141)
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="platform: no device that is always full"
+)
+def test_a_full_disk_is_one_line(project: Path) -> None:
+    command = [sys.executable, str(project / "practice.py"), "start", "2"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "practice.py: ended stdout: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_an_answer_reaches_no_service(
