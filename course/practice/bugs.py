@@ -22,7 +22,7 @@ from course.practice.judge import loaded_file
 from course.practice.verdicts import SERVICES
 
 RUN_LIMIT = 20.0  # seconds for a lesson, which takes 5 to 10
-TIME_TO_CLEAN = 2.0  # seconds more for one that is told to end
+TIME_TO_CLEAN = 3.0  # seconds more for one that is told to end
 LESSONS = ("01", "02", "03", "04", "05")
 SECTION = re.compile(r"^# ## (\d+\. .+)$", re.MULTILINE)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from course.ending import complain
+from course.errors import BadInput
 from course.files import write_whole
 
 OPEN = "open"
@@ -112,9 +113,13 @@ def set_aside_if_broken(path: Path) -> None:
 def keep(progress: Progress, exercises: Path) -> None:
     """Write the progress, and keep aside what cannot be read."""
     path = progress_file(exercises)
-    set_aside_if_broken(path)
     text = json.dumps(asdict(progress), indent=1)
-    write_whole(path, f"{text}\n".encode())
+    try:
+        set_aside_if_broken(path)
+        write_whole(path, f"{text}\n".encode())
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadInput(f"{path} cannot be written: {why}") from None
 
 
 def begin(progress: Progress, name: str) -> Standing:

@@ -7,6 +7,7 @@ import random
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 from course.console import table, write
 from course.ending import flush
@@ -65,23 +66,30 @@ def judge_one(learner: Learner, exercise: Exercise, seed: int | None) -> bool:
     verdict = judged.verdicts[0]
     for line in judged.printed.splitlines():
         write(f"  | {line}")
-    is_right = verdict["kind"] == "right"
     note_state(learner, exercise, verdict["kind"])
-    if is_right:
-        write(f"right  (seed {used}, {verdict['seconds']} s)", "green")
+    show_verdict(learner, exercise, verdict, used)
+    learner.keep()  # last: where it cannot be written, the verdict is told all the same
+    return bool(verdict["kind"] == RIGHT)
+
+
+def show_verdict(
+    learner: Learner, exercise: Exercise, verdict: dict[str, Any], seed: int
+) -> None:
+    """Show what a check said, and what comes next."""
+    if verdict["kind"] == RIGHT:
+        write(f"right  (seed {seed}, {verdict['seconds']} s)", "green")
         write()
         write_text(exercise.text("after.md"))
         learner.show_next()
-        return True
+        return
     for line in verdict_lines(verdict):
         write(line)
     if verdict["kind"] != OPEN:
-        write(f"  seed {used}: repeat it with --seed {used}")
-    return False
+        write(f"  seed {seed}: repeat it with --seed {seed}")
 
 
 def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
-    """Keep what a check said; an answer that was right once stays so."""
+    """Note what a check said; an answer that was right once stays so."""
     standing = learner.progress.of(exercise.name)
     if kind != OPEN:
         standing.tries += 1
@@ -90,7 +98,6 @@ def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
         standing.finished = standing.finished or time.time()
     elif kind != OPEN and standing.state != RIGHT:
         standing.state = TRIED
-    learner.keep()
 
 
 def check_answer(learner: Learner, args: argparse.Namespace) -> int:

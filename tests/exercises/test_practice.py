@@ -18,6 +18,7 @@ import pytest
 from lessons import ROOT
 
 from course.claims import is_a
+from course.errors import BadInput
 from course.lab import wait_until
 from course.practice import progress, writing
 from course.practice.checking import Refused
@@ -590,21 +591,29 @@ def test_progress_is_written_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match="No space"):
         keep(Progress(current=LAST), folder)
     assert progress_in(folder).current == FIRST
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(
-    call: Call, monkeypatch: pytest.MonkeyPatch
+    call: Call,
+    project: Path,
+    answer_with: Writer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(progress, "write_whole", fail)
     code, _, complaint = call("start", "2")
-    assert (code, complaint.count("\n")) == (2, 1)
-    assert "Permission denied" in complaint
+    path = project / "exercises" / ".progress.json"
+    said = f"practice.py: {path} cannot be written: Permission denied\n"
+    assert (code, complaint) == (2, said)
+    answer_with(sample.SMALLER)
+    code, printed, complaint = call("check", "2")
+    assert (code, complaint) == (2, said)
+    assert "not yet: a list of seven" in printed
 
 
 def test_git_ignores_what_belongs_to_the_learner() -> None:
