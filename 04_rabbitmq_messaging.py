@@ -1793,7 +1793,7 @@ def counts_at_checkpoints(
 def check_sums(env: BrokerEnv) -> None:
     """Count the messages, acknowledged first and last."""
     first = counts_at_checkpoints(env, consume_ack_first, limit=0.1)
-    last = counts_at_checkpoints(env, consume_ack_last, limit=5)
+    last = counts_at_checkpoints(env, consume_ack_last, limit=3)
     sums_first = {name: counts["sum"] for name, counts in first.items()}
     sums_last = {name: counts["sum"] for name, counts in last.items()}
     table(

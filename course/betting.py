@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from course.bets import (
 )
 from course.ending import flush, printing
 from course.errors import BadInput
+from course.files import write_whole
 from course.services import PROJECT
 
 BETS_FILE = PROJECT / "data" / "bets.json"
@@ -257,13 +257,12 @@ def write_results(path: Path | None, betting: Betting) -> None:
         return
     found = results_of(betting.settled, betting.uncounted, betting.seed)
     text = json.dumps(found, indent=1, ensure_ascii=False)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def put(beside: Path, target: Path) -> None:
+        refuse_other_file(target)  # once more: the lesson took a while
+        beside.replace(target)
+
     try:
-        fresh.write_text(f"{text}\n", "utf-8")
-        refuse_other_file(path)  # once more: the lesson took a while
-        fresh.replace(path)
+        write_whole(path, f"{text}\n".encode(), put)
     except OSError as error:
         raise BadInput(f"--bets-json: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            fresh.unlink()

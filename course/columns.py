@@ -90,6 +90,11 @@ def wrapped(text: str, indent: int = 4) -> list[str]:
     return lines
 
 
+def unbroken(printed: str) -> str:
+    """Return what was printed with its broken lines made whole."""
+    return re.sub(r"\n {4,}(?=\S)", " ", printed)
+
+
 def row_lines(
     row: Sequence[object],
     columns: Sequence[TableColumn],

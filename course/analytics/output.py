@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from course.columns import visible
 from course.errors import BadInput
+from course.files import write_whole
 
 
 def same_file(one: Path, other: Path) -> bool:
@@ -100,20 +100,10 @@ def resolved(path: Path) -> Path:
 
 
 def save(path: Path, content: bytes, force: bool = False) -> None:
-    """Write a file that only its owner may read; BadInput names it if that fails.
-
-    The content is written beside it first: there is the whole file, or none.
-    """
+    """Write a file that only its owner may read; BadInput names it if that fails."""
     check_output(path, (), force)
     try:
-        number, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # mode 0600
-        beside = Path(name)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-            put_in_place(beside, path, force)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, content, partial(put_in_place, force=force), mode=0o600)
     except OSError as problem:
         raise BadInput(f"{visible(str(path))}: {problem.strerror}") from None
 

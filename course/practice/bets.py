@@ -25,6 +25,7 @@ from course.betting import (
     refuse_other_file,
     write_results,
 )
+from course.columns import unbroken
 from course.console import table, write
 from course.ending import printing
 from course.errors import BadInput
@@ -52,6 +53,8 @@ def run_bet(root: Path, args: argparse.Namespace) -> int:
         raise BadInput("--ten is about all lessons: leave out the lesson")
     if args.ten:
         return bet_on_ten(root, args)
+    if args.lesson:
+        args.lesson = args.lesson.zfill(2)
     if args.lesson and args.lesson not in lessons:
         known = ", ".join(lessons)
         raise BadInput(f"there is no such lesson; there are {known}")
@@ -150,22 +153,10 @@ def show_demo(script: Path, demo: str) -> int:
     except subprocess.TimeoutExpired:
         write(f"  the demo took longer than {LIMIT_OF_A_DEMO:.0f} s", "yellow")
         return 1
-    lines = done.stdout.splitlines()
-    for line in lines:
+    for line in done.stdout.splitlines():
         write(line)
-    PRINTED.extend(whole_lines(lines))
+    PRINTED.extend(unbroken(done.stdout).splitlines())
     return done.returncode
-
-
-def whole_lines(lines: Sequence[str]) -> list[str]:
-    """Return the lines that were broken for being too long, made whole."""
-    whole: list[str] = []
-    for line in lines:
-        if line.startswith("    ") and whole:
-            whole[-1] += f" {line.strip()}"
-        else:
-            whole.append(line)
-    return whole
 
 
 # A class

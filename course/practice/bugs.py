@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from course.columns import unbroken
 from course.errors import BadInput
+from course.files import write_whole
 from course.practice.judge import loaded_file
 from course.practice.verdicts import SERVICES
 
-RUN_LIMIT = 60.0  # seconds for a lesson, which takes 5 to 10
+RUN_LIMIT = 20.0  # seconds for a lesson, which takes 5 to 10
+TIME_TO_CLEAN = 3.0  # seconds more for one that is told to end
 LESSONS = ("01", "02", "03", "04", "05")
 SECTION = re.compile(r"^# ## (\d+\. .+)$", re.MULTILINE)
 
@@ -87,8 +90,9 @@ def mutation_of(root: Path, bug: Bug) -> Any:
 
 def script_of(folder: Path, lesson: str) -> Path:
     """Return the path of a lesson in the project, or in a copy."""
-    for path in folder.glob(f"{lesson}_*.py"):
-        return path
+    found = folder.glob(f"{lesson}_*.py")
+    if shortest := min(found, key=lambda path: len(path.name), default=None):
+        return shortest  # a learner's own copy beside it has a longer name
     raise BadInput(f"{folder}: lesson {lesson} is not there")
 
 
@@ -118,28 +122,49 @@ def put_in(folder: Path, lesson: str, mutation: Any) -> bool:
     return True
 
 
-def run_offline(folder: Path, lesson: str, *options: str) -> Run:
-    """Run a lesson of a folder on its stand-ins."""
+def run_offline(
+    folder: Path, lesson: str, *options: str, limit: float | None = None
+) -> Run:
+    """Run a lesson of a folder on its stand-ins, for so many seconds at most."""
+    limit = RUN_LIMIT if limit is None else limit
     variables = dict.fromkeys(SERVICES, "")
     # A stale .pyc would run instead of what was changed within the same second.
     variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
     command = [sys.executable, str(script_of(folder, lesson)), "--offline", *options]
+    with subprocess.Popen(  # noqa: S603
+        command,
+        cwd=folder,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as lesson_run:
+        try:
+            printed, complaint = lesson_run.communicate(timeout=limit)
+            code: int | None = lesson_run.returncode
+        except subprocess.TimeoutExpired:
+            printed = printed_at_its_end(lesson_run)
+            complaint = f"no end within {limit:g} seconds"
+            code = None
+        except BaseException:  # such as Ctrl-C, which has reached it, too
+            printed_at_its_end(lesson_run)
+            raise
+    return Run(code, unbroken(printed), complaint)
+
+
+def printed_at_its_end(running: subprocess.Popen[str]) -> str:
+    """End a lesson, which then removes what it made; return what it has printed."""
+    running.terminate()
     try:
-        done = subprocess.run(  # noqa: S603
-            command,
-            cwd=folder,
-            env=os.environ | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=RUN_LIMIT,
-            check=False,
-        )
+        return running.communicate(timeout=TIME_TO_CLEAN)[0]
     except subprocess.TimeoutExpired:
-        return Run(None, "", f"no end within {RUN_LIMIT:g} seconds")
-    whole = re.sub(r"\n {4,}(?=\S)", " ", done.stdout)  # its broken lines
-    return Run(done.returncode, whole, done.stderr)
+        running.kill()
+    try:
+        return running.communicate(timeout=TIME_TO_CLEAN)[0]
+    except subprocess.TimeoutExpired:  # a process of the lesson holds the pipe open
+        return ""
 
 
 def is_caught(run: Run, mutation: Any) -> bool:
@@ -191,20 +216,29 @@ def planted(root: Path, lesson: str, mutation: Any) -> Run | None:
 def keep_bug(root: Path, bug: Bug) -> None:
     """Write down which bug the copy has."""
     path = bug_folder(root) / "bug.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(asdict(bug)), "utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(asdict(bug)).encode())
 
 
 def open_bug(root: Path) -> Bug | None:
     """Return the bug that the learner looks for, if there is one."""
     path = bug_folder(root) / "bug.json"
     try:
-        return Bug(**json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
+        return bug_of(json.loads(path.read_text("utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise BadInput(f"{path} cannot be read: remove its folder") from None
+
+
+def bug_of(kept: dict[str, Any]) -> Bug:
+    """Return a bug from what its file holds; raises ValueError or TypeError."""
+    bug = Bug(**kept)
+    numbers = (bug.place, bug.level, bug.seed, bug.tries)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        raise TypeError("numbers")
+    if bug.lesson not in LESSONS or not 0 <= bug.started <= time.time():
+        raise ValueError(bug.lesson)
+    return bug
 
 
 def remove_bug(root: Path) -> None:

@@ -110,12 +110,24 @@ def is_stub(error: BaseException, answer: Path) -> bool:
 
 
 def verdict_on(folder: Path, answer: Path, seed: int) -> Verdict:
-    """Check an answer once."""
+    """Check an answer once, whatever it returns or raises."""
     check = folder / "check.py"
     linecache.checkcache()
     try:
-        module = loaded_file("answer", answer)
+        return verdict_of(check, answer, seed)
+    except BaseException as error:  # its own __repr__ or __str__ may raise
+        where = place_of_error(error, answer, check)
+        return {"kind": "error", "error": type(error).__name__} | where
+
+
+def verdict_of(check: Path, answer: Path, seed: int) -> Verdict:
+    """Check an answer; raises what is raised while a verdict is put into words."""
+    try:
+        if b"\0" in answer.read_bytes():
+            return {"kind": "binary"}
+        # First, so that an answer which changes `expect` changes nothing of it.
         judge = loaded_file("check", check)
+        module = loaded_file("answer", answer)
         judge.check(module, random.Random(seed))
     except Refused as refused:
         return refused_verdict(refused)

@@ -21,9 +21,11 @@ from course.practice.bugs import (
     run_offline,
     script_of,
 )
+from course.practice.verdicts import ZERO_BYTES
 
 CHECKERS = ("course/claims.py", "course/console.py")  # what every claim goes through
 RUNS_AT_ONCE = 2  # runs of a lesson
+DEMO_LIMIT = 8.0  # seconds for one demo; with RUN_LIMIT, a check takes 30 at most
 
 
 def reasons_against(root: Path, bug: Bug) -> list[str]:
@@ -33,6 +35,7 @@ def reasons_against(root: Path, bug: Bug) -> list[str]:
     return (
         broken_syntax(root, folder)
         or edited_checks(root, folder, bug, mutation)
+        or failures(folder, bug, mutation, "--only", mutation.demo)
         or failures(folder, bug, mutation)
         or unnoticed(root, folder, bug, mutation)
     )
@@ -52,8 +55,14 @@ def changed_files(root: Path, folder: Path) -> list[str]:
 def broken_syntax(root: Path, folder: Path) -> list[str]:
     """Return where the copy is no Python."""
     for name in changed_files(root, folder):
+        content = (folder / name).read_bytes()
+        if b"\0" in content:
+            return [f"{name}: {ZERO_BYTES}"]
         try:
-            ast.parse((folder / name).read_bytes())
+            content.decode("utf-8")
+            ast.parse(content)
+        except UnicodeDecodeError:
+            return [f"{name}: it is not UTF-8, as it was: save it as that"]
         except SyntaxError as error:
             return [f"{name}:{error.lineno}: SyntaxError: {error.msg}"]
         except ValueError as error:
@@ -74,7 +83,7 @@ def check_calls(path: Path) -> list[str]:
 
 def demo_in(path: Path, name: str) -> tuple[str, str]:
     """Return a demo of a lesson, without its layout, and its text."""
-    text = path.read_text("utf-8")
+    text = path.read_text("utf-8-sig")  # an editor may write the mark of UTF-8
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return ast.dump(node), ast.get_source_segment(text, node) or ""
@@ -92,17 +101,23 @@ def edited_checks(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str
     script = script_of(root, bug.lesson)
     before, text = demo_in(script, mutation.demo)
     is_in_demo = not mutation.file and mutation.old in text
-    after, _ = demo_in(folder / script.name, mutation.demo)
+    after, _ = demo_in(script_of(folder, bug.lesson), mutation.demo)
     if not is_in_demo and before != after:
         return [f"the demo `{mutation.demo}` is changed, and the bug is not in it"]
     return []
 
 
-def failures(folder: Path, bug: Bug, mutation: Any) -> list[str]:
-    """Run the whole lesson; return the claims that fail, or why it does not end."""
-    run = run_offline(folder, bug.lesson)
-    if failed := run.lines_with("[FAIL]"):
-        return [f"[FAIL] {line}" for line in failed]
+def failures(folder: Path, bug: Bug, mutation: Any, *options: str) -> list[str]:
+    """Run the lesson; return the claims that fail, or why it does not end.
+
+    With `--only` and the demo of the bug, what is not mended is told within seconds.
+    """
+    run = run_offline(folder, bug.lesson, *options)
+    failed = [f"[FAIL] {line}" for line in run.lines_with("[FAIL]")]
+    if run.code is None:
+        return [*failed, f"the lesson was stopped: {run.complaint}; it takes 5 to 10"]
+    if failed:
+        return failed
     if run.code != 0:
         lines = run.complaint.strip().splitlines() or [f"exit code {run.code}"]
         return [f"the lesson does not run to its end: {lines[-1].strip()}"]
@@ -144,4 +159,5 @@ def still_caught(folder: Path, lesson: str, mutation: Any) -> bool:
             return True
         if not put_in(copy, lesson, mutation):
             return True
-        return is_caught(run_offline(copy, lesson, "--only", mutation.demo), mutation)
+        run = run_offline(copy, lesson, "--only", mutation.demo, limit=DEMO_LIMIT)
+        return is_caught(run, mutation)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from course.ending import complain
+from course.errors import BadInput
+from course.files import write_whole
 
 OPEN = "open"
 TRIED = "tried"
 RIGHT = "right"
 SKIPPED = "skipped"
+STATES = (OPEN, TRIED, RIGHT, SKIPPED)
 
 
-UNREADABLE = (OSError, ValueError, TypeError, AttributeError, KeyError)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    RecursionError,  # of JSON that is nested too deeply
+)
 
 
 THE_BUG = "bug"  # what is under way where no exercise is
@@ -85,6 +94,8 @@ def progress_of(kept: dict[str, Any]) -> Progress:
             raise TypeError(name)
         if not math.isfinite(standing.started + standing.finished):
             raise ValueError(name)
+        if standing.state not in STATES:
+            raise ValueError(name)
         progress.exercises[name] = standing
     return progress
 
@@ -100,12 +111,15 @@ def set_aside_if_broken(path: Path) -> None:
 
 
 def keep(progress: Progress, exercises: Path) -> None:
-    """Write the progress: a reader sees the old file or the new one, never half."""
+    """Write the progress, and keep aside what cannot be read."""
     path = progress_file(exercises)
-    set_aside_if_broken(path)
-    fresh = path.with_name(f".progress.{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(progress), indent=1) + "\n", "utf-8")
-    fresh.replace(path)
+    text = json.dumps(asdict(progress), indent=1)
+    try:
+        set_aside_if_broken(path)
+        write_whole(path, f"{text}\n".encode())
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise BadInput(f"{path} cannot be written: {why}") from None
 
 
 def begin(progress: Progress, name: str) -> Standing:

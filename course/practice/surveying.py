@@ -64,7 +64,8 @@ def show_survey(survey: dict[str, Any], judge: bool) -> None:
         rows.append([cells[column] for column in columns])
     write(survey["folder"], "bold")
     table([column.replace("_", " ") for column in columns], *rows)
-    right = [one for one in survey["exercises"] if one["state"] == RIGHT]
+    said_by = "judged" if judge else "state"
+    right = [one for one in survey["exercises"] if one[said_by] == RIGHT]
     found = [one for one in survey["bugs"] if one["found"]]
     write(f"  {len(right)} of {len(rows)} right; bugs found: {len(found)}")
     write()

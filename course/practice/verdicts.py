@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,12 @@ CHECK_LIMIT = 15.0  # seconds for one check, which takes 3; waits in it end soon
 START_TIME = 10.0  # seconds more for Python to start, and to end
 SERVICES = ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "RABBITMQ_URL")
 LONGEST_OUTPUT = 20_000  # characters of what an answer prints
+ZERO_BYTES = "the file has zero bytes, as UTF-16 has: save it as UTF-8"
+HEADLINES = {  # by the kind of verdict
+    "binary": f"not yet: {ZERO_BYTES}",
+    "open": "open: this is still to be written",
+    "exit": "not yet: the answer ends the program (SystemExit)",
+}
 
 JudgeJob = tuple[Path, Path, int]  # an exercise's folder, an answer, a seed
 
@@ -35,6 +43,7 @@ class Printed(threading.Thread):
         super().__init__(daemon=True)
         self.stream: Any = process.stdout
         self.kept = b""
+        self.is_cut = False
 
     def run(self) -> None:
         """Read to the end: a process whose output nobody reads would wait."""
@@ -42,11 +51,16 @@ class Printed(threading.Thread):
             while chunk := self.stream.read1(65536):
                 if len(self.kept) < LONGEST_OUTPUT:
                     self.kept += chunk
+                else:
+                    self.is_cut = True
 
     def text(self) -> str:
         """Return what was kept, once the process has ended."""
         self.join(1.0)  # a process that the answer has started may hold it open
-        return self.kept[:LONGEST_OUTPUT].decode("utf-8", "replace")
+        text = self.kept[:LONGEST_OUTPUT].decode("utf-8", "replace")
+        if self.is_cut or len(self.kept) > LONGEST_OUTPUT:
+            return f"{text}\n... (it printed more, which is left out)"
+        return text
 
 
 def judge_answers(
@@ -140,17 +154,23 @@ def verdict_lines(verdict: dict[str, Any]) -> list[str]:
             f"  should have:  {verdict['expected']}",
             f"  hint {verdict['hint']} fits (python practice.py hint)",
         ]
-    if kind == "open":
-        return ["open: this is still to be written", *where]
+    if kind in HEADLINES:
+        return [HEADLINES[kind], *where]
     if kind == "error":
         return [headline_of_error(verdict), *where, f"  {verdict['error']}"]
     if kind == "late":
         limit = f"{verdict['limit']:g}"
         return [f"not yet: no end within {limit} seconds; it was stopped", *where]
-    if kind == "exit":
-        return ["not yet: the answer ends the program (SystemExit)", *where]
-    code = verdict["code"]
-    return [f"not yet: the answer ended its process, with exit code {code}"]
+    return [f"not yet: the answer ended its process, {how_it_died(verdict['code'])}"]
+
+
+def how_it_died(code: int) -> str:
+    """Return an exit code in words; below 0 it is a signal, such as that of a crash."""
+    if code >= 0:
+        return f"with exit code {code}"
+    with suppress(ValueError):
+        return f"by {signal.Signals(-code).name}"
+    return f"by signal {-code}"
 
 
 def headline_of_error(verdict: dict[str, Any]) -> str:

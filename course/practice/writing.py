@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 from course.console import table, write
 from course.ending import flush
@@ -64,23 +66,30 @@ def judge_one(learner: Learner, exercise: Exercise, seed: int | None) -> bool:
     verdict = judged.verdicts[0]
     for line in judged.printed.splitlines():
         write(f"  | {line}")
-    is_right = verdict["kind"] == "right"
     note_state(learner, exercise, verdict["kind"])
-    if is_right:
-        write(f"right  (seed {used}, {verdict['seconds']} s)", "green")
+    show_verdict(learner, exercise, verdict, used)
+    learner.keep()  # last: where it cannot be written, the verdict is told all the same
+    return bool(verdict["kind"] == RIGHT)
+
+
+def show_verdict(
+    learner: Learner, exercise: Exercise, verdict: dict[str, Any], seed: int
+) -> None:
+    """Show what a check said, and what comes next."""
+    if verdict["kind"] == RIGHT:
+        write(f"right  (seed {seed}, {verdict['seconds']} s)", "green")
         write()
         write_text(exercise.text("after.md"))
         learner.show_next()
-        return True
+        return
     for line in verdict_lines(verdict):
         write(line)
     if verdict["kind"] != OPEN:
-        write(f"  seed {used}: repeat it with --seed {used}")
-    return False
+        write(f"  seed {seed}: repeat it with --seed {seed}")
 
 
 def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
-    """Keep what a check said; an answer that was right once stays so."""
+    """Note what a check said; an answer that was right once stays so."""
     standing = learner.progress.of(exercise.name)
     if kind != OPEN:
         standing.tries += 1
@@ -89,7 +98,6 @@ def note_state(learner: Learner, exercise: Exercise, kind: str) -> None:
         standing.finished = standing.finished or time.time()
     elif kind != OPEN and standing.state != RIGHT:
         standing.state = TRIED
-    learner.keep()
 
 
 def check_answer(learner: Learner, args: argparse.Namespace) -> int:
@@ -193,11 +201,11 @@ def skip(learner: Learner, args: argparse.Namespace) -> int:
 
 
 def seed_number(text: str) -> int:
-    """Return a seed; ValueError if it is no number from 0."""
-    seed = int(text)
-    if seed < 0:
-        raise ValueError(text)
-    return seed
+    """Return a seed; ArgumentTypeError if it is no number from 0."""
+    if not re.fullmatch("[0-9]{1,300}", text):
+        said = f"{text!r} is not a whole number from 0"
+        raise argparse.ArgumentTypeError(said)
+    return int(text)
 
 
 def name_option(parser: argparse.ArgumentParser) -> None:

@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 
 from course.claims import at_least, at_most
 from course.lab import outcome_of
-from course.practice.checking import Words, expect, expect_error
+from course.practice.checking import Refused, Words, expect, expect_error
 
 SAME = Words("one key")
 DIFFERENT = Words("two keys")
-CHILD_LIMIT = 12.0  # seconds for a process, on a busy machine, too
+CHILD_LIMIT = 6.0  # seconds for a process, on a busy machine, too
 
 
 class Called(Exception):
@@ -413,18 +413,27 @@ def other_processes(answer: ModuleType, rng: random.Random) -> None:
     paths = os.pathsep.join(sys.path)
     for seed in rng.sample(range(1, 1000), 2):
         variables = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": paths}
+        tried = f"calls in this process, and in one with PYTHONHASHSEED={seed}"
+        there = keys_elsewhere(tried, answer, os.environ | variables)[-len(here) :]
+        compare(tried, [there, here], SAME, 1)
+
+
+def keys_elsewhere(tried: str, answer: ModuleType, variables: Any) -> list[str]:
+    """Return the keys that the answer makes in a process of its own."""
+    try:
         child = subprocess.run(  # noqa: S603  (this file, and the answer)
             [sys.executable, __file__, str(answer.__file__)],
-            env=os.environ | variables,
+            env=variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             timeout=CHILD_LIMIT,
             check=False,
         )
-        there = child.stdout.split()[-len(here) :]
-        tried = f"calls in this process, and in one with PYTHONHASHSEED={seed}"
-        compare(tried, [there, here], SAME, 1)
+    except subprocess.TimeoutExpired:
+        late = Words(f"no end within {CHILD_LIMIT:g} seconds")
+        raise Refused(tried, late, Words("an end"), 1) from None
+    return child.stdout.split()
 
 
 def refused_values(answer: ModuleType, rng: random.Random) -> None:
@@ -472,13 +481,15 @@ def refused_values(answer: ModuleType, rng: random.Random) -> None:
 
 
 def refused_calls(answer: ModuleType, rng: random.Random) -> None:
-    """A call that the function would not accept raises TypeError."""
+    """A call that the function would not accept raises TypeError.
+
+    Not among them: chart(customer=1), which Signature.bind() of Python 3.13.0 accepts.
+    """
     for call in (
         called(REPORT),
         called(REPORT, 1, 2, 3),
         called(REPORT, 1, colour=2),
         Call(REPORT, (1,), {"customer": 2}),
-        called(CHART, customer=1),
         called(SEARCH, 1),
     ):
         make = partial(answer.call_key, *call)

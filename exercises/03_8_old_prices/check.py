@@ -14,7 +14,7 @@ from course.claims import other_than
 from course.lab import ManualClock, in_background, outcome_of
 from course.practice.checking import Words, expect, expect_end
 
-LIMIT = 4.0  # seconds that a call may take, on a busy machine, too
+LIMIT = 2.0  # seconds that a call may take, on a busy machine, too
 OUT = (ConnectionError, TimeoutError, ConnectionResetError, OSError)
 ANSWERS = (LookupError, KeyError, ValueError, RuntimeError)
 

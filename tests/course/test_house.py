@@ -23,6 +23,7 @@ CORE = {
     "console",
     "ending",
     "errors",
+    "files",
     "lab",
     "listeners",
     "naming",

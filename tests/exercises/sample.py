@@ -79,6 +79,35 @@ import sys
 sleeping = [sys.executable, "-c", "import time; time.sleep(120)"]
 print(subprocess.Popen(sleeping).pid)
 """
+RAISES_WITHOUT_A_TEXT = (
+    answering("    raise Untold\n")
+    + """
+
+class Untold(Exception):
+    def __str__(self):
+        raise KeyError(1)
+"""
+)
+RETURNS_WITHOUT_A_TEXT = (
+    answering("    return Untold()\n")
+    + """
+
+class Untold:
+    def __repr__(self):
+        raise KeyError(1)
+"""
+)
+CHANGES_THE_CHECK = (
+    answering("    return []\n")
+    + """
+
+from course.practice import checking
+
+checking.expect = checking.expect_end = checking.expect_error = lambda *_: []
+"""
+)
+IN_UTF_16 = RIGHT.encode("utf-16")
+KILLS_ITSELF = answering("    import os\n\n    os.kill(os.getpid(), 9)\n")
 PRINTS_FOR_EVER = answering('    while True:\n        print("again")\n')
 
 LESSON = '''\

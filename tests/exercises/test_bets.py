@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import os
 import random
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,12 @@ tool = load_tool()
 FILE = load_bets(BETS_FILE)
 
 
+@cache
+def imported(number: str) -> Any:
+    """Return a lesson's module; importing it takes longer than most tests."""
+    return load(number)
+
+
 def demos_of(number: str) -> dict[str, Any]:
     demos: dict[str, Any] = FILE["lessons"][number]["demos"]
     return demos
@@ -101,7 +110,7 @@ def test_each_number_of_a_broken_lesson_is_still_shown_by_one() -> None:
 
 @every_lesson
 def test_each_demo_has_two_true_and_two_false_statements(number: str) -> None:
-    lesson = load(number).lesson
+    lesson = imported(number).lesson
     assert list(demos_of(number)) == list(lesson.demos)
     printed = tool.printed_by_demo(number)
     for (demo, about), lines in zip(demos_of(number).items(), printed, strict=True):
@@ -127,7 +136,7 @@ def test_a_figure_in_a_statement_is_one_that_was_seen(number: str) -> None:
     observed = json.loads(tool.OBSERVED.read_text("utf-8"))[number]
     printed = tool.printed_by_demo(number)
     for (demo, about), lines in zip(demos_of(number).items(), printed, strict=True):
-        title = load(number).lesson.title_of(demo)
+        title = imported(number).lesson.title_of(demo)
         seen = figures(" ".join([*lines, title]))
         for claim in about["claims"]:
             assert figures(claim["true"]) <= seen, claim
@@ -160,7 +169,7 @@ def test_what_settles_a_bet_is_printed_by_a_run(number: str) -> None:
 
 @every_lesson
 def test_the_subject_of_a_demo_does_not_give_its_claims_away(number: str) -> None:
-    lesson = load(number).lesson
+    lesson = imported(number).lesson
     for demo, about in demos_of(number).items():
         assert lesson.title_of(demo).startswith(f"{about['subject']}:")
         for claim in about["claims"]:
@@ -290,10 +299,14 @@ REFUSED = {
 }
 
 
-def refusal(*options: str, script: Path = SCRIPT) -> str:
-    done = run(script, "--offline", *options)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+def refusal(*options: str, number: str = "04") -> str:
+    """Return the line on stderr of a lesson that refuses its options."""
+    printed = io.StringIO()
+    complained = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(complained):
+        code = imported(number).main(["--offline", *options])
+    assert (code, printed.getvalue()) == (2, "")
+    (line,) = complained.getvalue().splitlines()
     return line
 
 
@@ -318,7 +331,7 @@ def test_answers_that_cannot_be_read_get_one_line(tmp_path: Path) -> None:
 
 @every_lesson
 def test_without_a_terminal_and_a_file_it_says_so(number: str) -> None:
-    line = refusal("--bet", script=path_of(number))
+    line = refusal("--bet", number=number)
     assert "asks on a terminal" in line
 
 
@@ -336,20 +349,31 @@ TOGETHER = [
 def test_options_that_do_not_go_together(
     number: str, options: list[str], why: str
 ) -> None:
-    assert why in refusal(*options, script=path_of(number))
+    assert why in refusal(*options, number=number)
 
 
 def test_bets_and_sweeping_do_not_go_together() -> None:
-    done = run(SCRIPT, "--bet", "--sweep")
+    complained = io.StringIO()
+    with redirect_stderr(complained):
+        code = imported("04").main(["--bet", "--sweep"])
+    assert code == 2
+    assert "leave out --sweep" in complained.getvalue()
+
+
+def test_a_refusal_of_the_script_is_one_line() -> None:
+    done = run(SCRIPT, "--offline", "--bet")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "leave out --sweep" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{SCRIPT.name}: --bet asks on a terminal")
 
 
 def test_a_single_file_says_what_it_lacks(tmp_path: Path) -> None:
     standalone = ROOT / "tools" / "standalone.py"
     command = [sys.executable, str(standalone), "--into", str(tmp_path), str(SCRIPT)]
     subprocess.run(command, check=True, capture_output=True)
-    line = refusal("--bet", script=tmp_path / SCRIPT.name)
+    done = run(tmp_path / SCRIPT.name, "--offline", "--bet")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
     assert "data/bets.json, which is not beside the lesson" in line
 
 
@@ -396,7 +420,7 @@ def test_a_demo_is_asked_about_before_its_title_is_shown() -> None:
         text=True,
         check=True,
     )
-    title = load("04").lesson.title_of("priorities")
+    title = imported("04").lesson.title_of("priorities")
     before, _, after = done.stdout.partition(title)
     assert all(one.text in before for one in statements)
     assert after.count("you said") == len(statements) + 1  # the table's heading
@@ -636,8 +660,8 @@ def test_a_demo_of_the_ten_is_shown_with_what_settles_its_bet(
 
 
 def test_a_lesson_is_run_with_its_options(tmp_path: Path, results: Path) -> None:
-    (tmp_path / "answers").write_text(answers_to(statements_of("04", 2)))
-    given = ["04", "--bet-seed", "2", "--answers", str(tmp_path / "answers")]
+    (tmp_path / "answers").write_text(answers_to(statements_of("01", 2)))
+    given = ["1", "--bet-seed", "2", "--answers", str(tmp_path / "answers")]
     args = bet_args(*given, "--bets-json", str(results))
     assert practice.run_bet(ROOT, args) == 0
     assert json.loads(results.read_text("utf-8"))["scores"]["brier"] < 0.02

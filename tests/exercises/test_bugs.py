@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from lessons import ROOT, SCRIPTS
 
-from course.practice import bugs
+from course.practice import bugs, mending
 from course.practice.bugs import (
     Bug,
     bug_folder,
@@ -32,6 +33,13 @@ from course.practice.progress import progress_in
 CLAIM = "2 doubled is 4, -1 is refused"
 BROKEN = f"[FAIL] {CLAIM}: of 2 6, not 4"
 Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a lesson on a busy machine the time it needs."""
+    monkeypatch.setattr(bugs, "RUN_LIMIT", 120.0)
+    monkeypatch.setattr(mending, "DEMO_LIMIT", 120.0)
 
 
 @pytest.fixture
@@ -209,6 +217,81 @@ def test_what_only_looks_mended_is_refused(
     assert (code, said) == (1, [reason])
 
 
+def test_a_lesson_that_is_stopped_says_so_and_what_failed_before(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bug(call, project)
+    seen = bugs.Run(None, "  [FAIL] 1 is 2\n", "no end within 20 seconds")
+    monkeypatch.setattr(mending, "run_offline", lambda *_, **__: seen)
+    code, printed, _ = call("check")
+    said = [line.strip() for line in printed.splitlines()[1:]]
+    stopped = "the lesson was stopped: no end within 20 seconds; it takes 5 to 10"
+    assert (code, said) == (1, ["[FAIL] 1 is 2", stopped])
+
+
+HANGS = """\
+import signal, sys, time
+
+def end(*_):
+    print("cleaned up")
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, {handler})
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="platform: no SIGTERM, a program is killed")
+@pytest.mark.parametrize(
+    ("handler", "printed"),
+    [("end", "begun\ncleaned up\n"), ("signal.SIG_IGN", "begun\n")],
+    ids=["cleans up", "does not end"],
+)
+def test_a_lesson_that_hangs_is_told_to_end_and_then_killed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, handler: str, printed: str
+) -> None:
+    monkeypatch.setattr(bugs, "TIME_TO_CLEAN", 1.0)
+    (project / "03_small.py").write_text(HANGS.format(handler=handler), "utf-8")
+    run = bugs.run_offline(project, "03", limit=2.0)
+    assert run == bugs.Run(None, printed, "no end within 2 seconds")
+
+
+def test_what_is_not_mended_is_told_by_its_demo_alone(
+    call: Call, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_bug(call, project)
+    asked: list[tuple[str, ...]] = []
+    whole = bugs.run_offline
+
+    def run(folder: Path, lesson: str, *options: str, **limit: float) -> bugs.Run:
+        asked.append(options)
+        return whole(folder, lesson, *options, **limit)
+
+    monkeypatch.setattr(mending, "run_offline", run)
+    assert call("check")[0] == 1
+    assert asked == [("--only", "doubling")]
+
+
+ENCODED = {
+    "utf-16": "the file has zero bytes, as UTF-16 has: save it as UTF-8",
+    "latin-1": "it is not UTF-8, as it was: save it as that",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODED)
+def test_a_copy_in_another_encoding_is_named(
+    call: Call, project: Path, encoding: str
+) -> None:
+    with_bug(call, project)
+    path = bug_folder(project) / "03_small.py"
+    text = path.read_text("utf-8").replace("number * 3", "number * 2")
+    path.write_bytes(f"# coding: latin-1, \xe9\n{text}".encode(encoding))
+    code, printed, complaint = call("check")
+    assert (code, complaint) == (1, "")
+    assert printed.splitlines()[1] == f"  03_small.py: {ENCODED[encoding]}"
+
+
 def test_one_bug_at_a_time(call: Call, project: Path) -> None:
     with_bug(call, project)
     code, printed, complaint = call("bug")
@@ -254,12 +337,46 @@ def test_a_bug_of_another_list_is_one_line(call: Call, project: Path) -> None:
     assert "lesson 03 has changed since the bug was put in" in complaint
 
 
+NO_BUGS: dict[str, Callable[[str], str]] = {
+    "no JSON": lambda kept: "{",
+    "no dict": lambda kept: "[" * 100_000,
+    "another lesson": lambda kept: kept.replace('"03"', '"09"'),
+    "a number": lambda kept: kept.replace('"03"', "3"),
+    "no place": lambda kept: re.sub('"place": .', '"place": -1', kept),
+    "no tries": lambda kept: kept.replace('"tries": 0', '"tries": "x"'),
+    "no time": lambda kept: re.sub('"started": [^,]+', '"started": "x"', kept),
+}
+
+
 def test_a_broken_copy_is_one_line(call: Call, project: Path) -> None:
     with_bug(call, project)
-    (bug_folder(project) / "bug.json").write_text("{")
+    path = bug_folder(project) / "bug.json"
+    kept = path.read_text("utf-8")
+    for name, broken in NO_BUGS.items():
+        path.write_text(broken(kept), "utf-8")
+        for command in ("check", "drop"):
+            code, printed, complaint = call("bug", command)
+            assert (code, printed, complaint.count("\n")) == (2, "", 1), name
+            assert "bug.json cannot be read" in complaint
+
+
+def test_a_copy_that_is_gone_is_one_line(call: Call, project: Path) -> None:
+    with_bug(call, project)
+    (bug_folder(project) / "03_small.py").unlink()
     code, printed, complaint = call("check")
     assert (code, printed, complaint.count("\n")) == (2, "", 1)
-    assert "bug.json cannot be read" in complaint
+    assert "lesson 03 is not there" in complaint
+
+
+def test_a_mark_of_utf_8_and_a_copy_of_ones_own_are_no_bugs(
+    call: Call, project: Path
+) -> None:
+    with_bug(call, project)
+    path = bug_folder(project) / "03_small.py"
+    text = path.read_text("utf-8")
+    path.with_name("03_small.before.py").write_text(text, "utf-8")
+    path.write_text(text.replace("number * 3", "number * 2"), "utf-8-sig")
+    assert call("check")[1].startswith("right: found and mended")
 
 
 def test_without_the_tests_it_is_one_line(call: Call, project: Path) -> None:

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lessons import ROOT
 
 from course.claims import is_a
+from course.errors import BadInput
 from course.lab import wait_until
-from course.practice import writing
+from course.practice import progress, writing
 from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
-from course.practice.judge import message_of, refused_verdict
+from course.practice.judge import loaded_file, message_of, refused_verdict
 from course.practice.progress import Progress, keep, progress_in
 from course.practice.verdicts import (
     judge_answers,
@@ -143,8 +145,8 @@ BAD = {
     "check half": "'half' may be 01_4_third_half, 03_2_larger_half, 03_10_other_half",
     "start 03": "'03' may be 03_2_larger_half, 03_10_other_half: type more",
     "bogus": "invalid choice: 'bogus'",
-    "check --seed x": "--seed",
-    "check --seed -1": "--seed",
+    "check --seed x": "--seed: 'x' is not a whole number from 0",
+    "check --seed -1": "--seed: '-1' is not a whole number from 0",
     "solution 2": "03_2_larger_half is not right yet: --give-up",
     "bug 6": "no lesson '6'",
     "bug check": "no bug is open",
@@ -267,6 +269,17 @@ EXPLAINED = {
         "answer.py:6: raise SystemExit(0)",
     ),
     "ENDS_ITS_PROCESS": ("not yet: the answer ended its process, with exit code 0",),
+    "RAISES_WITHOUT_A_TEXT": (
+        "not yet: the answer raises an exception",
+        "answer.py:11: raise KeyError(1)",
+        "KeyError",
+    ),
+    "RETURNS_WITHOUT_A_TEXT": (
+        "not yet: the answer raises an exception",
+        "answer.py:11: raise KeyError(1)",
+        "KeyError: 1",
+    ),
+    "IN_UTF_16": ("not yet: the file has zero bytes, as UTF-16 has: save it as UTF-8",),
     "NO_FUNCTION": (
         "not yet: the check cannot go on with what it got from the answer",
         'check.py:11: half = expect_end("a list of two", lambda: '
@@ -278,6 +291,13 @@ EXPLAINED = {
         'check.py:15: about = {"length": len(half), "first": half[0], '
         '"type": type(half).__name__}',
         "TypeError: object of type 'NoneType' has no len()",
+    ),
+    # Last: it changes what is judged in the same process after it.
+    "CHANGES_THE_CHECK": (
+        "not yet: a list of two",
+        "came out:     []",
+        "should have:  [2]",
+        "hint 1 fits (python practice.py hint)",
     ),
 }
 
@@ -291,7 +311,8 @@ def verdicts(
     for name in EXPLAINED:
         folder = tmp_path_factory.mktemp(name.lower())
         path = folder / "answer.py"
-        path.write_text(getattr(sample, name), "utf-8")
+        text = getattr(sample, name)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         jobs.append((pristine / "exercises" / FIRST, path, 1))
     return dict(zip(EXPLAINED, judge_every(pristine, jobs, PATIENT), strict=True))
 
@@ -365,7 +386,20 @@ def test_what_never_ends_is_stopped_and_its_line_shown(
     said = verdict_lines(judged.verdicts[0])
     assert said[0] == "not yet: no end within 2 seconds; it was stopped"
     assert re.fullmatch(f"  {line}", said[1])
-    assert len(judged.printed) <= 20_000
+    if name == "PRINTS_FOR_EVER":
+        assert judged.printed.endswith("\n... (it printed more, which is left out)")
+    assert len(judged.printed) <= 20_050
+
+
+@pytest.mark.skipif(
+    os.name == "nt", reason="platform: Windows has no signals to die of"
+)
+def test_a_signal_that_ends_the_process_is_named(
+    call: Call, answer_with: Writer
+) -> None:
+    answer_with(sample.KILLS_ITSELF)
+    said = "not yet: the answer ended its process, by SIGKILL"
+    assert call("check", "2")[1].splitlines()[1] == said
 
 
 def test_one_that_holds_the_interpreter_is_stopped_from_outside(
@@ -377,6 +411,20 @@ def test_one_that_holds_the_interpreter_is_stopped_from_outside(
     judged = judge_answers(project, [(path.parent, path, 1)], 1.0)
     said = verdict_lines(judged.verdicts[0])
     assert said == ["not yet: no end within 1 seconds; it was stopped"]
+
+
+def test_a_process_that_a_check_starts_is_waited_for_within_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = ROOT / "exercises" / "03_4_one_question_one_key"
+    check: Any = loaded_file("check_of_keys", folder / "check.py")
+    answer: Any = loaded_file("answer_of_keys", folder / "answer.py")
+    monkeypatch.setattr(check, "CHILD_LIMIT", 0.001)
+    with pytest.raises(Refused) as refused:
+        check.keys_elsewhere("a call", answer, os.environ)
+    assert (
+        str(refused.value) == "a call: no end within 0.001 seconds, not an end (hint 1)"
+    )
 
 
 def test_a_thread_that_is_left_holds_nobody_up(
@@ -514,10 +562,12 @@ BROKEN = [
     '{"current": "", "bugs": [1], "exercises": {}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"started": "x"}}}',
     '{"current": "", "bugs": [], "exercises": {"a": {"hints": "x"}}}',
+    '{"current": "", "bugs": [], "exercises": {"a": {"state": "done"}}}',
+    "[" * 100_000,
 ]
 
 
-@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_progress_file_is_one_line_and_is_kept(
     call: Call, project: Path, text: str
 ) -> None:
@@ -541,21 +591,29 @@ def test_progress_is_written_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BadInput, match="No space"):
         keep(Progress(current=LAST), folder)
     assert progress_in(folder).current == FIRST
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(
-    call: Call, monkeypatch: pytest.MonkeyPatch
+    call: Call,
+    project: Path,
+    answer_with: Writer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(self: Path, *_: object) -> None:
+    def fail(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(progress, "write_whole", fail)
     code, _, complaint = call("start", "2")
-    assert (code, complaint.count("\n")) == (2, 1)
-    assert "Permission denied" in complaint
+    path = project / "exercises" / ".progress.json"
+    said = f"practice.py: {path} cannot be written: Permission denied\n"
+    assert (code, complaint) == (2, said)
+    answer_with(sample.SMALLER)
+    code, printed, complaint = call("check", "2")
+    assert (code, complaint) == (2, said)
+    assert "not yet: a list of seven" in printed
 
 
 def test_git_ignores_what_belongs_to_the_learner() -> None:
@@ -628,6 +686,19 @@ def test_a_reader_that_leaves_early_gets_no_traceback(project: Path) -> None:
     assert starting.returncode in (0, 141)
 
 
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="platform: no device that is always full"
+)
+def test_a_full_disk_is_one_line(project: Path) -> None:
+    command = [sys.executable, str(project / "practice.py"), "start", "2"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "practice.py: ended stdout: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_an_answer_reaches_no_service(
     call: Call, answer_with: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -661,6 +732,20 @@ def test_all_shows_a_table_for_each_learner(
         (FIRST, "right", "right"),
         (LAST, "open", "open"),
     ]
+
+
+def test_all_counts_what_is_judged_not_what_the_learner_says(
+    call: Call, answer_with: Writer, project: Path
+) -> None:
+    answer_with(sample.SMALLER)
+    progress = Progress()
+    for name in (FIRST, LAST):
+        progress.of(name).state = "right"
+    keep(progress, project / "exercises")
+    assert "  2 of 3 right; bugs found: 0\n" in call("all")[1]
+    printed = call("all", "--judge")[1]
+    assert re.search(r"03_2_larger_half  right .* refused$", printed, re.M)
+    assert "  0 of 3 right; bugs found: 0\n" in printed
 
 
 def test_all_changes_nothing_of_a_learner(

@@ -1,4 +1,4 @@
-"""`make demo` from nothing, on every Python that the course is for: a soak test."""
+"""`make demo` from nothing, and the exercises, on every Python of the course."""
 
 from __future__ import annotations
 
@@ -17,19 +17,29 @@ INSTALL_AND_RUN = 1800.0  # seconds
 NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".env", "dist", ".*cache")
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("version", VERSIONS)
-def test_make_demo_passes_from_nothing(version: str, tmp_path: Path) -> None:
-    if not shutil.which("make"):
-        pytest.skip("make is not installed")
-    python = interpreter(version)
-    if python is None:
-        pytest.skip(f"no Python {version} here: pyenv install {version}")
-    copy = tmp_path / "course"
-    shutil.copytree(ROOT, copy, ignore=NOT_OF_THE_PROJECT)
-    done = subprocess.run(
-        ["make", "demo", f"PYTHON={python}"],
-        cwd=copy,
+# Prints what is not right of the solutions, with three seeds each.
+JUDGE = """
+from pathlib import Path
+
+from course.practice.exercises import exercises_in
+from course.practice.verdicts import judge_every, sentence_of
+
+root = Path.cwd()
+jobs = []
+for one in exercises_in(root):
+    jobs += [(one.folder, one.solution, seed) for seed in (1, 2, 3)]
+assert len(jobs) >= 75
+for (folder, _, seed), verdict in zip(jobs, judge_every(root, jobs, 60.0)):
+    if verdict["kind"] != "right":
+        print(folder.name, seed, sentence_of(verdict))
+"""
+
+
+def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder, without the address of any service."""
+    return subprocess.run(
+        command,
+        cwd=folder,
         env=os.environ | dict.fromkeys(VARIABLES, ""),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -38,12 +48,30 @@ def test_make_demo_passes_from_nothing(version: str, tmp_path: Path) -> None:
         timeout=INSTALL_AND_RUN,
         check=False,
     )
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("version", VERSIONS)
+def test_make_demo_and_the_solutions_pass_from_nothing(
+    version: str, tmp_path: Path
+) -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here: pyenv install {version}")
+    copy = tmp_path / "course"
+    shutil.copytree(ROOT, copy, ignore=NOT_OF_THE_PROJECT)
+    done = run_in(copy, "make", "demo", f"PYTHON={python}")
     assert done.returncode == 0, done.stdout
     total = re.search(
         r"^all lessons +\d+ ok, \d+ skipped, 0 failed$", done.stdout, re.M
     )
     assert total, done.stdout
-    assert is_python(str(copy / ".venv" / "bin" / "python"), version)
+    python = str(copy / ".venv" / "bin" / "python")
+    assert is_python(python, version)
+    judged = run_in(copy, python, "-c", JUDGE)
+    assert (judged.returncode, judged.stdout) == (0, "")
 
 
 def test_soak_tests_run_only_when_asked_for() -> None:
