@@ -43,6 +43,10 @@ class NotInTime(PublishFailed):
     """Nobody has refused it: the broker was away, or takes nothing at the moment."""
 
 
+class Unpublishable(PublishFailed):
+    """It can never be sent as it is: not to be encoded, or the broker refuses it."""
+
+
 class Unroutable(PublishFailed):
     """The exchange had no queue for it: the broker gave it back."""
 

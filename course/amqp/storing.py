@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from functools import cache
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.pool import StaticPool
 
-from course.amqp.errors import BadAddress, check_effect
+from course.amqp.engines import LOCKED, engine_for
+from course.amqp.errors import Unpublishable, check_effect
 from course.amqp.pending import Pending
 from course.amqp.publishing import DEADLINE
+from course.amqp.strict import strict_json
 
 Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
 
@@ -65,7 +64,6 @@ def ledger_tables() -> LedgerTables:
 
 
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
-LOCKED = ("database is locked", "database table is locked")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,10 @@ class StoredMessage:
         """Why it was not published this time, or nothing."""
         if self.pending is None or not self.pending.confirmed.done():
             return ""
-        return str(self.pending.confirmed.exception() or "")
+        error = self.pending.confirmed.exception()
+        if isinstance(error, Unpublishable):
+            self.set_aside(error)
+        return str(error or "")
 
 
 @cache
@@ -118,58 +119,6 @@ def statement(text: str) -> sa.TextClause:
 def readable(rows: Sequence[StoredMessage]) -> list[StoredMessage]:
     """Return the rows that are not set aside."""
     return [row for row in rows if not row.reason]
-
-
-def engine_for(where: str) -> sa.Engine:
-    """Return an engine for a SQLite file, ":memory:", or a URL."""
-    if "://" not in where:
-        where = sa.URL.create("sqlite", database=where).render_as_string()
-    try:
-        url = sa.make_url(where)
-        if url.get_backend_name() in ("postgresql", "postgres"):
-            url = url.set(drivername="postgresql+psycopg")
-            return sa.create_engine(url, pool_pre_ping=True, max_overflow=50)
-        if url.get_backend_name() != "sqlite":
-            raise ValueError(url.get_backend_name())
-    except (sa.exc.ArgumentError, ValueError):
-        reason = "a ledger is a file of SQLite, or a URL like postgresql://host/name"
-        raise BadAddress(reason) from None
-    options: dict[str, Any] = {}
-    if url.database in (None, "", ":memory:"):
-        options["poolclass"] = StaticPool  # all threads see the same tables
-    arguments = {"timeout": DEADLINE, "check_same_thread": False}
-    engine = sa.create_engine(url, connect_args=arguments, **options)
-    event.listen(engine, "connect", set_up_sqlite)
-    event.listen(engine, "begin", begin_sqlite)
-    return engine
-
-
-def set_up_sqlite(connection: Any, _: object) -> None:
-    """Let readers and a writer work side by side, and begin transactions ourselves."""
-    connection.isolation_level = None
-    # Two processes that open a new file at the same time: the one that comes second is
-    # refused at once, however long it would wait.
-    end = time.monotonic() + DEADLINE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # Trap: with NORMAL, a power cut undoes what is acknowledged already.
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.OperationalError as error:
-            if str(error) not in LOCKED or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def begin_sqlite(connection: sa.Connection) -> None:
-    """Begin as a writer, unless it only reads.
-
-    A transaction that reads first and writes then fails if another wrote in between.
-    """
-    if not connection.info.get("reads"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def make_tables(connection: sa.Connection) -> None:
@@ -359,7 +308,7 @@ class Store:
         for number, body, cause, key, about in db.execute(ask):
             row = StoredMessage(number, body or "", cause, key)
             try:
-                row.about = dict(json.loads(about or "{}"))
+                row.about = dict(strict_json(about or "{}"))
             except (ValueError, TypeError):
                 row.set_aside("its properties are not JSON")
             rows.append(row)
@@ -372,7 +321,7 @@ class Store:
         for row in rows:
             if row.pending is not None and row.pending.is_confirmed:
                 confirmed.append({"row": row.number})
-            elif why := row.reason or row.failure:
+            elif why := row.failure or row.reason:
                 aside = int(bool(row.reason))
                 failed.append({"row": row.number, "why": why, "off": aside})
         if confirmed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -201,6 +202,9 @@ def test_a_key_and_a_priority_go_through_the_outbox(fresh: Fresh, env: Any) -> N
     assert about.headers["traceparent"] == "00-1"
 
 
+LARGE = json.dumps({"headers": {"a": "x" * 200_000}})
+
+
 @pytest.mark.parametrize(
     ("body", "about", "why"),
     [
@@ -210,8 +214,27 @@ def test_a_key_and_a_priority_go_through_the_outbox(fresh: Fresh, env: Any) -> N
         ('{"version": 1, "type": "of another release"}', "{}", "type is unknown"),
         (lesson.user(1).to_json(), "[", "properties are not JSON"),
         (lesson.user(1).to_json(), '{"colour": "red"}', "colour"),
+        (lesson.user(1).to_json(), '{"priority": NaN}', "properties are not JSON"),
+        (lesson.user(1).to_json(), '{"priority": 300}', "ubyte"),
+        (lesson.user(1).to_json(), '{"headers": {"half": 0.5}}', "Unsupported"),
+        (lesson.user(1).to_json(), LARGE, "larger than"),
+        (lesson.user(1).to_json(), '{"expiration": "soon"}', "invalid expiration"),
+        (lesson.user(1).to_json(), '{"user_id": "mallory"}', "user_id property"),
     ],
-    ids=["no JSON", "version", "null", "type", "properties", "unknown property"],
+    ids=[
+        "no JSON",
+        "version",
+        "null",
+        "type",
+        "properties",
+        "unknown property",
+        "no number",
+        "not to be encoded",
+        "no type of AMQP",
+        "no frame is as large",
+        "refused by the broker",
+        "somebody else's",
+    ],
 )
 def test_an_unreadable_row_is_set_aside_with_its_reason(
     fresh: Fresh, env: Any, body: str | None, about: str, why: str
@@ -231,7 +254,9 @@ def test_an_unreadable_row_is_set_aside_with_its_reason(
         assert ledger.set_aside() == []
         assert pipeline.relay() == 0
         assert len(ledger.set_aside()) == 1
-    assert len(emptied(env.rabbit, env.rabbit.name("user_data"))) == 2
+    arrived = emptied(env.rabbit, env.rabbit.name("user_data"))
+    # A refusal ends the channel, and what was not confirmed by then is sent again.
+    assert len({about.message_id for about, _ in arrived}) == 2
 
 
 def test_a_thousand_rows_that_nobody_takes_keep_no_other_back(
