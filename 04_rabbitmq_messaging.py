@@ -1465,8 +1465,8 @@ class Ledger(Store):
     def once(self, queue: str, message: Message, effect: Effect) -> bool:
         """Write an effect unless this message has had it; tell whether it is new.
 
-        A function is called with the connection, to write rows of your own; a text
-        is recorded.
+        A function is called with the connection, to write rows of your own, and
+        leaves the commit to us; a text is recorded.
         """
         mark = "INSERT INTO inbox VALUES (:queue, :id) ON CONFLICT DO NOTHING"
         # Trap: two transactions, or two databases, leave room for a crash between.

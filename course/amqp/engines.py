@@ -66,3 +66,13 @@ def begin_sqlite(connection: sa.Connection) -> None:
     """
     if not connection.info.get("reads"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_open(connection: sa.Connection) -> bool:
+    """Tell whether the database would commit now what was written since the begin."""
+    if connection.closed or connection.invalidated:
+        return False
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        return bool(driver.in_transaction)
+    return str(driver.info.transaction_status.name) == "INTRANS"

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from course.amqp.engines import LOCKED, engine_for
-from course.amqp.errors import Unpublishable, check_effect
+from course.amqp.engines import LOCKED, engine_for, is_open
+from course.amqp.errors import EndedInside, Unpublishable, check_effect, refuse_unrun
 from course.amqp.pending import Pending
 from course.amqp.publishing import DEADLINE
 from course.amqp.strict import strict_json
@@ -63,6 +63,7 @@ def ledger_tables() -> LedgerTables:
     return LedgerTables()
 
 
+ENDED = "within a transaction, nothing may commit, roll back, close, or hide an error"
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
 
 
@@ -191,7 +192,7 @@ class Store:
             with self.engine.connect() as db:
                 yield db
             return
-        if self._held is None:
+        if self._held is None or self._held.closed or self._held.invalidated:
             self._held = self.engine.connect()
         self._held.info["reads"] = reads
         yield self._held
@@ -199,16 +200,20 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit what happens inside, or none of it."""
-        with self._turn(), self._connection() as db, db.begin():
+        with self._turn(), self._connection() as db, db.begin() as begun:
             yield db
+            # Trap: a commit of what has failed or ended meanwhile says nothing.
+            if not begun.is_active or not is_open(db):
+                raise EndedInside(ENDED)
 
     def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
         """Return rows; never those of a transaction that may still be undone."""
         with self._turn(), self._connection(reads=True) as db:
-            found = db.execute(statement(ask), values)
-            rows = [tuple(row) for row in found]
-            db.rollback()
-        return rows
+            try:
+                found = db.execute(statement(ask), values)
+                return [tuple(row) for row in found]
+            finally:
+                db.rollback()
 
     def perform(
         self, db: sa.Connection, effect: Effect, queue: str, message_id: str = ""
@@ -216,7 +221,7 @@ class Store:
         """Write an effect: call it, or record it if it is a text."""
         check_effect(effect)
         if callable(effect):
-            effect(db)
+            refuse_unrun(effect(db))
             return
         row = {"queue": queue, "id": message_id, "what": effect}
         db.execute(ledger_tables().record, row)
@@ -256,8 +261,10 @@ class Store:
                 rows = []
                 if is_free:
                     with self._turn(), self._connection(reads=True) as db:
-                        rows = self._rows(db, limit)
-                        db.rollback()
+                        try:
+                            rows = self._rows(db, limit)
+                        finally:
+                            db.rollback()
                 try:
                     yield readable(rows)
                 finally:
