@@ -51,14 +51,15 @@ import pika
 from pika import exceptions, spec
 from sqlalchemy import Connection
 
-from course.amqp.consuming import Delivery, PoolAndConnection
+from course.amqp.consuming import PoolAndConnection
 from course.amqp.copies import copied
 from course.amqp.envelope import Envelope, FieldError
-from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.errors import PublishFailed, Unpublishable, Unroutable
 from course.amqp.internals import CONNECTION_LOST, TolerantConnection
-from course.amqp.pending import Pending
+from course.amqp.pending import Pending, until_settled
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
 from course.amqp.publishing import DEADLINE, PublishingThread, first_of
+from course.amqp.settling import Delivery
 from course.amqp.storing import Effect, Outgoing, Store, StoredMessage, statement
 from course.amqp.strict import is_time_with_zone, strict_json, utc_now
 from course.amqp.topology import Layout, Topology
@@ -110,8 +111,7 @@ def read_trusting(body: bytes | str) -> Any:
     return json.loads(body)["payload"]
 
 
-# Envelope checks the fields against their type hints, for which JSON must have a type,
-# and knows each subclass by its `type`.
+# Envelope checks the fields against their type hints, and finds a class by its `type`.
 @dataclass(kw_only=True)
 class Message(Envelope):
     """The envelope. A subclass names the fields that its payload consists of.
@@ -568,7 +568,7 @@ class ConfirmedProducer(PublishingThread):
             PublishFailed: refused, or not confirmed within the deadline. It may
                 have arrived: send it again, under the error's `message_id`.
         """
-        futures.wait([pending.confirmed for pending in publishes], self.deadline)
+        until_settled(publishes, self.deadline)
         failures = []
         for pending in publishes:
             if not pending.confirmed.done():
@@ -1465,8 +1465,8 @@ class Ledger(Store):
     def once(self, queue: str, message: Message, effect: Effect) -> bool:
         """Write an effect unless this message has had it; tell whether it is new.
 
-        A function is called with the connection, to write rows of your own; a text
-        is recorded.
+        A function is called with the connection, to write rows of your own, and
+        leaves the commit to us; a text is recorded.
         """
         mark = "INSERT INTO inbox VALUES (:queue, :id) ON CONFLICT DO NOTHING"
         # Trap: two transactions, or two databases, leave room for a crash between.
@@ -1615,7 +1615,7 @@ class UserDataPipeline:
         """Publish what is stored and forget what is confirmed; return how much.
 
         Raises what wait() raises; what was not confirmed stays for the next time.
-        What nobody can read is set aside with its reason.
+        What nobody can read, or publish, is set aside with its reason.
         """
         # No other relay has these rows. What is confirmed is deleted at the end.
         with self.ledger.outbox(limit) as rows:
@@ -1624,8 +1624,9 @@ class UserDataPipeline:
                     arguments = self.arguments_of(row)
                     row.pending = self.producer.send(*arguments)
             pending = [row.pending for row in rows if row.pending]
-            self.producer.wait(*pending)
-        return len(pending)
+            with suppress(Unpublishable):  # set aside as well
+                self.producer.wait(*pending)
+        return len([one for one in pending if one.is_confirmed])
 
     def arguments_of(self, row: StoredMessage) -> tuple[str, str, bytes, Any]:
         """Return what send() takes."""

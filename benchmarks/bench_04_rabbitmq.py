@@ -171,7 +171,8 @@ def consume_ours(
         )
         with running(consumer):
             assert watch.done.wait(LIMIT)
-            while consumer.counts["acked"] < count:
+            end = time.monotonic() + LIMIT
+            while consumer.counts["acked"] < count and time.monotonic() < end:
                 time.sleep(0.0005)
             consumer.round_trip()  # the broker has read the acknowledgements
             found = watch.stop()

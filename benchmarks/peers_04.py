@@ -50,6 +50,17 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
+def serve(connection: Any) -> None:
+    """Serve a SelectConnection until its loop is stopped, at most for LIMIT."""
+
+    def give_up() -> None:
+        raise TimeoutError(f"not done within {LIMIT:g} s")
+
+    limit = connection.ioloop.call_later(LIMIT, give_up)
+    connection.ioloop.start()
+    connection.ioloop.remove_timeout(limit)
+
+
 class SelectWindow:
     """A window of confirms by hand, on pika's SelectConnection, in this thread."""
 
@@ -59,7 +70,7 @@ class SelectWindow:
         self.first_open = 1  # or confirmed alone, from here on
         self.tag = 0
         self.connection: Any = pika.SelectConnection(parameters, self.on_open)
-        self.connection.ioloop.start()
+        serve(self.connection)
 
     def on_open(self, connection: Any) -> None:
         connection.channel(on_open_callback=self.on_channel)
@@ -76,7 +87,7 @@ class SelectWindow:
     def publish(self, ready: Sequence[Any]) -> None:
         self.waiting = iter(ready)
         self.fill()
-        self.connection.ioloop.start()
+        serve(self.connection)
 
     def fill(self) -> None:
         """Publish until the window is full or nothing is left."""
@@ -107,7 +118,7 @@ class SelectWindow:
         stop = self.connection.ioloop.stop
         self.connection.add_on_close_callback(lambda *_: stop())
         self.connection.close()
-        self.connection.ioloop.start()
+        serve(self.connection)
         self.connection.ioloop.close()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import aio_pika
 import pika
-from peers_04 import LIMIT, amqpstorm, kombu
+from peers_04 import LIMIT, amqpstorm, kombu, serve
 
 PREFETCH = 300
 
@@ -81,7 +81,7 @@ def consume_select(
         on_open_callback=lambda opened: opened.channel(on_open_callback=on_channel),
         on_close_callback=lambda closed, _: closed.ioloop.stop(),
     )
-    connection.ioloop.start()
+    serve(connection)
     connection.ioloop.close()
     return rates[0]
 

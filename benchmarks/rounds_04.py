@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import services  # noqa: E402
 
 EACH = 200  # publishes, where each waits for its confirm
+RUN_LIMIT = 3 * LIMIT  # seconds of a run: queues are filled and emptied in it
 POLLED = 50  # publishes, where each waits 10 ms for it
 
 Make = Callable[[str, int], Sequence[Message]]  # so many to a queue
@@ -47,12 +49,30 @@ def say(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
 
+@contextmanager
+def limited(what: str) -> Iterator[None]:
+    """Raise in the middle of a block that takes too long, whatever it waits for."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"{what} took longer than {RUN_LIMIT:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    # Again each second: a client's event loop may take the first one for a callback's.
+    signal.setitimer(signal.ITIMER_REAL, RUN_LIMIT, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def in_turns(contestants: Mapping[str, Rate], size: Size) -> dict[str, list[float]]:
     """Return each contestant's rates in shuffled rounds; the first warms up."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(size.rounds + 1):
         for name in measure.shuffled(contestants, number):
-            rates[name].append(contestants[name]())
+            with limited(name):
+                rates[name].append(contestants[name]())
         say(f"round {number} of {size.rounds}")
     return {name: values[1:] for name, values in rates.items()}
 
@@ -128,6 +148,7 @@ def publishing(
     runs: dict[str, Rate] = {}
     with ExitStack() as stack:
         for name, opened in clients.items():
-            client = stack.enter_context(closing(opened()))
+            with limited(name):
+                client = stack.enter_context(closing(opened()))
             runs[name] = partial(publish, client, make, queue, size.of(name))
         return in_turns(runs, size)

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from queue import SimpleQueue
@@ -17,45 +17,45 @@ from typing import Any
 
 from pika import exceptions
 
-from course.amqp.copies import RETURNS, Copies
+from course.amqp.copies import Copies
 from course.amqp.errors import ConsumerRefused, check_effect
-from course.amqp.internals import batch_of, broker_words, refused, refused_for_good
+from course.amqp.internals import (
+    acknowledge,
+    batch_of,
+    broker_words,
+    call_soon,
+    deliver_at_once,
+    refused,
+    refused_for_good,
+    reject,
+)
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
+from course.amqp.settling import Content, Delivery, OpenTags
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
 AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
 CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
 MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
 
-Content = tuple[Any, ...]  # by which a message is known
 
+class InHand:
+    """Marks a delivery as begun for the length of a block."""
 
-@dataclass
-class Delivery:
-    """A message in hand: what to acknowledge, and where."""
+    __slots__ = ("begun", "consumer", "delivery", "start")
 
-    channel: Any
-    tag: int
-    properties: Any
-    body: bytes
-    redelivered: bool = False
-    rejected: bool = False  # instead of acknowledged: the queue itself delays it
-    done: bool = False  # to be settled
-    settled: bool = False
+    def __init__(self, consumer: PoolAndConnection, delivery: Delivery) -> None:
+        self.consumer = consumer
+        self.delivery = delivery
+        self.begun = False
+        self.start = time.monotonic()
 
-    @property
-    def content(self) -> Content | None:
-        """Return what tells whether two deliveries are of one message, if anything.
+    def __enter__(self) -> bool:
+        self.begun = self.consumer.begin(self.delivery)
+        return self.begun
 
-        A copy that waits for another attempt is another message: it has other counts.
-        """
-        message_id = self.properties.message_id
-        if not message_id:
-            return None
-        headers = self.properties.headers or {}
-        counts = [repr(headers.get(name)) for name in ("x-retry-count", RETURNS)]
-        return (message_id, self.body, *counts)
+    def __exit__(self, *_: object) -> None:
+        self.consumer.end(self.delivery, self.begun, time.monotonic() - self.start)
 
 
 @dataclass(eq=False)
@@ -87,7 +87,8 @@ class PoolAndConnection(Copies):
         self.stopping = threading.Event()
         self.jobs: SimpleQueue[Delivery | None] = SimpleQueue()
         self.settled: deque[Delivery] = deque()  # to be acknowledged
-        self.busy: set[int] = set()  # deliveries that have begun
+        self.busy: set[Delivery] = set()  # that have begun
+        self.open = OpenTags()  # of deliveries that are not settled
         self.connection: Any = None
         self._channel: Any = None
         self._fatal: BaseException | None = None  # what ended a thread of the pool
@@ -95,7 +96,6 @@ class PoolAndConnection(Copies):
         self._failures = 0  # connections in a row that brought nothing
         self._acknowledged = 0
         self._lock = threading.Lock()  # of what follows, and of what is counted
-        self._begun: dict[Content, list[Delivery]] = {}  # and what came again meanwhile
         self._lost: dict[Content, None] = {}  # done, but acknowledged too late
         self.replacing = set()
         self._pace = 0.0  # seconds that a piece of work takes, about
@@ -151,59 +151,60 @@ class PoolAndConnection(Copies):
         """End start_consuming(), soon."""
         raise NotImplementedError
 
-    @contextmanager
-    def in_hand(self, delivery: Delivery) -> Iterator[bool]:
-        """Mark a delivery as begun; tell whether it should begin.
+    def in_hand(self, delivery: Delivery) -> InHand:
+        """Mark a delivery as begun; `with` tells whether it should begin.
 
         Not if it came over a connection that is lost: the broker had it back, and gives
         it to somebody else. Not after stop(). And not while the same message is being
         worked on here, or when it has been: the broker waits only so long for an
         acknowledgement, and then delivers it again.
         """
-        self.busy.add(id(delivery))  # before the look at what stop() sets first
-        begun = False
-        start = time.monotonic()
-        try:
-            same = delivery.channel is self._channel
-            if same and self._channel.is_open and not self.stopping.is_set():
-                begun = self._begin(delivery)
-            yield begun
-        finally:
-            if begun:
-                self._end(delivery, time.monotonic() - start)
-            self.busy.discard(id(delivery))
+        return InHand(self, delivery)
 
-    def _begin(self, delivery: Delivery) -> bool:
-        """Note that a message is being worked on, unless it is or has been."""
+    def begin(self, delivery: Delivery) -> bool:
+        """Note that a delivery is in hand; tell whether it should begin."""
+        delivery.begun = not delivery.redelivered
+        self.busy.add(delivery)  # before the look at what stop() sets first
+        same = delivery.channel is self._channel
+        if not same or not self._channel.is_open or self.stopping.is_set():
+            return False
+        # Trap: what comes for the first time is no duplicate, whatever is in it.
+        return not delivery.redelivered or self._begin_again(delivery)
+
+    def _begin_again(self, delivery: Delivery) -> bool:
+        """Tell whether to begin what came before, unless it is done or in hand."""
         content = delivery.content
         if content is None:
             return True
         with self._lock:
-            # Trap: what comes for the first time is no duplicate, whatever is in it.
-            if delivery.redelivered and content in self._begun:
-                self._begun[content].append(delivery)
-                return False
-            if not delivery.redelivered or content not in self._lost:
-                self._begun.setdefault(content, [])
+            for other in list(self.busy):
+                if other.begun and other.content == content:
+                    other.again = [*(other.again or ()), delivery]
+                    return False
+            done = [other.content for other in list(self.settled) if other.done]
+            if content not in self._lost and content not in done:
+                delivery.begun = True
                 return True
-            del self._lost[content]
+            self._lost.pop(content, None)
         self.count("duplicates")
         self._settle([delivery])
         return False
 
-    def _end(self, delivery: Delivery, seconds: float) -> None:
-        """Note that no work is done any more; begin what came again if it is left."""
-        content = delivery.content
+    def end(self, delivery: Delivery, begun: bool, seconds: float) -> None:
+        """Note that it is in hand no more; begin what came again if it is not done."""
         with self._lock:
-            left = self._begun.pop(content, []) if content else []
-            weight = 0.2 if self._pace else 1.0  # of the last one
-            self._pace += weight * (seconds - self._pace)
-        if delivery.done:
+            self.busy.discard(delivery)
+            left = delivery.again
+            if begun:
+                weight = 0.2 if self._pace else 1.0  # of the last one
+                self._pace += weight * (seconds - self._pace)
+        if left and delivery.done:
             self._settle(self.like(delivery, left))
-        else:
+        elif left:
             for again in left:
                 self.jobs.put(again)
-        self._follow_pace()
+        if begun:
+            self._follow_pace()
 
     def like(self, delivery: Delivery, others: list[Delivery]) -> list[Delivery]:
         """Return others of the same message, to be settled in the same way."""
@@ -248,14 +249,16 @@ class PoolAndConnection(Copies):
         if count:
             self._more = self.subscribe(self._channel, count)
 
-    def count(self, what: str, timestamp: str | None = None) -> None:
-        """Count a message and, if it says when it was made, its age."""
+    def count(self, what: str, timestamp: str | None = None, number: int = 1) -> None:
+        """Count messages and, if one says when it was made, its age."""
+        digits = 0
+        if timestamp is not None:
+            age = time.time() - datetime.fromisoformat(timestamp).timestamp()
+            digits = len(str(int(age)))
         with self._lock:  # several threads count, and += is two steps
-            self.counts[what] += 1
-            if timestamp is not None:
-                age = datetime.now(UTC) - datetime.fromisoformat(timestamp)
-                seconds = int(age.total_seconds())
-                self.ages[len(str(seconds))] += 1
+            self.counts[what] += number
+            if digits:
+                self.ages[digits] += 1
 
     # The I/O thread, and how the pool's threads reach it
 
@@ -268,6 +271,8 @@ class PoolAndConnection(Copies):
             self._flushing = False  # a call that was lost with its connection
             self._more = ""
             self._more_count = 0
+            self.open = OpenTags()
+            deliver_at_once(self._channel, self.open.add)
             # One of two subscriptions may end alone: by a timeout, from 4.3 on.
             self._channel.add_on_cancel_callback(lambda _: self._stop_listening())
             self.rabbit.declare(self._channel, self.rabbit.plan)
@@ -283,24 +288,35 @@ class PoolAndConnection(Copies):
         """Have flush() called in the I/O thread, once for all that is settled."""
         if not self._flushing:
             self._flushing = True
-            self.on_io(self.flush)
+            if self.connection:
+                call_soon(self.connection, self.flush)
 
     def flush(self) -> None:
         """Send the acknowledgements that have gathered, in one write."""
         self._flushing = False  # first: what is added from here on asks again
+        done = []
         with batch_of(self.connection):
             while self.settled:
-                delivery = self.settled.popleft()
-                if delivery.settled:
-                    continue
+                delivery = self.settled[0]
+                if not delivery.settled and self._settle_now(delivery):
+                    done.append(delivery.tag)
                 delivery.settled = True
-                if not delivery.channel.is_open:  # the broker has it back already
-                    self._too_late(delivery)
-                elif delivery.rejected:
-                    delivery.channel.basic_reject(delivery.tag, requeue=True)
-                else:
-                    delivery.channel.basic_ack(delivery.tag)
-                    self.count("acked")
+                self.settled.popleft()
+            for tag, multiple in self.open.acknowledged(done):
+                acknowledge(self._channel, tag, multiple)
+        if done:
+            self.count("acked", number=len(done))
+
+    def _settle_now(self, delivery: Delivery) -> bool:
+        """Tell whether a delivery is to be acknowledged; see to it if not."""
+        same = delivery.channel is self._channel
+        if not same or not self._channel.is_open:  # the broker has it back already
+            self._too_late(delivery)
+            return False
+        if delivery.rejected:
+            self.open.remove(delivery.tag)
+            reject(self._channel, delivery.tag)
+        return not delivery.rejected
 
     def _too_late(self, delivery: Delivery) -> None:
         """Remember what is done, for when it comes again."""
@@ -324,8 +340,9 @@ class PoolAndConnection(Copies):
         self.connection.call_later(PAUSE, partial(self._reject, delivery))
 
     def _reject(self, delivery: Delivery) -> None:
-        if delivery.channel.is_open:
-            delivery.channel.basic_reject(delivery.tag, requeue=True)
+        if delivery.channel is self._channel and self._channel.is_open:
+            self.open.remove(delivery.tag)
+            reject(self._channel, delivery.tag)
 
     def stop_listening(self) -> None:
         """End the channel's start_consuming(), which returns in the I/O thread."""

@@ -165,9 +165,8 @@ class Copies:
 
     def rejections(self, delivery: Any) -> int:
         """Return how often a queue that delays retries itself has got it back."""
-        if not self.rabbit.delays_itself(self.queue):
-            return 0
-        return int((delivery.properties.headers or {}).get("x-delivery-count", 0))
+        count = (delivery.properties.headers or {}).get("x-delivery-count", 0)
+        return int(count) if count and self.rabbit.delays_itself(self.queue) else 0
 
     def is_quorum(self, delivery: Any) -> bool:
         """Tell whether our queue counts deliveries itself."""

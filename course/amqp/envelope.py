@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, Field, asdict, fields, is_dataclass
 from functools import cache
 from inspect import currentframe, get_annotations
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 PLAIN = (str, int, bool, list, dict)  # what JSON gives back as it was
 AS_IT_IS = frozenset((*PLAIN, float))  # nothing inside to look at
 LEAVES = frozenset((str, int, float, bool, types.NoneType))  # of a JSON tree
 ANYTHING = (Any, object)
+NARROWER = {"type": (Literal,), "payload": (dict,)}  # what a subclass may say of those
 NOTHING = object()  # no part of a type hint
 
 
@@ -32,7 +34,7 @@ def plain(hint: Any) -> Any:
         meant := getattr(hint, "__value__", None)
     ):
         hint = meant
-    return hint
+    return types.NoneType if hint is None else hint
 
 
 def unsuitable(hint: Any, seen: frozenset[Any] = frozenset()) -> Any:
@@ -45,7 +47,7 @@ def unsuitable(hint: Any, seen: frozenset[Any] = frozenset()) -> Any:
         return NOTHING if known else hint
     if hint in ANYTHING or kind in (types.NoneType, float) or kind in seen:
         return NOTHING
-    if kind is dict and inner and inner[0] is not str:
+    if kind is dict and inner and plain(inner[0]) is not str:
         return hint  # JSON turns every key into text
     if is_dataclass(kind):
         inner = tuple(raw_hints(kind).values())
@@ -143,6 +145,25 @@ def refuse_unsuitable(kind: Any, hints: Mapping[str, Any]) -> None:
             raise TypeError(f"{kind.__name__}.{name}: JSON has no {name_of(wrong)}")
 
 
+def refuse_taken(kind: Any, hints: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field that would hide what all messages have.
+
+    A publisher that asks a message for its key would get what the field says.
+    """
+    common = raw_hints(kind.base)
+    for name in get_annotations(kind):
+        hint = hints[name]
+        if get_origin(hint) is ClassVar or hint in (ClassVar, KW_ONLY):
+            continue
+        narrower = get_origin(hint) in NARROWER.get(name, ())
+        if name in common and plain(hint) != common[name] and not narrower:
+            reason = f"in all messages it is of type {name_of(common[name])}"
+            raise TypeError(f"{kind.__name__}.{name}: {reason}")
+        if name not in common and hasattr(kind.base, name):
+            reason = "all messages use that name; take another, or write ClassVar"
+            raise TypeError(f"{kind.__name__}.{name}: {reason}")
+
+
 def raw_hints(kind: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, each with its type, suitable or not."""
     known = vars(kind).get("_hints") or get_type_hints(kind)
@@ -197,6 +218,55 @@ def added_fields(kind: Any, base: Any) -> tuple[str, ...]:
     return tuple(name for name in fields_of(kind) if name not in common)
 
 
+class Checks:
+    """How the fields of a class of messages are checked: most by one look at all types.
+
+    Each message read comes by here.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        hints = fields_of(kind)
+        self.own = kind.payload_fields()
+        plain_ones = {name: hint for name, hint in hints.items() if hint in AS_IT_IS}
+        if self.own:
+            plain_ones["payload"] = dict  # made of the others, afterwards
+        self.plain_types = tuple(plain_ones.values())
+        self.plain_values = values_of(tuple(plain_ones))
+        self.others = [pair for pair in hints.items() if pair[0] not in plain_ones]
+        self.all = list(hints.items())
+        self.own_values = values_of(self.own)
+        self.is_flat = all(hints[name] in LEAVES for name in self.own)
+
+    def left(self, message: Any) -> Sequence[tuple[str, Any]]:
+        """Return the fields that one has to look at further, with their types."""
+        types = tuple(map(type, self.plain_values(message)))
+        return self.others if types == self.plain_types else self.all
+
+    def payload(self, message: Any) -> dict[str, Any]:
+        """Return the fields that a message consists of, as JSON has them."""
+        values = self.own_values(message)
+        if not self.is_flat:
+            values = tuple(map(as_json, values))
+        return dict(zip(self.own, values, strict=True))
+
+    def copied(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Return a payload that changes to this one leave as it is."""
+        return payload.copy() if self.is_flat else as_json(payload)
+
+
+def values_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns the attributes of these names."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda one: tuple(getattr(one, name) for name in names)
+
+
+@cache
+def checks_of(kind: Any) -> Checks:
+    """Return the same of a class each time."""
+    return Checks(kind)
+
+
 class Envelope:
     """What subclasses of Message inherit: each is known by its type, and is checked.
 
@@ -224,6 +294,8 @@ class Envelope:
             with suppress(NameError):  # defined further down: asked again, later
                 cls._hints = get_type_hints(cls, localns=dict(around))
                 refuse_unsuitable(cls, cls._hints)
+                if cls is not cls.base:
+                    refuse_taken(cls, cls._hints)
         cls._register()
 
     _hints: ClassVar[dict[str, Any]]
@@ -267,20 +339,18 @@ class Envelope:
             raise FieldError("payload is nested too deep") from None
 
     def _check_fields(self) -> None:
-        own = self.payload_fields()
+        kind: Any = type(self)
+        checks = checks_of(kind)
         # What was changed since the last time counts: a field, or its place in there.
-        before = vars(self).get("_payload_before", self.payload)
-        for name in own:
+        before = vars(self).get("_payload_before") or {}
+        for name in checks.own if before else ():
             if name in before and before[name] != self.payload.get(name):
                 setattr(self, name, self.payload.get(name))
-        for name, hint in fields_of(type(self)).items():
-            value = getattr(self, name)
-            if type(value) is hint and hint in AS_IT_IS:
-                continue  # most are, and each message read comes by here
-            setattr(self, name, converted(hint, value, name))
-        if own:
-            self.payload = {name: as_json(getattr(self, name)) for name in own}
-            self._payload_before = as_json(self.payload)
+        for name, hint in checks.left(self):
+            setattr(self, name, converted(hint, getattr(self, name), name))
+        if checks.own:
+            self.payload = checks.payload(self)
+            self._payload_before = checks.copied(self.payload)
 
     def check_type(self) -> None:
         """Raise FieldError unless a reader would make the same class of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator
 from typing import Self
 
 
@@ -43,8 +44,24 @@ class NotInTime(PublishFailed):
     """Nobody has refused it: the broker was away, or takes nothing at the moment."""
 
 
+class Unpublishable(PublishFailed):
+    """It can never be sent as it is: not to be encoded, or the broker refuses it."""
+
+
 class Unroutable(PublishFailed):
     """The exchange had no queue for it: the broker gave it back."""
+
+
+class EndedInside(MessagingError):
+    """What ran inside a transaction has ended it, or hidden an error that did."""
+
+
+def refuse_unrun(result: object) -> None:
+    """Raise TypeError for what a coroutine or generator returns: nobody runs it."""
+    if isawaitable(result) or isgenerator(result) or isasyncgen(result):
+        if iscoroutine(result):
+            result.close()  # else Python warns of it, somewhere and later
+        raise TypeError("the effect is a coroutine or generator, which nobody runs")
 
 
 def check_effect(effect: object) -> None:

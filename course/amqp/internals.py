@@ -1,15 +1,15 @@
 """The one module that touches what pika keeps private, and why.
 
 pika 1.x has no public way to read on past a header that it cannot decode, to write many
-frames in one go, to hang up without a goodbye, or to ask a blocking connection which
-broker it talks to.
+frames in one go, to hang up without a goodbye, to read and to acknowledge on a blocking
+connection without leaving its loop for each message, or to ask it which broker it is.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ FRAME_HEAD = ">BHL"  # its kind, its channel, its size
 BODY_SIZE_AT = (
     11  # bytes into the frame of a header: 7 of the frame's head, 4 of its own
 )
+NO_ANSWERS = (spec.Basic.Deliver,)  # content comes, and goes to its channel
 
 
 class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
@@ -39,7 +40,7 @@ class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
         drops the connection, and would drop it again at each redelivery.
         """
         try:
-            return super()._read_frame()  # type: ignore[no-any-return]
+            return frame.decode_frame(self._frame_buffer)  # type: ignore[no-any-return]
         except exceptions.AMQPError:
             raise
         except Exception:
@@ -51,6 +52,21 @@ class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
             headers = {"x-retry-count": "undecodable"}  # which no consumer accepts
             properties = pika.BasicProperties(headers=headers)
             return size + 8, frame.Header(channel, body_size, properties)
+
+    def _process_callbacks(self, value: Any) -> bool:
+        """Spare a delivery the search for who waits for an answer."""
+        if type(value) is not frame.Method or type(value.method) in NO_ANSWERS:
+            return False
+        return super()._process_callbacks(value)  # type: ignore[no-any-return]
+
+    def _output_marshaled_frames(self, frames: Sequence[bytes]) -> None:
+        """Refuse properties that no frame can hold: the broker would hang up.
+
+        pika divides a body into frames, and writes a header of any size.
+        """
+        if len(frames) > 1 and len(frames[1]) > self.params.frame_max:
+            raise ValueError(f"its properties are larger than {self.params.frame_max}")
+        super()._output_marshaled_frames(frames)
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -69,6 +85,40 @@ def batch_of(connection: Any) -> AbstractContextManager[None]:
     """Hold back what a blocking connection sends inside, for a single write."""
     batch: AbstractContextManager[None] = connection._impl.batch()
     return batch
+
+
+def deliver_at_once(channel: Any, note: Callable[[int], None]) -> None:
+    """Call a blocking channel's callbacks as soon as a message is read.
+
+    pika collects the messages first, and leaves its loop to hand them on. `note` gets
+    the delivery tag of each one before its callback does.
+    """
+
+    def hand_on(_: object, method: Any, properties: Any, body: bytes) -> None:
+        note(method.delivery_tag)
+        subscription = channel._consumer_infos[method.consumer_tag]
+        subscription.on_message_callback(channel, method, properties, body)
+
+    channel._on_consumer_message_delivery = hand_on
+
+
+def call_soon(connection: Any, callback: Callable[[], None]) -> None:
+    """Have a blocking connection's loop call something; from any thread.
+
+    Unlike its add_callback_threadsafe(), which leaves the loop to call it: this must
+    not wait for the broker.
+    """
+    connection._impl.ioloop.add_callback_threadsafe(callback)
+
+
+def acknowledge(channel: Any, tag: int, multiple: bool) -> None:
+    """Acknowledge a message of a blocking channel, or all up to it, without a wait."""
+    channel._impl.basic_ack(tag, multiple)
+
+
+def reject(channel: Any, tag: int) -> None:
+    """Give a message of a blocking channel back, without a wait."""
+    channel._impl.basic_reject(tag, requeue=True)
 
 
 def server_properties(connection: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
@@ -24,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
 from course.amqp.internals import CONNECTION_LOST, broker_words, is_limit, refused
+from course.amqp.pending import until_settled
 from course.amqp.rejects import Rejects, rejects_file
 from course.console import fact, table
 from course.errors import BadInput, NoService
@@ -271,8 +271,7 @@ def counted(producer: Any, rejects: Rejects, what: str = "confirmed") -> Iterato
         failed = False
     finally:
         # Ctrl-C as well: what is on its way may still be confirmed.
-        open_ones = [one.confirmed for one in producer.unconfirmed()]
-        futures.wait(open_ones, MOMENT)
+        until_settled(producer.unconfirmed(), MOMENT)
         left = producer.unconfirmed()
         confirmed = producer.counts["confirmed"]
         if confirmed or left or not failed:

@@ -8,53 +8,35 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
-from course.amqp.errors import NotInTime, PublishFailed, Unroutable
+from course.amqp.errors import NotInTime, PublishFailed, Unpublishable, Unroutable
 from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
-from course.amqp.pending import Pending
+from course.amqp.pending import Pending, Window
 from course.amqp.reconnecting import backoff
 
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
+AT_ONCE = 100  # publishes in a write: with more of them, the broker would wait for us
 MOST_UNHEARD = 1000  # failures that close() still knows of
+# Replies to a message that nobody may send like this: PRECONDITION_FAILED, FRAME_ERROR,
+# SYNTAX_ERROR, COMMAND_INVALID, UNEXPECTED_FRAME, NOT_IMPLEMENTED.
+ITS_OWN_FAULT = (406, 501, 502, 503, 505, 540)
 DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
 
 
 def first_of(failures: Sequence[Any]) -> Any:
-    """Return the first failure, which knows the ids of all."""
-    first = failures[0]
+    """Return the first failure, which knows the ids of all.
+
+    One that another attempt may mend, if there is one.
+    """
+    passing = [one for one in failures if not isinstance(one, Unpublishable)]
+    first = (passing or failures)[0]
     first.message_ids = [failure.message_id for failure in failures]
     return first
-
-
-class Window:
-    """How many publishes may be open.
-
-    Trap: a signal handler that publishes may interrupt one that takes its place here. A
-    semaphore would wait for itself.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._free: SimpleQueue[None] = SimpleQueue()
-        for _ in range(size):
-            self.release()
-
-    def acquire(self, timeout: float) -> bool:
-        """Take a place, or tell that none became free."""
-        try:
-            self._free.get(timeout=timeout)
-        except Empty:
-            return False
-        return True
-
-    def release(self) -> None:
-        """Give a place back."""
-        self._free.put(None)
 
 
 class PublishingThread:
@@ -84,6 +66,7 @@ class PublishingThread:
         self._connection: Any = None
         self._tag = 0
         self._attempt = 0
+        self._one_by_one = 0  # so many are sent alone: one of them closes the channel
         self._closing = False
         self._closed = False
         self._process = os.getpid()
@@ -148,26 +131,28 @@ class PublishingThread:
 
     def enqueue(self, pending: Pending) -> None:
         """Have a publish transmitted, in the order of the calls; from any thread."""
-        with self._lock:
-            if self._ended:
-                pending.end(self._ended)
-                return
-            self._unsettled.add(pending)
-            self.waiting.append(pending)
-            self._again = not self._awake
-            # A signal may interrupt pika here, which holds a lock: nothing but a note.
-            if self._again and not self._waking:
-                self._wake()
+        self._unsettled.add(pending)  # before the look at what _end() sets first
+        if self._ended:
+            self._unsettled.discard(pending)
+            pending.end(self._ended)
+            return
+        self.waiting.append(pending)
+        if not self._awake:
+            self._wake()
 
     def _wake(self) -> None:
-        while self._again:
-            self._again = False
-            self._awake = True
-            self._waking = True
-            try:
-                self._loop.add_callback_threadsafe(self.send_waiting)
-            finally:
-                self._waking = False
+        """Have the I/O thread send what waits."""
+        with self._lock:
+            self._again = True
+            # A signal may interrupt pika here, which holds a lock: nothing but a note.
+            while self._again and not self._waking:
+                self._again = False
+                self._awake = True
+                self._waking = True
+                try:
+                    self._loop.add_callback_threadsafe(self.send_waiting)
+                finally:
+                    self._waking = False
 
     def too_late(self, pending: Pending, what: str) -> PublishFailed:
         """Return the error of a publish that is past its deadline, with the reason."""
@@ -213,7 +198,7 @@ class PublishingThread:
 
     def came_back(self, pending: Pending) -> bool:
         """Tell whether the broker has returned a publish, once for each return."""
-        if not self._returned[pending.sent_to]:
+        if not self._returned or not self._returned[pending.sent_to]:
             return False
         self._returned -= Counter([pending.sent_to])
         return True
@@ -227,11 +212,16 @@ class PublishingThread:
         else:
             self.counts["failed"] += 1
         pending.end(error)
-        with self._lock:
-            self._unsettled.discard(pending)
-            if error:
+        if error:
+            with self._lock:
+                self._unsettled.discard(pending)
                 self._failed.append(pending)
+        else:
+            self._unsettled.discard(pending)
         self.room.release()
+        if self._one_by_one:
+            self._one_by_one -= 1
+            self._wake()
 
     def _run(self) -> None:
         try:
@@ -284,13 +274,21 @@ class PublishingThread:
 
     # region batching
     def send_waiting(self) -> None:
-        """Send what waits, in one write; in the I/O thread."""
+        """Send what waits, many in one write; in the I/O thread."""
         self._awake = False
         if not (self._channel and self._channel.is_open):
             return  # _on_channel comes back here
         with self._connection.batch():
-            while self.waiting:
+            for _ in range(min(len(self.waiting), self._at_once())):
                 self._send(self.waiting.popleft())
+        # The broker begins with these while we make the next ones.
+        if self.waiting and not self._one_by_one:
+            self._wake()
+
+    def _at_once(self) -> int:
+        if self._one_by_one:
+            return 0 if self.sent else 1  # finish() comes back here
+        return AT_ONCE
 
     def _send(self, pending: Pending) -> None:
         if pending.confirmed.done():  # given up by wait()
@@ -300,7 +298,7 @@ class PublishingThread:
             self.transmit(self._channel, pending)
         except Exception as error:  # not to be encoded: nothing was sent
             reason = f"{type(error).__name__}: {error}"
-            self.settle([pending], PublishFailed(reason))
+            self.settle([pending], Unpublishable(reason))
             return
         self._tag += 1
         self.sent[self._tag] = pending
@@ -321,24 +319,40 @@ class PublishingThread:
             return  # the connection went: _on_lost follows
         # A missing exchange closes the channel under everybody else's messages.
         sent = list(self.sent.values())
+        self.sent = {}
         guilty = []
         for one in sent:
             if f"'{one.exchange or DEFAULT_EXCHANGE}'" in reason.reply_text:
                 guilty.append(one)
-        if not guilty:
-            guilty = sent
-        self.sent = {}
-        self.settle(guilty, PublishFailed(reason.reply_text))
+        if guilty:
+            self.settle(guilty, PublishFailed(reason.reply_text))
+        self._look_for_the_guilty([one for one in sent if one not in guilty], reason)
         self._returned.clear()
-        others = [one for one in sent if one not in guilty]
-        self.waiting.extendleft(reversed(others))
         channel.connection.channel(on_open_callback=self._on_channel)
+
+    def _look_for_the_guilty(self, sent: Sequence[Pending], reason: Any) -> None:
+        """Send publishes again, so that the one that the broker refuses is found.
+
+        It says what it does not like, and not of which of them: an expiration that is
+        no number, a user id of somebody else. One that was sent alone is the one.
+        """
+        if len(sent) == 1:
+            its_own = reason.reply_code in ITS_OWN_FAULT
+            kind = Unpublishable if its_own else PublishFailed
+            self.settle(sent, kind(reason.reply_text))
+            return
+        self._one_by_one = max(self._one_by_one, len(sent))
+        self.waiting.extendleft(reversed(sent))
 
     def _on_lost(self, _: Any, reason: Exception) -> None:
         self.blocked = ""
         self.lost = broker_words(reason)
         self._channel = None
         self._connection = None
+        if getattr(reason, "reply_code", 0) in ITS_OWN_FAULT:
+            sent = list(self.sent.values())
+            self.sent = {}
+            self._look_for_the_guilty(sent, reason)
         self.on_lost()
         self._returned.clear()
         if self._closing:

@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ from functools import cache
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.pool import StaticPool
 
-from course.amqp.errors import BadAddress, check_effect
+from course.amqp.engines import LOCKED, engine_for, is_open
+from course.amqp.errors import EndedInside, Unpublishable, check_effect, refuse_unrun
 from course.amqp.pending import Pending
 from course.amqp.publishing import DEADLINE
+from course.amqp.strict import strict_json
 
 Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
 
@@ -64,8 +63,8 @@ def ledger_tables() -> LedgerTables:
     return LedgerTables()
 
 
+ENDED = "within a transaction, nothing may commit, roll back, close, or hide an error"
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
-LOCKED = ("database is locked", "database table is locked")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,10 @@ class StoredMessage:
         """Why it was not published this time, or nothing."""
         if self.pending is None or not self.pending.confirmed.done():
             return ""
-        return str(self.pending.confirmed.exception() or "")
+        error = self.pending.confirmed.exception()
+        if isinstance(error, Unpublishable):
+            self.set_aside(error)
+        return str(error or "")
 
 
 @cache
@@ -118,58 +120,6 @@ def statement(text: str) -> sa.TextClause:
 def readable(rows: Sequence[StoredMessage]) -> list[StoredMessage]:
     """Return the rows that are not set aside."""
     return [row for row in rows if not row.reason]
-
-
-def engine_for(where: str) -> sa.Engine:
-    """Return an engine for a SQLite file, ":memory:", or a URL."""
-    if "://" not in where:
-        where = sa.URL.create("sqlite", database=where).render_as_string()
-    try:
-        url = sa.make_url(where)
-        if url.get_backend_name() in ("postgresql", "postgres"):
-            url = url.set(drivername="postgresql+psycopg")
-            return sa.create_engine(url, pool_pre_ping=True, max_overflow=50)
-        if url.get_backend_name() != "sqlite":
-            raise ValueError(url.get_backend_name())
-    except (sa.exc.ArgumentError, ValueError):
-        reason = "a ledger is a file of SQLite, or a URL like postgresql://host/name"
-        raise BadAddress(reason) from None
-    options: dict[str, Any] = {}
-    if url.database in (None, "", ":memory:"):
-        options["poolclass"] = StaticPool  # all threads see the same tables
-    arguments = {"timeout": DEADLINE, "check_same_thread": False}
-    engine = sa.create_engine(url, connect_args=arguments, **options)
-    event.listen(engine, "connect", set_up_sqlite)
-    event.listen(engine, "begin", begin_sqlite)
-    return engine
-
-
-def set_up_sqlite(connection: Any, _: object) -> None:
-    """Let readers and a writer work side by side, and begin transactions ourselves."""
-    connection.isolation_level = None
-    # Two processes that open a new file at the same time: the one that comes second is
-    # refused at once, however long it would wait.
-    end = time.monotonic() + DEADLINE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            # Trap: with NORMAL, a power cut undoes what is acknowledged already.
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.OperationalError as error:
-            if str(error) not in LOCKED or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def begin_sqlite(connection: sa.Connection) -> None:
-    """Begin as a writer, unless it only reads.
-
-    A transaction that reads first and writes then fails if another wrote in between.
-    """
-    if not connection.info.get("reads"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def make_tables(connection: sa.Connection) -> None:
@@ -242,7 +192,7 @@ class Store:
             with self.engine.connect() as db:
                 yield db
             return
-        if self._held is None:
+        if self._held is None or self._held.closed or self._held.invalidated:
             self._held = self.engine.connect()
         self._held.info["reads"] = reads
         yield self._held
@@ -250,16 +200,20 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit what happens inside, or none of it."""
-        with self._turn(), self._connection() as db, db.begin():
+        with self._turn(), self._connection() as db, db.begin() as begun:
             yield db
+            # Trap: a commit of what has failed or ended meanwhile says nothing.
+            if not begun.is_active or not is_open(db):
+                raise EndedInside(ENDED)
 
     def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
         """Return rows; never those of a transaction that may still be undone."""
         with self._turn(), self._connection(reads=True) as db:
-            found = db.execute(statement(ask), values)
-            rows = [tuple(row) for row in found]
-            db.rollback()
-        return rows
+            try:
+                found = db.execute(statement(ask), values)
+                return [tuple(row) for row in found]
+            finally:
+                db.rollback()
 
     def perform(
         self, db: sa.Connection, effect: Effect, queue: str, message_id: str = ""
@@ -267,7 +221,7 @@ class Store:
         """Write an effect: call it, or record it if it is a text."""
         check_effect(effect)
         if callable(effect):
-            effect(db)
+            refuse_unrun(effect(db))
             return
         row = {"queue": queue, "id": message_id, "what": effect}
         db.execute(ledger_tables().record, row)
@@ -307,8 +261,10 @@ class Store:
                 rows = []
                 if is_free:
                     with self._turn(), self._connection(reads=True) as db:
-                        rows = self._rows(db, limit)
-                        db.rollback()
+                        try:
+                            rows = self._rows(db, limit)
+                        finally:
+                            db.rollback()
                 try:
                     yield readable(rows)
                 finally:
@@ -359,7 +315,7 @@ class Store:
         for number, body, cause, key, about in db.execute(ask):
             row = StoredMessage(number, body or "", cause, key)
             try:
-                row.about = dict(json.loads(about or "{}"))
+                row.about = dict(strict_json(about or "{}"))
             except (ValueError, TypeError):
                 row.set_aside("its properties are not JSON")
             rows.append(row)
@@ -372,7 +328,7 @@ class Store:
         for row in rows:
             if row.pending is not None and row.pending.is_confirmed:
                 confirmed.append({"row": row.number})
-            elif why := row.reason or row.failure:
+            elif why := row.failure or row.reason:
                 aside = int(bool(row.reason))
                 failed.append({"row": row.number, "why": why, "off": aside})
         if confirmed:

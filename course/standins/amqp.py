@@ -31,6 +31,7 @@ from course.standins.amqp_queues import (
 Fields = tuple[Any, ...]  # of a method of AMQP
 HeldMessage = tuple[StoredQueue, Stored, Subscription | None]  # by whom; None for a get
 LOGIN = "\0guest\0guest"
+USER = "guest"  # the only one there is
 LARGEST_FRAME = 131_072  # bytes
 LARGEST_PART = 100_000  # bytes of a body in one frame
 MOST_CHANNELS = 2047
@@ -218,6 +219,18 @@ class Session:
         """Close."""
         self.flush()
         self.transport.close()
+
+
+def refuse_odd(properties: Any, user: str) -> None:
+    """Refuse what RabbitMQ refuses of a message, in its words."""
+    expiration = properties.expiration
+    if expiration is not None and not expiration.isdecimal():
+        reason = f"invalid expiration '{expiration}': no_integer"
+        raise Refused(406, f"PRECONDITION_FAILED - {reason}")
+    if properties.user_id not in (None, user):
+        reason = f"user_id property set to '{properties.user_id}'"
+        reason += f" but authenticated user was '{user}'"
+        raise Refused(406, f"PRECONDITION_FAILED - {reason}")
 
 
 class Channel:
@@ -410,6 +423,7 @@ class Channel:
             return
         body = b"".join(part.fragment for part in parts)
         properties = header.properties
+        refuse_odd(properties, USER)
         routed = self.broker.route(ask.exchange, ask.routing_key, properties, body)
         if ask.mandatory and not routed:
             where = (ask.exchange, ask.routing_key)

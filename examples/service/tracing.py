@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, Tracer
 
-from course.amqp.consuming import Delivery
+from course.amqp.settling import Delivery
 
 
 # region tracing

@@ -14,7 +14,7 @@ import pika
 import pytest
 from lessons import load
 
-from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.errors import PublishFailed, Unpublishable, Unroutable
 from course.amqp.faults import block
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
@@ -54,6 +54,24 @@ def test_what_cannot_be_encoded_fails_alone(env: Any, wrong: dict[str, Any]) -> 
             producer.wait(bad)
         producer.wait(before, after)
     assert env.rabbit.ready(queue) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"expiration": "soon"}, {"user_id": "mallory"}], ids=min
+)
+def test_what_the_broker_refuses_fails_alone(env: Any, wrong: dict[str, Any]) -> None:
+    """It closes the channel, and does not say because of which message."""
+    queue = env.declare_queue(f"refused.{min(wrong)}")
+    with lesson.Producer(env.rabbit) as producer:
+        lot = []
+        for n in range(12):
+            about = pika.BasicProperties(message_id=f"{n}", **(wrong if n == 5 else {}))
+            lot.append(producer.send("", queue, b"", about))
+        with pytest.raises(Unpublishable, match="PRECONDITION_FAILED") as failed:
+            producer.wait(*lot)
+        assert failed.value.message_ids == ["5"]
+    arrived = [about.message_id for about, _ in emptied(env.rabbit, queue)]
+    assert set(arrived) == {f"{n}" for n in range(12)} - {"5"}
 
 
 def test_a_window_takes_under_a_third_of_the_round_trips(env: Any) -> None:

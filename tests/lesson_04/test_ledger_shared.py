@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from lesson_04.amqp_helpers import open_stand_in
 from lessons import load, path_of
 
-from course.amqp.errors import BadAddress, PublishFailed
+from course.amqp.errors import BadAddress, EndedInside, PublishFailed
 from course.amqp.storing import Outgoing
 from course.amqp.trials import consumer_with, emptied, running
 from course.lab import in_background
@@ -91,6 +92,92 @@ def test_rows_of_ones_own_commit_with_the_mark_or_not_at_all(fresh: Fresh) -> No
     assert not ledger.is_done("q", other)
     assert ledger.once("q", other, add_account("cid"))
     assert accounts(ledger) == ["ann", "cid"]
+
+
+def roll_back(db: sa.Connection) -> None:
+    db.rollback()
+
+
+def roll_back_by_a_statement(db: sa.Connection) -> None:
+    db.execute(sa.text("ROLLBACK"))
+
+
+def close(db: sa.Connection) -> None:
+    db.close()
+
+
+def lose_the_connection(db: sa.Connection) -> None:
+    db.invalidate()
+
+
+def hide_an_error(db: sa.Connection) -> None:
+    """Go on; on PostgreSQL the transaction is lost, and a commit says nothing."""
+    with suppress(sa.exc.SQLAlchemyError):
+        db.execute(sa.text("INSERT INTO nowhere VALUES (1)"))
+    if db.dialect.name == "sqlite":  # where it is not lost
+        db.rollback()
+
+
+async def never_run(db: sa.Connection) -> None:
+    add_account("never")(db)
+
+
+def also_never_run(db: sa.Connection) -> Iterator[None]:
+    yield add_account("never")(db)
+
+
+@pytest.mark.parametrize(
+    "ends_it",
+    [
+        roll_back,
+        roll_back_by_a_statement,
+        close,
+        lose_the_connection,
+        hide_an_error,
+        never_run,
+        also_never_run,
+    ],
+)
+def test_an_effect_that_was_not_written_is_never_called_done(
+    fresh: Fresh, ends_it: Callable[[sa.Connection], object]
+) -> None:
+    ledger, message = fresh(), lesson.user(1)
+    make_accounts(ledger)
+
+    def effect(db: sa.Connection) -> object:
+        add_account("ann")(db)
+        return ends_it(db)
+
+    for _ in range(2):
+        with pytest.raises((EndedInside, TypeError)):
+            ledger.once("q", message, effect)
+        assert not ledger.is_done("q", message)
+        assert accounts(ledger) == []
+    assert ledger.once("q", message, add_account("ann"))  # it goes on
+    assert accounts(ledger) == ["ann"]
+
+
+def test_an_effect_that_commits_itself_is_an_error_and_happens_once(
+    fresh: Fresh,
+) -> None:
+    ledger, message = fresh(), lesson.user(1)
+    make_accounts(ledger)
+
+    def effect(db: sa.Connection) -> None:
+        add_account("ann")(db)
+        db.commit()
+
+    with pytest.raises(EndedInside, match="nothing may commit"):
+        ledger.once("q", message, effect)
+    assert not ledger.once("q", message, effect)
+    assert accounts(ledger) == ["ann"]
+
+
+def test_a_question_that_fails_leaves_the_ledger_as_it_was(fresh: Fresh) -> None:
+    ledger = fresh()
+    with pytest.raises(sa.exc.SQLAlchemyError):
+        ledger.read("SELECT nothing FROM nowhere")
+    assert ledger.once("q", lesson.user(1), "done")
 
 
 def test_a_consumer_writes_rows_of_ones_own_once(fresh: Fresh, env: Any) -> None:
@@ -201,6 +288,9 @@ def test_a_key_and_a_priority_go_through_the_outbox(fresh: Fresh, env: Any) -> N
     assert about.headers["traceparent"] == "00-1"
 
 
+LARGE = json.dumps({"headers": {"a": "x" * 200_000}})
+
+
 @pytest.mark.parametrize(
     ("body", "about", "why"),
     [
@@ -210,8 +300,27 @@ def test_a_key_and_a_priority_go_through_the_outbox(fresh: Fresh, env: Any) -> N
         ('{"version": 1, "type": "of another release"}', "{}", "type is unknown"),
         (lesson.user(1).to_json(), "[", "properties are not JSON"),
         (lesson.user(1).to_json(), '{"colour": "red"}', "colour"),
+        (lesson.user(1).to_json(), '{"priority": NaN}', "properties are not JSON"),
+        (lesson.user(1).to_json(), '{"priority": 300}', "ubyte"),
+        (lesson.user(1).to_json(), '{"headers": {"half": 0.5}}', "Unsupported"),
+        (lesson.user(1).to_json(), LARGE, "larger than"),
+        (lesson.user(1).to_json(), '{"expiration": "soon"}', "invalid expiration"),
+        (lesson.user(1).to_json(), '{"user_id": "mallory"}', "user_id property"),
     ],
-    ids=["no JSON", "version", "null", "type", "properties", "unknown property"],
+    ids=[
+        "no JSON",
+        "version",
+        "null",
+        "type",
+        "properties",
+        "unknown property",
+        "no number",
+        "not to be encoded",
+        "no type of AMQP",
+        "no frame is as large",
+        "refused by the broker",
+        "somebody else's",
+    ],
 )
 def test_an_unreadable_row_is_set_aside_with_its_reason(
     fresh: Fresh, env: Any, body: str | None, about: str, why: str
@@ -231,7 +340,9 @@ def test_an_unreadable_row_is_set_aside_with_its_reason(
         assert ledger.set_aside() == []
         assert pipeline.relay() == 0
         assert len(ledger.set_aside()) == 1
-    assert len(emptied(env.rabbit, env.rabbit.name("user_data"))) == 2
+    arrived = emptied(env.rabbit, env.rabbit.name("user_data"))
+    # A refusal ends the channel, and what was not confirmed by then is sent again.
+    assert len({about.message_id for about, _ in arrived}) == 2
 
 
 def test_a_thousand_rows_that_nobody_takes_keep_no_other_back(

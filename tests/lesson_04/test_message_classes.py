@@ -285,3 +285,40 @@ def test_a_number_beyond_all_bounds_is_no_json() -> None:
     body = '{"version": 1, "type": "message", "payload": {"x": 1e400}}'
     with pytest.raises(lesson.BadMessage, match="not JSON"):
         lesson.Message.from_json(body)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "why"),
+    [
+        ("key", str, "all messages use that name"),  # it would be published there
+        ("base", str, "all messages use that name"),
+        ("to_json", str, "all messages use that name"),
+        ("retry_count", str, "in all messages it is of type int"),
+        ("payload", str, r"in all messages it is of type dict"),
+    ],
+)
+def test_a_field_that_would_hide_what_all_messages_have_is_refused(
+    name: str, kind: Any, why: str
+) -> None:
+    body = {"__annotations__": {"type": str, name: kind}, "type": f"hides{name}"}
+    with pytest.raises(TypeError, match=rf"^Hiding\.{name}: {why}"):
+        type("Hiding", (lesson.Message,), body)
+
+
+UserId = NewType("UserId", str)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (list[None], [None]),
+        (dict[UserId, int], {"a": 1}),
+        (Literal["big", 1, None], None),
+        (dict[str, list[int | None]], {"a": [1, None]}),
+    ],
+)
+def test_names_of_json_types_are_types(hint: Any, value: Any) -> None:
+    kind = f"named{next(NUMBERS)}"
+    body = {"__annotations__": {"type": str, "field": hint}, "type": kind}
+    made: Any = dataclass(kw_only=True)(type(f"Named{kind}", (lesson.Message,), body))
+    assert lesson.Message.from_json(made(field=value).to_json()).field == value

@@ -1,0 +1,74 @@
+"""What a consumer has been given, and how the broker is told that it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from course.amqp.copies import RETURNS
+
+Content = tuple[Any, ...]  # by which a message is known
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A message in hand: what to acknowledge, and where."""
+
+    channel: Any
+    tag: int
+    properties: Any
+    body: bytes
+    redelivered: bool = False
+    rejected: bool = False  # instead of acknowledged: the queue itself delays it
+    done: bool = False  # to be settled
+    settled: bool = False
+    begun: bool = False
+    again: list[Delivery] | None = None  # the same message, that came meanwhile
+
+    @property
+    def content(self) -> Content | None:
+        """Return what tells whether two deliveries are of one message, if anything.
+
+        A copy that waits for another attempt is another message: it has other counts.
+        """
+        message_id = self.properties.message_id
+        if not message_id:
+            return None
+        headers = self.properties.headers or {}
+        counts = [repr(headers.get(name)) for name in ("x-retry-count", RETURNS)]
+        return (message_id, self.body, *counts)
+
+
+class OpenTags:
+    """The delivery tags of a channel that the broker still waits for, in order."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, None] = {}
+
+    def add(self, tag: int) -> None:
+        """Note that a message has come."""
+        self._open[tag] = None
+
+    def remove(self, tag: int) -> None:
+        """Note that a message was given back."""
+        self._open.pop(tag, None)
+
+    def acknowledged(self, tags: Sequence[int]) -> Iterator[tuple[int, bool]]:
+        """Yield the acknowledgements of messages: a tag, and whether of all up to it.
+
+        Trap: that takes along what is still being worked on. So it goes only as far as
+        nothing is left open.
+        """
+        wanted = set(tags)
+        first = []
+        for tag in self._open:
+            if tag not in wanted:
+                break
+            first.append(tag)
+        if first:
+            yield first[-1], len(first) > 1
+        for tag in sorted(wanted.difference(first)):
+            yield tag, False
+        for tag in tags:
+            self.remove(tag)
