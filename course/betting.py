@@ -175,7 +175,7 @@ def opened_answers(given: str | None, count: int, printer: Printer) -> Ask:
     """Return what answers so many statements: a file, a pipe ("-"), or the reader."""
     if given is None:
         if not (sys.stdin and sys.stdin.isatty()):
-            said = "--answers FILE answers instead (- is a pipe)"
+            said = "--answers FILE answers instead (- is standard input)"
             raise BadInput(f"--bet asks on a terminal, and there is none: {said}")
         return asked_on_terminal
     try:

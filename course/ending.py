@@ -241,7 +241,7 @@ def in_time(work: Callable[[], object], limit: float) -> None:
     """Do something in a thread of its own; TimeoutError if that takes too long."""
     try:
         done = in_background(work)
-    except RuntimeError:  # since Python 3.12 there are no new threads at its exit
+    except RuntimeError:  # Python 3.12.0 to 3.12.2 start no thread at their exit
         work()
     else:
         done.result(limit)

@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--url",
             type=given_url,
-            help="address of the service; a password is safer in its variable",
+            help="address of the service (a password is safer in the environment)",
         )
         self.add_argument(
             "--connect-timeout",
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--sweep",
             action="store_true",
-            help="list what runs that were killed have left, older than an hour",
+            help="list what killed runs left behind more than an hour ago",
         )
         self.add_argument("--yes", action="store_true", help="with --sweep, remove it")
         self._add_bets()
@@ -93,7 +93,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--answers",
             metavar="FILE",
-            help="with --bet, take the answers from there; - is a pipe",
+            help="with --bet, read the answers from a file; - is standard input",
         )
         self.add_argument(
             "--bets-json",
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
             type=int,
             default=0,
             metavar="N",
-            help="with --bet, which statements are made (0)",
+            help="with --bet, the seed that chooses the statements (0)",
         )
 
     def error(self, message: str) -> NoReturn:

@@ -2,7 +2,8 @@
 
 Run:  python tools/draw_figures.py [--check]
 
-With --check nothing is written: the exit code is 1 if a picture would differ.
+Each gets a second set of colours, for readers whose page is dark. With --check nothing
+is written: the exit code is 1 if a picture would differ.
 """
 
 from __future__ import annotations
@@ -16,6 +17,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 DRAWN_BY = "05_realworld_data_science.py"
+DARK = {  # on a dark page, in place of
+    "#ffffff": "#1e2129",
+    "#000000": "#d0d3d9",
+    "#cccccc": "#4b4f58",
+    "#1f77b4": "#58a6ff",
+    "#ff7f0e": "#ffa657",
+}
+STYLES_END = "</style>"
+
+
+def for_dark_pages_too(picture: str) -> str:
+    """Return a picture of SVG with other colours where the page around it is dark."""
+    rules = [f"text {{fill: {DARK['#000000']}}}"]  # a text has the colour by default
+    for light, dark in DARK.items():
+        for what in ("fill", "stroke"):
+            rule = f'[style*="{what}: {light}"] {{{what}: {dark} !important}}'
+            rules.append(rule)
+    lines = "\n".join(rules)
+    query = f"@media (prefers-color-scheme: dark) {{\n{lines}\n}}\n"
+    return picture.replace(STYLES_END, f"\n{query}{STYLES_END}", 1)
 
 
 def main() -> int:
@@ -26,8 +47,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="module8-figures-") as folder:
         command = [sys.executable, str(ROOT / DRAWN_BY), "--plots", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        drawn = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    kept = {p.name: p.read_bytes() for p in FIGURES.glob("*.svg")}
+        drawn = {
+            path.name: for_dark_pages_too(path.read_text("utf-8"))
+            for path in Path(folder).iterdir()
+        }
+    kept = {path.name: path.read_text("utf-8") for path in FIGURES.glob("*.svg")}
     if check:
         for name in sorted(drawn.keys() | kept.keys()):
             if drawn.get(name) != kept.get(name):
@@ -35,7 +59,7 @@ def main() -> int:
         return int(drawn != kept)
     FIGURES.mkdir(parents=True, exist_ok=True)
     for name, content in drawn.items():
-        (FIGURES / name).write_bytes(content)
+        (FIGURES / name).write_text(content, "utf-8")
     return 0
 
 

@@ -102,6 +102,8 @@ def region(what: str) -> str:
     found = list(marked.finditer(source))
     if len(found) != 1:
         raise GuideError(f"snippet: {len(found)} regions {wanted!r} in {name}, not 1")
+    if path.suffix == ".yml":
+        return f"```yaml\n{textwrap.dedent(found[0][1]).strip()}\n```"
     start = source.count("\n", 0, found[0].start()) + 1
     return f"```python\n{listing(source, start, found[0][1])}\n```"
 

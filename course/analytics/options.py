@@ -52,7 +52,7 @@ def add_sources(parser: Parser) -> None:
         type=count_option,
         default=0,
         metavar="N",
-        help="study N invented customers of known habits",
+        help="study N invented customers whose habits are known",
     )
     parser.add_argument(
         "--summary",
@@ -83,12 +83,12 @@ def add_sources(parser: Parser) -> None:
     add(
         "--accept-refused",
         action="store_true",
-        help="go on though over 1 %% of the rows, or of their sum, are refused",
+        help="go on even if over 1 %% of the rows, or of their sum, are refused",
     )
     add(
         "--accept-dates",
         action="store_true",
-        help="go on though a date is far from all others, or --as-of after the last",
+        help="go on even if a date is far off the others, or --as-of is after the last",
     )
     add(
         "--seed",

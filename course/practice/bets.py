@@ -41,9 +41,19 @@ def add_bet_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("lesson", nargs="?", metavar="LESSON", help="01 to 05 (all, one by one)")
     add("--ten", action="store_true", help="only what nearly everybody gets wrong")
-    add("--answers", metavar="FILE", help="take them from there; - is a pipe")
+    add(
+        "--answers",
+        metavar="FILE",
+        help="read the answers from a file; - is standard input",
+    )
     add("--bets-json", type=Path, metavar="FILE", help="write the results there")
-    add("--bet-seed", type=int, default=0, metavar="N", help="which statements (0)")
+    add(
+        "--bet-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the seed that chooses the statements (0)",
+    )
 
 
 def run_bet(root: Path, args: argparse.Namespace) -> int:

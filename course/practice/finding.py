@@ -151,6 +151,6 @@ def bug_options(parser: argparse.ArgumentParser) -> None:
 
 
 FINDING = (
-    Command("check", "check an answer, or the mended bug", check_open, with_seed),
+    Command("check", "check an answer, or a bug that you fixed", check_open, with_seed),
     Command("bug", "put a bug into a copy of a lesson", find_bug, bug_options),
 )

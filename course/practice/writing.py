@@ -231,7 +231,9 @@ def with_give_up(parser: argparse.ArgumentParser) -> None:
     """Add the name and what shows a solution too early."""
     name_option(parser)
     parser.add_argument(
-        "--give-up", action="store_true", help="show it though the answer is not right"
+        "--give-up",
+        action="store_true",
+        help="show it even if your answer is not right",
     )
 
 
@@ -243,7 +245,7 @@ WRITING = (
         start_exercise,
         name_option,
     ),
-    Command("hint", "show one hint more, up to three", hint, name_option),
+    Command("hint", "show one more hint, up to three", hint, name_option),
     Command("watch", "check whenever the answer is saved", watch, with_seed),
     Command("reset", "put the stub back, keep your text aside", reset, name_option),
     Command("solution", "show a full answer", solution, with_give_up),

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from lessons import ROOT, SCRIPTS, VARIABLES, load, path_of, run, unbroken
 
+from tools.draw_figures import DARK
+
 DOCUMENTS = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", ".git"} & set(path.parts)
 )
@@ -225,6 +227,16 @@ def test_the_pictures_are_what_the_script_draws() -> None:
     draw = [sys.executable, str(ROOT / "tools" / "draw_figures.py"), "--check"]
     done = subprocess.run(draw, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("docs/figures/*.svg")), ids=lambda path: path.name
+)
+def test_every_colour_of_a_picture_has_another_on_a_dark_page(path: Path) -> None:
+    drawn = path.read_text("utf-8").partition("</style>")[2]
+    colours = re.findall(r"(?:fill|stroke): ?(#\w+)", drawn)
+    assert colours
+    assert set(colours) <= set(DARK)
 
 
 def test_every_picture_is_shown_with_a_text_for_who_cannot_see_it() -> None:

@@ -9,17 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from lessons import ROOT
 
 from tools.sync_guide import BLOCK, region
 
 GUIDE = ROOT / "COMPREHENSIVE_GUIDE.md"
 SYNC = [sys.executable, str(ROOT / "tools" / "sync_guide.py")]
-PYTHON_FILES = {*ROOT.glob("*.py"), *ROOT.glob("course/**/*.py")}
+PLACES = ("*.py", "course/**/*.py", "tests/lesson_0?/*.py", "examples/**/*.*")
+SUFFIXES = (".py", ".yml")
 MARKED_FILES = sorted(
     path
-    for path in PYTHON_FILES | {*ROOT.glob("tests/lesson_0?/*.py")}
-    if re.search(r"^ *# (end)?region ", path.read_text("utf-8"), re.MULTILINE)
+    for path in {path for place in PLACES for path in ROOT.glob(place)}
+    if path.suffix in SUFFIXES
+    and re.search(r"^ *# (end)?region ", path.read_text("utf-8"), re.MULTILINE)
 )
 EXAMPLE = '''\
 class Plain:
@@ -78,15 +81,28 @@ def code_of(what: str) -> str:
     return region(what).removeprefix("```python\n").removesuffix("\n```")
 
 
-def snippets() -> list[str]:
-    """Return the regions that the guide names."""
+def snippets(suffix: str) -> list[str]:
+    """Return the regions of files of a kind that the guide names."""
     blocks = BLOCK.finditer(GUIDE.read_text("utf-8"))
-    return [block["what"] for block in blocks if block["kind"] == "snippet"]
+    named = [block["what"] for block in blocks if block["kind"] == "snippet"]
+    return [what for what in named if what.partition("#")[0].endswith(suffix)]
 
 
-@pytest.mark.parametrize("what", snippets())
+@pytest.mark.parametrize("what", snippets(".py"))
 def test_every_snippet_of_the_guide_parses(what: str) -> None:
     assert ast.parse(code_of(what)).body
+
+
+def test_a_region_of_yaml_is_shown_without_its_indentation(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yml"
+    path.write_text("a:\n  # region b\n  - c: d\n    e: f\n  # endregion b\n", "utf-8")
+    assert region(f"{path}#b") == "```yaml\n- c: d\n  e: f\n```"
+
+
+@pytest.mark.parametrize("what", snippets(".yml"))
+def test_every_snippet_of_yaml_parses(what: str) -> None:
+    text = region(what).removeprefix("```yaml\n").removesuffix("```")
+    assert yaml.safe_load(text)
 
 
 def test_every_listing_that_is_written_by_hand_parses() -> None:

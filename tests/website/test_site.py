@@ -22,6 +22,7 @@ from tools.reading_time import FENCED
 
 BUILD = [sys.executable, str(ROOT / "tools" / "build_site.py")]
 GUIDE = (ROOT / "COMPREHENSIVE_GUIDE.md").read_text("utf-8")
+DIAGRAM = 800  # pixels; a wider one cannot be read where it is shrunk to a phone
 SETTINGS = ("REPO_URL", "MERMAID_JS")
 BARE = {name: value for name, value in os.environ.items() if name not in SETTINGS}
 
@@ -91,6 +92,10 @@ def test_every_page_can_be_read_without_a_complaint(
         assert page["dark"] is dark, page
         assert (brightness(page["background"]) < 0.5) is dark, page
         assert page["copies"] >= page["listings"], page
+        assert all((paper < 0.5) is dark for paper in page["pictures"]), page
+        assert page["widest"] <= max(DIAGRAM, page["width"]), page
+    shown = sum(len(page["pictures"]) for page in found.pages)
+    assert shown == GUIDE.count("](docs/figures/") * len(WIDTHS) > 0
     drawn = sum(page["diagrams"] for page in found.pages)
     assert drawn == GUIDE.count("\n```mermaid\n") * len(WIDTHS) > 0
 
