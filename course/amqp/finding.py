@@ -44,11 +44,11 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
     named = service_url(ServiceAddress(url, source, named=True), AMQP_FORM)
     try:
         parameters = pika.URLParameters(named.text)
-    except (ValueError, TypeError, KeyError, SyntaxError) as error:
-        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
-        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
+    except Exception as error:  # what it reads as Python may be anything
+        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
+        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     for name, value in USUAL.items():
         if name not in named.options:
             setattr(parameters, name, value)

@@ -58,7 +58,11 @@ SERVICES = [
         fixture="postgres_url",
         own_limit="connect_timeout=20",
         asks_first=True,
-        bad_options={"bogus=1": "bogus", "timeout=3": "timeout", "channel_max=1": "ch"},
+        bad_options={
+            "bogus=1": "bogus",
+            "timeout=3": "timeout",
+            "client_encoding=SQL_ASCII": "client_encoding",
+        },
     ),
     Service(
         "02",
@@ -108,7 +112,7 @@ SERVICES = [
             "timeout=3": "timeout",
             "heartbeat=often": "heartbeat",
             "frame_max=1": "4096",
-            "ssl_options=1": "",
+            "ssl_options=['x']": "",
             f"ssl_options={{'password':'{SECRET}'": "",
         },
     ),
