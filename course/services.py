@@ -27,8 +27,8 @@ PROJECT = HERE.parent if HERE.name == "course" else HERE  # where the lessons ar
 CONNECT_LIMIT = 1.0  # seconds until a stand-in takes over from a service
 HIDDEN = "***"
 # Everything up to the last @ before a space: an @ may be a part of a password.
-# Trap: what is written by others may be long. A pattern that is tried at each place, and
-# from each looks at all that follows in several ways, takes minutes: hence *+ and ++.
+# Trap: what others write may be long. A pattern that is tried at each place, and from
+# each looks at all that follows in several ways, takes minutes: hence *+ and ++.
 LOGIN_IN_URL = re.compile(
     r"""(?P<scheme> \b [a-z][a-z0-9+.-]{0,30} :/{1,3} | :// )
         (?: (?P<login> [^\s"'<>]* ) | [^@\s:]*+ : [^@\n]*+ ) @""",

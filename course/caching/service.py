@@ -88,9 +88,8 @@ def probe(address: ServiceAddress) -> Service:
             version = str(server["redis_version"])
             refuse_cluster(server, place)
             try_rights(client)
-    except (ValueError, TypeError) as error:  # the second for an unknown option
-        wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
-        problem = f"{wrong}; write {REDIS_FORM.example}"
+    except BadInput:
+        raise
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
         problem = f"Redis at {place} refuses the password; {form}"
@@ -104,6 +103,9 @@ def probe(address: ServiceAddress) -> Service:
     except redis.RedisError as error:
         form = f"({type(error).__name__}): look at the database number and the rights"
         problem = f"Redis at {place} refuses INFO {form}"
+    except Exception as error:  # of an option that redis-py has not, or takes as it is
+        wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
+        problem = f"{wrong}; write {REDIS_FORM.example}"
     else:
         if is_recent(version):
             # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.

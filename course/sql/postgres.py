@@ -17,7 +17,6 @@ from course.services import ServiceAddress, redact
 from course.sql.connection import LINE_LIMITS
 from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
 
-
 # What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
 NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
 NO_OPTIONS |= {"row_factory"}

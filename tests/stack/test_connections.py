@@ -95,7 +95,7 @@ SERVICES = [
             "timeout=3": "timeout",
             "channel_max=1": "channel_max",
             "socket_timeout=soon": "socket_timeout",
-            "db=x": "db",
+            "credential_provider=x": "redis-py says",
         },
     ),
     Service(
@@ -110,8 +110,8 @@ SERVICES = [
         bad_options={
             "bogus=1": "bogus",
             "timeout=3": "timeout",
-            "heartbeat=often": "heartbeat",
             "frame_max=1": "4096",
+            "connection_attempts=99999999999": "connection_attempts",
             "ssl_options=['x']": "",
             f"ssl_options={{'password':'{SECRET}'": "",
         },
