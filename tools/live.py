@@ -115,7 +115,7 @@ def run_lesson(number: str, *options: str, python: str = "", **urls: str) -> Run
         stderr=subprocess.PIPE,
         encoding="utf-8",
     ) as lesson:
-        printed = []
+        printed: list[str] = []
         try:
             watched(lesson, lambda: printed.extend(lesson.communicate(timeout=LIMIT)))
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from course.errors import BadInput
 from course.listeners import refuse_another_service, tls_complaint
 from course.naming import new_name, run_name_in
 from course.services import ServiceAddress, address_of, redact
-from course.sweeping import Leftover, sweep, temporary_folders
+from course.sweeping import Leftover, refuse_clocks_apart, sweep, temporary_folders
 from course.urls import REDIS_FORM, ServiceUrl, service_url
 
 PAUSE = 0.1  # seconds between two looks for keys
@@ -216,6 +217,9 @@ def delete_keys(connect: Callable[[], Any], prefix: str) -> None:
 
 def leftover_keys(client: Any) -> list[Leftover]:
     """Return what runs have left, by the prefix of each."""
+    with suppress(redis.ResponseError):  # a user without the right to ask
+        its_time: Any = client.time()
+        refuse_clocks_apart("Redis", datetime.fromtimestamp(its_time[0], UTC))
     prefixes = set()
     for key in client.scan_iter("module8:*", SCAN_COUNT):
         name = key.decode(errors="replace")

@@ -67,6 +67,8 @@ def practise(root: Path, argv: list[str] | None = None) -> int:
             complain(f"practice.py: {visible(str(problem))}")
             return 2
         except OutputLost as lost:
+            if lost.code == 1:  # nobody has left: a disk is full
+                complain(f"practice.py: ended {lost}")
             give_up_stdout()
             return lost.code
         except BrokenPipeError:  # the reader, such as head, has seen enough
