@@ -27,17 +27,22 @@ PROJECT = HERE.parent if HERE.name == "course" else HERE  # where the lessons ar
 CONNECT_LIMIT = 1.0  # seconds until a stand-in takes over from a service
 HIDDEN = "***"
 # Everything up to the last @ before a space: an @ may be a part of a password.
+# Trap: what others write may be long. A pattern that is tried at each place, and from
+# each looks at all that follows in several ways, takes minutes: hence *+ and ++.
 LOGIN_IN_URL = re.compile(
-    r"""(?P<scheme> \b [a-z][a-z0-9+.-]* :/{1,3} | :// )
-        (?: (?P<login> [^\s"'<>]* ) | [^@\s]* : [^@\n]* ) @""",
+    r"""(?P<scheme> \b [a-z][a-z0-9+.-]{0,30} :/{1,3} | :// )
+        (?: (?P<login> [^\s"'<>]* ) | [^@\s:]*+ : [^@\n]*+ ) @""",
     re.IGNORECASE | re.VERBOSE,
 )
-LOGIN_ALONE = re.compile(r"(?<![\w/])([\w.+-]*:)[^\s@/*][^\s@]*@(?=[\w\[])")
+LOGIN_ALONE = re.compile(r"(?<![\w/])([\w.+-]*+:)[^\s@/*][^\s@]*+@(?=[\w\[])")
 # KeyError: and its like are no keys that have a value.
 SECRET_WORDS = "(?:pass|pwd|secret|key|token)"  # noqa: S105  (what such names hold)
-NAME_OF_SECRET = rf"{SECRET_WORDS}(?!\w*(?:Error|Exception))[\w.-]*"
+NAME_OF_SECRET = (
+    r"(?<![\w.-])"
+    rf"(?=[\w.-]*?{SECRET_WORDS}(?!\w{{0,40}}(?:Error|Exception)))[\w.-]++"
+)
 SECRET_VALUE = re.compile(
-    rf"""({NAME_OF_SECRET} ["']? (?: \s*[=:]\s* | %3D ))
+    rf"""({NAME_OF_SECRET} ["']?+ (?: \s*+[=:]\s* | %3D ))
          (?: b? "(?:[^"\\]|\\.)*" | b? '(?:[^'\\]|\\.)*' | [^\s&]+ )""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -70,9 +75,17 @@ def redact(text: object) -> str:
         else:
             alone = rf"(?<!\w){re.escape(secret)}(?!\w)"
             hidden = re.sub(alone, HIDDEN, hidden)
-    hidden = LOGIN_IN_URL.sub(_without_login, hidden)
-    hidden = LOGIN_ALONE.sub(rf"\1{HIDDEN}@", hidden)
+    hidden = "\n".join(map(_without_logins, hidden.split("\n")))
     return SECRET_VALUE.sub(rf"\1{HIDDEN}", hidden)
+
+
+def _without_logins(line: str) -> str:
+    """Hide what stands before each @ of a line; where no @ follows, nobody looks."""
+    end = line.rfind("@") + 2  # and the first letter of the host
+    if end == 1:
+        return line
+    hidden = LOGIN_IN_URL.sub(_without_login, line[:end])
+    return LOGIN_ALONE.sub(rf"\1{HIDDEN}@", hidden) + line[end:]
 
 
 def _without_login(found: re.Match[str]) -> str:

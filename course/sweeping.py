@@ -11,9 +11,25 @@ from functools import partial
 from course.columns import visible
 from course.console import table, write
 from course.ending import complain, one_line
+from course.errors import BadInput
 from course.naming import home_of_folders, made_at
 
 OLD = timedelta(hours=1)  # longer than any run takes
+CLOCKS_APART = timedelta(minutes=10)
+
+
+def now() -> datetime:
+    """Return the time of this machine's clock, by which what a run makes is named."""
+    return datetime.now(UTC)
+
+
+def refuse_clocks_apart(service: str, its_time: datetime) -> None:
+    """Raise BadInput if a server's clock is not ours: what is young may look old."""
+    apart = abs(now() - its_time)
+    if apart > CLOCKS_APART:
+        minutes = f"{apart / timedelta(minutes=1):.0f} minutes apart"
+        clocks = f"the clocks of this machine and of {service} are {minutes}"
+        raise BadInput(f"--sweep goes by the time: {clocks}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Leftover:
     def age(self) -> timedelta:
         """Return for how long it has existed; not at all if it is not ours."""
         made = made_at(self.name)
-        return datetime.now(UTC) - made if made else timedelta(0)
+        return now() - made if made else timedelta(0)
 
 
 def temporary_folders() -> list[Leftover]:

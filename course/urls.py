@@ -22,6 +22,7 @@ from course.services import (
 )
 
 LONGEST_WAIT = 3600.0  # seconds for --connect-timeout
+LONGEST_HOST_NAME = 254  # characters of a host, with a dot at its end
 OTHER_SCHEMES = {"file", "http", "https", "mariadb", "mysql", "oracle", "sqlite"}
 OTHER_SCHEMES |= {"postgresql+asyncpg", "postgresql+psycopg2"}
 SECRET_OPTION = re.compile(SECRET_WORDS, re.IGNORECASE)
@@ -241,9 +242,17 @@ def _host_name(text: str) -> str:
     name = unquote(text)
     if name.startswith("/") and name.isprintable():
         return name
-    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", text):
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", text) or not _can_be_asked_for(text):
         raise _Malformed("the host is not the name or the address of a server")
     return text
+
+
+def _can_be_asked_for(name: str) -> bool:
+    """Tell whether a name, and each part of it, is as short as the network takes it."""
+    try:
+        return len(name.encode("idna")) <= LONGEST_HOST_NAME
+    except UnicodeError:
+        return False
 
 
 def _hosts_of_options(options: Mapping[str, str]) -> tuple[Host, ...]:

@@ -25,9 +25,13 @@ import psycopg
 import redis
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # the private servers are those of the tests
+# The private servers are those of the tests.
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from services import private  # noqa: E402
+
+from course.ending import held, interruptible  # noqa: E402
+from tools.stopping import run_to_its_end, watched  # noqa: E402
 
 TALLY = re.compile(r"(\d+) ok, (\d+) skipped, (\d+) failed")
 LIMIT = 300.0  # seconds for a lesson
@@ -103,20 +107,22 @@ def run_lesson(number: str, *options: str, python: str = "", **urls: str) -> Run
     """Run a lesson with only these services' variables set; never waits for ever."""
     script = next(ROOT.glob(f"{number}_*.py"))
     variables = dict.fromkeys(VARIABLES.values(), "") | urls
-    try:
-        done = subprocess.run(
-            [python or sys.executable, str(script), *options],
-            env=os.environ | variables | {"PYTHONUTF8": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Run(f"no end within {LIMIT:.0f} s", 1)
-    text = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-    return Run(text, done.returncode)
+    with subprocess.Popen(
+        [python or sys.executable, str(script), *options],
+        env=os.environ | variables | {"PYTHONUTF8": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as lesson:
+        printed: list[str] = []
+        try:
+            watched(lesson, lambda: printed.extend(lesson.communicate(timeout=LIMIT)))
+        except subprocess.TimeoutExpired:
+            return Run(f"no end within {LIMIT:.0f} s", 1)
+    out, complaints = printed
+    text = out if lesson.returncode == 0 else out + complaints
+    return Run(text, lesson.returncode)
 
 
 def why(run: Run) -> str:
@@ -161,12 +167,13 @@ def report(number: str, needs: tuple[str, ...], there: dict[str, Started]) -> bo
 def main() -> int:
     """Run all lessons on what can be had; return the exit code."""
     os.environ["WHEELS_FIRST"] = "1"
-    with ExitStack() as stack:
-        there = start_all(stack)
+    with held(), ExitStack() as stack:
+        with interruptible():
+            there = start_all(stack)
         lines = [report(number, (SERVICE_OF[number],), there) for number in SERVICE_OF]
         lines.append(report("05", tuple(VARIABLES), there))
     return 0 if all(lines) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_its_end(main))

@@ -17,6 +17,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tools.stopping import run_to_its_end, watched  # noqa: E402
+
 GUIDE = "COMPREHENSIVE_GUIDE.md"
 TALLY = re.compile(r"(\d+) ok, (\d+) skipped, (\d+) failed")
 
@@ -28,10 +32,15 @@ def lesson(script: Path, quiet: bool) -> tuple[str, int]:
     command = [sys.executable, str(script), "--offline"]
     last = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as running:
-        for line in running.stdout or ():
-            if not quiet:
-                print(line, end="", flush=True)
-            last = line.strip() or last
+
+        def show() -> None:
+            nonlocal last
+            for line in running.stdout or ():
+                if not quiet:
+                    print(line, end="", flush=True)
+                last = line.strip() or last
+
+        watched(running, show)
     return last, running.returncode
 
 
@@ -81,4 +90,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_its_end(main))

@@ -36,6 +36,7 @@ from tools.live import (  # noqa: E402
     run_lesson,
     start_all,
 )
+from tools.stopping import run_to_its_end  # noqa: E402
 
 PYTHONS = ("3.11", "3.12", "3.13")
 LINE = re.compile(r"^\s+\[(ok|FAIL)\] (.+)$", re.MULTILINE)
@@ -218,4 +219,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_its_end(main))

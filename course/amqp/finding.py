@@ -21,7 +21,7 @@ from course.amqp.internals import (
 from course.errors import BadInput, NoService
 from course.listeners import refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
-from course.urls import AMQP_FORM, ServiceUrl, service_url
+from course.urls import AMQP_FORM, LONGEST_WAIT, ServiceUrl, service_url
 
 AUTHORITY = "SSL_CERT_FILE names an authority of your own"
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
@@ -44,14 +44,18 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
     named = service_url(ServiceAddress(url, source, named=True), AMQP_FORM)
     try:
         parameters = pika.URLParameters(named.text)
-    except (ValueError, TypeError, KeyError, SyntaxError) as error:
-        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
-        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
+    except Exception as error:  # what it reads as Python may be anything
+        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
+        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
     for name, value in USUAL.items():
         if name not in named.options:
             setattr(parameters, name, value)
+    tries = parameters.connection_attempts
+    if tries > 1 and not tries * parameters.retry_delay <= LONGEST_WAIT:
+        how = "connection_attempts times retry_delay"
+        raise BadInput(f"{source}: {how} is more than {LONGEST_WAIT:g} seconds")
     return parameters
 
 

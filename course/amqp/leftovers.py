@@ -8,6 +8,8 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import partial
 from http.client import HTTPException
 from typing import Any
@@ -17,7 +19,7 @@ from course.ending import remark
 from course.errors import BadInput
 from course.naming import run_name_in
 from course.services import redact, setting
-from course.sweeping import Leftover
+from course.sweeping import Leftover, refuse_clocks_apart
 
 VARIABLE = "RABBITMQ_MANAGEMENT_URL"
 API_LIMIT = 5.0  # seconds for an answer
@@ -57,6 +59,9 @@ class Management:
         with urllib.request.urlopen(  # noqa: S310
             request, timeout=API_LIMIT, context=self.context
         ) as answer:
+            if date := answer.headers["Date"]:
+                its_time = parsedate_to_datetime(date).replace(tzinfo=UTC)  # it is GMT
+                refuse_clocks_apart("RabbitMQ", its_time)
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from course.errors import BadInput
 from course.listeners import refuse_another_service, tls_complaint
 from course.naming import new_name, run_name_in
 from course.services import ServiceAddress, address_of, redact
-from course.sweeping import Leftover, sweep, temporary_folders
+from course.sweeping import Leftover, refuse_clocks_apart, sweep, temporary_folders
 from course.urls import REDIS_FORM, ServiceUrl, service_url
 
 PAUSE = 0.1  # seconds between two looks for keys
@@ -88,9 +89,8 @@ def probe(address: ServiceAddress) -> Service:
             version = str(server["redis_version"])
             refuse_cluster(server, place)
             try_rights(client)
-    except (ValueError, TypeError) as error:  # the second for an unknown option
-        wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
-        problem = f"{wrong}; write {REDIS_FORM.example}"
+    except BadInput:
+        raise
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
         problem = f"Redis at {place} refuses the password; {form}"
@@ -104,6 +104,9 @@ def probe(address: ServiceAddress) -> Service:
     except redis.RedisError as error:
         form = f"({type(error).__name__}): look at the database number and the rights"
         problem = f"Redis at {place} refuses INFO {form}"
+    except Exception as error:  # of an option that redis-py has not, or takes as it is
+        wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
+        problem = f"{wrong}; write {REDIS_FORM.example}"
     else:
         if is_recent(version):
             # Two seconds, not 0.2: a busy laptop must not fail a lesson's claims.
@@ -214,6 +217,9 @@ def delete_keys(connect: Callable[[], Any], prefix: str) -> None:
 
 def leftover_keys(client: Any) -> list[Leftover]:
     """Return what runs have left, by the prefix of each."""
+    with suppress(redis.ResponseError):  # a user without the right to ask
+        its_time: Any = client.time()
+        refuse_clocks_apart("Redis", datetime.fromtimestamp(its_time[0], UTC))
     prefixes = set()
     for key in client.scan_iter("module8:*", SCAN_COUNT):
         name = key.decode(errors="replace")

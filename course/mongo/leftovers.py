@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from course.ending import ENDING, in_time, remove
 from course.mongo.codec import Database
 from course.mongo.workplace import drop_collections
 from course.naming import is_of_a_run, made_at
-from course.sweeping import Leftover
+from course.sweeping import Leftover, refuse_clocks_apart
 
 # Seconds in which a write that was cut off may bring a database back: since it was last
 # seen, or the server at a write; and how long a drop may take in all, and one call.
@@ -95,6 +96,8 @@ def writes_under_way(db: Database) -> bool:
 def leftovers_on(client: Any) -> list[Leftover]:
     """Return the databases of runs, and the collections in the database of the URL."""
     found = []
+    its_time = client.admin.command("hello")["localTime"]
+    refuse_clocks_apart("MongoDB", its_time.replace(tzinfo=UTC))
     # What its user may not list was not made by a run of this user.
     with suppress(OperationFailure):
         for name in client.list_database_names():

@@ -19,7 +19,7 @@ from course.ending import Ended, remove
 from course.errors import BadInput, NoService, Skip
 from course.naming import new_name
 from course.network import FaultyNetwork
-from course.services import address_of
+from course.services import address_of, redact
 from course.sql.connection import is_pooled
 from course.sql.experiments import Use, Uses, uses_when_frozen
 from course.sql.leftovers import drop_schema, leftover_schemas
@@ -168,6 +168,10 @@ def create_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> str
             right = f"GRANT CREATE ON DATABASE {database} TO {server.url.username}"
             raise server.complaint(error, f"; needed: {right}") from None
         raise server.complaint(error) from None
+    except TypeError as error:  # such as an encoding that gives bytes instead of text
+        options = ", ".join(server.named.options)
+        said = f"psycopg says: {redact(error)}; look at its options: {options}"
+        raise BadInput(f"{server.source}: {said}") from None
     return ".".join(map(str, version))
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from course.naming import is_of_a_run
-from course.sweeping import Leftover
+from course.sweeping import Leftover, refuse_clocks_apart
 
 DROP_TRIES = 5  # a thread that is ended may have begun one more transaction
 LOCK_WAIT = sa.text("SET LOCAL lock_timeout = '1s'")
@@ -48,6 +48,7 @@ def drop_schema(engine: sa.Engine, schema: str) -> None:
 def leftover_schemas(engine: sa.Engine) -> list[Leftover]:
     """Return the schemas that runs have made in this database."""
     with engine.connect() as connection:
+        refuse_clocks_apart("PostgreSQL", connection.scalars(sa.func.now()).one())
         names = connection.scalars(SCHEMAS).all()
     found = []
     for name in filter(is_of_a_run, names):

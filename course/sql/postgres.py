@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from course.listeners import SSL_REQUEST, refuse_another_service
 from course.services import ServiceAddress, redact
 from course.sql.connection import LINE_LIMITS
 from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
+
+# What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
+NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
+NO_OPTIONS |= {"row_factory"}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,11 @@ def sqlstate_of(error: exc.DBAPIError) -> str | None:
     return state
 
 
+def is_port(text: str) -> bool:
+    """Tell whether a text is the number of a port."""
+    return bool(re.fullmatch(r"\d{1,5}", text)) and 0 < int(text) < 65536
+
+
 def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
     """Return the hosts of a URL; the option `port` goes before what stands in front."""
     ports = found.options.get("port", "").split(",")
@@ -112,7 +122,7 @@ def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
         return found.hosts
     if len(ports) == 1:
         ports *= len(found.hosts)
-    if len(ports) != len(found.hosts) or not all(map(str.isdecimal, ports)):
+    if len(ports) != len(found.hosts) or not all(map(is_port, ports)):
         wrong = f"{found.source}: the option port is no port for each host"
         raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
     pairs = zip(found.hosts, map(int, ports), strict=True)
@@ -143,5 +153,7 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
     Raises BadInput, without the text of the URL: what is malformed may be a password.
     """
     found = service_url(address, POSTGRES_FORM)
+    for name in sorted(NO_OPTIONS.intersection(found.options)):
+        raise BadInput(f"{found.source}: {name} is no option of PostgreSQL")
     hosts = hosts_of(found)
     return PostgresServer(psycopg_url(found, hosts), found, hosts)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from ends import TALLY, running
-from lessons import SCRIPTS, path_of
+from lessons import ROOT, SCRIPTS, path_of
 
 if sys.platform == "win32":
     pytest.skip("platform: terminals and file systems differ", allow_module_level=True)
@@ -81,6 +81,17 @@ def test_a_full_disk_under_what_is_no_run(options: list[str], tmp_path: Path) ->
     assert one.process.returncode == 1, complaints
     assert "Traceback" not in complaints
     assert "No space left on device" in complaints
+
+
+@needs_full
+def test_a_full_disk_under_the_list_of_exercises() -> None:
+    with FULL.open("w") as full:
+        command = [sys.executable, str(ROOT / "practice.py")]
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "practice.py: ended stdout: No space left on device\n"
 
 
 @every_lesson

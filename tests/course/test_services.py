@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from lessons import ROOT
 from services import free_port
 
 import course.services
@@ -38,6 +41,19 @@ def test_a_password_is_hidden_and_nothing_else(text: str, shown: str | None) -> 
     assert "s3" not in hidden
     if shown is not None:
         assert hidden == shown
+
+
+def test_what_is_long_and_odd_takes_no_minutes() -> None:
+    """Each of these once took as long as the square or the cube of its length."""
+    program = """
+from course.services import redact
+for piece in ("x://a", "redis:/", "x://:", "pass", "a-", "a:", "://a: "):
+    for end in ("", "@", "@h", " =", "\\n@h"):
+        redact(piece * 8000 + end)
+        redact(end + piece * 8000)
+"""
+    command = [sys.executable, "-c", program]
+    subprocess.run(command, cwd=ROOT, timeout=60, check=True)
 
 
 def test_what_is_hidden_may_be_an_exception() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, redirect_stderr
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from lessons import path_of, run
+from lessons import load, path_of, run
 from services import Server, free_port
 
 from course.naming import STAMP, made_at, new_name, run_name_in
@@ -39,7 +41,7 @@ class Names:
 def names(separator: str) -> Names:
     return Names(
         old=name_of_age(separator, timedelta(hours=1, minutes=1)),
-        new=name_of_age(separator, timedelta(minutes=59)),
+        new=name_of_age(separator, timedelta(minutes=40)),
         others=(
             f"module8{separator}user_data",
             f"module8{separator}20200101000000{separator}mine",
@@ -143,9 +145,17 @@ def swept(
     env = {"TMPDIR": str(home)}
     listed = run(path_of(number), "--sweep", "--url", url, env=env)
     assert listed.returncode == 0, listed.stderr
-    assert re.search(rf" {re.escape(all_of.old)}\S* +1\.0$", listed.stdout, re.M)
+    assert re.search(rf" {re.escape(all_of.old)}\S* +1\.\d$", listed.stdout, re.M)
     for name in (all_of.new, *all_of.others):
         assert name not in listed.stdout
+    assert there() == everything
+    fast = datetime.now(UTC) + 2 * OLD  # says a clock that is wrong
+    with (
+        patch("course.sweeping.now", lambda: fast),
+        redirect_stderr(StringIO()) as said,
+    ):
+        assert load(number).main(["--sweep", "--yes", "--url", url]) == 2
+    assert "the clocks of this machine and of " in said.getvalue()
     assert there() == everything
     done = run(path_of(number), "--sweep", "--yes", "--url", url, env=env)
     assert done.returncode == 0, done.stderr

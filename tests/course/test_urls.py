@@ -66,6 +66,8 @@ def read(url: str, form: UrlForm, limit: float = 1.0) -> ServiceUrl:
         (POSTGRES_FORM, "postgresql://odd:s3cr3t@Hunter2?x@h/db", BEHIND),
         (POSTGRES_FORM, "postgresql://u:s3cret", "no @ before the host"),
         (POSTGRES_FORM, "postgresql://u:s3cret@h:70000/", "from 1 to 65535"),
+        (POSTGRES_FORM, f"postgresql://u:s3cret@{64 * 'h'}.i/", "not the name or the"),
+        (AMQP_FORM, f"amqp://u:s3cret@{130 * 'h.'}i/", "not the name or the address"),
         (POSTGRES_FORM, "s3cret", "does not begin with postgresql://"),
         (POSTGRES_FORM, "://u:s3cret@h", "does not begin with postgresql://"),
     ],

@@ -99,7 +99,7 @@ def polite_port() -> Iterator[int]:
         (f"postgresql://u:{SECRET}", "no @ before the host"),
         (f"postgresql://u:a@{SECRET}@127.0.0.1/db", "percent-encoded"),
         (f"u:{SECRET}@127.0.0.1", "it does not begin with postgresql://"),
-        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=x", "the option port"),
+        (f"postgresql://u:{SECRET}@127.0.0.1/db?port=99999", "the option port"),
         (f"postgresql://u:{SECRET}@a,b/db?port=1,2,3", "the option port"),
         (f"mysql://u:{SECRET}@127.0.0.1/db", "mysql"),
         (f"postgresql+psycopg2://u:{SECRET}@127.0.0.1/db", "psycopg2:// is not for"),
@@ -115,6 +115,21 @@ def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
         assert named in done.stderr
         assert f": {source}" in done.stderr
         assert SECRET not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("port=x", "the option port is no port"),
+        ("port=99999999999999999999", "the option port is no port"),
+        ("row_factory=x", "row_factory is no option of PostgreSQL"),
+        ("plugin=x", "plugin is no option of PostgreSQL"),
+    ],
+)
+def test_an_option_that_no_server_can_take_is_named(option: str, named: str) -> None:
+    address = ServiceAddress(f"postgresql://h/db?{option}", "--url", named=True)
+    with pytest.raises(BadInput, match=f"^--url: {named}"):
+        postgres_server(address)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,11 @@ SERVICES = [
         fixture="postgres_url",
         own_limit="connect_timeout=20",
         asks_first=True,
-        bad_options={"bogus=1": "bogus", "timeout=3": "timeout", "channel_max=1": "ch"},
+        bad_options={
+            "bogus=1": "bogus",
+            "timeout=3": "timeout",
+            "client_encoding=SQL_ASCII": "client_encoding",
+        },
     ),
     Service(
         "02",
@@ -91,7 +95,7 @@ SERVICES = [
             "timeout=3": "timeout",
             "channel_max=1": "channel_max",
             "socket_timeout=soon": "socket_timeout",
-            "db=x": "db",
+            "credential_provider=x": "redis-py says",
         },
     ),
     Service(
@@ -106,9 +110,9 @@ SERVICES = [
         bad_options={
             "bogus=1": "bogus",
             "timeout=3": "timeout",
-            "heartbeat=often": "heartbeat",
             "frame_max=1": "4096",
-            "ssl_options=1": "",
+            "connection_attempts=99999999999": "connection_attempts",
+            "ssl_options=['x']": "",
             f"ssl_options={{'password':'{SECRET}'": "",
         },
     ),
