@@ -67,6 +67,8 @@ class Copy:
 
     def fill(self) -> None:
         """Copy the project's files, and link its Python."""
+        self.folder.mkdir(exist_ok=True)
+        self.folder.chmod(0o755)  # the account of a private PostgreSQL has to enter
         for name in files():
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,8 @@ NOT_THESE = {"test_house.py", "test_standalone.py", "test_start.py", "test_noteb
 FOLDERS = ("course", "exercises", *(f"lesson_0{number}" for number in range(1, 6)))
 ONE_MORE = "tests/stack/test_connections.py"
 TALK_TO_SERVERS = re.compile(
-    "contract|faults|live|pooler|rights|integrated|crash|cut|schedules|stack/"
+    "contract|faults|live|pooler|rights|integrated(?!_units|_letters)|crash|schedules"
+    "|ending_services|stack/"
 )
 LONGEST = 1800.0  # seconds for a module under coverage
 SETTINGS = """[run]
