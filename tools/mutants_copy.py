@@ -12,12 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.mutants_finding import ROOT, Mutant
+from tools.mutants_forks import in_fork, tests
 
 # What compares texts would notice each change, and a mutation may not find its place.
 NOT_MUTATIONS = "not mutation and not uv_installs and not cells"
@@ -105,7 +106,9 @@ class Copy:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         own = {"TMPDIR": str(temporary), TAG: str(self.folder)}
-        return {**os.environ, **own, **extra}
+        whole = {**os.environ, **own, **extra}
+        whole.pop("PYTHONDONTWRITEBYTECODE", None)  # most of the copy never changes
+        return whole
 
     def run(
         self,
@@ -138,20 +141,29 @@ class Copy:
                 started.wait()
         return not late, output.read_text("utf-8", errors="replace")
 
+    def fork(self, work: Callable[[], int], limit: float) -> tuple[int | None, str]:
+        """Do some work in a fork that is here, and end what it has started."""
+        try:
+            return in_fork(work, self.folder, self.environment({}), limit)
+        finally:
+            for process in processes_of(self.folder):
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+
     def test(
         self, chosen: Sequence[str], limit: float, per_test: float = PER_TEST
     ) -> Outcome:
         """Run tests, in this order, until the first fails."""
         listed = self.folder / "chosen"  # too many for a command
         listed.write_text("\n".join(chosen), "utf-8")
-        command = [sys.executable, *pytest_command(per_test), "-x", f"@{listed}"]
-        ended, printed = self.run(command, limit)
-        return Outcome(failed_of(printed, chosen), not ended, printed)
+        work = tests([*pytest_options(per_test), "-x", f"@{listed}"])
+        code, printed = self.fork(work, limit)
+        return Outcome(failed_of(printed, chosen), code is None, printed)
 
 
-def pytest_command(per_test: float = PER_TEST) -> list[str]:
+def pytest_options(per_test: float = PER_TEST) -> list[str]:
     """Return how tests are run: without a cache, and none that compares texts."""
-    quiet = ["-m", "pytest", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
+    quiet = ["-q", "--no-header", "--tb=line", "-p", "no:cacheprovider"]
     return [*quiet, "-o", f"timeout={per_test:.0f}", "-k", NOT_MUTATIONS]
 
 

@@ -14,7 +14,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import coverage
 
 from tools.mutants_contexts import CONTEXT, NOTES, SHARED
-from tools.mutants_copy import Copy, pytest_command
+from tools.mutants_copy import Copy, pytest_options
 from tools.mutants_finding import ROOT, Function, Mutant, functions_of, sources, text_of
 
 REACH = ROOT / ".mutants" / "reach"
@@ -72,9 +72,19 @@ def text_within(function: Function) -> bytes:
     return "\n".join(lines).encode()
 
 
+def is_test(step: str) -> bool:
+    """Tell whether it is one of tests/, and not a lesson with its demos."""
+    return step.startswith("tests/")
+
+
 def is_quick(step: str) -> bool:
     """Tell whether a test, or a test module, needs no server and no signal."""
-    return step.startswith("tests/") and not TALK_TO_SERVERS.search(step)
+    return not TALK_TO_SERVERS.search(step) and not step.startswith("timeout")
+
+
+def scripts() -> list[str]:
+    """Return the lessons."""
+    return sorted(path.name for path in ROOT.glob("0[1-5]_*.py"))
 
 
 def modules() -> list[str]:
@@ -120,31 +130,64 @@ def reach_in(data: coverage.CoverageData, folder: Path, notes: dict[str, Any]) -
     return Reach("", {test: notes[test]["seconds"] for test in notes}, found)
 
 
+class Measuring:
+    """Runs something under coverage in a copy, with no mutant in it."""
+
+    def __init__(self, copy: Copy) -> None:
+        self.copy = copy
+        copy.mutate(None)
+        self.folder = copy.folder / "measured"
+        self.folder.mkdir(exist_ok=True)
+        self.settings = self.folder / "settings"
+        self.data = self.folder / "data"
+        written = SETTINGS.format(data=self.data, context=CONTEXT)
+        self.settings.write_text(written, "utf-8")
+        self.notes = self.folder / "notes.json"
+
+    def run(self, command: Sequence[str], context: str = "") -> str:
+        """Run a command of Python; return what it printed."""
+        extra = {CONTEXT: context, NOTES: str(self.notes)}
+        extra["COVERAGE_PROCESS_START"] = str(self.settings)
+        return self.copy.run([sys.executable, *command], LONGEST, extra)[1]
+
+    def reach(self, notes: dict[str, Any]) -> Reach:
+        """Return what was reached since the last time."""
+        whole = coverage.Coverage(str(self.data), config_file=False)
+        parts = [str(path) for path in self.folder.glob("data.*")]
+        if parts:
+            whole.combine(parts)
+        found = reach_in(whole.get_data(), self.copy.folder, notes)
+        self.data.unlink(missing_ok=True)
+        return found
+
+
 def measured(copy: Copy, module: str) -> Reach:
-    """Run a test module under coverage, with no mutant in it."""
-    copy.mutate(None)
+    """Return what the tests of a module reach."""
+    measuring = Measuring(copy)
     start = time.monotonic()
-    folder = copy.folder / "measured"
-    folder.mkdir(exist_ok=True)
-    settings = folder / "settings"
-    data = folder / "data"
-    settings.write_text(SETTINGS.format(data=data, context=CONTEXT), "utf-8")
-    notes = folder / "notes.json"
-    notes.write_text("{}", "utf-8")
-    extra = {"COVERAGE_PROCESS_START": str(settings), CONTEXT: "", NOTES: str(notes)}
-    command = [sys.executable, *pytest_command(), "-p", "tools.mutants_contexts"]
-    _, printed = copy.run([*command, module], LONGEST, extra)
-    whole = coverage.Coverage(str(data), config_file=False)
-    parts = [str(path) for path in folder.glob("data.*")]
-    if parts:
-        whole.combine(parts)
-    known = json.loads(notes.read_text("utf-8"))
-    found = reach_in(whole.get_data(), copy.folder, known)
-    data.unlink(missing_ok=True)
+    measuring.notes.write_text("{}", "utf-8")
+    plugin = ["-p", "tools.mutants_contexts"]
+    printed = measuring.run(["-m", "pytest", *pytest_options(), *plugin, module])
+    found = measuring.reach(json.loads(measuring.notes.read_text("utf-8")))
     said = (printed.strip().splitlines() or ["nothing"])[-1]
     taken = time.monotonic() - start
     print(f"  measured {module} in {taken:.0f} s: {said}", flush=True)
     return found
+
+
+def measured_demos(copy: Copy, script: str) -> Reach:
+    """Return what the demos of a lesson reach."""
+    measuring = Measuring(copy)
+    rows = copy.run([sys.executable, script, "--list"], LONGEST)[1].splitlines()[1:]
+    notes = {}
+    for name in [row.split()[0] for row in rows if re.match("  [a-z]", row)]:
+        start = time.monotonic()
+        test = f"{script}::{name}"
+        measuring.run([script, "--offline", "--only", name], test)
+        seconds = round(time.monotonic() - start, 3)
+        notes[test] = {"seconds": seconds, "fixtures": []}
+    print(f"  measured {script}: {len(notes)} demos", flush=True)
+    return measuring.reach(notes)
 
 
 def statement_at(function: Function, line: int) -> range:
@@ -177,7 +220,8 @@ class Reached:
             path = REACH / f"{module.replace('/', '.')}.json"
             kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
             if kept.get("text") != text:
-                kept = vars(measured(self.copy, module)) | {"text": text}
+                measure = measured if is_test(module) else measured_demos
+                kept = vars(measure(self.copy, module)) | {"text": text}
                 REACH.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(kept), "utf-8")
             self.known[module] = Reach(**kept)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from tools.mutants_copy import Copy
 from tools.mutants_finding import Function, Mutant
-from tools.mutants_reach import Reached, is_quick, modules
+from tools.mutants_forks import demo, prepare
+from tools.mutants_reach import Reached, is_quick, modules, scripts
 
 GOLDEN = "tests/test_lessons.py::test_it_runs_alone_and_prints_the_golden_output"
-AT_ONCE = 1.0  # seconds of units before the golden output, which notices the most
+AT_ONCE = 1.0  # seconds of tests before all that are of one module
 MOST = {True: 60.0, False: 300.0}  # seconds of quick tests, and of others
 LEAST = 90.0  # seconds for some tests, on a busy machine
 FACTOR = 6  # times what they took without a mutant
@@ -62,8 +63,8 @@ def may_notice(function: Function, module: str) -> bool:
 def in_order(tests: Sequence[Reaching], most: float) -> list[Reaching]:
     """Return tests in the order in which they find out soonest, up to some seconds.
 
-    Those that reach the line, if there are any: the quickest, then the golden output,
-    then the rest module by module, so that what a module shares is set up once.
+    Those that reach the line, if there are any: the quickest, then the rest module by
+    module, so that what a module shares is set up once.
     """
     close = [test for test in tests if test.is_close]
     quickest = sorted(close or tests, key=lambda test: test.seconds)
@@ -77,12 +78,11 @@ def in_order(tests: Sequence[Reaching], most: float) -> list[Reaching]:
     for test in chosen:
         if sum(one.seconds for one in (*first, test)) <= AT_ONCE:
             first.append(test)
-    golden = [one for one in chosen if one.name.startswith(GOLDEN)][:1]
-    rest = [one for one in chosen if one not in (*first, *golden)]
+    rest = [one for one in chosen if one not in first]
     rest.sort(key=lambda test: test.module)
     groups = [list(group) for _, group in groupby(rest, lambda test: test.module)]
     groups.sort(key=lambda group: sum(test.seconds for test in group))
-    return [*first, *golden, *(test for group in groups for test in group)]
+    return [*first, *(test for group in groups for test in group)]
 
 
 @dataclass
@@ -94,9 +94,12 @@ class Trial:
     broken: set[str] = field(default_factory=set)  # tests that fail without a mutant
     sound: set[str] = field(default_factory=set)  # and those that pass
 
+    expected: dict[str, str] = field(default_factory=dict)  # what a demo prints
+
     @classmethod
     def in_folder(cls, folder: Path) -> Trial:
         """Return one with a fresh copy."""
+        prepare()
         copy = Copy(folder)
         copy.fill()
         return cls(copy, Reached(copy))
@@ -104,12 +107,16 @@ class Trial:
     def verdict_on(self, mutant: Mutant, kinds: Sequence[bool]) -> Verdict:
         """Run what reaches the mutant, until something notices it.
 
-        `kinds` are True for tests that need no server, False for the others.
+        `kinds` are True for what needs no server, False for the other tests.
         """
         start = time.monotonic()
-        by = ""
+        demos = self.reaching(mutant, scripts()) if True in kinds else []
+        by = self.demo_that_notices(mutant, in_order(demos, MOST[True]))
         for quick in kinds:
-            found = self.reaching(mutant, quick)
+            names = [name for name in modules() if is_quick(name) is quick]
+            found = self.reaching(mutant, names)
+            if demos:
+                found = [one for one in found if not one.name.startswith(GOLDEN)]
             by = by or self.noticed_by(mutant, in_order(found, MOST[quick]))
         self.copy.mutate(None)
         seconds = round(time.monotonic() - start, 1)
@@ -118,13 +125,32 @@ class Trial:
         state = "survived" if False in kinds else "unnoticed by units"
         return Verdict(state, "", seconds)
 
-    def reaching(self, mutant: Mutant, quick: bool) -> list[Reaching]:
-        """Return the tests that reach a mutant's function."""
+    def printed_by(self, test: Reaching) -> str:
+        """Return what a demo prints, and how it ends."""
+        script, _, name = test.name.partition("::")
+        limit = LEAST_EACH + FACTOR * test.seconds
+        code, printed = self.copy.fork(demo(script, name), limit)
+        return f"{printed}\nexit code {code}"
+
+    def demo_that_notices(self, mutant: Mutant, tests: Sequence[Reaching]) -> str:
+        """Return the test of the golden output if a demo prints something else."""
+        for test in tests:
+            if test.name not in self.expected:
+                self.copy.mutate(None)
+                self.expected[test.name] = self.printed_by(test)
+            expected = self.expected[test.name]
+            self.copy.mutate(mutant)
+            if all(self.printed_by(test) != expected for _ in range(2)):
+                return f"{GOLDEN}[{test.module.removesuffix('.py')}]"
+        return ""
+
+    def reaching(self, mutant: Mutant, names: Sequence[str]) -> list[Reaching]:
+        """Return what reaches a mutant's function, of some modules or lessons."""
         return [
             Reaching(*found)
-            for module in modules()
-            if is_quick(module) is quick and may_notice(mutant.function, module)
-            for found in self.reached.at(mutant, module)
+            for name in names
+            if may_notice(mutant.function, name)
+            for found in self.reached.at(mutant, name)
         ]
 
     def noticed_by(self, mutant: Mutant, tests: Sequence[Reaching]) -> str:

@@ -147,16 +147,13 @@ def test_the_soonest_is_tried_first_and_a_module_stays_together() -> None:
         Reaching("tests/b.py::slow", 4.0, True),
         Reaching("tests/c.py::slow", 2.0, True),
         Reaching("tests/b.py::slower", 5.0, True),
-        Reaching(f"{GOLDEN}[a]", 5.0, True),
         Reaching("tests/a.py::far", 0.1, False),
         Reaching("tests/b.py::quick", 0.3, True),
         Reaching("tests/b.py::late", 100.0, True),
     ]
     names = [test.name for test in in_order(tests, 20.0)]
-    golden = f"{GOLDEN}[a]"
-    assert names[:2] == ["tests/b.py::quick", golden]
-    assert names[2:5] == ["tests/c.py::slow", "tests/b.py::slow", "tests/b.py::slower"]
-    assert "tests/b.py::late" not in names
+    slow = ["tests/c.py::slow", "tests/b.py::slow", "tests/b.py::slower"]
+    assert names == ["tests/b.py::quick", *slow]
     assert [test.name for test in in_order(tests[-1:], 20.0)] == ["tests/b.py::late"]
 
 
@@ -245,6 +242,7 @@ def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
 
 def trial_of(project: Copy, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """Return one whose only test module is that of the small project."""
+    monkeypatch.setattr(mutants_trying, "scripts", lambda: ["1.py"])
     monkeypatch.setattr(mutants_trying, "modules", lambda: ["tests/test_one.py"])
     return Trial(project, Reached(project))
 
@@ -256,7 +254,9 @@ def test_what_units_do_not_notice_is_open_until_all_tests_have_run(
     lines = {"1": [0]}
     reach = {"course/one.py::one": {"text": "", "lines": lines}}
     test = "tests/test_one.py::test_one"
-    trial.reached.known = {"tests/test_one.py": Reach("", {test: 0.1}, reach)}
+    none = Reach("", {}, {})
+    its = Reach("", {test: 0.1}, reach)
+    trial.reached.known = {"tests/test_one.py": its, "1.py": none}
     same, other = mutant_returning("0 + 1"), mutant_returning("2")
     assert trial.verdict_on(same, (True,)).verdict == mutants.OPEN
     assert trial.verdict_on(same, (True, False)).verdict == "survived"
@@ -264,6 +264,31 @@ def test_what_units_do_not_notice_is_open_until_all_tests_have_run(
     assert (verdict.verdict, verdict.by) == ("noticed", test)
     reach.clear()
     assert trial.verdict_on(other, (True, False)).verdict == "survived"
+
+
+DEMO = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from course.one import one
+
+print(sys.argv[1:], one())
+print("another each time", file=sys.stderr)
+raise SystemExit(3)
+"""
+
+
+def test_a_demo_that_prints_something_else_is_the_golden_test_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of(small_project(tmp_path, monkeypatch), monkeypatch)
+    (trial.copy.folder / "1.py").write_text(DEMO)
+    test = Reaching("1.py::first", 0.1, True)
+    assert trial.demo_that_notices(mutant_returning("2"), [test]) == f"{GOLDEN}[1]"
+    assert trial.demo_that_notices(mutant_returning("0 + 1"), [test]) == ""
+    printed = "['--offline', '--only', 'first'] 1\n\nexit code 3"
+    assert trial.expected == {"1.py::first": printed}
 
 
 REACHING = """
