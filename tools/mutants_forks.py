@@ -128,13 +128,13 @@ def tests(arguments: Sequence[str]) -> Callable[[], int]:
     return work
 
 
-def demo(script: str, name: str) -> Callable[[], int]:
-    """Return the work of running one demo of a lesson, without its service."""
+def demo(script: str, options: Sequence[str]) -> Callable[[], int]:
+    """Return the work of running a lesson, or a demo of it, without its service."""
 
     def work() -> int:
         os.environ.update(dict.fromkeys(SERVICES, ""))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        sys.argv = [script, "--offline", "--only", name]
+        sys.argv = [script, *options]
         runpy.run_path(script, run_name="__main__")
         return 0
 

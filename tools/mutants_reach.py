@@ -36,6 +36,7 @@ TALK_TO_SERVERS = re.compile(
     "contract|faults|live|pooler|rights|integrated(?!_units|_letters)|crash|schedules"
     "|ending_services|stack/"
 )
+INTEGRATED = "--integrated"  # of lesson 05, with a golden output of its own
 LONGEST = 1800.0  # seconds for a module under coverage
 SETTINGS = """[run]
 include = */0?_*.py, */course/*
@@ -175,15 +176,23 @@ def measured(copy: Copy, module: str) -> Reach:
     return found
 
 
+def options_of(name: str) -> list[str]:
+    """Return the options that run one demo of a lesson, or what is like one."""
+    return ["--offline", name] if name == INTEGRATED else ["--offline", "--only", name]
+
+
 def measured_demos(copy: Copy, script: str) -> Reach:
     """Return what the demos of a lesson reach."""
     measuring = Measuring(copy)
     rows = copy.run([sys.executable, script, "--list"], LONGEST)[1].splitlines()[1:]
+    names = [row.split()[0] for row in rows if re.match("  [a-z]", row)]
+    if script.startswith("05"):
+        names.append(INTEGRATED)
     notes = {}
-    for name in [row.split()[0] for row in rows if re.match("  [a-z]", row)]:
+    for name in names:
         start = time.monotonic()
         test = f"{script}::{name}"
-        measuring.run([script, "--offline", "--only", name], test)
+        measuring.run([script, *options_of(name)], test)
         seconds = round(time.monotonic() - start, 3)
         notes[test] = {"seconds": seconds, "fixtures": []}
     print(f"  measured {script}: {len(notes)} demos", flush=True)

@@ -15,9 +15,19 @@ from pathlib import Path
 from tools.mutants_copy import Copy
 from tools.mutants_finding import Function, Mutant
 from tools.mutants_forks import demo, prepare
-from tools.mutants_reach import Reached, is_quick, modules, scripts
+from tools.mutants_reach import (
+    INTEGRATED,
+    Reached,
+    is_quick,
+    modules,
+    options_of,
+    scripts,
+)
 
 GOLDEN = "tests/test_lessons.py::test_it_runs_alone_and_prints_the_golden_output"
+GOLDEN_INTEGRATED = (
+    "tests/lesson_05/test_integrated.py::test_the_golden_output_and_nothing_left_behind"
+)
 AT_ONCE = 1.0  # seconds of tests before all that are of one module
 MOST = {True: 60.0, False: 300.0}  # seconds of quick tests, and of others
 LEAST = 90.0  # seconds for some tests, on a busy machine
@@ -58,6 +68,13 @@ def may_notice(function: Function, module: str) -> bool:
     if not module.startswith("tests/exercises/"):
         return True
     return function.file.startswith(OF_PRACTICE)
+
+
+def golden_of(test: Reaching) -> str:
+    """Return the test that compares what a demo prints."""
+    if test.name.endswith(INTEGRATED):
+        return GOLDEN_INTEGRATED
+    return f"{GOLDEN}[{test.module.removesuffix('.py')}]"
 
 
 def in_order(tests: Sequence[Reaching], most: float) -> list[Reaching]:
@@ -116,7 +133,11 @@ class Trial:
             names = [name for name in modules() if is_quick(name) is quick]
             found = self.reaching(mutant, names)
             if demos:
-                found = [one for one in found if not one.name.startswith(GOLDEN)]
+                found = [
+                    one
+                    for one in found
+                    if not one.name.startswith((GOLDEN, GOLDEN_INTEGRATED))
+                ]
             by = by or self.noticed_by(mutant, in_order(found, MOST[quick]))
         self.copy.mutate(None)
         seconds = round(time.monotonic() - start, 1)
@@ -129,7 +150,7 @@ class Trial:
         """Return what a demo prints, and how it ends."""
         script, _, name = test.name.partition("::")
         limit = LEAST_EACH + FACTOR * test.seconds
-        code, printed = self.copy.fork(demo(script, name), limit)
+        code, printed = self.copy.fork(demo(script, options_of(name)), limit)
         return f"{printed}\nexit code {code}"
 
     def demo_that_notices(self, mutant: Mutant, tests: Sequence[Reaching]) -> str:
@@ -141,7 +162,7 @@ class Trial:
             expected = self.expected[test.name]
             self.copy.mutate(mutant)
             if all(self.printed_by(test) != expected for _ in range(2)):
-                return f"{GOLDEN}[{test.module.removesuffix('.py')}]"
+                return golden_of(test)
         return ""
 
     def reaching(self, mutant: Mutant, names: Sequence[str]) -> list[Reaching]:
