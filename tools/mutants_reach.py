@@ -245,6 +245,8 @@ class Reached:
         names = list(reach.tests)
         lines = {int(offset): tests for offset, tests in its["lines"].items()}
         place = [line - mutant.function.first for line in place_of(mutant)]
+        if mutant.line < mutant.function.body:  # a default, or a decorator
+            place = list(lines)
         close = {number for line in place for number in lines.get(line, ())}
         if its["text"] != hash_of(text_within(mutant.function)):
             close = set()

@@ -80,11 +80,11 @@ def golden_of(test: Reaching) -> str:
 def in_order(tests: Sequence[Reaching], most: float) -> list[Reaching]:
     """Return tests in the order in which they find out soonest, up to some seconds.
 
-    Those that reach the line, if there are any: the quickest, then the rest module by
-    module, so that what a module shares is set up once.
+    Only those that reach the line: the quickest, then the rest module by module, so
+    that what a module shares is set up once.
     """
     close = [test for test in tests if test.is_close]
-    quickest = sorted(close or tests, key=lambda test: test.seconds)
+    quickest = sorted(close, key=lambda test: test.seconds)
     chosen: list[Reaching] = []
     whole = 0.0
     for test in quickest:
