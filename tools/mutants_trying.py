@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 from tools.mutants_copy import Copy
@@ -28,7 +27,7 @@ GOLDEN = "tests/test_lessons.py::test_it_runs_alone_and_prints_the_golden_output
 GOLDEN_INTEGRATED = (
     "tests/lesson_05/test_integrated.py::test_the_golden_output_and_nothing_left_behind"
 )
-AT_ONCE = 1.0  # seconds of tests before all that are of one module
+MOST_BROKEN = 4  # of a module, until the rest is not asked
 MOST = {True: 60.0, False: 300.0}  # seconds of quick tests, and of others
 LEAST = 90.0  # seconds for some tests, on a busy machine
 FACTOR = 6  # times what they took without a mutant
@@ -77,29 +76,20 @@ def golden_of(test: Reaching) -> str:
     return f"{GOLDEN}[{test.module.removesuffix('.py')}]"
 
 
-def in_order(tests: Sequence[Reaching], most: float) -> list[Reaching]:
-    """Return tests in the order in which they find out soonest, up to some seconds.
+def in_order(tests: Sequence[Reaching], most: float) -> list[list[Reaching]]:
+    """Return tests by modules, in the order that finds out soonest; up to some seconds.
 
-    Only those that reach the line: the quickest, then the rest module by module, so
-    that what a module shares is set up once.
+    Only those that reach the line. A module has a process of its own: tests of several
+    may disturb each other, and what a module shares is set up once.
     """
     close = [test for test in tests if test.is_close]
-    quickest = sorted(close, key=lambda test: test.seconds)
-    chosen: list[Reaching] = []
+    groups: dict[str, list[Reaching]] = {}
     whole = 0.0
-    for test in quickest:
-        if not chosen or whole + test.seconds <= most:
-            chosen.append(test)
+    for test in sorted(close, key=lambda test: test.seconds):
+        if not groups or whole + test.seconds <= most:
+            groups.setdefault(test.module, []).append(test)
             whole += test.seconds
-    first: list[Reaching] = []
-    for test in chosen:
-        if sum(one.seconds for one in (*first, test)) <= AT_ONCE:
-            first.append(test)
-    rest = [one for one in chosen if one not in first]
-    rest.sort(key=lambda test: test.module)
-    groups = [list(group) for _, group in groupby(rest, lambda test: test.module)]
-    groups.sort(key=lambda group: sum(test.seconds for test in group))
-    return [*first, *(test for group in groups for test in group)]
+    return sorted(groups.values(), key=lambda group: sum(it.seconds for it in group))
 
 
 @dataclass
@@ -128,7 +118,9 @@ class Trial:
         """
         start = time.monotonic()
         demos = self.reaching(mutant, scripts()) if True in kinds else []
-        by = self.demo_that_notices(mutant, in_order(demos, MOST[True]))
+        by = ""
+        for group in in_order(demos, MOST[True]):
+            by = by or self.demo_that_notices(mutant, group)
         for quick in kinds:
             names = [name for name in modules() if is_quick(name) is quick]
             found = self.reaching(mutant, names)
@@ -138,7 +130,8 @@ class Trial:
                     for one in found
                     if not one.name.startswith((GOLDEN, GOLDEN_INTEGRATED))
                 ]
-            by = by or self.noticed_by(mutant, in_order(found, MOST[quick]))
+            for group in in_order(found, MOST[quick]):
+                by = by or self.noticed_by(mutant, group)
         self.copy.mutate(None)
         seconds = round(time.monotonic() - start, 1)
         if by:
@@ -176,7 +169,7 @@ class Trial:
 
     def noticed_by(self, mutant: Mutant, tests: Sequence[Reaching]) -> str:
         """Return the test that notices a mutant, "" if none of these does."""
-        while True:
+        for _ in range(MOST_BROKEN):
             left = [test for test in tests if test.name not in self.broken]
             if not left:
                 return ""
@@ -197,6 +190,7 @@ class Trial:
             if self.is_fault_of(mutant, test, each):
                 return test
             self.broken.add(test)
+        return ""
 
     def is_fault_of(self, mutant: Mutant, test: str, limit: float) -> bool:
         """Tell whether a test fails with the mutant again, and passes without it.

@@ -151,10 +151,10 @@ def test_the_soonest_is_tried_first_and_a_module_stays_together() -> None:
         Reaching("tests/b.py::quick", 0.3, True),
         Reaching("tests/b.py::late", 100.0, True),
     ]
-    names = [test.name for test in in_order(tests, 20.0)]
-    slow = ["tests/c.py::slow", "tests/b.py::slow", "tests/b.py::slower"]
-    assert names == ["tests/b.py::quick", *slow]
-    assert [test.name for test in in_order(tests[-1:], 20.0)] == ["tests/b.py::late"]
+    names = [[test.name for test in group] for group in in_order(tests, 20.0)]
+    of_b = ["tests/b.py::quick", "tests/b.py::slow", "tests/b.py::slower"]
+    assert names == [["tests/c.py::slow"], of_b]
+    assert in_order(tests[-1:], 20.0) == [tests[-1:]]
 
 
 @pytest.mark.parametrize(
