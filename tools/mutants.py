@@ -2,13 +2,15 @@
 
 Run:  python tools/mutants.py [--count 300] [--seed 1]     (`make mutants`)
 
-Each change is tried in a copy of the project: first the lessons that run the function,
-then the test modules that reach it, until one fails. A verdict is added to
-tests/mutants/results.jsonl as it comes; a run that is ended goes on where it was, and
-one whose function has the same text is not tried again. A survivor either gets a test
-or its reason in tests/mutants/equivalent.toml: why nobody could tell the difference.
+Each change is tried in a copy of the project, with the tests that run the changed line:
+all of them first with those that need no server, then what is left with the others.
+What runs which line is measured once (tools/mutants_reach.py), which takes half an
+hour. A verdict is added to tests/mutants/results.jsonl as it comes; a run that is ended
+goes on where it was, and one whose function has the same text is not tried again. A
+survivor either gets a test or its reason in tests/mutants/equivalent.toml: why nobody
+could tell the difference.
 
-  --quick             run demos and units only; what they do not notice is still open
+  --quick             leave out what needs a server; what is not noticed is still open
   --report            only say how many were noticed, and which were not
   --survivors         try those again that were not noticed, by everything
   --again KEY ...     try these again
@@ -33,6 +35,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tools.mutants_copy import Copy  # noqa: E402
 from tools.mutants_finding import (  # noqa: E402
     GROUPS,
     Mutant,
@@ -40,7 +43,8 @@ from tools.mutants_finding import (  # noqa: E402
     mutant_of,
     sample,
 )
-from tools.mutants_trying import Copy, Trial, Verdict, is_quick  # noqa: E402
+from tools.mutants_reach import is_quick  # noqa: E402
+from tools.mutants_trying import Trial, Verdict  # noqa: E402
 
 RESULTS = ROOT / "tests" / "mutants" / "results.jsonl"
 EQUIVALENT = ROOT / "tests" / "mutants" / "equivalent.toml"
@@ -134,16 +138,32 @@ def print_row(name: str, tally: Counter[str], columns: Iterable[str]) -> None:
     print(f"{name:<10} {counts} {share_of(tally):>10.1%}")
 
 
-def try_all(mutants: list[Mutant], seed: int, quick: bool) -> None:
+def try_all(
+    mutants: list[Mutant], seed: int, kinds: Sequence[bool], trial: Trial
+) -> None:
     """Try mutants one after the other; each verdict is kept as it comes."""
+    for number, mutant in enumerate(mutants, 1):
+        verdict = trial.verdict_on(mutant, kinds)
+        add(row_of(mutant, verdict, seed))
+        what = f"{verdict.verdict} {verdict.by}".strip()
+        print(f"{number}/{len(mutants)} {mutant.key} {mutant.label}")
+        print(f"    {what} ({verdict.seconds:.0f} s)", flush=True)
+
+
+def run(mutants: list[Mutant], args: argparse.Namespace) -> None:
+    """Try what is to be tried: all by quick tests, then what is left by the others."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        trial = Trial(Path(folder).resolve())
-        for number, mutant in enumerate(mutants, 1):
-            verdict = trial.verdict_on(mutant, quick)
-            add(row_of(mutant, verdict, seed))
-            what = f"{verdict.verdict} {verdict.by}".strip()
-            print(f"{number}/{len(mutants)} {mutant.key} {mutant.label}")
-            print(f"    {what} ({verdict.seconds:.0f} s)", flush=True)
+        trial = Trial.in_folder(Path(folder).resolve())
+        if args.again or args.survivors:
+            try_all(wanted(mutants, args), args.seed, (True, False), trial)
+            return
+        state_of = states(mutants)
+        untried = [one for one in mutants if state_of[one.key] == "untried"]
+        try_all(untried, args.seed, (True,), trial)
+        if not args.quick:
+            state_of = states(mutants)
+            left = [one for one in mutants if state_of[one.key] == OPEN]
+            try_all(left, args.seed, (False,), trial)
         for test in sorted(trial.broken):
             print(f"did not count, for it fails without a mutant too: {test}")
 
@@ -183,17 +203,11 @@ def unnoticed(pairs: Sequence[tuple[Mutant, str]], folder: Path) -> list[str]:
 
 
 def wanted(mutants: list[Mutant], args: argparse.Namespace) -> list[Mutant]:
-    """Return which mutants of the sample are to be tried."""
-    state_of = states(mutants)
+    """Return which mutants are to be tried again, by everything."""
     if args.again:
         return [one for one in mutants if one.key in args.again]
-    if args.survivors:
-        kinds = {"survived", OPEN}
-    elif args.quick:
-        kinds = {"untried"}
-    else:
-        kinds = {"untried", OPEN}
-    return [one for one in mutants if state_of[one.key] in kinds]
+    state_of = states(mutants)
+    return [one for one in mutants if state_of[one.key] in ("survived", OPEN)]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -202,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--count", type=int, default=COUNT)
-    parser.add_argument("--quick", action="store_true", help="demos and units only")
+    parser.add_argument("--quick", action="store_true", help="without servers")
     parser.add_argument("--report", action="store_true", help="try none")
     parser.add_argument("--survivors", action="store_true", help="try those again")
     parser.add_argument("--again", nargs="+", default=[], metavar="KEY")
@@ -210,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     mutants = list(sample(args.seed, args.count))
     if not args.report:
-        try_all(wanted(mutants, args), args.seed, args.quick)
+        run(mutants, args)
     return int(report(mutants) < WISH)
 
 

@@ -14,6 +14,7 @@ import pytest
 from lessons import ROOT
 
 from course.ending import (
+    Ending,
     OutputLost,
     ending_well,
     printing,
@@ -315,3 +316,19 @@ def test_output_that_is_lost_has_its_exit_code(code: int, number: int) -> None:
     with pytest.raises(OutputLost, match="stdout") as caught, printing("stdout"):
         raise OSError(code, os.strerror(code))
     assert caught.value.code == number
+
+
+@needs_signals
+def test_a_loss_outside_of_a_run_sends_no_signal() -> None:
+    """SIGALRM, for which nobody has set a handler, would kill the process."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, _: heard.append(number))
+    try:
+        ending = Ending()
+        loser = threading.Thread(target=ending.lose, args=("the server is gone",))
+        loser.start()
+        loser.join()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert str(ending.reason) == "the server is gone"
+    assert not heard

@@ -406,6 +406,12 @@ def test_an_upsert_returns_what_the_database_holds(env: Any) -> None:
         assert seen == [1, 2, 3, 4, 5]
 
 
+def test_the_first_hit_counts_one_by_an_insert_too(env: Any) -> None:
+    with changed(env) as session:
+        lesson.insert_hit(session, "first")
+        assert session.get_one(lesson.Tally, "first").n == 1
+
+
 # At size
 
 

@@ -15,6 +15,7 @@ from services import free_port
 
 from course.errors import BadInput, NoService
 from course.services import ServiceAddress
+from course.sql.database import refuse_elsewhere
 from course.sql.postgres import PostgresServer, postgres_server
 
 SCRIPT = path_of("01")
@@ -293,4 +294,12 @@ def test_a_commit_that_is_refused_holds_no_lock(tmp_path: Path) -> None:
         with engine.begin() as connection:  # else it could not begin
             count = connection.scalar(sa.text("SELECT count(*) FROM children"))
         assert count == 0
+    engine.dispose()
+
+
+def test_a_server_that_refuses_the_first_statement_gets_one_line() -> None:
+    server = server_at("postgresql://u@127.0.0.1:5432/db")
+    engine = sa.create_engine("sqlite://")  # it has no current_schema()
+    with pytest.raises(BadInput, match=r"^DATABASE_URL: PostgreSQL at \S+: no such"):
+        refuse_elsewhere(server, engine, "module8")
     engine.dispose()

@@ -7,9 +7,9 @@ from typing import Any
 import pymongo
 import pytest
 from lessons import load
-from pymongo.errors import OperationFailure
+from pymongo.errors import CollectionInvalid, OperationFailure
 
-from course.mongo.deployment import DeploymentDiffers, is_same
+from course.mongo.deployment import DeploymentDiffers, created, is_same
 from course.mongo.schema import record, typed
 from course.mongo.seed import BARE_EVENT, make_user
 
@@ -227,3 +227,31 @@ def test_where_the_validator_is_off_everything_is_stored(env: Any) -> None:
         except pymongo.errors.WriteError as error:
             assert error.code == 121
         assert env.db["events"].count_documents({}) == stored
+
+
+class Second:
+    """A database in which another deployment is quicker, or that refuses."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def create_collection(self, *_: Any, **_options: Any) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [CollectionInvalid("it is there"), OperationFailure("it came to be", 48)],
+    ids=["before the last look", "after it"],
+)
+def test_a_collection_that_another_deployment_has_created_is_no_error(
+    error: Exception,
+) -> None:
+    second: Any = Second(error)
+    assert created(second, "users", {}) == []
+
+
+def test_a_collection_that_may_not_be_created_is_an_error() -> None:
+    refused: Any = Second(OperationFailure("not authorized", 13))
+    with pytest.raises(OperationFailure, match="not authorized"):
+        created(refused, "users", {})

@@ -283,6 +283,21 @@ def test_a_near_cache_keeps_no_copy_of_an_answer_it_did_not_get() -> None:
     assert [near.get("price") for _ in range(3)] == [None, 7, 7]
 
 
+def test_what_a_process_changes_leaves_its_own_copies_at_once() -> None:
+    """It may read again before Redis has told it of its own change."""
+    client: Any = fakeredis.FakeRedis(protocol=2)
+    near = lesson.NearCache(client, "module8:test:")
+    near.copies.begin_copies()  # as the listener does, and nobody tells of changes
+    near.set("price", 7, 60)
+    assert near.get("price") == 7
+    later = time.time() + 61
+    near.clock = lambda: later
+    assert near.get_or_load("price", lambda: 19, Policy(ttl=60)) == 19
+    assert near.get("price") == 19  # and not the copy that has expired
+    near.end_generation()  # to pay a debt
+    assert len(near.copies) == 0
+
+
 def test_a_miss_nearby_leaves_the_other_copies() -> None:
     copies = Copies(10)
     copies.begin_copies()

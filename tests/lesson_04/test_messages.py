@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pika
@@ -138,6 +139,15 @@ def test_ten_thousand_fuzzed_bodies_end_as_dead_letters(env: Any) -> None:
     dead = emptied(env.rabbit, queue + ".dead")
     assert Counter(body for _, body in dead) == Counter(bad)
     assert all(about.headers["x-error"].startswith("BadMessage") for about, _ in dead)
+
+
+@pytest.mark.parametrize("email", ["ann", "ann@localhost", "@example.org", ""])
+def test_what_is_no_email_address_is_not_worth_another_attempt(email: str) -> None:
+    handle = lesson.UserDataConsumer.handle
+    fields = {"username": "ann", "email": "ann@example.org"}
+    assert handle(None, SimpleNamespace(payload=fields)) == "ann at example.org"
+    with pytest.raises(lesson.PermanentError, match="not an email address"):
+        handle(None, SimpleNamespace(payload=fields | {"email": email}))
 
 
 def test_a_pickled_body_is_never_loaded(env: Any, tmp_path: Path) -> None:

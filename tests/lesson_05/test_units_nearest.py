@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ def test_the_days_until_an_order_agree_with_the_chosen_chance(now: Any) -> None:
         days = now.days_until(rows, q)
         assert (np.isfinite(days) == (chance > q)).all()
         assert (days[np.isfinite(days)] <= now.days * (1 + 1e-9)).all()
+
+
+def test_who_is_sure_to_be_gone_has_no_day(now: Any) -> None:
+    sure = copy.copy(now)
+    sure.churn = now.churn | {now.churn_model: np.ones(len(now.table.x))}
+    assert np.isinf(sure.days_until(np.arange(5), 0.5)).all()  # without a warning
 
 
 def test_a_bracket_holds_its_mean_and_no_record_makes_none() -> None:

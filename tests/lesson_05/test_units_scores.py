@@ -197,6 +197,16 @@ def test_season_growth_and_beginning_are_one_figure_each() -> None:
     assert short["orders_of_91_days_over_a_year_before"] is None
 
 
+@pytest.mark.parametrize(("days", "is_whole"), [(363, 0), (364, 1), (365, 1)])
+def test_a_year_is_whole_from_its_first_day_to_its_last(
+    days: int, is_whole: int
+) -> None:
+    start = date(2021, 1, 1).toordinal()
+    log = as_log([(0, start, 5.0), (0, start + days, 5.0)], 1)
+    busiest = history_figures(log, log.last_day)["busiest_month"]
+    assert (busiest is not None) == is_whole
+
+
 def test_the_report_says_them(tmp_path: Path) -> None:
     shown = run(SCRIPT, "--as-of", "1998-06-30").stdout
     assert "759 of 2,357 (32%)" in shown

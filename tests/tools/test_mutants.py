@@ -14,9 +14,17 @@ pytest.importorskip("cosmic_ray", reason="it is in requirements-dev.txt")
 
 from cosmic_ray.ast import get_ast
 
-from tools import mutants, mutants_finding, mutants_trying
+from tools import (
+    mutants,
+    mutants_copy,
+    mutants_finding,
+    mutants_reach,
+    mutants_trying,
+)
+from tools.mutants_copy import Copy, failed_of
 from tools.mutants_finding import Function, Mutant, candidates, mutant_of, sample
-from tools.mutants_trying import FAILED, Copy, Reach, Trial, golden_of, stages
+from tools.mutants_reach import Reach, Reached
+from tools.mutants_trying import GOLDEN, Reaching, Trial, in_order, may_notice
 
 CODE = '''"""A module."""
 
@@ -117,38 +125,55 @@ def test_operators_are_those_of_cosmic_ray_and_one_more() -> None:
 # Trying them
 
 
-def test_the_quick_tests_come_first_and_only_those_that_may_reach_it() -> None:
-    function = Function("course/amqp/pending.py", "Pending.end", 1, 2, 3)
-    first, *rest = list(stages(function))
-    assert first == [golden_of("04")]
-    names = [name for names in rest for name in names]
-    quick = [mutants_trying.is_quick(name) for name in names[:-1]]
+def test_the_modules_are_those_of_lessons_the_quick_ones_first() -> None:
+    names = mutants_reach.modules()
+    quick = [mutants_reach.is_quick(name) for name in names]
     assert quick == sorted(quick, reverse=True)
-    assert "tests/lesson_04/test_retrying.py" in names
-    assert not any(name.startswith("tests/lesson_03") for name in names)
+    assert {mutants_reach.OF_ALL, "tests/lesson_04/test_retrying.py"} <= set(names)
     assert not any("test_house" in name or "documents" in name for name in names)
-    core = Function("course/urls.py", "parse", 1, 2, 3)
-    assert len(next(stages(core))) == 5
 
 
-def test_what_names_a_function_most_is_tried_first() -> None:
-    modules = mutants_trying.modules("lesson_03")
-    function = Function("03_caching_strategies.py", "loads_early", 1, 2, 3)
-    found = mutants_trying.most_naming(function, modules)
-    assert found == ["tests/lesson_03/test_units_lease.py"]
+def test_exercises_count_for_the_practice_only() -> None:
+    bugs = "tests/exercises/test_bugs.py"  # it looks for texts in the lessons
+    writing = Function("course/practice/writing.py", "write", 1, 2, 3)
+    lesson = Function("03_caching_strategies.py", "loads_early", 1, 2, 3)
+    assert may_notice(writing, bugs)
+    assert not may_notice(lesson, bugs)
+    assert may_notice(lesson, "tests/lesson_03/test_units_lease.py")
+
+
+def test_the_soonest_is_tried_first_and_a_module_stays_together() -> None:
+    tests = [
+        Reaching("tests/b.py::slow", 4.0, True),
+        Reaching("tests/c.py::slow", 2.0, True),
+        Reaching("tests/b.py::slower", 5.0, True),
+        Reaching("tests/a.py::far", 0.1, False),
+        Reaching("tests/b.py::quick", 0.3, True),
+        Reaching("tests/b.py::late", 100.0, True),
+    ]
+    names = [[test.name for test in group] for group in in_order(tests, 20.0)]
+    of_b = ["tests/b.py::quick", "tests/b.py::slow", "tests/b.py::slower"]
+    assert names == [["tests/c.py::slow"], of_b]
+    assert in_order(tests[-1:], 20.0) == [tests[-1:]]
 
 
 @pytest.mark.parametrize(
     ("line", "test"),
     [
-        ("FAILED tests/a/test_b.py::test_c[x - y] - assert 1", "tests/a/test_b.py::te"),
-        ("FAILED tests/a/test_b.py::test_c", "tests/a/test_b.py::test_c"),
-        ("ERROR tests/a/test_b.py - ImportError: no", "tests/a/test_b.py"),
+        ("FAILED tests/b.py::test_c[x - y] - assert 1", "tests/b.py::test_c[x - y]"),
+        ("FAILED tests/b.py::test_c", "tests/b.py::test_c"),
+        ("ERROR tests/b.py - ImportError: no", "tests/b.py::test_c"),
+        ("FAILED tests/a.py::test_d - assert 1", "tests/a.py::test_d"),
     ],
 )
 def test_the_first_failed_test_is_found(line: str, test: str) -> None:
-    (found,) = FAILED.findall(f"F\n=== short test summary info ===\n{line}\n1 failed")
-    assert found.startswith(test)
+    printed = f"F\n=== short test summary info ===\n{line}\n1 failed"
+    chosen = [
+        "tests/b.py::test_c",
+        "tests/b.py::test_c[x]",
+        "tests/b.py::test_c[x - y]",
+    ]
+    assert failed_of(printed, chosen) == [test]
 
 
 def small_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
@@ -162,9 +187,10 @@ def small_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Copy:
     settings = '[tool.pytest.ini_options]\npythonpath = ["."]\n'
     (project / "pyproject.toml").write_text(settings)
     names = ["course/one.py", "tests/test_one.py", "pyproject.toml"]
-    for module in (mutants_trying, mutants_finding):
+    for module in (mutants_copy, mutants_finding, mutants_reach):
         monkeypatch.setattr(module, "ROOT", project)
-    monkeypatch.setattr(mutants_trying, "files", lambda: names)
+    monkeypatch.setattr(mutants_copy, "files", lambda: names)
+    monkeypatch.setattr(mutants_reach, "REACH", folder / "reach")
     copy = Copy(folder / "copy")
     copy.fill()
     return copy
@@ -197,7 +223,7 @@ def test_what_hangs_is_ended_with_all_that_it_has_started(
     script = "import subprocess as s; s.run(['sleep', '60'], start_new_session=True)"
     ended, _ = copy.run([sys.executable, "-c", script], 1.5)
     assert not ended
-    assert list(mutants_trying.processes_of(copy.folder)) == []
+    assert list(mutants_copy.processes_of(copy.folder)) == []
 
 
 def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
@@ -206,35 +232,117 @@ def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
     copy = small_project(tmp_path, monkeypatch)
     path = copy.folder / "tests" / "test_one.py"
     path.write_text("def test_bad():\n    assert False\n\n" + path.read_text())
-    trial = Trial.__new__(Trial)
-    trial.copy = copy
-    trial.broken = set()
-    trial.reached = mutants_trying.Reached(copy)
-    trial.reached.known = {"tests/test_one.py": Reach("", 1.0, [])}
-    noticed = trial.noticed_by(mutant_returning("2"), ["tests/test_one.py"])
-    assert noticed == "tests/test_one.py::test_one"
-    assert trial.broken == {"tests/test_one.py::test_bad"}
-    assert trial.noticed_by(mutant_returning("0 + 1"), ["tests/test_one.py"]) == ""
+    trial = Trial(copy, Reached(copy))
+    bad, one = (f"tests/test_one.py::test_{name}" for name in ("bad", "one"))
+    tests = [Reaching(bad, 0.1, True), Reaching(one, 0.1, True)]
+    assert trial.noticed_by(mutant_returning("2"), tests) == one
+    assert (trial.broken, trial.sound) == ({bad}, {one})
+    assert trial.noticed_by(mutant_returning("0 + 1"), tests) == ""
+
+
+def trial_of(project: Copy, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """Return one whose only test module is that of the small project."""
+    monkeypatch.setattr(mutants_trying, "scripts", lambda: ["1.py"])
+    monkeypatch.setattr(mutants_trying, "modules", lambda: ["tests/test_one.py"])
+    return Trial(project, Reached(project))
 
 
 def test_what_units_do_not_notice_is_open_until_all_tests_have_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = "tests/test_one.py"
-    trial = Trial.__new__(Trial)
-    trial.copy = small_project(tmp_path, monkeypatch)
-    trial.broken = set()
-    trial.reached = mutants_trying.Reached(trial.copy)
-    text = mutants_trying.hash_of(trial.copy.folder / step)
-    trial.reached.known = {step: Reach(text, 1.0, ["course/one.py::one"])}
-    monkeypatch.setattr(mutants_trying, "stages", lambda _: iter([[], [], [step]]))
-    mutant = mutant_returning("2")
-    assert trial.verdict_on(mutant, quick=True).verdict == mutants.OPEN
-    verdict = trial.verdict_on(mutant)
-    assert (verdict.verdict, verdict.by) == ("noticed", f"{step}::test_one")
-    trial.reached.known[step].functions.clear()
-    monkeypatch.setattr(mutants_trying, "most_naming", lambda *_: [])
-    assert trial.verdict_on(mutant).verdict == "survived"
+    trial = trial_of(small_project(tmp_path, monkeypatch), monkeypatch)
+    lines = {"1": [0]}
+    reach = {"course/one.py::one": {"text": "", "lines": lines}}
+    test = "tests/test_one.py::test_one"
+    none = Reach("", {}, {})
+    its = Reach("", {test: 0.1}, reach)
+    trial.reached.known = {"tests/test_one.py": its, "1.py": none}
+    same, other = mutant_returning("0 + 1"), mutant_returning("2")
+    assert trial.verdict_on(same, (True,)).verdict == mutants.OPEN
+    assert trial.verdict_on(same, (True, False)).verdict == "survived"
+    verdict = trial.verdict_on(other, (True,))
+    assert (verdict.verdict, verdict.by) == ("noticed", test)
+    reach.clear()
+    assert trial.verdict_on(other, (True, False)).verdict == "survived"
+
+
+DEMO = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+from course.one import one
+
+print(sys.argv[1:], one())
+print("another each time", file=sys.stderr)
+raise SystemExit(3)
+"""
+
+
+def test_a_demo_that_prints_something_else_is_the_golden_test_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of(small_project(tmp_path, monkeypatch), monkeypatch)
+    (trial.copy.folder / "1.py").write_text(DEMO)
+    test = Reaching("1.py::first", 0.1, True)
+    assert trial.demo_that_notices(mutant_returning("2"), [test]) == f"{GOLDEN}[1]"
+    assert trial.demo_that_notices(mutant_returning("0 + 1"), [test]) == ""
+    printed = "['--offline', '--only', 'first'] 1\n\nexit code 3"
+    assert trial.expected == {"1.py::first": printed}
+
+
+REACHING = """
+import subprocess
+import sys
+import pytest
+from course.one import one
+
+CALL = "import sys; sys.path.insert(0, '.'); from course.one import one; one(sys.argv)"
+
+@pytest.fixture(scope="module")
+def shared():
+    return one(1)
+
+def test_other(): one(0)
+def test_line(): one(1)
+def test_child(): subprocess.run([sys.executable, "-c", CALL], check=True)
+def test_shared(shared): pass
+def test_none(): pass
+def test_shared_again(shared): pass
+def test_failing():
+    one(1)
+    assert False
+"""
+
+
+def test_what_is_measured_is_which_test_runs_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes that it starts too, and in what several tests share."""
+    copy = small_project(tmp_path, monkeypatch)
+    for folder in (copy.folder, tmp_path / "project"):
+        (folder / "tests" / "test_one.py").write_text(REACHING)
+        text = "def one(a):\n    if a:\n        return 1\n    return 0\n"
+        (folder / "course" / "one.py").write_text(text)
+    for name in ("__init__", "mutants_contexts"):
+        target = copy.folder / "tools" / f"{name}.py"
+        target.parent.mkdir(exist_ok=True)
+        source = ROOT / "tools" / f"{name}.py"
+        target.write_text(source.read_text("utf-8") if source.exists() else "")
+    mutants_finding.text_of.cache_clear()
+    mutants_finding.functions_of.cache_clear()
+    try:
+        function = Function("course/one.py", "one", 1, 2, 4)
+        mutant = Mutant(function, "", 3, "return 1", "return 2", "", "", 0)
+        found = list(Reached(copy).at(mutant, "tests/test_one.py"))
+        again = list(Reached(copy).at(mutant, "tests/test_one.py"))
+    finally:
+        mutants_finding.text_of.cache_clear()
+        mutants_finding.functions_of.cache_clear()
+    close = {name.partition("::test_")[2]: is_close for name, _, is_close in found}
+    expected = dict.fromkeys(["line", "child", "shared", "shared_again"], True)
+    assert close == {"other": False, **expected}
+    assert again == found
 
 
 # What is kept
