@@ -101,13 +101,18 @@ def full_name(fn: Callable[..., Any]) -> str:
         kind = "a bound method" if is_bound else "a local function, lambda or object"
         raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
     module = getattr(fn, "__module__", None)
+    refuse_nameless(module, name)
+    return f"{module}.{name}{wrapper_of(fn)}"
+
+
+def refuse_nameless(module: str | None, name: str) -> None:
+    """Raise TypeError for a module that is called as others are."""
     if module in NAMELESS_MODULES or "<" in str(module):  # "<run_path>"
         raise TypeError(
             f"{module}.{name} may be a function of any script or notebook: give it a "
             "name= that no other has, such as name='shop.report'; and give projects "
             "that share a Redis a prefix each"
         )
-    return f"{module}.{name}{wrapper_of(fn)}"
 
 
 def wrapper_of(fn: Callable[..., Any]) -> str:
@@ -116,8 +121,11 @@ def wrapper_of(fn: Callable[..., Any]) -> str:
         return ""
     code = getattr(fn, "__code__", None)
     if code is None:  # an object of a class of its own
-        return f"@{type(fn).__module__}.{type(fn).__qualname__}"
-    return f"@{fn.__globals__['__name__']}.{code.co_qualname}"
+        module, name = type(fn).__module__, type(fn).__qualname__
+    else:
+        module, name = fn.__globals__["__name__"], code.co_qualname
+    refuse_nameless(module, name)
+    return f"@{module}.{name}"
 
 
 class CallKey:

@@ -276,6 +276,13 @@ def test_two_wrappers_of_one_function_share_no_results() -> None:
     assert len({fn.key(10) for fn in cached}) == 4
 
 
+def test_a_wrapper_of_a_script_asks_for_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "__name__", "__main__")
+    with pytest.raises(TypeError, match=r"__main__\.doubled\.<locals>\.twice may be"):
+        lesson.redis_cache()(doubled(price))
+    assert lesson.redis_cache(cache=cache_of(), name="f")(doubled(price))(2) == 4
+
+
 def test_a_handler_that_comes_in_between_is_let_through() -> None:
     """A signal's handler, say, that reads from the cache which it has interrupted."""
     lock = ForkSafeLock()
