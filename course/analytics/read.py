@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.amounts import currency_code, read_amounts
+from course.analytics.amounts import LARGEST_AMOUNT, currency_code, read_amounts
 from course.analytics.arrays import Bools, Floats, Ints
 from course.analytics.columns import column_positions
 from course.analytics.dates import read_dates, without_clock
@@ -154,7 +154,7 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
             values = anyhow = raw.numbers[role]
         else:
             column = raw.columns[role]
-            found = read_amounts(column.texts, rules.decimal, f"the {role}s")
+            found = read_amounts(column.texts, rules.decimal, f"the column {role}")
             codes = column.rows
             values = found.value[codes]
             anyhow = found.anyhow[codes]
@@ -165,6 +165,7 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
         worth = worth * anyhow
     if "quantity" in roles:
         amount = amount.round(6)  # 6 x 2.55 is 15.3, and a refund has to equal it
+        amount[np.abs(amount) >= LARGEST_AMOUNT] = np.nan  # as where it is written
         said = {"": "quantity x unit price", **said}
     if "currency" in raw.columns:
         column = raw.columns["currency"]
@@ -246,6 +247,8 @@ def understood(
     )
     refuser.refuse(REFUND, money.amount < 0, shown)
     about["refused"] = refuser.details
+    if not refuser.keep.any() and not refuser.details:
+        raise BadInput("no row is usable: a refund cancels each order")
     if not refuser.keep.any():
         first = next(iter(refuser.details.values())).values
         shown = f", such as {first[0]!r}" if first else ""

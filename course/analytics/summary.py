@@ -11,6 +11,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,7 +127,7 @@ def read_summary(path: Path) -> Summary:
     name = visible(str(path))
     times: list[tuple[int, ...]] = []
     spends: list[tuple[float, ...]] = []
-    with lines_of(path) as text:
+    with lines_of(path) as text, readable(name):
         reader = csv.DictReader(text.lines)
         if not set(HEADER) <= set(reader.fieldnames or ()):
             raise BadInput(f"{name}: a summary has the columns {', '.join(HEADER)}")
@@ -152,9 +153,18 @@ def read_summary(path: Path) -> Summary:
     return found
 
 
-def count_of(text: str) -> int:
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Say of a file that no CSV is like this, instead of the csv module's error."""
+    try:
+        yield
+    except csv.Error as problem:
+        raise BadInput(f"{name}: {problem}") from None
+
+
+def count_of(text: str | None) -> int:
     """Return a count; ValueError for what is none, or no shop has."""
-    if not re.fullmatch("-?[0-9]{1,12}", text.strip()):
+    if text is None or not re.fullmatch("-?[0-9]{1,12}", text.strip()):
         raise ValueError(text)
     return int(text)
 

@@ -137,3 +137,31 @@ def test_the_file_is_named_whatever_is_asked(tmp_path: Path) -> None:
     path = write(tmp_path / "orders.csv", orders(), "customer,date,amount")
     with pytest.raises(BadInput, match=r"orders\.csv: --columns x,y"):
         lesson.read_log(path, "x,y")
+
+
+def test_a_log_of_nothing_but_refunds_and_their_orders(tmp_path: Path) -> None:
+    rows = orders(20)
+    back = [[who, "2021-01-01", f"-{paid}"] for who, _, paid in rows]
+    path = write(tmp_path / "orders.csv", rows + back)
+    with pytest.raises(BadInput, match="a refund cancels each order"):
+        lesson.read_log(path)
+
+
+def test_a_quantity_times_a_price_has_the_bound_of_an_amount(tmp_path: Path) -> None:
+    rows = [[who, day, "2", paid] for who, day, paid in orders()]
+    header = "customer,date,quantity,price"
+    path = write(
+        tmp_path / "orders.csv", [*rows, ["c1", "2020-01-05", "1e6", "1e7"]], header
+    )
+    log = lesson.read_log(path)
+    assert len(log.day) == len(rows)
+    assert len(log.refused["unreadable amount"]) == 1
+
+
+def test_a_question_names_the_column_by_its_role(tmp_path: Path) -> None:
+    rows = [["c1", "2020-01-05", "1.000", "2.50"]]
+    path = write(tmp_path / "orders.csv", rows, "customer,date,quantity,price")
+    with pytest.raises(
+        BadInput, match=r"the column quantity: '1\.000' may be thousands"
+    ):
+        lesson.read_log(path)

@@ -158,6 +158,8 @@ BAD_SUMMARIES = {
     "never came back, yet did": [*GOOD, "0,7,30,,5"],
     "more payers": [*GOOD, "1,,,3.5,2000"],
     "only money": [GOOD[0], GOOD[3]],
+    "one endless field": ["x" * 200_000],
+    "an endless field": [*GOOD, "1" * 200_000],
 }
 
 
