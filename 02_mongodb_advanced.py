@@ -654,7 +654,7 @@ def bulk(env: MongoEnv) -> None:
 # %%
 # region revenue
 DAY = {"$dateToString": {"date": "$timestamp", "format": "%Y-%m-%d"}}  # in UTC
-# Trap: a view and a cart have a price, too; a sum of all prices is no revenue.
+# Trap: a view and a cart have a price, too; a sum of all prices is not revenue.
 IS_PAID = {"$eq": ["$event_type", "purchase"]}
 REVENUE = {"$sum": {"$cond": [IS_PAID, "$metadata.price", 0]}}
 # endregion revenue

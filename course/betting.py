@@ -246,7 +246,7 @@ def refuse_other_file(path: Path | None) -> None:
     if path is None:
         return
     if path.exists() and not (path.is_file() and holds_results(path)):
-        raise BadInput("--bets-json: there is something else, which stays")
+        raise BadInput("--bets-json: a file with other contents is there, and stays")
     if not path.parent.is_dir():
         raise BadInput("--bets-json: there is no such folder")
 

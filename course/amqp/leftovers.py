@@ -71,7 +71,7 @@ class Management:
         try:
             return [str(row["name"]) for row in rows]
         except (TypeError, KeyError):
-            raise ValueError("that is no answer of a management API") from None
+            raise ValueError("that is not an answer of a management API") from None
 
     def delete(self, kind: str, name: str) -> None:
         """Delete a queue or an exchange."""

@@ -67,7 +67,7 @@ def above_zero(text: str) -> float:
     with suppress(ValueError):
         if 0 < float(text) < inf:
             return float(text)
-    raise ArgumentTypeError(f"{text!r} is no number above zero")
+    raise ArgumentTypeError(f"{text!r} is not a number above zero")
 
 
 def whole_number(text: str) -> int:
@@ -75,7 +75,7 @@ def whole_number(text: str) -> int:
     with suppress(ValueError):
         if int(text) > 0:
             return int(text)
-    raise ArgumentTypeError(f"{text!r} is no whole number above zero")
+    raise ArgumentTypeError(f"{text!r} is not a whole number above zero")
 
 
 def add_process_options(parser: ArgumentParser, queues: str) -> None:
@@ -167,7 +167,7 @@ def run_process(args: Namespace, parts: Parts) -> int:
         raise BadInput(f"--{mode}: no queue {queue!r}; there are {known}")
     prefix = PREFIX if args.prefix is None else args.prefix
     if not fullmatch(r"[\w.-]{1,100}", prefix):
-        raise BadInput(f"--prefix: {prefix!r} is not of letters, digits, . _ -")
+        raise BadInput(f"--prefix: {prefix!r} may only have letters, digits, . _ -")
     script = sys.argv[0].rpartition("/")[2]
     try:
         parameters, _ = broker_of(args)

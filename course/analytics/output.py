@@ -36,7 +36,7 @@ def check_output(path: Path, inputs: Iterable[Path], force: bool) -> None:
     if str(path) == "-":
         raise BadInput("-: name a file; nothing but text and --json goes to stdout")
     if any(same_file(path, source) for source in inputs):
-        raise BadInput(f"{name}: it is what is read, and is not overwritten")
+        raise BadInput(f"{name}: it is the input, and is not overwritten")
     check_reachable(path)
     if path.is_symlink():
         raise BadInput(f"{name}: it is a link; name the file itself")

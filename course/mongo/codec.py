@@ -101,7 +101,7 @@ def list_in(document: Mapping[str, Any], name: str) -> list[Any]:
     """Return a list of a document, [] if the field is missing; else ValueError."""
     found = document.get(name, [])
     if not isinstance(found, list):
-        raise ValueError(f"{name} is no list: {name_of(found)}")
+        raise ValueError(f"{name} is not a list: {name_of(found)}")
     return found
 
 

@@ -76,7 +76,9 @@ def told_by(client: Any, named: ServiceUrl) -> Exception | None:
     servers = client.topology_description.server_descriptions()
     if not servers:  # PyMongo forgets those of another set
         wanted = client.options.replica_set_name
-        return BadInput(f"{source}: who answers is not of the replica set {wanted!r}")
+        return BadInput(
+            f"{source}: the server that answers is not in the replica set {wanted!r}"
+        )
     absent = []
     for (host, port), server in servers.items():
         place = f"{host}:{port}"

@@ -56,6 +56,6 @@ def point_of(geo: Any, home: Area | None = HOME) -> Document:
         coordinates = ()
     if len(coordinates) != 2 or geo.get("type") != "Point":
         right = '{"type": "Point", "coordinates": [longitude, latitude]}'
-        raise ValueError(f"geo is no GeoJSON point: right is {right}")
+        raise ValueError(f"geo is not a GeoJSON point, such as {right}")
     longitude, latitude = coordinates
     return point(longitude, latitude, home)

@@ -230,7 +230,7 @@ def bets_in(path: Path) -> list[Bet]:
         why = error.strerror or type(error).__name__
         raise BadInput(f"{path}: cannot be read ({why})") from None
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise BadInput(f"{path}: that is no file of --bets-json") from None
+        raise BadInput(f"{path}: that is not a file of --bets-json") from None
 
 
 def bet_from(one: Mapping[str, Any]) -> Bet:

@@ -89,7 +89,7 @@ def check_bug(learner: Learner, bug: Bug) -> int:
             write(f"  {reason}")
         keep_bug(learner.root, bug)
         return 1
-    write(f"right: found and mended in {time_and_tries(bug)}", "green")
+    write(f"right: found and fixed in {time_and_tries(bug)}", "green")
     close_bug(learner, bug, found=True)
     return 0
 

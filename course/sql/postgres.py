@@ -123,7 +123,7 @@ def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
     if len(ports) == 1:
         ports *= len(found.hosts)
     if len(ports) != len(found.hosts) or not all(map(is_port, ports)):
-        wrong = f"{found.source}: the option port is no port for each host"
+        wrong = f"{found.source}: the option port does not give each host a port"
         raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
     pairs = zip(found.hosts, map(int, ports), strict=True)
     return tuple(Host(host.name, port) for host, port in pairs)

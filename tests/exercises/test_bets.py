@@ -565,7 +565,7 @@ def test_what_is_no_file_of_results_stays(text: str, tmp_path: Path) -> None:
     (tmp_path / "answers").write_text(GOOD)
     answers = ["--answers", str(tmp_path / "answers")]
     line = refusal("--bet", *answers, "--bets-json", str(other))
-    assert "--bets-json: there is something else, which stays" in line
+    assert "--bets-json: a file with other contents is there, and stays" in line
     assert other.read_text() == text
 
 
@@ -734,7 +734,7 @@ BAD_FILES = [
 def test_a_file_that_is_none_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)
-    with pytest.raises(BadInput, match=r"bad\.json: that is no file of --bets-json"):
+    with pytest.raises(BadInput, match=r"bad\.json: that is not a file of --bets-json"):
         practice.run_class(class_args(path))
     path.unlink()
     with pytest.raises(BadInput, match=r"bad\.json: cannot be read"):

@@ -129,7 +129,7 @@ def test_a_mended_copy_is_right_and_counted(call: Call, project: Path) -> None:
     edit(project, "number * 3", "number + number")  # another way than it was
     code, printed, _ = call("bug", "check")
     assert code == 0
-    assert printed.startswith("right: found and mended in 1 minute, 2 tries\n")
+    assert printed.startswith("right: found and fixed in 1 minute, 2 tries\n")
     assert "-    return number * 3\n+    return number * 2\n" in printed
     kept = progress_in(project / "exercises").bugs[-1]
     assert kept == {

@@ -234,7 +234,7 @@ def test_what_is_no_text_is_nobodys_interest(env: Any, interest: Any) -> None:
     ],
 )
 def test_interests_that_are_no_list_are_refused(user: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="interests is no list"):
+    with pytest.raises(ValueError, match="interests is not a list"):
         lesson.as_current(user)
 
 

@@ -307,7 +307,7 @@ def test_who_answers_and_is_no_mongodb_is_named(
     ("options", "why"),
     [
         ("tls=true", "it answers without TLS"),
-        ("replicaSet=other", "not of the replica set 'other'"),
+        ("replicaSet=other", "not in the replica set 'other'"),
         ("replicaSet=other&directConnection=true", "replica set named 'other'"),
         ("readPreference=secondary", "no member answers for readPreference=secondary"),
         ("tls=true&tlsCAFile=/no/such/ca.pem", "there is no file /no/such/ca.pem"),

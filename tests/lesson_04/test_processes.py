@@ -40,9 +40,12 @@ SCRIPT = path_of("04")
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--publish", "0"], "--publish: '0' is no whole number above zero"),
-        (["--publish", "1.5"], "--publish: '1.5' is no whole number above zero"),
-        (["--worker", "user_data", "--drain", "nan"], "'nan' is no number above zero"),
+        (["--publish", "0"], "--publish: '0' is not a whole number above zero"),
+        (["--publish", "1.5"], "--publish: '1.5' is not a whole number above zero"),
+        (
+            ["--worker", "user_data", "--drain", "nan"],
+            "'nan' is not a number above zero",
+        ),
         (["--publish", "3", "--redrive", "user_data"], "--publish and --redrive: one"),
         (["--stats", "--teardown"], "--stats and --teardown: one at a time"),
         (["--rate", "5"], "--rate goes with --publish"),
