@@ -220,6 +220,14 @@ def check_done(answer: ModuleType, rng: random.Random) -> None:
 
 def check_others(answer: ModuleType, rng: random.Random) -> None:
     """Get in the way in the work, then at each statement, then at the commit."""
+    check_codes(answer)
+    check_paid_elsewhere(answer)
+    check_busy_statements(answer)
+    check_lock_held(answer)
+
+
+def check_codes(answer: ModuleType) -> None:
+    """Get in the way in the work, with each code that says so."""
     errors = {
         "SQLITE_BUSY": busy(),
         "SQLITE_BUSY_SNAPSHOT": busy("SQLITE_BUSY_SNAPSHOT"),
@@ -232,6 +240,10 @@ def check_others(answer: ModuleType, rng: random.Random) -> None:
             tried = f"a work that fails once, with the code {code}"
             work = Work(4, wrapped)
             here.expect_paid(tried, work, 2, runs=2, pauses=1)
+
+
+def check_paid_elsewhere(answer: ModuleType) -> None:
+    """Let somebody else pay the key in the pause."""
     for place in ("the work", "the COMMIT"):
         with ledger(answer) as here:
             work = Work(4)
@@ -246,6 +258,10 @@ def check_others(answer: ModuleType, rng: random.Random) -> None:
             here.expect_state(
                 tried, work, 2, work_ran=1, payments=1, results_stored=[99]
             )
+
+
+def check_busy_statements(answer: ModuleType) -> None:
+    """Get in the way at each statement."""
     places = {
         "the INSERT of the work": (PAYMENT_WRITTEN, 2),
         "storing the result": (RESULT_WRITTEN, 2),
@@ -257,6 +273,10 @@ def check_others(answer: ModuleType, rng: random.Random) -> None:
             here.faults.plan(where, busy())
             tried = f"{place} fails once, with SQLITE_BUSY"
             here.expect_paid(tried, Work(4), 2, runs=runs, pauses=1)
+
+
+def check_lock_held(answer: ModuleType) -> None:
+    """Hold the lock until the first pause."""
     tried = "somebody else holds the lock when the transaction begins"
     with ledger(answer) as here:
         other = sqlite3.connect(here.path, isolation_level=None, timeout=0)

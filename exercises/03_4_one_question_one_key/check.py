@@ -203,8 +203,17 @@ def spellings(answer: ModuleType, rng: random.Random) -> None:
 def values_that_differ(rng: random.Random) -> list[Any]:
     """Return values of which no two may have one key."""
     when = date(2026, rng.randrange(1, 13), rng.randrange(1, 29))
-    text = when.isoformat()
     number = rng.randrange(2, 1000)
+    found = [*values_that_look_alike(), *values_like_a_date(when)]
+    found += [*values_like_a_written_key(), number, float(number), str(number), -number]
+    found += [2**53, 2**53 + 1, 10**30 + number, 10**30 + number + 1, 1e30]
+    found += [0.1, 0.1 + 0.2, 0.3, 1e-9, float("inf"), "inf", "Infinity"]
+    found += ["A", "a", " a", "a ", "a\n", "\u00e9", "e\u0301", "\u017c", "\\u017c"]
+    return found
+
+
+def values_that_look_alike() -> list[Any]:
+    """Return values that differ by their type, or by where one ends."""
     found: list[Any] = [1, True, 1.0, "1", "1.0", "True", "true", [1], (1,), {"1": 1}]
     found += [0, False, 0.0, "0", "", None, "None", "null", [], (), {}, [None]]
     found += [
@@ -234,9 +243,22 @@ def values_that_differ(rng: random.Random) -> list[Any]:
         ("a", "b"),
     ]
     found += ["'a', 'b'", '"', "'", '\\"', 'a", "b', ["a', 'b"], ["a", "b"], ['a", "b']]
+    return found
+
+
+def values_like_a_date(when: date) -> list[Any]:
+    """Return a date, and what a key may write instead of it."""
+    text = when.isoformat()
+    found: list[Any] = []
     found += [when, text, repr(when), f"date:{text}", ["date", text], ("date", text)]
     found += [{"date": text}, {"__date__": text}, when.toordinal(), [text], str([text])]
     found += [{"$date": text}, {"type": "date", "value": text}, {"date": [text]}]
+    return found
+
+
+def values_like_a_written_key() -> list[Any]:
+    """Return values that look like others with their type written beside them."""
+    found: list[Any] = []
     found += [["int", 1], ["int", "1"], ["int", "0x1"], "int:1", ["float", 1.0], [1.0]]
     found += [["tuple", [1, 2]], ("tuple", [1, 2]), {"tuple": [1, 2]}, ["list", [1, 2]]]
     found += [
@@ -245,11 +267,7 @@ def values_that_differ(rng: random.Random) -> list[Any]:
         ["str", "1"],
         ["NoneType", None],
     ]
-    found += [["None"], ["bool", True], number, float(number), str(number), -number]
-    found += [2**53, 2**53 + 1, 10**30 + number, 10**30 + number + 1, 1e30]
-    found += [0.1, 0.1 + 0.2, 0.3, 1e-9, float("inf"), "inf", "Infinity"]
-    found += ["A", "a", " a", "a ", "a\n", "\u00e9", "e\u0301", "\u017c", "\\u017c"]
-    return found
+    return [*found, ["None"], ["bool", True]]
 
 
 def values(answer: ModuleType, rng: random.Random) -> None:
@@ -436,8 +454,8 @@ def keys_elsewhere(tried: str, answer: ModuleType, variables: Any) -> list[str]:
     return child.stdout.split()
 
 
-def refused_values(answer: ModuleType, rng: random.Random) -> None:
-    """A value of another type raises TypeError with the name of the parameter."""
+def values_of_other_types() -> list[tuple[str, Any]]:
+    """Return values that no key can be made of, with their names."""
     level = IntEnum("level", "LOW HIGH")
     colour = Enum("colour", "RED BLUE")
     pair = type("pair", (tuple,), {})
@@ -445,7 +463,7 @@ def refused_values(answer: ModuleType, rng: random.Random) -> None:
     number = type("number", (float,), {})
     items = type("items", (list,), {})
     day = type("day", (date,), {})
-    for about, value in (
+    return [
         ("a set", {1}),
         ("a frozenset", frozenset({1})),
         ("an object", object()),
@@ -465,7 +483,12 @@ def refused_values(answer: ModuleType, rng: random.Random) -> None:
         ("a dict with the key None", {"a": 1, None: "x"}),
         ("a dict whose key is of a subclass of str", {text("x"): 1}),
         ("a class", int),
-    ):
+    ]
+
+
+def refused_values(answer: ModuleType, rng: random.Random) -> None:
+    """A value of another type raises TypeError with the name of the parameter."""
+    for about, value in values_of_other_types():
         for where, whole in (("", value), (" in a list in a dict", {"k": [value]})):
             tried = f"{about}{where} as the argument `customer`"
             make = partial(answer.call_key, REPORT, (whole,), {})

@@ -427,35 +427,44 @@ def odd_names(answer: ModuleType, rng: random.Random) -> None:
     own = [name.decode("utf-8", "replace") for name in probe.names()]
     odd = [key, tag, *own, *(name.removeprefix("shop:") for name in own)]
     odd += ["", ":", "a b", "a:b", "b", "*", "h[a-z]llo", "ż\n", f"{key}:{tag}", "None"]
-    odd += [
-        f"tag:{tag}",
-        f"tags:{tag}",
-        f"value:{key}",
-        f"{tag}:{key}",
-        f"version:{tag}",
-    ]
+    odd += [f"tag:{tag}", f"tags:{tag}", f"value:{key}", f"{tag}:{key}"]
+    odd += [f"version:{tag}"]
     texts = list(dict.fromkeys(odd))
+    odd_keys(answer, tag, texts, f"after keys such as {own[0]!r}")
+    odd_tags(answer, key, tag, texts)
+    joined_tags(answer, key)
+
+
+def odd_keys(answer: ModuleType, tag: str, texts: list[str], after: str) -> None:
+    """Store an entry for each text as its key, then find all of them."""
     shop = Shop(answer)
     for number, text in enumerate(texts):
         about = f"the key {text!r} with the tag {tag!r}"
         expect(f"{about}, loaded", ask(shop.first, text, [tag], number)[0], number, 3)
     for number, text in enumerate(texts):
-        tried = f"the key {text!r} with the tag {tag!r}, after keys such as {own[0]!r}"
+        tried = f"the key {text!r} with the tag {tag!r}, {after}"
         expect_hit(tried, shop.first, text, [tag], number, hint=3)
+
+
+def odd_tags(answer: ModuleType, key: str, tag: str, texts: list[str]) -> None:
+    """Store an entry with each text as its tag, then invalidate one by one."""
     shop = Shop(answer)
     ask(shop.first, key, [tag], 1)
-    for number, text in enumerate(texts):
-        if text != tag:
-            tried = f"a key with the tag {text!r}"
-            got, _ = ask(shop.first, f"page {number}", [text], number)
-            expect(tried, got, number, 3)
-    for number, text in enumerate(texts):
-        if text != tag:
-            outcome = outcome_of(partial(shop.first.invalidate, text))
-            expect(f"invalidate({text!r})", outcome, None, 3)
-            tried = f"invalidate({text!r}), a tag of one key"
-            expect_hit(f"{tried}; {key}", shop.first, key, [tag], 1, hint=3)
-            expect_load(tried, shop.first, f"page {number}", [text], 3)
+    others = [(number, text) for number, text in enumerate(texts) if text != tag]
+    for number, text in others:
+        tried = f"a key with the tag {text!r}"
+        got, _ = ask(shop.first, f"page {number}", [text], number)
+        expect(tried, got, number, 3)
+    for number, text in others:
+        outcome = outcome_of(partial(shop.first.invalidate, text))
+        expect(f"invalidate({text!r})", outcome, None, 3)
+        tried = f"invalidate({text!r}), a tag of one key"
+        expect_hit(f"{tried}; {key}", shop.first, key, [tag], 1, hint=3)
+        expect_load(tried, shop.first, f"page {number}", [text], 3)
+
+
+def joined_tags(answer: ModuleType, key: str) -> None:
+    """A tag is not two others with something between them."""
     for one, two in (
         (["a,b"], ["a", "b"]),
         (["a:b"], ["a", "b"]),

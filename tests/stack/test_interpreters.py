@@ -17,21 +17,27 @@ INSTALL_AND_RUN = 1800.0  # seconds
 NOT_OF_THE_PROJECT = shutil.ignore_patterns(".git", ".venv", ".env", "dist", ".*cache")
 
 
-# Prints what is not right of the solutions, with three seeds each.
+# Prints what is not said as it should be, of solutions and of wrong answers.
 JUDGE = """
+import json
 from pathlib import Path
 
 from course.practice.exercises import exercises_in
 from course.practice.verdicts import judge_every, sentence_of
 
 root = Path.cwd()
+refusals = json.loads((root / "tests/exercises/refusals.json").read_text("utf-8"))
 jobs = []
+expected = []
 for one in exercises_in(root):
+    wrong = one.beside("wrong").with_suffix("")
     jobs += [(one.folder, one.solution, seed) for seed in (1, 2, 3)]
-assert len(jobs) >= 75
-for (folder, _, seed), verdict in zip(jobs, judge_every(root, jobs, 60.0)):
-    if verdict["kind"] != "right":
-        print(folder.name, seed, sentence_of(verdict))
+    jobs += [(one.folder, wrong / f"{name}.py", 1) for name in refusals[one.name]]
+    expected += ["right"] * 3 + list(refusals[one.name].values())
+assert len(jobs) >= 175
+for job, verdict, said in zip(jobs, judge_every(root, jobs, 60.0), expected):
+    if sentence_of(verdict) != said:
+        print(job[1], job[2], sentence_of(verdict))
 """
 
 
@@ -52,7 +58,7 @@ def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("version", VERSIONS)
-def test_make_demo_and_the_solutions_pass_from_nothing(
+def test_make_demo_and_the_exercises_pass_from_nothing(
     version: str, tmp_path: Path
 ) -> None:
     if not shutil.which("make"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +62,9 @@ def features_as_of(
 
 def pairs(of_order: Ints, asked: Ints) -> tuple[Ints, Ints]:
     """Return every question beside every order of its customer, as two positions."""
-    first = np.searchsorted(of_order, asked, "left")
-    count = np.searchsorted(of_order, asked, "right") - first
+    # What numpy's own search finds in rows that are not sorted differs by its version.
+    first = np.array([bisect_left(of_order, one) for one in asked], int)
+    count = np.array([bisect_right(of_order, one) for one in asked], int) - first
     question = np.repeat(np.arange(len(asked)), count)
     begins = np.cumsum(count) - count
     place = np.arange(len(question)) - begins[question] + first[question]
