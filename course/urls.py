@@ -22,7 +22,7 @@ from course.services import (
 )
 
 LONGEST_WAIT = 3600.0  # seconds for --connect-timeout
-LONGEST_HOST_NAME = 254  # characters of a host, with a dot at its end
+LONGEST_HOST = 254  # characters of a host, with a dot at its end
 OTHER_SCHEMES = {"file", "http", "https", "mariadb", "mysql", "oracle", "sqlite"}
 OTHER_SCHEMES |= {"postgresql+asyncpg", "postgresql+psycopg2"}
 SECRET_OPTION = re.compile(SECRET_WORDS, re.IGNORECASE)
@@ -250,7 +250,7 @@ def _host_name(text: str) -> str:
 def _can_be_asked_for(name: str) -> bool:
     """Tell whether a name, and each part of it, is as short as the network takes it."""
     try:
-        return len(name.encode("idna")) <= LONGEST_HOST_NAME
+        return len(name.encode("idna")) <= LONGEST_HOST
     except UnicodeError:
         return False
 

@@ -23,7 +23,7 @@ from course.amqp.leftovers import leftovers_on
 from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
-from course.ending import remove
+from course.ending import ENDING, remove
 from course.errors import BadInput, NoService
 from course.lab import wait_until
 from course.naming import new_name
@@ -124,7 +124,10 @@ class BrokerEnv:
             with self.rabbit.channel() as channel:
                 for item in own:
                     channel.queue_delete(item.name)
-            del self.rabbit.plan[known:]  # only now: what stays goes at the end
+            # Only now: what stays goes at the end. So does what a thread of a demo that
+            # was ended declares again, as it connects.
+            if not ENDING.reason:
+                del self.rabbit.plan[known:]
 
     @contextmanager
     def network(self) -> Iterator[tuple[FaultyNetwork, Any]]:

@@ -23,6 +23,8 @@ ABSENT = {
     "not known": "its name does not resolve",
     "No address": "its name does not resolve",
     "getaddrinfo": "its name does not resolve",
+    "name resolution": "its name does not resolve",  # no name server can be asked
+    "Try again": "its name does not resolve",
     "unreachable": "no way to its network",
     "No route": "no way to its network",
 }

@@ -185,6 +185,21 @@ def test_a_name_that_does_not_resolve_is_a_server_that_is_absent(
         assert "s3cr3t" not in printed.out + printed.err
 
 
+def test_without_a_name_server_every_server_is_absent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*_args: Any, **_options: Any) -> None:
+        said = "Temporary failure in name resolution"
+        raise socket.gaierror(socket.EAI_AGAIN, said)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    arguments = ["--only", "validators", "--url", "mongodb://u:s3cr3t@h.invalid:1/"]
+    assert lesson.main(["--require-live", *arguments]) == 3
+    printed = capsys.readouterr()
+    assert "its name does not resolve" in unbroken(printed.out)
+    assert printed.err == ""
+
+
 def test_only_what_needs_a_replica_set_is_skipped_without_one(env: Any) -> None:
     db: Any = SimpleNamespace(client=Mock(**{"admin.command.return_value": {"ok": 1}}))
     env = MongoEnv("", True, db, env.commands, deploy=print)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from services import wait_for
 from course.amqp.errors import PublishFailed, Unroutable
 from course.amqp.publishing import DEADLINE
 from course.amqp.trials import consumer_with, emptied
+from course.ending import ENDING, Ended
 from course.lab import in_background
 
 lesson = load("04")
@@ -170,3 +172,20 @@ def test_the_first_lost_connection_is_a_warning(
             consumer.pause(ConnectionError("gone"))
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "DEBUG", "DEBUG"]
+
+
+def test_what_a_thread_declares_while_a_run_ends_goes_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with lesson.open_env(argparse.Namespace(offline=True, url=None)) as env:
+        with env.queue("late") as queue:
+            plan = [*env.rabbit.plan]
+            monkeypatch.setattr(ENDING, "reason", Ended("by SIGHUP", 129))
+        with env.rabbit.channel() as channel:
+            env.rabbit.declare(channel, plan)
+        env.rabbit.teardown()
+        with env.rabbit.connect() as connection:
+            there = [one.name for one in plan if env.rabbit.look(connection, one)]
+        monkeypatch.undo()
+    assert queue in [one.name for one in plan]
+    assert there == []
