@@ -92,3 +92,9 @@ def test_a_connection_is_encrypted_and_verified_or_not_made(
         plain = node.url.replace("amqp:", "amqps:")
         assert "TLS" in refused(*mode, "--url", plain, **trusted)
     assert rabbit.ready(rabbit.name("user_data")) == 50
+
+
+def test_a_question_that_a_node_cannot_answer_is_an_error(node: Server) -> None:
+    assert node.ctl("eval", "1 + 1.") == "2\n"
+    with pytest.raises(RuntimeError, match="undef"):
+        node.ctl("eval", "no:such().")
