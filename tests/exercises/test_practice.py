@@ -22,7 +22,7 @@ from course.practice import writing
 from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
-from course.practice.judge import message_of, refused_verdict
+from course.practice.judge import message_of, place_of_error, refused_verdict
 from course.practice.progress import Progress, keep, progress_in
 from course.practice.verdicts import (
     judge_answers,
@@ -676,3 +676,12 @@ def test_all_changes_nothing_of_a_learner(
 
 def test_the_exercises_of_a_project_are_sorted_by_section(project: Path) -> None:
     assert [one.name for one in exercises_in(project)] == [OTHER, FIRST, LAST]
+
+
+def test_an_error_is_placed_where_the_answer_raised_it(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.py"
+    answer.write_text("def find():\n    raise KeyError\n\n\nfind()\n")
+    with pytest.raises(KeyError) as caught:
+        exec(compile(answer.read_text(), str(answer), "exec"), {})
+    found = place_of_error(caught.value, answer, tmp_path / "check.py")
+    assert found == {"file": "answer.py", "line": 2, "text": "raise KeyError"}
