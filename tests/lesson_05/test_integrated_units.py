@@ -16,11 +16,12 @@ import fakeredis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pika import exceptions
 from services import wait_for
 
 from course.integrated.analytics import Purchase
 from course.integrated.books import Books, Purchases, PurchasesWithoutInbox
-from course.integrated.broker import Publisher, broker_of
+from course.integrated.broker import Broker, Publisher, broker_of
 from course.integrated.cache import TTL, ScoreCache
 from course.integrated.lessons import load_lesson, open_back_end
 from course.integrated.letters import Letter, Writer
@@ -257,3 +258,13 @@ def test_what_the_cache_has_not_heard_comes_again_and_costs_nobody_else() -> Non
     assert scores.held(["2"]) == {"2": [0.5, 9.0]}
     scores.forget(["1"])
     assert scores.held(["1", "2"]) == {"2": [0.5, 9.0]}
+
+
+def test_a_broker_that_cannot_be_asked_counts_nothing() -> None:
+    rabbit = MagicMock()
+    rabbit.ready.side_effect = exceptions.AMQPConnectionError
+    rabbit.channel.side_effect = exceptions.AMQPConnectionError
+    broker = Broker(MagicMock(), None, "module8.test.")
+    broker.rabbit = rabbit
+    assert broker.waiting_in(["dead"]) == 0
+    assert broker.consumers("feed") == 0
