@@ -23,7 +23,7 @@ from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
 from course.practice.judge import message_of, place_of_error, refused_verdict
-from course.practice.progress import Progress, keep, progress_in
+from course.practice.progress import Progress, keep, progress_in, progress_of
 from course.practice.verdicts import (
     judge_answers,
     judge_every,
@@ -685,3 +685,15 @@ def test_an_error_is_placed_where_the_answer_raised_it(tmp_path: Path) -> None:
         exec(compile(answer.read_text(), str(answer), "exec"), {})
     found = place_of_error(caught.value, answer, tmp_path / "check.py")
     assert found == {"file": "answer.py", "line": 2, "text": "raise KeyError"}
+
+
+def test_an_answer_that_is_not_there_was_never_saved(tmp_path: Path) -> None:
+    assert writing.saved_at(tmp_path / "none.py") == 0
+
+
+@pytest.mark.parametrize("clock", [float("inf"), float("nan")])
+def test_a_progress_without_a_clock_is_unreadable(clock: float) -> None:
+    standing = {"started": clock, "finished": 0.0}
+    kept = {"current": FIRST, "bugs": [], "exercises": {FIRST: standing}}
+    with pytest.raises(ValueError, match=FIRST):
+        progress_of(kept)
