@@ -16,6 +16,7 @@ from course.practice import bugs, mending
 from course.practice.bugs import (
     Bug,
     bug_folder,
+    change_of,
     copied_lesson,
     is_caught,
     keep_bug,
@@ -468,3 +469,12 @@ def test_every_mutation_fits_into_a_copy(lesson: str, tmp_path: Path) -> None:
         before = path.read_text("utf-8")
         assert put_in(copy, lesson, mutation)
         assert path.read_text("utf-8") != before
+
+
+def test_what_mends_a_bug_is_shown_with_two_lines_around_it() -> None:
+    found = [one for one in mutations_in(ROOT, "03") if "\n" not in one.old]
+    mutation = next(one for one in found if "\n" not in one.new and one.times == 1)
+    place = mutations_in(ROOT, "03").index(mutation)
+    shown = change_of(ROOT, Bug("03", place, mutation.claim, 1, 0, 0.0))
+    signs = [line[:1] for line in shown[3:]]  # behind the two names and the place
+    assert signs == [" ", " ", "-", "+", " ", " "]

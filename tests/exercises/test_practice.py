@@ -24,8 +24,13 @@ from course.practice import progress, writing
 from course.practice.checking import Refused
 from course.practice.commands import COMMANDS, practise
 from course.practice.exercises import exercises_in
-from course.practice.judge import loaded_file, message_of, refused_verdict
-from course.practice.progress import Progress, keep, progress_in
+from course.practice.judge import (
+    loaded_file,
+    message_of,
+    place_of_error,
+    refused_verdict,
+)
+from course.practice.progress import Progress, keep, progress_in, progress_of
 from course.practice.verdicts import (
     judge_answers,
     judge_every,
@@ -761,3 +766,24 @@ def test_all_changes_nothing_of_a_learner(
 
 def test_the_exercises_of_a_project_are_sorted_by_section(project: Path) -> None:
     assert [one.name for one in exercises_in(project)] == [OTHER, FIRST, LAST]
+
+
+def test_an_error_is_placed_where_the_answer_raised_it(tmp_path: Path) -> None:
+    answer = tmp_path / "answer.py"
+    answer.write_text("def find():\n    raise KeyError\n\n\nfind()\n")
+    with pytest.raises(KeyError) as caught:
+        exec(compile(answer.read_text(), str(answer), "exec"), {})
+    found = place_of_error(caught.value, answer, tmp_path / "check.py")
+    assert found == {"file": "answer.py", "line": 2, "text": "raise KeyError"}
+
+
+def test_an_answer_that_is_not_there_was_never_saved(tmp_path: Path) -> None:
+    assert writing.saved_at(tmp_path / "none.py") == 0
+
+
+@pytest.mark.parametrize("clock", [float("inf"), float("nan")])
+def test_a_progress_without_a_clock_is_unreadable(clock: float) -> None:
+    standing = {"started": clock, "finished": 0.0}
+    kept = {"current": FIRST, "bugs": [], "exercises": {FIRST: standing}}
+    with pytest.raises(ValueError, match=FIRST):
+        progress_of(kept)

@@ -402,3 +402,5 @@ def test_without_pandas_the_frames_are_skipped_by_name(tmp_path: Path) -> None:
 def test_only_an_error_of_the_server_has_a_code() -> None:
     error = sa.exc.OperationalError("SELECT 1", None, OSError("cut"))
     assert sqlstate_of(error) is None
+    full = OSError("FATAL: sorry, too many connections")  # psycopg gives it none
+    assert sqlstate_of(sa.exc.OperationalError("SELECT 1", None, full)) == "53300"

@@ -207,6 +207,12 @@ def test_what_no_name_begins_with_finds_nobody(env: Any, text: Any) -> None:
     assert lesson.search_names(env.db["users"], text) == []
 
 
+def test_of_a_long_text_the_first_50_characters_are_looked_for() -> None:
+    sent = Mock(**{"find.return_value": []})
+    lesson.search_names(sent, "a" * 50 + "b")
+    sent.find.assert_called_once_with({"username": {"$regex": "^" + "a" * 50}})
+
+
 def test_no_pattern_is_sent_that_a_server_refuses() -> None:
     """A MongoDB takes no character 0 in a pattern; SecantusDB and mongomock do."""
     sent = Mock(**{"find.return_value": []})

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import bson
 import pymongo
@@ -21,6 +22,7 @@ from course.mongo.complaints import verdict
 from course.mongo.places import Area
 from course.mongo.reference import EARTH_KM
 from course.mongo.seed import KYIV, START, make_user
+from course.mongo.workplace import PrefixedDatabase
 from course.standins.mongodb import StandInCollection
 
 lesson = load("02")
@@ -380,3 +382,30 @@ def test_the_documents_at_the_top_are_accepted_and_complete(env: Any) -> None:
     for name, document in shown.items():
         known = lesson.SCHEMAS[name]["properties"].keys()
         assert known - document.keys() == not_shown[name]
+
+
+def test_a_pipeline_sorts_up_or_down_and_by_nothing_else() -> None:
+    """A server refuses other numbers; the stand-in takes any."""
+    db = MagicMock()
+    tracker = lesson.EventTracker(db)
+    tracker.get_user_activity_metrics()
+    ((pipeline,), _) = tracker.events.aggregate.call_args
+    (order,) = [stage["$sort"] for stage in pipeline if "$sort" in stage]
+    assert order == {"events": -1, "_id": 1}
+
+
+def test_of_a_database_that_others_use_only_ours_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows: list[Any] = [{"name": "run_users", "options": {}}, {"name": "users"}]
+
+    def listed(_: Any, **options: Any) -> list[dict[str, Any]]:
+        # Asked for names only, a server says nothing of the rules.
+        assert options == {"authorizedCollections": True, "nameOnly": False}
+        return rows
+
+    monkeypatch.setattr(pymongo.database.Database, "list_collections", listed)
+    with pymongo.MongoClient[Any](connect=False) as client:
+        ours = PrefixedDatabase(client, "shop", "run_")
+        assert (ours.own("users"), ours.own("run_users")) == ("run_users",) * 2
+        assert list(ours.list_collections()) == [rows[0] | {"name": "users"}]

@@ -294,8 +294,20 @@ def test_what_a_process_changes_leaves_its_own_copies_at_once() -> None:
     near.clock = lambda: later
     assert near.get_or_load("price", lambda: 19, Policy(ttl=60)) == 19
     assert near.get("price") == 19  # and not the copy that has expired
+    near.set("price", 8, 60)
+    assert near.get("price") == 8
     near.end_generation()  # to pay a debt
     assert len(near.copies) == 0
+
+
+def test_a_pattern_that_nothing_matches_deletes_none(cache: Any) -> None:
+    assert cache.clear_pattern("nobody:*") == 0
+
+
+def test_what_owes_nothing_is_settled_at_once(cache: Any) -> None:
+    trips = cache.stats.trips
+    assert cache.settle(0.2)
+    assert cache.stats.trips == trips  # it asks no server
 
 
 def test_a_miss_nearby_leaves_the_other_copies() -> None:

@@ -372,3 +372,24 @@ def test_without_limits_as_many_are_kept_as_by_lru_cache_and_for_an_hour() -> No
         clock.advance(seconds)
         fn(1)
     assert made == [1, 1]  # once more, 3600 s after the first
+
+
+def test_a_call_in_the_middle_of_a_clear_makes_no_count_negative() -> None:
+    cache = lesson.TimedCache(str, 8, 60, False, time.monotonic)
+
+    class Interrupted:
+        """Looks up as lru_cache does; another thread calls before it is cleared."""
+
+        find = cache.find
+        cache_info = cache.find.cache_info
+
+        def __call__(self, *args: Any) -> Any:
+            return self.find(*args)
+
+        def cache_clear(self) -> None:
+            cache.load(self(1), (1,), {})
+            self.find.cache_clear()
+
+    cache.find = Interrupted()
+    cache.cache_clear()
+    assert cache.cache_info().hits == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -46,6 +47,15 @@ def test_an_error_without_a_text_buries_its_message(env: Any) -> None:
         arguments = lesson.publish_arguments(lesson.user(1), "", queue)
         found = dead_headers(env, queue, fail, *arguments)
     assert found["x-error"] == "NoTextError, whose text fails with ValueError"
+
+
+def test_a_consumer_that_was_stopped_leaves_no_thread(env: Any) -> None:
+    before = set(threading.enumerate())
+    with env.queue("threads") as queue, lesson.Producer(env.rabbit) as producer:
+        consumer = consumer_with(lesson.Consumer, bool, env.rabbit, queue, producer)
+        with running(consumer):
+            assert set(threading.enumerate()) - before
+    env.until(lambda: not set(threading.enumerate()) - before)
 
 
 def test_work_that_nobody_would_run_is_refused_where_the_consumer_is_made(

@@ -14,20 +14,25 @@ from unittest.mock import MagicMock, call
 
 import fakeredis
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from pika import exceptions
 from services import wait_for
 
+from course.console import TALLY
+from course.ending import ENDING, Ended
 from course.integrated.analytics import Purchase
 from course.integrated.books import Books, Purchases, PurchasesWithoutInbox
-from course.integrated.broker import Publisher, broker_of
+from course.integrated.broker import Broker, Publisher, broker_of
 from course.integrated.cache import TTL, ScoreCache
 from course.integrated.lessons import load_lesson, open_back_end
 from course.integrated.letters import Letter, Writer
 from course.integrated.shop import Shop
 from course.integrated.spans import Pace, Span, busy_seconds, pace_of
 from course.integrated.sql import TABLES, Database
-from course.integrated.task import BASE, Lent, Place, Task, task_of
+from course.integrated.staff import SHORT_LIMIT, Staff
+from course.integrated.task import BASE, LIMIT, Lent, Place, Task, task_of
 from course.integrated.trouble import Calm, Chaos
 from course.integrated.waiting import reach
 
@@ -257,3 +262,40 @@ def test_what_the_cache_has_not_heard_comes_again_and_costs_nobody_else() -> Non
     assert scores.held(["2"]) == {"2": [0.5, 9.0]}
     scores.forget(["1"])
     assert scores.held(["1", "2"]) == {"2": [0.5, 9.0]}
+
+
+def test_a_broker_that_cannot_be_asked_counts_nothing() -> None:
+    rabbit = MagicMock()
+    rabbit.ready.side_effect = exceptions.AMQPConnectionError
+    rabbit.channel.side_effect = exceptions.AMQPConnectionError
+    broker = Broker(MagicMock(), None, "module8.test.")
+    broker.rabbit = rabbit
+    assert broker.waiting_in(["dead"]) == 0
+    assert broker.consumers("feed") == 0
+
+
+def test_a_worker_finds_the_password_of_the_database() -> None:
+    engine = sa.create_engine("postgresql+psycopg://ann:s3cret@127.0.0.1/shop")
+    assert "ann:s3cret@" in Database(MagicMock(), engine).url()
+
+
+@pytest.mark.parametrize(
+    ("reason", "failed", "limit"),
+    [
+        (None, 0, LIMIT),
+        (None, 1, SHORT_LIMIT),
+        (Ended("by SIGINT", 130), 0, SHORT_LIMIT),
+    ],
+    ids=["a good run", "a failure", "a signal"],
+)
+def test_workers_have_little_time_to_finish_in_a_bad_run(
+    reason: Ended | None, failed: int, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENDING, "reason", reason)
+    monkeypatch.setitem(TALLY, "failed", failed)
+    worker = MagicMock()
+    staff = Staff(MagicMock())
+    staff.workers = [worker]
+    staff.dismiss()
+    assert limit - 1 < worker.wait.call_args_list[0].args[0] <= limit
+    worker.kill.assert_called_once()
