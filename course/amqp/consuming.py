@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -31,31 +32,12 @@ from course.amqp.internals import (
 )
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff
-from course.amqp.settling import Content, Delivery, OpenTags
+from course.amqp.settling import Content, Delivery, InHand, OpenTags
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
 AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
 CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
 MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
-
-
-class InHand:
-    """Marks a delivery as begun for the length of a block."""
-
-    __slots__ = ("begun", "consumer", "delivery", "start")
-
-    def __init__(self, consumer: PoolAndConnection, delivery: Delivery) -> None:
-        self.consumer = consumer
-        self.delivery = delivery
-        self.begun = False
-        self.start = time.monotonic()
-
-    def __enter__(self) -> bool:
-        self.begun = self.consumer.begin(self.delivery)
-        return self.begun
-
-    def __exit__(self, *_: object) -> None:
-        self.consumer.end(self.delivery, self.begun, time.monotonic() - self.start)
 
 
 @dataclass(eq=False)
@@ -91,6 +73,8 @@ class PoolAndConnection(Copies):
         self.open = OpenTags()  # of deliveries that are not settled
         self.connection: Any = None
         self._channel: Any = None
+        self._process = os.getpid()
+        self._own_threads: list[threading.Thread] = []
         self._fatal: BaseException | None = None  # what ended a thread of the pool
         self._flushing = False  # the I/O thread knows that something is settled
         self._failures = 0  # connections in a row that brought nothing
@@ -122,9 +106,13 @@ class PoolAndConnection(Copies):
     def start_pool(self, work: Callable[[], None]) -> None:
         """Start the threads that work."""
         self.ended.clear()
+        self._process = os.getpid()
         run = partial(self._run, work)
+        pool = []
         for _ in range(self.concurrency):
-            threading.Thread(target=run, daemon=True).start()
+            pool.append(threading.Thread(target=run, daemon=True))
+            pool[-1].start()
+        self._own_threads = [threading.current_thread(), *pool]
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -143,9 +131,15 @@ class PoolAndConnection(Copies):
             raise self._fatal
 
     def close(self) -> None:
-        """Stop, and wait until start_consuming() has returned, or may be given up."""
+        """Stop, and wait until start_consuming() has returned, or may be given up.
+
+        Not in a thread of its own, which would wait for itself, nor in a forked child,
+        where nobody consumes.
+        """
         self.stop()
-        self.ended.wait(self.drain + DEADLINE)
+        ours = threading.current_thread() in self._own_threads
+        if not ours and self._process == os.getpid():
+            self.ended.wait(self.drain + DEADLINE)
 
     def stop(self) -> None:
         """End start_consuming(), soon."""
@@ -181,14 +175,18 @@ class PoolAndConnection(Copies):
                 if other.begun and other.content == content:
                     other.again = [*(other.again or ()), delivery]
                     return False
-            done = [other.content for other in list(self.settled) if other.done]
-            if content not in self._lost and content not in done:
+            if content not in self._lost and not self._is_settled(content):
                 delivery.begun = True
                 return True
             self._lost.pop(content, None)
         self.count("duplicates")
         self._settle([delivery])
         return False
+
+    def _is_settled(self, content: Content) -> bool:
+        """Tell whether a message is done, and its acknowledgement about to leave."""
+        waiting = list(self.settled)
+        return any(one.content == content and not one.rejected for one in waiting)
 
     def end(self, delivery: Delivery, begun: bool, seconds: float) -> None:
         """Note that it is in hand no more; begin what came again if it is not done."""
@@ -281,7 +279,8 @@ class PoolAndConnection(Copies):
     def on_io(self, work: Callable[[], None]) -> None:
         """Run something in the I/O thread, the only one that may use the connection."""
         with suppress(exceptions.AMQPError):  # lost: it will be delivered again
-            if self.connection:
+            # The connection of a forked child is its parent's.
+            if self.connection and self._process == os.getpid():
                 self.connection.add_callback_threadsafe(work)
 
     def wake_io_thread(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
-from course.amqp.errors import MessagingError, NotInTime
+from course.amqp.errors import MessagingError, NotInTime, Unpublishable
 from course.amqp.publishing import DEADLINE
 from course.amqp.strict import utc_now
 
@@ -26,6 +26,7 @@ BROKERS = (  # how the broker's own begin
     "x-acquired-count",
     "x-opt-",
 )
+DROPPED = "x-dropped-headers"
 MOST_HEADERS = 64 * 1024  # bytes: all of them share one frame, of 128 KiB as a rule
 
 
@@ -42,6 +43,12 @@ def sent_headers(properties: Any) -> dict[str, Any]:
     return kept
 
 
+def ours_alone(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our headers only, and that others were dropped."""
+    ours = {name: headers[name] for name in OURS if name in headers}
+    return {DROPPED: True, **ours}
+
+
 def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     """Return properties as the publisher sent them, and headers of ours beside his.
 
@@ -56,7 +63,7 @@ def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     same.message_id = properties.message_id or uuid.uuid4().hex
     same.headers = sent_headers(properties) | dict(headers) or None
     if sum(len(piece) for piece in same.encode()) > MOST_HEADERS:
-        same.headers = {"x-dropped-headers": True, **headers}
+        same.headers = ours_alone(headers)
     return same
 
 
@@ -120,6 +127,11 @@ class Copies:
                 if self.stopping.is_set() or not delivery.channel.is_open:
                     raise
                 self.counts["delayed"] += 1
+            except Unpublishable:
+                # With our headers beside his, they fill more than a frame.
+                if DROPPED in about.headers:
+                    raise
+                about.headers = ours_alone(about.headers)
             else:
                 return
 

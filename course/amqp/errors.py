@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator
-from typing import Self
+from typing import Any, Self
 
 
 class MessagingError(Exception):
@@ -69,3 +69,14 @@ def check_effect(effect: object) -> None:
     if effect is not None and not isinstance(effect, str) and not callable(effect):
         kind = type(effect).__name__
         raise TypeError(f"an effect is a text or a function, and no {kind}")
+
+
+def first_of(failures: Sequence[Any]) -> Any:
+    """Return the first failure, which knows the ids of all.
+
+    One that another attempt may mend, if there is one.
+    """
+    passing = [one for one in failures if not isinstance(one, Unpublishable)]
+    first = (passing or failures)[0]
+    first.message_ids = [failure.message_id for failure in failures]
+    return first

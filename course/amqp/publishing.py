@@ -28,17 +28,6 @@ ITS_OWN_FAULT = (406, 501, 502, 503, 505, 540)
 DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
 
 
-def first_of(failures: Sequence[Any]) -> Any:
-    """Return the first failure, which knows the ids of all.
-
-    One that another attempt may mend, if there is one.
-    """
-    passing = [one for one in failures if not isinstance(one, Unpublishable)]
-    first = (passing or failures)[0]
-    first.message_ids = [failure.message_id for failure in failures]
-    return first
-
-
 class PublishingThread:
     """Owns the connection of a producer, in a thread of its own.
 
@@ -51,7 +40,7 @@ class PublishingThread:
         self, rabbit: Any, window: int = 1000, deadline: float = DEADLINE
     ) -> None:
         self.rabbit = rabbit
-        self.deadline = deadline
+        self._deadline = deadline
         self.room = Window(window)
         self.blocked = ""  # the broker's reason while it takes no messages
         self.lost = ""  # why there is no connection
@@ -69,6 +58,7 @@ class PublishingThread:
         self._one_by_one = 0  # so many are sent alone: one of them closes the channel
         self._closing = False
         self._closed = False
+        self._closed_inside = False  # by a callback of ours
         self._process = os.getpid()
         self._lock = threading.RLock()  # of the next two; a signal may come inside
         self._unsettled: set[Pending] = set()
@@ -81,6 +71,19 @@ class PublishingThread:
 
     def __enter__(self) -> Self:
         return self
+
+    @property
+    def deadline(self) -> float:
+        """For how many seconds a caller waits: not in our own thread, which answers."""
+        return 0.0 if self._is_own_thread() else self._deadline
+
+    @deadline.setter
+    def deadline(self, seconds: float) -> None:
+        self._deadline = seconds
+
+    def _is_own_thread(self) -> bool:
+        """Tell whether a callback of a confirm is what runs: it would wait for ever."""
+        return threading.current_thread() is self._thread
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close; after an exception at once, without a wait."""
@@ -104,8 +107,10 @@ class PublishingThread:
             self._closing = True
             if self._thread.is_alive():
                 self._loop.add_callback_threadsafe(self._close)
+            self._closed_inside = self._is_own_thread()
+            if not self._closed_inside:
                 self._thread.join(DEADLINE)
-            self._loop.close()
+                self._loop.close()
 
     def _unheard(self) -> list[Pending]:
         """Return what is unsettled, or has failed, and what nobody has waited for."""
@@ -157,6 +162,8 @@ class PublishingThread:
     def too_late(self, pending: Pending, what: str) -> PublishFailed:
         """Return the error of a publish that is past its deadline, with the reason."""
         text = f"{what} within {self.deadline:g} s"
+        if self._is_own_thread():
+            text += "; what a confirm calls cannot wait for another"
         if self.blocked:
             text += f"; the broker blocks publishers: {self.blocked}"
         elif self.lost:
@@ -234,6 +241,8 @@ class PublishingThread:
                 if hang_up(self._connection):
                     self._loop.start()  # until _on_lost() stops it
         self._end(PublishFailed("the producer is closed"))
+        if self._closed_inside:
+            self._loop.close()
 
     def _end(self, error: PublishFailed) -> None:
         """Fail what is unsettled and, from here on, each send()."""

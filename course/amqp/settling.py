@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,3 +73,22 @@ class OpenTags:
             yield tag, False
         for tag in tags:
             self.remove(tag)
+
+
+class InHand:
+    """Marks a delivery as begun for the length of a block."""
+
+    __slots__ = ("begun", "consumer", "delivery", "start")
+
+    def __init__(self, consumer: Any, delivery: Delivery) -> None:
+        self.consumer = consumer
+        self.delivery = delivery
+        self.begun = False
+        self.start = time.monotonic()
+
+    def __enter__(self) -> bool:
+        self.begun = self.consumer.begin(self.delivery)
+        return self.begun
+
+    def __exit__(self, *_: object) -> None:
+        self.consumer.end(self.delivery, self.begun, time.monotonic() - self.start)

@@ -203,6 +203,28 @@ def test_headers_that_leave_no_room_for_ours_are_dropped_and_that_is_said(
     assert about.headers["x-error"].startswith("ConnectionError")
 
 
+def test_a_frame_that_ours_would_overfill_carries_ours_alone(env: Any) -> None:
+    """Else nobody could bury it, and it would come again for ever."""
+    queue = env.declare_queue("full.frame")
+    small = copy.copy(env.rabbit)
+    small.parameters = copy.copy(env.parameters)
+    small.parameters.frame_max = 4096
+    with lesson.Producer(small) as producer:
+        headers = {"blob": "x" * 3800}
+        message = lesson.Message(max_retries=0)
+        producer.publish(*lesson.publish_arguments(message, "", queue, headers=headers))
+
+        def fail(_: Any) -> None:
+            raise ConnectionError("y" * 300)
+
+        work = consumer_with(lesson.Consumer, fail, small, queue, producer)
+        with running(work):
+            env.until(lambda: work.counts["dead"] == 1)
+    ((about, _),) = emptied(env.rabbit, queue + ".dead")
+    assert about.headers["x-dropped-headers"] is True
+    assert about.headers["x-error"].startswith("ConnectionError: yyy")
+
+
 def test_a_burial_waits_while_publishing_is_blocked(env: Any) -> None:
     """Given back, it would be counted, and buried by the broker without a reason."""
     queue = env.declare_queue("blocked")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import time
 from typing import Any
 
@@ -12,11 +14,11 @@ import pytest
 from lessons import load
 from services import wait_for
 
-from course.amqp.errors import PublishFailed, Unroutable
+from course.amqp.errors import NotInTime, PublishFailed, Unroutable
 from course.amqp.publishing import DEADLINE
-from course.amqp.trials import consumer_with, emptied
+from course.amqp.trials import consumer_with, emptied, running
 from course.ending import ENDING, Ended
-from course.lab import in_background
+from course.lab import in_background, outcome_of
 
 lesson = load("04")
 
@@ -189,3 +191,68 @@ def test_what_a_thread_declares_while_a_run_ends_goes_at_its_end(
         monkeypatch.undo()
     assert queue in [one.name for one in plan]
     assert there == []
+
+
+def test_what_a_confirm_calls_may_send_and_close_and_waits_for_nothing(
+    env: Any,
+) -> None:
+    """It runs in the thread that hears of the confirms: it would wait for itself."""
+    failures: list[BaseException | None] = []
+    with env.queue("called.back") as queue:
+        producer = lesson.Producer(env.rabbit, deadline=30)
+
+        def call_back(_: object) -> None:
+            producer.send("", queue, b"second", None)
+            for call in (
+                lambda: producer.publish("", queue, b"", None),
+                producer.close,
+            ):
+                failures.append(outcome_of(call))
+
+        first = producer.send("", queue, b"first", None)
+        first.confirmed.add_done_callback(call_back)
+        wait_for(lambda: len(failures) == 2, limit=10)
+        assert isinstance(failures[0], NotInTime)
+        assert "cannot wait" in str(failures[0])
+        assert isinstance(failures[1], PublishFailed)  # the second was on its way
+        wait_for(lambda: not producer._thread.is_alive())
+        assert len(emptied(env.rabbit, queue)) in (1, 2)
+
+
+def test_a_consumer_may_close_itself_in_the_middle_of_its_work(env: Any) -> None:
+    with env.queue("closing") as queue, lesson.Producer(env.rabbit) as producer:
+        lesson.publish_all(producer, queue, lesson.users(3))
+
+        def work(_: Any) -> None:
+            consumer.close()
+
+        consumer = consumer_with(
+            lesson.Consumer, work, env.rabbit, queue, producer, concurrency=1, drain=30
+        )
+        in_background(consumer.start_consuming).result(10)
+        assert consumer.counts == {"processed": 1, "acked": 1}
+        wait_for(lambda: env.rabbit.ready(queue) == 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_closes_its_copy_of_a_consumer_and_not_the_parents(
+    env: Any,
+) -> None:
+    with env.queue("forked.consumer") as queue, lesson.Producer(env.rabbit) as producer:
+        consumer = consumer_with(
+            lesson.Consumer, lesson.user_of, env.rabbit, queue, producer, drain=60
+        )
+        with running(consumer):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)  # it ends the child that waits
+                code = 1
+                try:
+                    consumer.close()
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert os.waitpid(child, 0)[1] == 0
+            lesson.publish_all(producer, queue, lesson.users(3))
+            env.until(lambda: consumer.counts["acked"] == 3)

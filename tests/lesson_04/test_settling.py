@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import random
 import threading
+from unittest.mock import Mock
+
+import pika
+import pytest
+from lessons import load
 
 from course.amqp.errors import PublishFailed
 from course.amqp.pending import Confirmation, Pending, until_settled
-from course.amqp.settling import OpenTags
+from course.amqp.settling import Delivery, OpenTags
+from course.amqp.trials import consumer_with
 from course.lab import in_background, raises
+
+lesson = load("04")
 
 
 def settled_by(acknowledgement: tuple[int, bool], known: set[int]) -> set[int]:
@@ -78,3 +86,38 @@ def test_all_are_waited_for_and_not_for_ever() -> None:
     until_settled(pending, 5)
     assert all(one.is_confirmed for one in pending)
     until_settled([Pending("", "queue", b"", None)], 0.01)
+
+
+def delivered(tag: int, channel: object, redelivered: bool = False) -> Delivery:
+    """Return a delivery of the same message each time."""
+    about = pika.BasicProperties(message_id="same")
+    return Delivery(channel, tag, about, b"{}", redelivered)
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_what_comes_again_is_begun_unless_it_is_done(rejected: bool) -> None:
+    """Its connection went before it was settled; a queue may delay what is rejected."""
+    old, new = Mock(is_open=False), Mock(is_open=True)
+    consumer = consumer_with(lesson.Consumer, str, None, "queue")
+    before = delivered(1, old)
+    consumer._channel = old
+    before.rejected = rejected
+    consumer.acknowledge(before)
+    consumer._channel = new
+    with consumer.in_hand(delivered(1, new, redelivered=True)) as begun:
+        assert begun == rejected
+
+
+def test_what_comes_again_meanwhile_waits_for_the_one_in_hand() -> None:
+    channel = Mock(is_open=True)
+    consumer = consumer_with(lesson.Consumer, str, None, "queue")
+    consumer._channel = channel
+    first = delivered(1, channel)
+    again = delivered(2, channel, redelivered=True)
+    with consumer.in_hand(first) as begun:
+        assert begun
+        with consumer.in_hand(again) as begun_again:
+            assert not begun_again
+    assert consumer.jobs.get(timeout=1) is again  # the first was not done
+    with consumer.in_hand(again) as begun_again:
+        assert begun_again
