@@ -20,6 +20,7 @@ from course.ending import (
     Ending,
     OutputLost,
     Phase,
+    as_ended,
     ending_well,
     printing,
     remove,
@@ -349,6 +350,14 @@ def test_an_alarm_ends_what_runs_and_never_what_cleans_up() -> None:
         except Ended:
             ended.append(phase)
     assert ended == [Phase.OPEN, Phase.HELD]
+
+
+def test_who_ends_a_run_has_found_no_failure() -> None:
+    assert not as_ended(KeyboardInterrupt()).fails
+    ending = Ending()
+    with pytest.raises(Ended) as lost:
+        ending.lose("the server is gone")
+    assert lost.value.fails
 
 
 def test_one_question_without_an_answer_is_no_loss(

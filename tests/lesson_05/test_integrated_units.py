@@ -309,3 +309,11 @@ def test_each_of_the_four_services_is_watched(monkeypatch: pytest.MonkeyPatch) -
         pass
     watched = [seen.args[0] for seen in watch.call_args_list]
     assert watched == ["SQL", "MongoDB", "Redis", "RabbitMQ"]
+
+
+def test_a_back_end_is_opened_with_the_options_of_the_run() -> None:
+    module = MagicMock()
+    for sweep, asked in ((True, ["--offline", "--sweep"]), (False, ["--offline"])):
+        options = Namespace(offline=True, require_live=False, sweep=sweep)
+        open_back_end(module, options, MagicMock())
+        module.lesson.parser().parse_args.assert_called_with(asked)
