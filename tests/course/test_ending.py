@@ -13,15 +13,20 @@ from pathlib import Path
 import pytest
 from lessons import ROOT
 
+from course import watching
 from course.ending import (
+    ENDING,
+    Ended,
     Ending,
     OutputLost,
+    Phase,
+    as_ended,
     ending_well,
     printing,
     remove,
 )
-from course.lab import in_background
-from course.watching import absence_of
+from course.lab import in_background, wait_until
+from course.watching import Watch, absence_of
 
 PROGRAM = """
 import signal, sys, time
@@ -332,3 +337,46 @@ def test_a_loss_outside_of_a_run_sends_no_signal() -> None:
         signal.signal(signal.SIGALRM, before)
     assert str(ending.reason) == "the server is gone"
     assert not heard
+
+
+def test_an_alarm_ends_what_runs_and_never_what_cleans_up() -> None:
+    ending = Ending()
+    ending.reason = Ended("by SIGTERM", 143)
+    ended = []
+    for phase in Phase:
+        ending.phase = phase
+        try:
+            ending.on_alarm()
+        except Ended:
+            ended.append(phase)
+    assert ended == [Phase.OPEN, Phase.HELD]
+
+
+def test_who_ends_a_run_has_found_no_failure() -> None:
+    assert not as_ended(KeyboardInterrupt()).fails
+    ending = Ending()
+    with pytest.raises(Ended) as lost:
+        ending.lose("the server is gone")
+    assert lost.value.fails
+
+
+def test_one_question_without_an_answer_is_no_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    losses: list[str] = []
+
+    def silence(_: object) -> str:
+        asked.append("TimeoutError" if not asked else "")
+        return asked[-1]
+
+    monkeypatch.setattr(watching, "PERIOD", 0.001)
+    monkeypatch.setattr(watching, "silence_of", silence)
+    monkeypatch.setattr(watching, "lost", str)
+    monkeypatch.setattr(ENDING, "lose", losses.append)
+    watch = Watch("a server")
+    watch.thread.start()
+    wait_until(lambda: len(asked) >= 3 or bool(losses))
+    watch.over.set()
+    watch.thread.join()
+    assert not losses

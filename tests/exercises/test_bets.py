@@ -18,6 +18,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ from course.betting import (
     BETS_FILE,
     PRINTED,
     Betting,
+    LessonBets,
     Printer,
     same_line,
     write_results,
@@ -739,3 +741,13 @@ def test_a_file_that_is_none_is_named(text: str, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(BadInput, match=r"bad\.json: cannot be read"):
         practice.run_class(class_args(path))
+
+
+def test_a_demo_is_named_before_its_bets_without_its_claim() -> None:
+    bets = LessonBets.__new__(LessonBets)
+    bets.betting = MagicMock()
+    bets.about = {"pool": {"subject": "Pool", "situation": "Ten threads."}}
+    bets.statements = {"pool": []}
+    bets.ask_about("pool", 8)
+    bets.betting.printer.write.assert_called_with("8. Pool: bet first", "bold")
+    bets.betting.ask_about.assert_called_once_with("Ten threads.", [])

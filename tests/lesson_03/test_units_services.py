@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lessons import load
+
+from course.caching.service import speaks_without_tls
 
 lesson = load("03")
 
@@ -52,3 +55,10 @@ def test_the_timer_times_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
         pass
     assert timer.seconds >= 0
     assert "a query: " in capsys.readouterr().err
+
+
+def test_where_nobody_answers_nobody_speaks_without_tls() -> None:
+    url: Any = SimpleNamespace(
+        hosts=[SimpleNamespace(name="127.0.0.1", port=1)], connect_limit=1.0
+    )
+    assert not speaks_without_tls(url)

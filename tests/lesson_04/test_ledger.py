@@ -111,3 +111,12 @@ def test_the_relay_may_crash_anywhere(env: Any) -> None:
     assert len(set(got)) == 5  # sent again or not, the ids stay
     for name in lesson.WORK:
         emptied(env.rabbit, env.rabbit.name(name))
+
+
+def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    where = str(tmp_path / "ledger.db")
+    with lesson.Ledger(where) as one, lesson.Ledger(where) as other:
+        one.effects("queue")  # so that both have their tables
+        other.effects("queue")
+        with one.transaction():
+            assert other.effects("queue") == []

@@ -78,3 +78,32 @@ def test_a_network_freezes_each_way_and_cuts(broker: Any) -> None:
                     lesson.publish_all(producer, queue, lesson.users(1))
                 assert target.ready(queue) == arrives
                 network.cut()
+
+
+def test_a_quorum_queue_counts_how_often_a_message_came_back(broker: Any) -> None:
+    rabbit = connection_to(broker)
+    arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2}
+    counts = []
+    with rabbit.channel() as channel:
+        channel.queue_declare("counted", durable=True, arguments=arguments)
+        channel.basic_publish("", "counted", b"again")
+        for _ in range(5):
+            method, about, _ = channel.basic_get("counted")
+            if method:
+                counts.append((about.headers or {}).get("x-delivery-count", 0))
+                channel.basic_nack(method.delivery_tag, requeue=True)
+    assert counts == [0, 1, 2]
+
+
+def test_a_dead_letter_says_how_often_it_died(broker: Any) -> None:
+    rabbit = connection_to(broker)
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "again"}
+    with rabbit.channel() as channel:
+        channel.queue_declare("again", arguments=arguments)
+        channel.basic_publish("", "again", b"dies, and comes again")
+        for times in (1, 2):
+            method, _, _ = channel.basic_get("again")
+            channel.basic_reject(method.delivery_tag, requeue=False)
+            method, about, _ = channel.basic_get("again")
+            assert about.headers["x-death"][0]["count"] == times
+            channel.basic_reject(method.delivery_tag, requeue=True)

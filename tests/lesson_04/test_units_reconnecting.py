@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lesson_04.amqp_helpers import connection_to
 from lessons import load
+from pika.exceptions import ChannelClosedByBroker
 
+from course.amqp.errors import ConsumerRefused
 from course.amqp.reconnecting import backoff
 from course.lab import wait_until
 from course.network import FaultyNetwork
@@ -57,3 +62,27 @@ def test_a_producer_counts_its_attempts_and_begins_again_once_it_was_connected(
             wait_until(lambda: len(attempts) >= 4)
             assert attempts[:4] == [1, 2, 3, 4]
             network.target = ("127.0.0.1", broker.port)
+
+
+@pytest.mark.parametrize(
+    ("code", "queue", "is_final"),
+    [(404, "ours", False), (404, "other", True), (403, "ours", True)],
+    ids=["ours was deleted", "nobody declares it", "no right"],
+)
+def test_a_consumer_ends_for_what_no_other_connection_mends(
+    code: int, queue: str, is_final: bool
+) -> None:
+    plan = [SimpleNamespace(name="ours")]
+    consumer: Any = SimpleNamespace(rabbit=SimpleNamespace(plan=plan), queue=queue)
+    refusal = None
+    with suppress(ConsumerRefused):
+        lesson.Consumer.end_if_refused(consumer, ChannelClosedByBroker(code, "NO"))
+        refusal = "none"
+    assert (refusal is None) == is_final
+
+
+def test_what_is_of_the_same_message_is_rejected_with_it() -> None:
+    others = [SimpleNamespace(rejected=False), SimpleNamespace(rejected=False)]
+    rejected: Any = SimpleNamespace(rejected=True)
+    assert lesson.Consumer.like(None, rejected, others) is others
+    assert [other.rejected for other in others] == [True, True]

@@ -22,6 +22,7 @@ from services import wait_for
 
 from course.console import TALLY
 from course.ending import ENDING, Ended
+from course.integrated import system
 from course.integrated.analytics import Purchase
 from course.integrated.books import Books, Purchases, PurchasesWithoutInbox
 from course.integrated.broker import Broker, Publisher, broker_of
@@ -299,3 +300,20 @@ def test_workers_have_little_time_to_finish_in_a_bad_run(
     staff.dismiss()
     assert limit - 1 < worker.wait.call_args_list[0].args[0] <= limit
     worker.kill.assert_called_once()
+
+
+def test_each_of_the_four_services_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = MagicMock()
+    monkeypatch.setattr(system, "Watch", watch)
+    with system.watched(MagicMock(all=["SQL", "MongoDB", "Redis", "RabbitMQ"])):
+        pass
+    watched = [seen.args[0] for seen in watch.call_args_list]
+    assert watched == ["SQL", "MongoDB", "Redis", "RabbitMQ"]
+
+
+def test_a_back_end_is_opened_with_the_options_of_the_run() -> None:
+    module = MagicMock()
+    for sweep, asked in ((True, ["--offline", "--sweep"]), (False, ["--offline"])):
+        options = Namespace(offline=True, require_live=False, sweep=sweep)
+        open_back_end(module, options, MagicMock())
+        module.lesson.parser().parse_args.assert_called_with(asked)

@@ -243,3 +243,18 @@ def test_lifetime_values_discount_each_month(now: Any) -> None:
         before = orders
     mean = float(now.money.mean(x, t.mean_spend[[row]])[0])
     assert now.ltv[row] == pytest.approx(total * now.live[row] * mean)
+
+
+def test_a_forecast_learns_from_one_past_which_learns_from_none(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = lesson.Forecast.__init__
+
+    def noted(self: Any, log: Any, as_of: int, days: int, learn: bool = True) -> None:
+        made.append(learn)
+        make(self, log, as_of, days, learn)
+
+    monkeypatch.setattr(lesson.Forecast, "__init__", noted)
+    lesson.Forecast(log, END, DAYS)
+    assert made == [True, False]

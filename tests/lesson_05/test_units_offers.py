@@ -9,6 +9,7 @@ import pytest
 from lesson_05.logs import lesson
 
 from course.analytics.simulate import START, simulated_shop
+from course.errors import BadInput
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,8 @@ def test_strategies_are_the_segments(log: Any, now: Any) -> None:
         assert "no items" in offer.reason
         seen[engine.calculate_user_profile(user).segment] = offer.strategy
     assert seen == lesson.STRATEGY
+    with pytest.raises(BadInput, match="the log names no items"):
+        advice.popular(0)
 
 
 def test_items_bought_before_come_first_then_neighbours_then_popular(shop: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -18,6 +19,7 @@ from lessons import run
 from course.analytics import quantiles, simulate, study
 from course.analytics.futures import possible_spends
 from course.analytics.history import history_figures
+from course.analytics.pictures import cut_week
 from course.analytics.quantiles import spend_quantiles
 from course.analytics.scoresheet import csv_of, parquet_of, score_table
 from course.errors import BadInput
@@ -195,6 +197,21 @@ def test_season_growth_and_beginning_are_one_figure_each() -> None:
     short = history_figures(log, start + 300)
     assert short["busiest_month"] is None
     assert short["orders_of_91_days_over_a_year_before"] is None
+
+
+def test_a_limit_of_the_process_is_all_the_memory_that_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resource = pytest.importorskip("resource", reason="platform: Windows has no limits")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12_345, -1))
+    assert simulate.memory_left() == 12_345
+
+
+def test_the_cut_is_drawn_in_the_week_of_the_forecast() -> None:
+    table = SimpleNamespace(as_of=714)
+    log = SimpleNamespace(day=np.array([700, 800]))
+    record = SimpleNamespace(log=log, forecast=SimpleNamespace(table=table))
+    assert cut_week(record) == 2
 
 
 @pytest.mark.parametrize(("days", "is_whole"), [(363, 0), (364, 1), (365, 1)])
