@@ -58,6 +58,14 @@ def processes_of(folder: Path) -> Iterator[int]:
                 yield int(place.parent.name)
 
 
+def end_processes_of(folder: Path) -> None:
+    """End them, and what they have started meanwhile."""
+    while found := list(processes_of(folder)):
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
 @dataclass
 class Copy:
     """A copy of the project in a folder of its own, where one file may be changed."""
@@ -135,10 +143,9 @@ class Copy:
             except subprocess.TimeoutExpired:
                 late = True
             finally:  # also where Ctrl-C ends this run
-                for process in {started.pid, *processes_of(self.folder)}:
-                    with suppress(ProcessLookupError):
-                        os.kill(process, signal.SIGKILL)
+                started.kill()
                 started.wait()
+                end_processes_of(self.folder)
         return not late, output.read_text("utf-8", errors="replace")
 
     def fork(self, work: Callable[[], int], limit: float) -> tuple[int | None, str]:
@@ -146,9 +153,7 @@ class Copy:
         try:
             return in_fork(work, self.folder, self.environment({}), limit)
         finally:
-            for process in processes_of(self.folder):
-                with suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            end_processes_of(self.folder)
 
     def test(
         self, chosen: Sequence[str], limit: float, per_test: float = PER_TEST

@@ -245,11 +245,10 @@ class Reached:
         names = list(reach.tests)
         lines = {int(offset): tests for offset, tests in its["lines"].items()}
         place = [line - mutant.function.first for line in place_of(mutant)]
-        if mutant.line < mutant.function.body:  # a default, or a decorator
-            place = list(lines)
+        is_measured = its["text"] == hash_of(text_within(mutant.function))
+        if not is_measured or mutant.line < mutant.function.body:
+            place = list(lines)  # its lines are others now; or a default, a decorator
         close = {number for line in place for number in lines.get(line, ())}
-        if its["text"] != hash_of(text_within(mutant.function)):
-            close = set()
         for number in sorted({one for tests in lines.values() for one in tests}):
             yield names[number], reach.tests[names[number]], number in close
 

@@ -211,3 +211,14 @@ def test_attempts_back_off_exactly(env: Any) -> None:
             env.until(lambda: consumer.counts["dead"])
     waits = [(b - a) / env.rabbit.base for a, b in itertools.pairwise(times)]
     assert waits == pytest.approx([1, 2, 4, 8, 16])
+
+
+def test_the_third_wait_of_a_native_retry_is_what_is_claimed(
+    env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is 3 base delays; only RabbitMQ 4.3 and later has such queues."""
+    claimed: list[float] = []
+    monkeypatch.setattr(lesson, "native_waits", lambda *_: [1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(lesson, "check", lambda _, seen, __: claimed.append(seen))
+    lesson.check_native_retry(env)
+    assert claimed == [3.0]
