@@ -313,6 +313,8 @@ def _remember(login: str, options: Mapping[str, str]) -> None:
     user, colon, password = login.partition(":")
     # Trap: a single word before the @ is a user, or a password without its colon.
     remember_secret(password if colon else user)
+    if not re.fullmatch(r"[\w.@+-]*", unquote(user)):
+        remember_secret(user)  # of a password with an odd character, rather than a name
     for name, value in options.items():
         if SECRET_OPTION.search(name):
             remember_secret(value)

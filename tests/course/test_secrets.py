@@ -252,6 +252,7 @@ SHOWN_ONCE = [
     ("02", "s3cret", "mongodb://127.0.0.1:1/?x=1&tlsCertificateKeyFilePassword=s3cret"),
     ("02", "s3cret", "mongodb://127.0.0.1:1/?tlsCertificateKeyFilePassword=s3cret"),
     ("01", "s3cr3t@Hunter2?x", "postgresql://odd:s3cr3t@Hunter2?x@h/db"),
+    ("01", "/Xq7Zk/", "postgresql://%2FXq7Zk%2F127.0.0.1:1@"),
 ]
 
 

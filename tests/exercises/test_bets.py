@@ -573,7 +573,7 @@ def test_what_is_no_file_of_results_stays(text: str, tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file_of_results(tmp_path: Path) -> None:
     line = refusal("--bet", "--answers", "x", "--bets-json", str(tmp_path))
-    assert "something else" in line
+    assert "other contents" in line
     line = refusal("--bet", "--answers", "x", "--bets-json", str(tmp_path / "a" / "b"))
     assert "no such folder" in line
 

@@ -377,7 +377,7 @@ def test_a_mark_of_utf_8_and_a_copy_of_ones_own_are_no_bugs(
     text = path.read_text("utf-8")
     path.with_name("03_small.before.py").write_text(text, "utf-8")
     path.write_text(text.replace("number * 3", "number * 2"), "utf-8-sig")
-    assert call("check")[1].startswith("right: found and mended")
+    assert call("check")[1].startswith("right: found and fixed")
 
 
 def test_without_the_tests_it_is_one_line(call: Call, project: Path) -> None:

@@ -121,8 +121,8 @@ def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
 @pytest.mark.parametrize(
     ("option", "named"),
     [
-        ("port=x", "the option port is no port"),
-        ("port=99999999999999999999", "the option port is no port"),
+        ("port=x", "the option port does not give each host a port"),
+        ("port=99999999999999999999", "the option port does not give each host a port"),
         ("row_factory=x", "row_factory is no option of PostgreSQL"),
         ("plugin=x", "plugin is no option of PostgreSQL"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from typing import Any
 
@@ -125,17 +126,21 @@ def test_a_poison_message_on_a_classic_queue_has_a_limit(
         lesson.publish_all(producer, queue, [lesson.Message()])
         for _ in range(15):
             with env.network() as (network, far):
+                has_died = threading.Event()
 
                 def die(_: Any) -> None:
                     nonlocal deaths
                     deaths += 1
                     made.stopping.set()  # noqa: B023
                     network.cut()
+                    has_died.set()  # noqa: B023
 
                 made = consumer_with(
                     lesson.Consumer, die, far, queue, producer, concurrency=1
                 )
                 with running(made):
+                    # The network has to outlive its cut, which else fails like work.
+                    env.until(lambda: has_died.is_set() or made.counts["dead"])  # noqa: B023
                     env.until(lambda: made.ended.is_set() or made.counts["dead"])  # noqa: B023
             env.until_nobody_reads(queue)
             if made.counts["dead"]:

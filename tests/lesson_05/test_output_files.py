@@ -178,7 +178,7 @@ def test_a_header_with_escapes_is_named_escaped(tmp_path: Path) -> None:
 def test_no_picture_overwrites_the_input(tmp_path: Path) -> None:
     source = write(tmp_path / "alive.svg", orders())
     kept = source.read_bytes()
-    with pytest.raises(BadInput, match=r"alive\.svg: it is what is read"):
+    with pytest.raises(BadInput, match=r"alive\.svg: it is the input"):
         check_outputs([], tmp_path, ["lift.svg", "alive.svg"], [source], True)
     options = ("--json", "--plots", str(tmp_path), "--force")
     done = run(SCRIPT, "--transactions", str(source), *options)
