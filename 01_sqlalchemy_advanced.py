@@ -126,8 +126,9 @@ def sqlite_engine(path: Path, timeout: float = LIMIT, **options: Any) -> sa.Engi
     seconds for it. The price: transactions that only read wait for each other, too.
     """
     url = sa.URL.create("sqlite", database=str(path))
-    # Trap: left alone, the driver begins at the first write, so what comes before, a
-    # CREATE TABLE too, is committed at once. With None it does not; `begin` below does.
+    # Trap: left alone, the driver begins at the first write, so what comes
+    # before, a CREATE TABLE too, is committed at once. With None it does not;
+    # `begin` below does.
     arguments = {"timeout": timeout, "isolation_level": None}
     engine = sa.create_engine(url, connect_args=arguments, **options)
 

@@ -1574,14 +1574,14 @@ def sentence_by_template(name: str, row: Mapping[str, Any]) -> str:
 def sentence_by_figures(name: str, row: Mapping[str, Any]) -> str:
     """Return what a backtest saw of a segment, and whether that was said before."""
     if row["observed_of"] < FEWEST:
-        return (
-            f"{how_many(row['observed_of'], 'customer')} then in it: too few to tell."
-        )
+        few = how_many(row["observed_of"], "customer")
+        return f"{few} then in it: too few to tell."
     back = 1 - row["observed_churn"]
     said = 1 - row["backtest_churn"]
     high, low = (1 - end for end in row["observed_95"])
     of = f"of {row['observed_of']:,} then in it, {back:.0%} came back"
-    when = f"within {how_many(row['observed_days'], 'day')} ({low:.0%} to {high:.0%}"
+    days = how_many(row["observed_days"], "day")
+    when = f"within {days} ({low:.0%} to {high:.0%}"
     first, last = row["observed_share_95"]
     money = f"with {row['observed_spend_share']:.0%} of all spend"
     seen = f"{of} {when}; said: {said:.0%}) {money} ({first:.0%} to {last:.0%})"

@@ -87,9 +87,9 @@ class Copies:
                     self.held[name] = payload
             self.shrink(self.held)
 
+    # endregion near
+
     def shrink(self, held: dict[bytes, Any]) -> None:
         """Drop the oldest beyond the size."""
         while len(held) > self.maxsize:
             del held[next(iter(held))]
-
-    # endregion near

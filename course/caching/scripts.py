@@ -56,7 +56,7 @@ return 1
 TAKE = """
 local removed = 0
 local members = redis.pcall('SMEMBERS', KEYS[1])
--- It is no set: nobody can tell what is under the tag, so the caller makes all invalid.
+-- Not a set: nobody can tell what is under the tag. The caller makes all invalid.
 if members.err then redis.call('UNLINK', KEYS[1]) return members end
 for _, key in ipairs(members) do
     redis.call('UNLINK', ARGV[2] .. key)
