@@ -56,6 +56,9 @@ LIMIT = 240.0  # seconds for a few tests
 PROMPT = 20.0  # seconds that a mutant took, those for starting with them
 
 
+NO_RESULT = "(ended without a result)"
+
+
 def results(path: Path = RESULTS) -> dict[str, dict[str, Any]]:
     """Return the last verdict on each mutant, by its key."""
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
@@ -182,6 +185,7 @@ def handful(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
     """Yield some mutants that were noticed without a server, and the test that did."""
     rows = [row for row in results().values() if is_quick(row["by"])]
     rows = [row for row in rows if row["seconds"] < PROMPT]  # others wait, or hang
+    rows = [row for row in rows if not row["by"].endswith(NO_RESULT)]  # or crash
     Random(seed).shuffle(rows)
     found = 0
     for row in rows:
