@@ -54,8 +54,6 @@ COUNT = 300
 OPEN = "unnoticed by units"  # the slow tests have not been asked yet
 LIMIT = 240.0  # seconds for a few tests
 PROMPT = 20.0  # seconds that a mutant took, those for starting with them
-
-
 NO_RESULT = "(ended without a result)"
 
 
@@ -181,11 +179,15 @@ def made_again(row: Mapping[str, Any]) -> Mutant | None:
     return None
 
 
+def is_for_a_handful(row: Mapping[str, Any]) -> bool:
+    """Tell whether a test that needs no server noticed a mutant, and soon."""
+    soon = row["seconds"] < PROMPT  # others wait, or hang
+    return row["verdict"] == "noticed" and is_quick(row["by"]) and soon
+
+
 def handful(count: int, seed: int) -> Iterator[tuple[Mutant, str]]:
     """Yield some mutants that were noticed without a server, and the test that did."""
-    rows = [row for row in results().values() if is_quick(row["by"])]
-    rows = [row for row in rows if row["seconds"] < PROMPT]  # others wait, or hang
-    rows = [row for row in rows if not row["by"].endswith(NO_RESULT)]  # or crash
+    rows = [row for row in results().values() if is_for_a_handful(row)]
     Random(seed).shuffle(rows)
     found = 0
     for row in rows:

@@ -27,6 +27,9 @@ TAG = "MUTANTS_COPY"
 FAILED = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?\.py(?:::.+?)?)(?: - .*)?$", re.M)
 
 
+RESULT = re.compile(r"\b(?:passed|skipped|deselected)\b")
+
+
 @dataclass
 class Outcome:
     """How some tests ended."""
@@ -37,8 +40,8 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Tell whether nothing was noticed."""
-        return not self.failed and not self.late
+        """Tell whether nothing was noticed, by tests that came to a result."""
+        return not self.failed and not self.late and bool(RESULT.search(self.printed))
 
 
 def files() -> list[str]:

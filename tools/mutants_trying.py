@@ -182,13 +182,11 @@ class Trial:
             outcome = self.copy.test(names, limit, each)
             if outcome.late:
                 return f"timeout of {names[0]}"
+            if outcome.passed:
+                return ""
             missing = NOT_FOUND.findall(outcome.printed)
-            failed = outcome.failed or missing
-            if not failed:
-                if re.search(r"\b(passed|skipped|deselected)\b", outcome.printed):
-                    return ""
-                return f"{names[0]} (ended without a result)"
-            test = failed[0]
+            # Without a result, the first may have ended Python itself.
+            test: str = [*outcome.failed, *missing, *names][0]
             if self.is_fault_of(mutant, test, each):
                 return test
             self.broken.add(test)

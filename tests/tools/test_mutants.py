@@ -242,6 +242,34 @@ def test_a_test_that_fails_without_the_mutant_too_proves_nothing(
     assert trial.noticed_by(mutant_returning("0 + 1"), tests) == ""
 
 
+def test_what_ends_python_itself_is_noticed_and_a_run_without_a_result_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = small_project(tmp_path, monkeypatch)
+    trial = Trial(copy, Reached(copy))
+    one = "tests/test_one.py::test_one"
+    ending = mutant_returning("__import__('os')._exit(0)")
+    assert trial.noticed_by(ending, [Reaching(one, 0.1, True)]) == one
+    copy.mutate(ending)
+    assert not copy.test([one], 60).passed
+
+
+@pytest.mark.parametrize(
+    ("row", "fits"),
+    [
+        ({}, True),
+        ({"verdict": "unnoticed by units", "by": ""}, False),
+        ({"by": "tests/lesson_04/test_contract_ends.py::test_one"}, False),
+        ({"seconds": 60}, False),
+    ],
+)
+def test_a_handful_is_of_what_a_quick_test_noticed_soon(
+    row: dict[str, Any], fits: bool
+) -> None:
+    usual = {"verdict": "noticed", "by": "tests/test_one.py::test_one", "seconds": 1}
+    assert mutants.is_for_a_handful(usual | row) is fits
+
+
 def trial_of(project: Copy, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """Return one whose only test module is that of the small project."""
     monkeypatch.setattr(mutants_trying, "scripts", lambda: ["1.py"])
