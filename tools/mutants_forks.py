@@ -70,6 +70,8 @@ def become(folder: Path, env: Mapping[str, str], output: Path) -> None:
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
     for name in [name for name, module in sys.modules.items() if is_ours(module)]:
         del sys.modules[name]
+    # Of its own: the tool that forked is ours, too, and some look at what was started.
+    sys.modules["__main__"] = ModuleType("__main__")
     not_there = {"", str(ROOT), str(ROOT / "tools")}
     sys.path[:] = [str(folder), *(one for one in sys.path if one not in not_there)]
     sys.dont_write_bytecode = False  # most of the copy never changes

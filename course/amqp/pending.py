@@ -24,7 +24,7 @@ class Confirmation:
     __slots__ = ("_callbacks", "_ends", "_open", "heard")
 
     def __init__(self) -> None:
-        self._ends: list[PublishFailed | None] = []  # the first one counts
+        self._ends: list[list[PublishFailed | None]] = []  # the first one counts
         self._callbacks: list[Callable[[Confirmation], object]] = []
         self._open = threading.Lock()  # held until it ends
         self._open.acquire()
@@ -43,8 +43,11 @@ class Confirmation:
 
     def end(self, error: PublishFailed | None) -> None:
         """Settle it, unless that has happened: whoever waited may have given it up."""
-        self._ends.append(error)  # at once, whichever thread does
-        if len(self._ends) > 1:
+        end = [error]
+        # Trap: to count them. Of two threads that come together, each would see two,
+        # and none would wake up whoever waits.
+        self._ends.append(end)
+        if self._ends[0] is not end:
             return
         self._open.release()
         self._call_back()
@@ -75,7 +78,7 @@ class Confirmation:
         if not self.wait(threading.TIMEOUT_MAX if timeout is None else timeout):
             raise TimeoutError
         self.heard = True
-        return self._ends[0]
+        return self._ends[0][0]
 
     def result(self, timeout: float | None = None) -> None:
         """Raise if it failed; from here on that is known."""

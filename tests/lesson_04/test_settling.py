@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
+from typing import Any
 from unittest.mock import Mock
 
 import pika
@@ -68,6 +70,30 @@ def test_a_publish_ends_once_and_whoever_waits_is_told() -> None:
     assert [one.result(5) for one in waiting] == [True, True]
     assert confirmed.exception() is None
     assert told == [confirmed, confirmed]
+
+
+class Meanwhile(list[Any]):
+    """A list to which another thread appends, right after the first one has."""
+
+    def __init__(self, other: Callable[[], object]) -> None:
+        self.other = other
+
+    def append(self, one: Any) -> None:
+        super().append(one)
+        if len(self) == 1:
+            self.other()
+
+
+def test_two_threads_may_end_a_publish_at_the_same_time() -> None:
+    ending = Confirmation()
+    called: list[Any] = []
+    ending.add_done_callback(called.append)
+    ending._ends = Meanwhile(lambda: ending.end(None))
+    failed = PublishFailed("too late")
+    ending.end(failed)
+    assert called == [ending]
+    assert ending._open.acquire(timeout=0)  # nobody waits in vain
+    assert ending.exception(0) is failed
 
 
 def test_a_callback_that_fails_is_no_end_of_the_thread_that_calls_it() -> None:

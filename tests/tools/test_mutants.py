@@ -254,6 +254,17 @@ def test_what_ends_python_itself_is_noticed_and_a_run_without_a_result_is_no_pas
     assert not copy.test([one], 60).passed
 
 
+def test_tests_run_in_a_fork_of_the_tool_as_they_do_in_pytest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = small_project(tmp_path, monkeypatch)
+    test = "import sys\n\n\ndef test_main():\n    assert '__main__' in sys.modules\n"
+    (copy.folder / "tests" / "test_main.py").write_text(test)
+    tool = str(ROOT / "tools" / "mutants.py")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", tool, raising=False)
+    assert copy.test(["tests/test_main.py"], 60).passed
+
+
 @pytest.mark.parametrize(
     ("row", "fits"),
     [
