@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Ints, iso
-from course.analytics.daynumbers import CLOCKS, clock_of, days_by
+from course.analytics.daynumbers import CLOCKS, clock_of, days_by, of_different_kinds
 from course.analytics.months import month_of
 from course.errors import BadInput
 
@@ -170,9 +170,8 @@ def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
             open_question = open_question or text
     options = "--date-format dmy, mdy or ymd"
     if len(proof) > 1:
-        kinds = [f"{text!r} ({SAID[order]})" for order, text in proof.items()]
-        said = f"{' and '.join(kinds)} are of different kinds"
-        raise BadInput(f"{what}: {said}; say {options}")
+        meant = {text: SAID[order] for order, text in proof.items()}
+        raise of_different_kinds(what, meant, f"say {options}")
     if proof:
         return next(iter(proof))
     if len(possible) == 1:

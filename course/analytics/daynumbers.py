@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -71,6 +71,12 @@ def clock_by_size(number: float) -> Clock:
     return SINCE_1970_BY_UNIT[-1]
 
 
+def of_different_kinds(what: str, meant: Mapping[str, str], cure: str) -> BadInput:
+    """Return the error of texts that cannot stand in one column, as they are meant."""
+    kinds = [f"{text!r} ({meaning})" for text, meaning in meant.items()]
+    return BadInput(f"{what}: {' and '.join(kinds)} are of different kinds; {cure}")
+
+
 def clock_of(texts: Sequence[str], asked: str | None, what: str) -> Clock | None:
     """Return by which clock a column counts, of whose texts none is a date.
 
@@ -89,9 +95,8 @@ def clock_of(texts: Sequence[str], asked: str | None, what: str) -> Clock | None
         if clock:
             found.setdefault(clock, text)
     if len(found) > 1:
-        kinds = [f"{text!r} ({clock.said})" for clock, text in found.items()]
-        said = f"{' and '.join(kinds)} are of different kinds"
-        raise BadInput(f"{what}: {said}; {CLOCKS_ASKED}")
+        meant = {text: clock.said for clock, text in found.items()}
+        raise of_different_kinds(what, meant, CLOCKS_ASKED)
     if found:
         return next(iter(found))
     if first and len(first) == len([text for text in texts if text]):

@@ -6,6 +6,7 @@ import decimal
 import math
 import random
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from lessons import load
 from pymongo.errors import BulkWriteError
 
-from course.mongo.codec import unencodable, unencodable_of
+from course.mongo.codec import surely_encodable, unencodable, unencodable_of
 from course.mongo.reference import cohorts_of, days_of, purchases_of
 from course.mongo.seed import END, START, make_events, make_user, make_users
 
@@ -340,6 +341,11 @@ def test_who_looks_at_many_at_once_finds_what_a_look_at_each_finds(
         if why := unencodable(document):
             one_by_one[index] = {"code": 0, "unsent": why}
     assert unencodable_of(documents) == one_by_one
+
+
+def test_what_is_plain_and_in_utc_needs_no_look_at_each() -> None:
+    assert surely_encodable([{"bio": "x"}, {"tags": ["y"]}])
+    assert not surely_encodable([{"bio": "x"}, OrderedDict(bio="y")])
 
 
 def test_documents_of_more_than_16_mb_together_are_looked_at_singly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
@@ -70,6 +71,15 @@ def test_a_publish_ends_once_and_whoever_waits_is_told() -> None:
     assert [one.result(5) for one in waiting] == [True, True]
     assert confirmed.exception() is None
     assert told == [confirmed, confirmed]
+
+
+def test_callbacks_are_called_in_their_order() -> None:
+    confirmed = Confirmation()
+    called: list[str] = []
+    for name in ("first", "second", "third"):
+        confirmed.add_done_callback(partial(lambda name, _: called.append(name), name))
+    confirmed.end(None)
+    assert called == ["first", "second", "third"]
 
 
 class Meanwhile(list[Any]):
