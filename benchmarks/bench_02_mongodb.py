@@ -29,9 +29,9 @@ from measure import markdown, median, seconds, versions
 from pymongo import UpdateOne
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from lessons import ROOT, load
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from lessons import load
 
-sys.path.insert(0, str(ROOT))
 from course.mongo.codec import CODEC, RAW, surely_in_utc, unencodable_of
 from course.mongo.frames import to_frame
 from course.mongo.seed import make_events, make_user

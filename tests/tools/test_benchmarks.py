@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +28,29 @@ import peers_05  # noqa: E402
 import readers_04  # noqa: E402
 import rounds_04  # noqa: E402
 
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("bench_*.py"))
+# With the folder of the script alone on the path, as Python starts it.
+STARTED = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+runpy.run_path(sys.argv[2], run_name="imported")
+"""
 lesson: Any = load("04")
 COUNT = 1500  # more than a window
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_each_finds_what_it_imports(path: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-c", STARTED, str(path.parent), str(path)]
+    done = subprocess.run(
+        command,
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr  # where libraries may warn
 
 
 class Counted(rounds_04.Counted):
