@@ -130,10 +130,14 @@ def position(header: Sequence[str], name: str, chosen: str) -> int:
     raise BadInput(f"--columns {chosen}: {said}")
 
 
+def names_in(chosen: str) -> list[str]:
+    """Return the names in --columns; one with a comma stands in quotes, as in CSV."""
+    return next(csv.reader([chosen]), [])
+
+
 def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
     """Return where the columns stand that --columns names."""
-    # In quotes where a name has a comma, as in the file.
-    names = [" ".join(name.split()) for name in next(csv.reader([chosen]), [])]
+    names = [" ".join(name.split()) for name in names_in(chosen)]
     if len(names) not in (2, 3, 4):
         names = [""]  # in no header
     at = {}

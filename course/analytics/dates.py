@@ -25,7 +25,7 @@ IN_ASIA = re.compile(  # and in Hungary
     r"(\d{4})[.\u5e74\ub144] ?(\d{1,2})[.\u6708\uc6d4] ?(\d{1,2})[.\u65e5\uc77c]"
 )
 WEEK = re.compile(r"\d{4}(-?)W\d{2}\1[1-7]")
-MONTH_WORD = r"([^\W\d_]{3,10})\.?"
+MONTH_WORD = r"([^\W\d_]{3,12})\.?"
 BETWEEN_PARTS = r"(?:[-/ ]| of | de )"
 YEAR_NUMBER = r"(\d{2}|\d{4})"
 CLOCK_WITHIN = r"(?: \d{1,2}(?::\d{2}){1,2})?(?: [A-Z]{3,5})?"  # as in ctime and `date`

@@ -21,6 +21,7 @@ from course.analytics.refunds import net_refunds
 from course.analytics.rules import (
     CANCELLED_ORDER,
     FIRST,
+    FUTURE_DATE,
     OTHER_CURRENCY,
     PLACEHOLDER,
     REFUND,
@@ -37,6 +38,9 @@ from course.errors import BadInput
 from course.services import PROJECT
 
 LONGEST_ROW = 20  # lines; an address has fewer
+DRAWN_LINE = (
+    "-=_+: \t\x1a"  # around a table as a terminal shows it; and an old file end
+)
 SWALLOWED = "within quotes that do not end"
 OPTIONAL = {"item", "currency", "status"}  # a row may end before them
 
@@ -118,7 +122,7 @@ def understood(
     nameless = np.array([not name for name in who.names], bool)
     refuser = Refuser(raw, money.worth)
     refuser.refuse(UNREADABLE_DATE, day == 0, "date")
-    refuser.refuse("date in the future", day > today(), "date")
+    refuser.refuse(FUTURE_DATE, day > today(), "date")
     refuser.refuse("no customer", nameless[customers.rows], "amount")
     nobody = np.array(who.placeholders, bool)
     refuser.refuse(PLACEHOLDER, nobody[customers.rows], "customer")
@@ -255,7 +259,7 @@ def fitting(
             for number in range(before + 1, line + 1):
                 raw.misshape(SWALLOWED, number, row)
         elif len(row) <= least:
-            if any(cell.strip("-=_+ ") for cell in row):  # more than a line drawn
+            if any(cell.strip(DRAWN_LINE) for cell in row):
                 raw.misshape("too few columns", line, row)
         elif len(row) > width and any(row[width:]):
             raw.misshape("too many columns", line, row)
@@ -281,9 +285,11 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
     date_place = at["date"]
     for line, row in fitting(rows, raw, least):
         # Spreadsheets leave rows of nothing but separators below a table.
-        if not row[date_place] and not any(map(str.strip, row)):
-            continue
         text = row[date_place]
+        if not text.strip(DRAWN_LINE) and not any(
+            cell.strip(DRAWN_LINE) for cell in row
+        ):
+            continue
         day = days.get(text)
         if day is None:
             # Files that were put together have the header several times.

@@ -13,6 +13,7 @@ from course.errors import BadInput
 MOST_REFUSED = 0.01  # of the rows, or of the sum; above, a run stops
 FIRST = 5  # lines and values of each reason that are named
 UNREADABLE_DATE = "unreadable date"
+FUTURE_DATE = "date in the future"
 REFUND = "negative amount"  # left over from netting: no order, but no mistake either
 OTHER_CURRENCY = "other currency"
 CANCELLED_ORDER = "cancelled, by the column of status"
@@ -59,7 +60,7 @@ def refusals(refused: Mapping[str, Sequence[int]]) -> str:
 
 def date_cure(reasons: Iterable[str]) -> str:
     """Return what to say of dates, if some of them could not be read."""
-    if UNREADABLE_DATE not in reasons:
+    if not {UNREADABLE_DATE, FUTURE_DATE} & set(reasons):
         return ""
     return "; --date-format says how dates are written"
 

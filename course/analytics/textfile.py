@@ -195,7 +195,7 @@ def first_row(lines: Sequence[str], separator: str) -> tuple[list[str], int]:
 
 def plain_name(name: str) -> str:
     """Return a column's name on one line, with single blanks."""
-    return " ".join(name.split())
+    return " ".join(name.strip("\ufeff").split())
 
 
 def found_header(

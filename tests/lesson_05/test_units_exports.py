@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import uuid
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,6 +17,8 @@ from course.analytics.amounts import read_amounts
 from course.analytics.columns import column_positions
 from course.analytics.dates import read_dates, without_clock
 from course.analytics.rules import require_few_refused
+from course.analytics.scoresheet import csv_of
+from course.analytics.summary import summary_sql
 from course.errors import BadInput
 
 ROWS = orders()
@@ -237,17 +241,28 @@ def test_a_name_of_a_column_may_have_two_lines(tmp_path: Path) -> None:
 
 def test_a_header_repeated_is_no_row(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(body() + body())
+    path.write_text(body() + "\ufeff" + body() + "\x1a")
     log = lesson.read_log(path)
     assert len(log.day) == 2 * len(ROWS)
     assert not log.refused
 
 
-def test_lines_drawn_around_a_table_are_no_rows(tmp_path: Path) -> None:
+TABLES = {  # below the header, and around all: as terminals and wikis draw
+    "psql": ("-----+-----+-----\n", ""),
+    "mysql": ("+-----+-----+-----+\n", "+-----+-----+-----+\n"),
+    "markdown": ("|-----|:---:|----:|\n", ""),
+    "reports": ("-----------------\n", "=================\n"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_lines_drawn_around_a_table_are_no_rows(kind: str, tmp_path: Path) -> None:
+    below, around = TABLES[kind]
+    header, *rows = body().replace(",", " | ").splitlines()
     path = tmp_path / "a.csv"
-    table = body().replace(",", " | ")
-    rule = f"{'-' * 40}\n"
-    path.write_text(f"{rule}| {table.replace(chr(10), chr(10) + '| ')[:-2]}{rule}")
+    ends = ("", "") if kind == "psql" else ("| ", " |")
+    lines = [f"{ends[0]}{line}{ends[1]}\n" for line in (header, *rows)]
+    path.write_text(around + lines[0] + below + "".join(lines[1:]) + around)
     log = lesson.read_log(path)
     assert len(log.day) == len(ROWS)
     assert not log.refused
@@ -388,8 +403,33 @@ def test_a_status_that_is_a_number_says_nothing(tmp_path: Path) -> None:
     assert len(lesson.read_log(path).day) == len(ROWS)
 
 
+def test_dates_in_the_future_name_the_option(tmp_path: Path) -> None:
+    rows = [[who, f"{int(day[:4]) + 543}{day[4:]}", paid] for who, day, paid in ROWS]
+    said = refusal(write(tmp_path / "a.csv", rows))  # years of Buddha's era
+    assert "400 date in the future" in said
+    assert "--date-format" in said
+
+
 def test_a_refused_date_of_a_frame_is_shown_as_one() -> None:
     days = [date(2020, 1, 1 + k) for k in range(11)] + [date(2999, 1, 1)]
     frame = {"c": ["a", "b"] * 6, "d": days}
     with pytest.raises(BadInput, match="such as '2999-01-01'"):
         lesson.TransactionLog.from_frame(frame, customer="c", date="d")
+
+
+# --- What is written
+
+
+def test_no_mark_of_another_country_makes_a_name_a_formula() -> None:
+    names = ["a;=1+1", "a\t=1+1", "a|@b", 'a"b', "a,b", "a\nb", "=1;2", "plain"]
+    text = csv_of({"customer": names, "orders": [1] * 8, "segment": ["x"] * 8}).decode()
+    rows = list(csv.reader(io.StringIO(text)))
+    assert [row[0] for row in rows[1:]] == [*names[:6], "'=1;2", "plain"]
+    assert all(row[1:] == ["1", "x"] for row in rows[1:])
+    in_europe = list(csv.reader(io.StringIO(text), delimiter=";"))
+    assert not any(cell.startswith("=") for row in in_europe for cell in row)
+
+
+def test_a_query_takes_names_with_commas() -> None:
+    sql = summary_sql("duckdb", '"Kunde, Nr.",day,amount', 729_000)
+    assert 'SELECT "Kunde, Nr." AS customer' in sql
