@@ -19,7 +19,7 @@ class Times(NamedTuple):
     x: Ints
     t_last: Ints
     age: Ints
-    count: Ints | None
+    customers: Ints | None
 
 
 class Spends(NamedTuple):
@@ -27,7 +27,7 @@ class Spends(NamedTuple):
 
     x: Ints
     mean: Floats
-    count: Ints | None
+    customers: Ints | None
 
 
 def require_one_length(**columns: Any) -> None:
@@ -36,6 +36,11 @@ def require_one_length(**columns: Any) -> None:
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
         raise BadInput(f"columns of one length are needed: {said}")
+
+
+def with_count(rows: dict[str, Ints], count: Ints | None) -> dict[str, Ints]:
+    """Return columns, and with them the number of customers if there is one."""
+    return rows if count is None else {**rows, "count": count}
 
 
 def within(name: str, column: Ints, most: int) -> Ints:
@@ -59,8 +64,8 @@ def checked_times(x: Any, t_last: Any, age: Any, count: Any = None) -> Times:
         within("age", whole("age", age), DAY),
         None if count is None else counted(count),
     )
-    columns = {k: v for k, v in found._asdict().items() if v is not None}
-    require_one_length(**columns)
+    rows = {"x": found.x, "t_last": found.t_last, "age": found.age}
+    require_one_length(**with_count(rows, found.customers))
     if (found.t_last > found.age).any():
         raise BadInput("t_last is above age: both begin with the first order")
     # Trap: the days since the last order in the place of t_last. Both are "recency".
@@ -81,10 +86,8 @@ def checked_spends(x: Any, mean_spend: Any, count: Any = None) -> Spends:
     except (TypeError, ValueError):
         raise BadInput("the column mean_spend holds no numbers") from None
     customers = None if count is None else counted(count)
-    columns = {"x": orders, "mean_spend": mean}
-    require_one_length(
-        **columns if customers is None else {**columns, "count": customers}
-    )
+    rows = {"x": orders, "mean_spend": mean}
+    require_one_length(**with_count(rows, customers))
     mean[orders == 0] = 0
     if not np.isfinite(mean).all() or (mean < 0).any():
         said = "NaN, infinity or less than 0"

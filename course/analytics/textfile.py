@@ -134,7 +134,7 @@ class Rows:
         self.separator = header.separator
         self.above = header.ends  # lines above the first row
         self.titles = header.ends - headers[0].ends
-        lines = chain(top[header.ends :], text.lines)
+        lines: Iterator[str] = chain(top[header.ends :], text.lines)
         if self.separator == " ":
             lines = (" ".join(line.split()) for line in lines)
         self.rows: Any = csv.reader(lines, delimiter=self.separator)
