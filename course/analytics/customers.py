@@ -28,7 +28,7 @@ MOST_OF_ONE = 0.01  # of the rows: customers seldom have more
 TIMES_THE_NEXT = 3  # as many rows as the next customer: a person seldom has
 FEWEST_OTHERS = 10  # customers; of fewer, one may well have most rows
 ROUNDED = re.compile(r"\d[.,]\d+E\+\d{2,3}")  # 4.50E+18, as a spreadsheet shows it
-HIDDEN = str.maketrans(dict.fromkeys(INVISIBLE))
+NOT_SEEN = str.maketrans(dict.fromkeys(INVISIBLE))
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 
 
@@ -46,7 +46,7 @@ def as_seen(text: str) -> str:
     if text.isascii():
         return text
     # A letter with an accent has two codes, and looks the same.
-    return unicodedata.normalize("NFC", text).translate(HIDDEN).strip()
+    return unicodedata.normalize("NFC", text).translate(NOT_SEEN).strip()
 
 
 def one_spelling(texts: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from course.errors import BadInput
 MISSING = {"NoneType", "NAType", "NaTType"}
 TEXTS = {"customer", "item", "currency", "status"}
 LARGEST_EXACT = 2.0**53  # of whole numbers that a float keeps apart
-NAMES = (str, int, float, Decimal, UUID, np.number)  # types that name a customer
+NAMING_TYPES = (str, int, float, Decimal, UUID, np.number)  # types that name a customer
 MONEY_ROLES = {"amount", "quantity", "unit price"}
 
 
@@ -153,7 +153,7 @@ def cells_of(column: Any, name: str, named: bool = False) -> Cells:
 def cells_of_objects(cells: list[Any], name: str, named: bool) -> Cells:
     """Return cells that are Python objects, by what the first of them is."""
     first = next((cell for cell in cells if not is_missing(cell)), "")
-    if isinstance(first, str) or (named and isinstance(first, NAMES)):
+    if isinstance(first, str) or (named and isinstance(first, NAMING_TYPES)):
         texts = TextColumn()
         for cell in cells:
             texts.add("" if is_missing(cell) else name_of(cell, name))

@@ -112,14 +112,14 @@ class Header(NamedTuple):
     ends: int  # how many lines there are up to its last
 
 
-Positions = Mapping[str, int]  # of columns, by role
+Places = Mapping[str, int]  # of columns, by role
 
 
 class Rows:
     """The rows of a text file under its header."""
 
     def __init__(
-        self, path: Path, text: Lines, find: Callable[[Sequence[str]], Positions]
+        self, path: Path, text: Lines, find: Callable[[Sequence[str]], Places]
     ) -> None:
         """Find the header, by `find`: it returns where each role stands, or raises."""
         self.path = path
@@ -199,8 +199,8 @@ def plain_name(name: str) -> str:
 
 
 def found_header(
-    headers: Sequence[Header], find: Callable[[Sequence[str]], Positions]
-) -> tuple[Header, Positions]:
+    headers: Sequence[Header], find: Callable[[Sequence[str]], Places]
+) -> tuple[Header, Places]:
     """Return the first header that names the columns, and where they stand.
 
     Raises the BadInput of the first line if none does.
