@@ -33,7 +33,6 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
     amount = np.ones(rows)
     worth = np.ones(rows)
     said: dict[str, str] = {}
-    negative = np.zeros(rows, bool)
     currency = TextColumn([""], np.zeros(rows, np.int64))
     for role in roles:
         if role in raw.numbers:
@@ -47,12 +46,12 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
             said[role] = found.style.said
             if any(found.currency):
                 currency = coded(found.currency, codes)
-        negative |= values < 0
+        if role == "unit price":
+            # Where quantity and price have a minus, it is a refund all the same.
+            amount[(amount < 0) & (values < 0)] *= -1
         amount = amount * values
         worth = worth * anyhow
     if "quantity" in roles:
-        # Where quantity and price have a minus, it is a refund all the same.
-        amount = np.where(negative, -np.abs(amount), amount)
         amount = amount.round(6)  # 6 x 2.55 is 15.3, and a refund has to equal it
         amount[np.abs(amount) >= LARGEST_AMOUNT] = np.nan  # as where it is written
         said = {"": "quantity x unit price", **said}

@@ -128,7 +128,8 @@ def understood(
     refuser.refuse(PLACEHOLDER, nobody[customers.rows], "customer")
     rounded = np.array(who.rounded, bool)
     refuser.refuse(ROUNDED_NAME, rounded[customers.rows], "customer")
-    customers = coded(who.names, customers.rows)
+    if who.names != customers.texts:
+        customers = coded(who.names, customers.rows)
     if "status" in raw.columns:
         status = raw.columns["status"]
         off = np.array([is_cancelled(text) for text in status.texts], bool)
@@ -269,6 +270,11 @@ def fitting(
             yield line, row
 
 
+def is_header(row: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether a row has the names of the columns in it."""
+    return [plain_name(cell) for cell in row] == names
+
+
 def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
     """Return the rows of a file by role; what does not fit its header is put aside."""
     raw = RawRows(list(at))
@@ -283,6 +289,7 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
     ]
     date_column = raw.columns["date"]
     date_place = at["date"]
+    date_word = rows.names[date_place].rpartition(" ")[2]
     for line, row in fitting(rows, raw, least):
         # Spreadsheets leave rows of nothing but separators below a table.
         text = row[date_place]
@@ -293,7 +300,7 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
         day = days.get(text)
         if day is None:
             # Files that were put together have the header several times.
-            if [plain_name(cell) for cell in row[:width]] == rows.names:
+            if date_word in text and is_header(row[:width], rows.names):
                 continue
             day = day_of(text)
             if day == text:
