@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from lesson_05.logs import lesson, orders, write
 
+from course.analytics.futures import missed_by
 from course.errors import BadInput
 
 
@@ -103,6 +104,15 @@ def test_a_backtest_ends_where_the_log_does(log: Any) -> None:
         lesson.Backtest(log, log.last_day, 30)
     quiet_end = lesson.Backtest(log.where(log.day < log.last_day - 9), end, days)
     assert quiet_end.forecast.days == days
+
+
+def test_a_total_that_is_right_by_luck_narrows_no_interval(log: Any) -> None:
+    record = lesson.Backtest(log, *lesson.thirds(log))
+    mine = missed_by(record.spent.sum(), record.amount.sum())
+    assert mine < 0.01 < record.forecast.missed  # of two totals, one was right by luck
+    assert record.missed == record.forecast.missed
+    record.forecast.missed = 0.0
+    assert record.missed == mine
 
 
 def test_a_log_and_a_forecast_can_be_sent_elsewhere(log: Any, now: Any) -> None:
