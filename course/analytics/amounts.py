@@ -26,11 +26,11 @@ SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
 SIGNS_OF_MONEY = "$\u00a2-\u00a5\u0e3f\u20a0-\u20c0\uff04\uffe1\uffe5"
 WORDS = (
     r"[A-Z]{3}\.?|[A-Z]{1,2} ?\$|\$US|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?"
-    r"|Fr\.?|Euros?|Dollars?|RM|Rp\.?|DM|KM|kn|R|S/\.?|\u0111|\u0440\u0443\u0431\.?|\u0440\.?"
+    r"|Fr\.?|Euros?|Dollars?|RM|Rp\.?|DM|KM|kn|S/\.?|\u0111|\u0440\u0443\u0431\.?|\u0440\.?"
     r"|\u043b\u0432\.?|\u0433\u0440\u043d\.?|[\u5143\u5186]"
 )
 CURRENCY = rf"(?i:{WORDS})|[{SIGNS_OF_MONEY}]"
-AHEAD = re.compile(rf"({CURRENCY}|[{MINUS_SIGNS}+])[{BLANKS}]*")
+AHEAD = re.compile(rf"({CURRENCY}|R|[{MINUS_SIGNS}+])[{BLANKS}]*")  # R behind: returned
 BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{MINUS_SIGNS}])$")
 CODES = {
     **dict.fromkeys(("$", "\uff04", "US$", "$US", "US $", "DOLLAR", "DOLLARS"), "USD"),

@@ -144,6 +144,11 @@ def test_a_currency_of_one_country_or_another(form: str) -> None:
     assert read_amounts(texts, None, "the amounts").value.tolist() == [12.5, 1250.25]
 
 
+@pytest.mark.parametrize("text", ["12.50 R", "12.50 CR", "12.50 DR"])
+def test_a_mark_of_a_bookkeeper_is_no_currency(text: str) -> None:
+    assert np.isnan(read_amounts([text], None, "the amounts").value[0])
+
+
 @pytest.mark.parametrize("minus", "-\u2010\u2011\u2013\u2212\uff0d")
 def test_any_dash_is_a_minus(minus: str) -> None:
     found = read_amounts([f"{minus}12.50", f"12.50{minus}"], None, "the amounts").value
