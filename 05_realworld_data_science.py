@@ -52,6 +52,7 @@ from course.analytics.arrays import (
     order_days,
     ordinal,
     starts,
+    whole_days,
 )
 from course.analytics.baskets import Baskets, has_name, recalls
 from course.analytics.bgnbd import expected_orders, fitted_bgnbd
@@ -103,7 +104,7 @@ from course.analytics.scores import (
 )
 from course.analytics.simulate import SPAN, START, simulated_orders, simulated_shop
 from course.analytics.stacking import Stack, fitted_stack, out_of_fold
-from course.analytics.study import Makers, analyse
+from course.analytics.study import Makers, analyse, require_outcome
 from course.analytics.summary import Fits, study_summary
 from course.analytics.wording import how_many, spoken
 from course.claims import less_than, more_than, near
@@ -822,7 +823,7 @@ class Forecast:
         learn: bool = True,
     ) -> None:
         self.log = log
-        self.days = days
+        self.days = whole_days(days)
         self.table = customer_table(log, as_of)
         t = self.table
         self.weeks = t.weeks
@@ -1019,6 +1020,7 @@ class Backtest:
         self.orders, self.spent = outcome(log, self.forecast.table, days)
         self.gone = self.orders == 0
         # endregion holdout
+        require_outcome(end, days, log.last_day)
         self._told: dict[str, Told] = {}  # by model
 
     @cached_property
@@ -1036,8 +1038,10 @@ class Backtest:
 
     @property
     def missed(self) -> float:
-        """How far off the total was, as a logarithm."""
-        return missed_by(float(self.spent.sum()), float(self.amount.sum()))
+        """How far off the total was, or that of the forecast inside: a logarithm."""
+        mine = missed_by(float(self.spent.sum()), float(self.amount.sum()))
+        # One total may be right by luck: of two, the larger miss counts.
+        return max(mine, self.forecast.missed)
 
     @property
     def chances_shown(self) -> dict[str, Floats]:

@@ -10,29 +10,30 @@ from typing import NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Floats
+from course.analytics.typed import INVISIBLE, unwrapped
 from course.errors import BadInput
 
 LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
 MARKS = ".,"
 DECIMALS = {".": ".", "point": ".", ",": ",", "comma": ","}  # what --decimal takes
 WHOLE = "whole numbers"
-MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}"
-BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
-INVISIBLE = "\u200b\u200e\u200f\u061c\u2060\ufeff"  # directions of writing, and marks
+MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\uff0d"
+BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}\N{FIGURE SPACE}"
 AROUND = BLANKS + INVISIBLE
-GROUPS = BLANKS + "'\N{RIGHT SINGLE QUOTATION MARK}"  # thousands in any country
+GROUPS = BLANKS + "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}"  # of thousands
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
 SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
 SIGNS_OF_MONEY = "$\u00a2-\u00a5\u0e3f\u20a0-\u20c0\uff04\uffe1\uffe5"
 WORDS = (
-    r"SFr\.?|[A-Z]{3}|[A-Z]{1,2}\$|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?|Fr\.?|Euros?"
-    r"|\u0440\u0443\u0431\.?|[\u5143\u5186]"
+    r"[A-Z]{3}\.?|[A-Z]{1,2} ?\$|\$US|[A-Z]?kr\.?|z\u0142|K\u010d|Ft|TL|lei|Rs\.?"
+    r"|Fr\.?|Euros?|Dollars?|RM|Rp\.?|DM|KM|kn|S/\.?|\u0111|\u0440\u0443\u0431\.?|\u0440\.?"
+    r"|\u043b\u0432\.?|\u0433\u0440\u043d\.?|[\u5143\u5186]"
 )
-CURRENCY = rf"[{SIGNS_OF_MONEY}]|(?i:{WORDS})"
-AHEAD = re.compile(rf"({CURRENCY}|[{MINUS_SIGNS}+])[{BLANKS}]*")
+CURRENCY = rf"(?i:{WORDS})|[{SIGNS_OF_MONEY}]"
+AHEAD = re.compile(rf"({CURRENCY}|R|[{MINUS_SIGNS}+])[{BLANKS}]*")  # R behind: returned
 BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{MINUS_SIGNS}])$")
 CODES = {
-    **dict.fromkeys(("$", "\uff04", "US$"), "USD"),
+    **dict.fromkeys(("$", "\uff04", "US$", "$US", "US $", "DOLLAR", "DOLLARS"), "USD"),
     **dict.fromkeys(("\u20ac", "EURO", "EUROS"), "EUR"),
     **dict.fromkeys(("\u00a3", "\uffe1"), "GBP"),
     "SFR": "CHF",
@@ -66,7 +67,8 @@ def taken_apart(text: str) -> Written | None:
     signs: list[str] = []
     currencies: list[str] = []
     # A dash in the place of the cents is no sign: 1.234,- is not a refund.
-    rest = NO_CENTS.sub(lambda mark: mark[1].strip(":/"), text.strip(AROUND))
+    rest = unwrapped(text.strip(AROUND))
+    rest = NO_CENTS.sub(lambda mark: mark[1].strip(":/"), rest)
     while rest and not NUMBER.fullmatch(rest) and not SCIENTIFIC.fullmatch(rest):
         ahead = AHEAD.match(rest)
         behind = BEHIND.search(rest)

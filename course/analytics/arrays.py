@@ -49,6 +49,8 @@ def whole(name: str, column: Any) -> Ints:
     found = plain_array(name, column)
     if found.dtype.kind not in "iuf" and len(found):
         raise BadInput(f"the column {name} holds {found.dtype}, not whole numbers")
+    if found.dtype.kind == "u" and len(found) and found.max() >= 1 << 63:
+        raise BadInput(f"the column {name} holds {found.max():,}, which is too large")
     if found.dtype.kind == "f" and not (found == np.floor(found)).all():
         raise BadInput(f"the column {name} holds NaN or fractions, not whole numbers")
     if found.dtype.kind == "f" and len(found):
@@ -92,6 +94,17 @@ def ordinal(day: Any) -> int:
         raise BadInput(f"as_of {day!r} is no day: give a date or an ordinal") from None
     if not 1 <= found <= LAST_DAY:
         raise BadInput(f"as_of {found} is no ordinal, as date.toordinal() has them")
+    return found
+
+
+def whole_days(days: Any) -> int:
+    """Return a number of days; BadInput for what is none."""
+    try:
+        found = operator.index(days)
+    except TypeError:
+        raise BadInput(f"days {days!r}: a whole number is needed") from None
+    if not 1 <= found <= LAST_DAY:
+        raise BadInput(f"days {found:,}: it takes 1 to {LAST_DAY:,}")
     return found
 
 

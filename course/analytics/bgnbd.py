@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import BITS, DAY, Floats, Ints, starts, whole
+from course.analytics.arrays import BITS, DAY, Floats, Ints, starts
+from course.analytics.fitrows import checked_times
 from course.analytics.newton import BOUND, Peak, Terms, by_logs, maximum
 from course.errors import BadInput
 
@@ -44,9 +45,7 @@ class Collapsed:
         per_week: float,
         count: Ints | None = None,
     ) -> None:
-        x = whole("x", x)
-        t_last = whole("t_last", t_last)
-        age = whole("age", age)
+        x, t_last, age, count = checked_times(x, t_last, age, count)
         # Three numbers side by side in one integer: sorted and compared at once.
         packed = x << 2 * BITS
         packed = packed | t_last << BITS
@@ -59,7 +58,7 @@ class Collapsed:
         else:
             order = np.argsort(key)
             key = key[order]
-            weight = whole("count", count)[again][order].astype(np.float64)
+            weight = count[again][order].astype(np.float64)
         first = starts(key)
         distinct = key[first]
         self.x = distinct >> 2 * BITS

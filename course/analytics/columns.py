@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -38,7 +39,7 @@ THING = "(?:item|product|prod|sku|stock|article|artikel|upc|ean|asin)"
 ROLE_NAMES = {
     "customer": (
         f"{WHO}(?:unique)?{NUMBERED}",
-        f"(?:{WHO}|e)(?:e?mail)?(?:full)?(?:name|mail)",
+        f"(?:{WHO}|e)(?:e?mail)?(?:full)?(?:name|e?mail)(?:address)?",
     ),
     "date": (
         f"(?:{OF_ORDER}|{ELSEWHERE}|{AT})*{WHEN}+(?:{OF_ORDER}|{AT})*",
@@ -56,7 +57,15 @@ QUANTITY = (
 UNIT_PRICE = (
     "(?:unit|item|each|piece|product)*(?:price|preis)(?:per(?:unit|item|piece))?"
 )
-CURRENCY_NAMES = "(?:currency|ccy|curr)(?:code|iso)*|(?:order|payment)currency(?:code)?"
+COIN = "(?:currency|ccy|curr|crcy|waehrung|w\u00e4hrung|devise|moneda|valuta|waluta)"
+CURRENCY_NAMES = (  # the first that has a column
+    f"{COIN}(?:code|iso|symbol)*",
+    f"(?:iso|order|payment|invoice|transaction|sale|sales|amount){COIN}(?:code|iso)*",
+)
+STATUS_NAMES = (
+    "(?:order|payment|financial|transaction|invoice|sale|bestell|auftrags)*"
+    "(?:status|statut)"
+)
 LONGEST_HEADER = 300  # characters; a file of one line is no header
 SYNTAX = "CUSTOMER,DATE[,AMOUNT[,ITEM]]"
 
@@ -114,15 +123,21 @@ def position(header: Sequence[str], name: str, chosen: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
     if name in header:
-        raise BadInput(f"--columns {chosen}: two columns have the name {name}")
+        said = f"two columns have the name {name}: rename one in the file"
+        raise BadInput(f"--columns {chosen}: {said}")
     said = f"it takes {SYNTAX} out of {listed_names(header)}"
     said = f"{said}; AMOUNT may be QUANTITY*PRICE"
     raise BadInput(f"--columns {chosen}: {said}")
 
 
+def names_in(chosen: str) -> list[str]:
+    """Return the names in --columns; one with a comma stands in quotes, as in CSV."""
+    return next(csv.reader([chosen]), [])
+
+
 def chosen_positions(header: Sequence[str], chosen: str) -> dict[str, int]:
     """Return where the columns stand that --columns names."""
-    names = chosen.split(",")
+    names = [" ".join(name.split()) for name in names_in(chosen)]
     if len(names) not in (2, 3, 4):
         names = [""]  # in no header
     at = {}
@@ -150,12 +165,12 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
                 raise ask(header, free, role)
             elif role == "amount":
                 found |= amount_positions(header)
-    currencies = [
-        i for i in matching(header, CURRENCY_NAMES) if i not in found.values()
-    ]
-    if len(currencies) == 1:
-        found["currency"] = currencies[0]
-    return found
+    for pattern in CURRENCY_NAMES:
+        free = [i for i in matching(header, pattern) if i not in found.values()]
+        if free and "currency" not in found:
+            found["currency"] = free[0]
+    free = [i for i in matching(header, STATUS_NAMES) if i not in found.values()]
+    return found | {"status": free[0]} if free else found
 
 
 def amount_positions(header: Sequence[str]) -> dict[str, int]:

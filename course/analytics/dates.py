@@ -12,6 +12,7 @@ import numpy as np
 from course.analytics.arrays import Ints, iso
 from course.analytics.daynumbers import CLOCKS, clock_of, days_by, of_different_kinds
 from course.analytics.months import month_of
+from course.analytics.typed import unwrapped
 from course.errors import BadInput
 
 ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside CLOCKS and patterns
@@ -24,7 +25,7 @@ IN_ASIA = re.compile(  # and in Hungary
     r"(\d{4})[.\u5e74\ub144] ?(\d{1,2})[.\u6708\uc6d4] ?(\d{1,2})[.\u65e5\uc77c]"
 )
 WEEK = re.compile(r"\d{4}(-?)W\d{2}\1[1-7]")
-MONTH_WORD = r"([^\W\d_]{3,10})\.?"
+MONTH_WORD = r"([^\W\d_]{3,12})\.?"
 BETWEEN_PARTS = r"(?:[-/ ]| of | de )"
 YEAR_NUMBER = r"(\d{2}|\d{4})"
 CLOCK_WITHIN = r"(?: \d{1,2}(?::\d{2}){1,2})?(?: [A-Z]{3,5})?"  # as in ctime and `date`
@@ -38,14 +39,18 @@ NAMED = re.compile(
 )
 YEAR_THEN_NAME = re.compile(rf"(\d{{4}})[-/ ]{MONTH_WORD}[-/ ](\d{{1,2}})")
 HOUR = "(?:[01]?[0-9]|2[0-4])"
-ZONE = r"(?:Z|(?-i:[A-Z]{3,5})|Uhr)?(?:[+-]\d{2}:?(?:\d{2})?)?(?:\[[\w/+-]+\])?"
+ZONE = (
+    r"(?:Z|(?-i:[A-Z]{3,5})|Uhr)?(?:[+-]\d{2}:?(?:\d{2})?)?"
+    r"(?:\[[\w/+-]+\]| ?\([^()]+\)| ?[a-z]+(?:/[\w-]+)+)?"
+)
+BEFORE_HOUR = "(?:(?:at|um|klo|kl\\.?|\u00e0|\u00e0s|a las) )?"
 CLOCK = re.compile(
-    rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d){{0,2}}|,? +{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?"
+    rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d(?::?[0-6]\d)?)?"
+    rf"|,?[ _]{BEFORE_HOUR}{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?"
     rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d)"  # 30/Sep/1997:10:20:30
-    rf"(?:[.,]\d+)? ?(?:[ap]\.?m\.?)? ?{ZONE}$",
+    rf"(?:[.,]\d+)? ?(?:[ap]\.? ?m\.?)? ?{ZONE}$",
     re.IGNORECASE,
 )
-BLANKS_OF_DATES = str.maketrans(dict.fromkeys("\u00a0\u2009\u202f", " "))
 PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
 CENTURY_LATER = 36_525  # days; no forecast reaches that far
 FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
@@ -53,9 +58,9 @@ FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 
 def without_clock(text: str) -> str:
     """Return a timestamp without its time of day."""
-    text = text.strip()
-    if not text.isascii():
-        text = text.translate(BLANKS_OF_DATES)
+    text = unwrapped(text.strip())
+    if "  " in text or not text.isascii():
+        text = " ".join(text.split())  # of any kind, and two before a single digit
     return CLOCK.sub("", text) if len(text) > len("30/09/1997") else text
 
 
@@ -153,7 +158,8 @@ def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
     if asked is not None:
         return asked
     proof: dict[str, str] = {}
-    open_question = ""
+    open_question: dict[str, str] = {}  # by what stands between the numbers
+    decided = set()  # what stands there in a proof
     possible = set(ORDERS)  # that every text allows which has a choice
     order_of = {"dmy": "dmy", "mdy": "mdy", SHORT_YEAR_FIRST: "ymd"}
     chosen = False
@@ -164,20 +170,24 @@ def date_order(texts: Iterable[str], asked: str | None, what: str) -> str:
             continue
         chosen = True
         possible &= allowed
+        mark = re.sub(r"\d", "", text)[:1]
         if len(allowed) == 1:
             proof.setdefault(allowed.pop(), text)
+            decided.add(mark)
         elif len(set(found.values())) > 1:
-            open_question = open_question or text
+            open_question.setdefault(mark, text)
     options = "--date-format dmy, mdy or ymd"
     if len(proof) > 1:
         meant = {text: SAID[order] for order, text in proof.items()}
         raise of_different_kinds(what, meant, f"say {options}")
-    if proof:
+    # A spreadsheet in another country turns 05.04. into 04/05/ and leaves 13.04. alone.
+    left = [text for mark, text in open_question.items() if mark not in decided]
+    if proof and not left:
         return next(iter(proof))
-    if len(possible) == 1:
+    if len(possible) == 1 and not proof:
         return possible.pop()
-    if open_question:
-        said = f"{open_question!r} may have the day first or the month"
+    if left:
+        said = f"{left[0]!r} may have the day first or the month"
         raise BadInput(f"{what}: {said}, and nothing decides; say {options}")
     return "dmy" if chosen else "ymd"  # 03/03/1997 is one day in any order
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 
@@ -14,14 +16,16 @@ from course.analytics.amounts import LARGEST_AMOUNT
 from course.analytics.arrays import EPOCH_DAY, Floats, Ints
 from course.analytics.columns import column_positions
 from course.analytics.dates import without_clock
-from course.analytics.read import PurchaseColumns, RawRows, TextColumn, understood
+from course.analytics.rawrows import RawRows, TextColumn
+from course.analytics.read import PurchaseColumns, understood
 from course.analytics.rules import ReadingRules
 from course.columns import visible
 from course.errors import BadInput
 
 MISSING = {"NoneType", "NAType", "NaTType"}
-TEXTS = {"customer", "item", "currency"}
+TEXTS = {"customer", "item", "currency", "status"}
 LARGEST_EXACT = 2.0**53  # of whole numbers that a float keeps apart
+NAMING_TYPES = (str, int, float, Decimal, UUID, np.number)  # types that name a customer
 MONEY_ROLES = {"amount", "quantity", "unit price"}
 
 
@@ -149,11 +153,10 @@ def cells_of(column: Any, name: str, named: bool = False) -> Cells:
 def cells_of_objects(cells: list[Any], name: str, named: bool) -> Cells:
     """Return cells that are Python objects, by what the first of them is."""
     first = next((cell for cell in cells if not is_missing(cell)), "")
-    all_whole = named and all(is_missing(cell) or type(cell) is int for cell in cells)
-    if isinstance(first, str) or all_whole:
+    if isinstance(first, str) or (named and isinstance(first, NAMING_TYPES)):
         texts = TextColumn()
         for cell in cells:
-            texts.add("" if is_missing(cell) else str(cell).strip())
+            texts.add("" if is_missing(cell) else name_of(cell, name))
         return Cells(texts=texts)
     try:
         if isinstance(first, date):
@@ -164,6 +167,14 @@ def cells_of_objects(cells: list[Any], name: str, named: bool) -> Cells:
         said = f"the column {name!r} holds {type(first).__name__} and other things"
         raise BadInput(visible(said)) from None
     return Cells(numbers=np.array(numbers))
+
+
+def name_of(cell: Any, column: str) -> str:
+    """Return the text by which a customer or an item is known."""
+    if isinstance(cell, float | np.floating):
+        check_told_apart(np.array([cell]), column)
+        return number_text(float(cell))
+    return str(cell).strip()
 
 
 def as_texts(cells: Cells, name: str) -> TextColumn:
@@ -209,19 +220,25 @@ def number_text(number: float) -> str:
     return str(int(number)) if whole_number else str(number)
 
 
-def raw_rows(frame: Any, names: Mapping[str, str]) -> RawRows:
+def raw_rows(frame: Any, names: Mapping[str, str], rules: ReadingRules) -> RawRows:
     """Return the rows of a frame by role."""
     raw = RawRows(list(names))
     lengths = set()
     for role, name in names.items():
-        cells = cells_of(column_of(frame, name), name, named=role in TEXTS)
+        column = column_of(frame, name)
+        if role == "status" and raw_array(column).dtype.kind not in "OUT":
+            del raw.columns[role]  # a number or a truth, which says nothing
+            continue
+        cells = cells_of(column, name, named=role in TEXTS)
         lengths.add(max(map(length_of, cells)))
         if role == "date" and cells.days is not None:
             raw.days = cells.days
         elif role in MONEY_ROLES and cells.numbers is not None:
             raw.numbers[role] = usable_amounts(cells.numbers)
         elif role == "date":
-            raw.columns[role] = days_only(as_texts(cells, name))
+            texts = as_texts(cells, name)
+            cut = "%" not in (rules.date_format or "")
+            raw.columns[role] = days_only(texts) if cut else texts
         elif role in MONEY_ROLES and cells.texts is None:
             raise BadInput(visible(f"the column {name!r} holds dates, not amounts"))
         else:
@@ -256,7 +273,7 @@ def frame_columns(
     kind: str = "frame",
 ) -> PurchaseColumns:
     """Return the columns of a log out of a frame; `names` has each role's column."""
-    raw = raw_rows(with_columns(frame), names)
+    raw = raw_rows(with_columns(frame), names, rules)
     return understood(raw, rules, names, {"file": kind})
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from course.analytics.arrays import Floats, Ints, starts, whole
+from course.analytics.arrays import Floats, Ints, starts
 from course.analytics.bgnbd import MIN_REPEATERS
+from course.analytics.fitrows import checked_spends
 from course.analytics.newton import Terms, by_logs, maximum
 from course.errors import BadInput
 
@@ -184,9 +185,7 @@ def fitted_gamma_gamma(
     `count` says how many customers each row stands for, by default one. Raises
     BadInput if they are too few.
     """
-    x = whole("x", x)
-    mean_spend = np.asarray(mean_spend, np.float64)
-    rows = spend_rows(x, mean_spend, count)
+    rows = spend_rows(*checked_spends(x, mean_spend, count))
     payers = int(rows.customers.sum())
     if payers < MIN_REPEATERS:
         said = f"{payers} customers paid for repeat orders"

@@ -83,7 +83,9 @@ class TransactionLog:
 
     @property
     def last_day(self) -> int:
-        """The day of the last order."""
+        """The day of the last order; BadInput if there is none."""
+        if not len(self.day):
+            raise BadInput("the log has no orders")
         return int(self.day.max())
 
     @property

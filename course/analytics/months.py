@@ -1,4 +1,4 @@
-"""Months by their names, in the languages of western and northern Europe."""
+"""Months by their names, in the languages of western and northern Europe and Poland."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import unicodedata
 from functools import cache
 
 # By month, in English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish,
-# Danish and Norwegian, without accents.
+# Danish, Norwegian and Polish, without accents.
 MONTH_NAMES = (
-    "january januar janner janvier enero gennaio janeiro januari",
-    "february februar feber fevrier febrero febbraio fevereiro februari",
-    "march marz maerz mars marzo marco maart marts",
-    "april avril abril aprile",
-    "may mai mayo maggio maio mei maj",
-    "june juni juin junio giugno junho",
-    "july juli juillet julio luglio julho",
-    "august aout agosto augustus augusti",
-    "september septembre septiembre setiembre settembre setembro",
-    "october oktober octobre octubre ottobre outubro",
-    "november novembre noviembre novembro",
-    "december dezember decembre diciembre dicembre dezembro desember",
+    "january januar janner janvier enero gennaio janeiro januari stycznia styczen",
+    "february februar feber fevrier febrero febbraio fevereiro februari lutego luty",
+    "march marz maerz mars marzo marco maart marts marca marzec",
+    "april avril abril aprile kwietnia kwiecien",
+    "may mai mayo maggio maio mei maj maja",
+    "june juni juin junio giugno junho czerwca czerwiec",
+    "july juli juillet julio luglio julho lipca lipiec",
+    "august aout agosto augustus augusti sierpnia sierpien",
+    "september septembre septiembre setiembre settembre setembro wrzesnia wrzesien",
+    "october oktober octobre octubre ottobre outubro pazdziernika pazdziernik",
+    "november novembre noviembre novembro listopada listopad",
+    "december dezember decembre diciembre dicembre dezembro desember grudnia grudzien",
 )
 SHORTENED = {"mrz": 3, "mrt": 3}  # not by leaving off the end
 SHORTEST = 3  # letters: fewer are the beginning of two months

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from course.analytics.amounts import LARGEST_AMOUNT, currency_code, read_amounts
 from course.analytics.arrays import Bools, Floats, Ints
 from course.analytics.columns import column_positions
-from course.analytics.dates import read_dates, without_clock
+from course.analytics.customers import customers_of
+from course.analytics.dates import read_dates, readings, without_clock
+from course.analytics.money import money_of, only_currency
+from course.analytics.orders import CutAmounts, is_cancelled
+from course.analytics.rawrows import RawRows, TextColumn, coded
 from course.analytics.refunds import net_refunds
 from course.analytics.rules import (
+    CANCELLED_ORDER,
     FIRST,
+    FUTURE_DATE,
     OTHER_CURRENCY,
+    PLACEHOLDER,
     REFUND,
+    ROUNDED_NAME,
     UNREADABLE_DATE,
     ReadingRules,
     Refusal,
     date_cure,
     refusals,
 )
-from course.analytics.textfile import SEPARATORS, Rows, lines_of
+from course.analytics.textfile import SEPARATORS, Rows, lines_of, plain_name
 from course.columns import visible
 from course.errors import BadInput
 from course.services import PROJECT
 
 LONGEST_ROW = 20  # lines; an address has fewer
+DRAWN_LINE = (
+    "-=_+: \t\x1a"  # around a table as a terminal shows it; and an old file end
+)
 SWALLOWED = "within quotes that do not end"
+OPTIONAL = {"item", "currency", "status"}  # a row may end before them
 
 
 class PurchaseColumns(NamedTuple):
@@ -53,51 +64,6 @@ def sample_file() -> Path:
     name = "cdnow_sample.csv"
     beside = PROJECT / name
     return beside if beside.is_file() else PROJECT / "data" / name
-
-
-class TextColumn:
-    """A column as codes of its different texts: each text is kept and read once."""
-
-    def __init__(self, texts: Sequence[str] = (), codes: Any = None) -> None:
-        self.code_of: dict[str, int] = dict.fromkeys(texts, 0)
-        self.codes: Any = array("q") if codes is None else codes
-
-    def add(self, text: str) -> None:
-        """Take the text of a row."""
-        self.codes.append(self.code_of.setdefault(text, len(self.code_of)))
-
-    @property
-    def texts(self) -> list[str]:
-        """The different texts, in the order of their codes."""
-        return list(self.code_of)
-
-    @property
-    def rows(self) -> Ints:
-        """The code of each row."""
-        return np.asarray(self.codes, np.int64)
-
-
-class RawRows:
-    """Rows before they are understood: by role, texts or what a frame knows already."""
-
-    def __init__(self, roles: Sequence[str]) -> None:
-        self.columns = {role: TextColumn() for role in roles}
-        self.days: Ints | None = None  # of a frame, 0 where one is missing
-        self.numbers: dict[str, Floats] = {}  # of a frame, by role
-        self.lines: Any = array("q")
-        self.misshapen: dict[str, list[tuple[int, str]]] = {}
-
-    def misshape(self, why: str, line: int, row: Sequence[str]) -> None:
-        """Count a row that does not fit its header."""
-        self.misshapen.setdefault(why, []).append((line, ",".join(row)[:80]))
-
-    def text_of(self, role: str, row: int) -> str:
-        """Return what stands in a row, to be shown."""
-        if role in self.columns and len(self.columns[role].codes):
-            column = self.columns[role]
-            return column.texts[int(column.codes[row])]
-        found = self.days if role == "date" else self.numbers.get(role)
-        return "" if found is None else str(found[row])
 
 
 class Refuser:
@@ -129,83 +95,6 @@ class Refuser:
         return {why: one.lines for why, one in self.details.items()}
 
 
-class Money(NamedTuple):
-    """The amounts of all rows."""
-
-    amount: Floats  # NaN where it cannot be read, negative for a refund
-    worth: Floats  # what can be read of them at all
-    currency: Sequence[str]  # the different ones that are written
-    of_row: Ints  # which one each row has
-    said: str
-
-
-def money_of(raw: RawRows, rules: ReadingRules) -> Money:
-    """Return amounts: a column, a quantity times a price, or 1 for each row."""
-    rows = len(raw.lines)
-    roles = [
-        role for role in ("amount", "quantity", "unit price") if role in raw.columns
-    ]
-    amount = np.ones(rows)
-    worth = np.ones(rows)
-    said: dict[str, str] = {}
-    currency = TextColumn([""], np.zeros(rows, np.int64))
-    for role in roles:
-        if role in raw.numbers:
-            values = anyhow = raw.numbers[role]
-        else:
-            column = raw.columns[role]
-            found = read_amounts(column.texts, rules.decimal, f"the column {role}")
-            codes = column.rows
-            values = found.value[codes]
-            anyhow = found.anyhow[codes]
-            said[role] = found.style.said
-            if any(found.currency):
-                currency = coded(found.currency, codes)
-        amount = amount * values
-        worth = worth * anyhow
-    if "quantity" in roles:
-        amount = amount.round(6)  # 6 x 2.55 is 15.3, and a refund has to equal it
-        amount[np.abs(amount) >= LARGEST_AMOUNT] = np.nan  # as where it is written
-        said = {"": "quantity x unit price", **said}
-    if "currency" in raw.columns:
-        column = raw.columns["currency"]
-        currency = coded([currency_code(text) for text in column.texts], column.rows)
-    how = ", ".join(dict.fromkeys(said.values())) if roles else "none"
-    if roles and not said:
-        how = "numbers"
-    return Money(amount, worth, currency.texts, currency.rows, how)
-
-
-def coded(names: Sequence[str], codes: Ints) -> TextColumn:
-    """Return a column of which several codes may have one name."""
-    place_of = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    places = np.array([place_of[name] for name in names], np.int64)
-    return TextColumn(list(place_of), places[codes])
-
-
-def only_currency(money: Money, asked: str | None) -> tuple[Bools, str]:
-    """Return which rows have another currency than is read, and the one that is.
-
-    Raises BadInput if there are several and none is asked for.
-    """
-    counts = np.bincount(money.of_row, minlength=len(money.currency))
-    used = {
-        name: int(count)
-        for name, count in zip(money.currency, counts, strict=True)
-        if name and count
-    }
-    if asked is None and len(used) > 1:
-        said = ", ".join(f"{name} {count:,}" for name, count in used.items())
-        raise BadInput(f"amounts of several currencies ({said}); say --currency NAME")
-    wanted = currency_code(asked or next(iter(used), ""))
-    if asked is not None and used and wanted not in used:
-        raise BadInput(f"--currency {asked}: there is {', '.join(used)}")
-    # An amount without a currency is taken to have the one that the others have.
-    allowed = {wanted, ""} if asked is None or not used else {wanted}
-    other = [bool(name not in allowed) for name in money.currency]
-    return np.array(other, bool)[money.of_row], wanted
-
-
 def understood(
     raw: RawRows,
     rules: ReadingRules,
@@ -229,11 +118,22 @@ def understood(
     about["amounts"] = money.said
     other_currency, about["currency"] = only_currency(money, rules.currency)
     customers = raw.columns["customer"]
-    nameless = np.array([not text for text in customers.texts], bool)
+    who = customers_of(customers.texts, customers.rows)
+    nameless = np.array([not name for name in who.names], bool)
     refuser = Refuser(raw, money.worth)
     refuser.refuse(UNREADABLE_DATE, day == 0, "date")
-    refuser.refuse("date in the future", day > today(), "date")
+    refuser.refuse(FUTURE_DATE, day > today(), "date")
     refuser.refuse("no customer", nameless[customers.rows], "amount")
+    nobody = np.array(who.placeholders, bool)
+    refuser.refuse(PLACEHOLDER, nobody[customers.rows], "customer")
+    rounded = np.array(who.rounded, bool)
+    refuser.refuse(ROUNDED_NAME, rounded[customers.rows], "customer")
+    if who.names != customers.texts:
+        customers = coded(who.names, customers.rows)
+    if "status" in raw.columns:
+        status = raw.columns["status"]
+        off = np.array([is_cancelled(text) for text in status.texts], bool)
+        refuser.refuse(CANCELLED_ORDER, off[status.rows], "status")
     shown = "amount" if "amount" in raw.columns else "quantity"
     refuser.refuse(OTHER_CURRENCY, other_currency, "currency")
     refuser.refuse("unreadable amount", np.isnan(money.amount), shown)
@@ -301,18 +201,38 @@ def purchase_columns(path: Path, rules: ReadingRules) -> PurchaseColumns:
     its columns or every row is unusable, or where nothing decides what it means.
     """
     with lines_of(path) as text:
-        rows = Rows(path, text)
         with naming(path):
-            at = column_positions(rows.names, rules.columns)
+            rows = Rows(path, text, partial(named_columns, chosen=rules.columns))
+        at = rows.at
         raw = gathered(rows, at, rules)
         reading = {
             "file": "CSV",
             "separator": SEPARATORS.get(rows.separator, rows.separator),
             "encoding": text.encoding,
         }
+        if rows.titles:
+            reading["header"] = f"in line {rows.above}"
     read = {role: rows.names[place] for role, place in at.items()}
     with naming(path):
         return understood(raw, rules, read, reading)
+
+
+def named_columns(names: Sequence[str], chosen: str | None) -> dict[str, int]:
+    """Return where each role stands under these names.
+
+    Raises BadInput if they do not say so, or are a row and no names.
+    """
+    is_row = any(readings(without_clock(name)) for name in names)
+    cure = "put a line such as customer,date,amount above the rows"
+    try:
+        at = column_positions(names, chosen)
+    except BadInput:
+        if is_row and not chosen:
+            raise BadInput(f"no line names the columns: {cure}") from None
+        raise
+    if readings(without_clock(names[at["date"]])):
+        raise BadInput(f"the date {names[at['date']]!r} is no name of a column: {cure}")
+    return at
 
 
 @contextmanager
@@ -324,19 +244,14 @@ def naming(path: Path) -> Iterator[None]:
         raise BadInput(f"{visible(str(path))}: {problem}") from None
 
 
-def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
-    """Return the rows of a file by role; what does not fit its header is put aside."""
-    raw = RawRows(list(at))
-    stripped: Callable[[str], str] = str.strip
-    day_of = without_clock if "%" not in (rules.date_format or "") else stripped
-    days: dict[str, str] = {}  # of texts without a time, to look them up
+def fitting(
+    rows: Rows, raw: RawRows, least: int
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield rows as wide as their header, with their lines; put aside what is not.
+
+    A row may end early, but not before the place `least`.
+    """
     width = len(rows.names)
-    least = max(at.values())
-    places = [
-        (raw.columns[role], place) for role, place in at.items() if role != "date"
-    ]
-    date_column = raw.columns["date"]
-    date_place = at["date"]
     line = rows.line
     for row in rows:
         before, line = line, rows.line
@@ -344,27 +259,59 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
             # A quote that nobody closed swallows the rows after it: each is counted.
             for number in range(before + 1, line + 1):
                 raw.misshape(SWALLOWED, number, row)
-            continue
-        if len(row) <= least:
-            if any(map(str.strip, row)):
+        elif len(row) <= least:
+            if any(cell.strip(DRAWN_LINE) for cell in row):
                 raw.misshape("too few columns", line, row)
-            continue
-        if len(row) > width and any(row[width:]):
+        elif len(row) > width and any(row[width:]):
             raw.misshape("too many columns", line, row)
-            continue
+        elif len(row) < width:
+            yield line, [*row, *[""] * (width - len(row))]
+        else:
+            yield line, row
+
+
+def is_header(row: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether a row has the names of the columns in it."""
+    return [plain_name(cell) for cell in row] == names
+
+
+def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
+    """Return the rows of a file by role; what does not fit its header is put aside."""
+    raw = RawRows(list(at))
+    stripped: Callable[[str], str] = str.strip
+    day_of = without_clock if "%" not in (rules.date_format or "") else stripped
+    days: dict[str, str] = {}  # of texts without a time, to look them up
+    width = len(rows.names)
+    least = max(place for role, place in at.items() if role not in OPTIONAL)
+    cut = CutAmounts(rows.names, rows.separator, {} if rules.columns else at)
+    places = [
+        (raw.columns[role], place) for role, place in at.items() if role != "date"
+    ]
+    date_column = raw.columns["date"]
+    date_place = at["date"]
+    date_word = rows.names[date_place].rpartition(" ")[2]
+    for line, row in fitting(rows, raw, least):
         # Spreadsheets leave rows of nothing but separators below a table.
-        if not row[date_place] and not any(map(str.strip, row)):
-            continue
-        for column, place in places:
-            column.add(row[place].strip())
         text = row[date_place]
+        if not text.strip(DRAWN_LINE) and not any(
+            cell.strip(DRAWN_LINE) for cell in row
+        ):
+            continue
         day = days.get(text)
         if day is None:
+            # Files that were put together have the header several times.
+            if date_word in text and is_header(row[:width], rows.names):
+                continue
             day = day_of(text)
             if day == text:
                 days[text] = text
+        for column, place in places:
+            column.add(row[place].strip())
         date_column.add(day)
         raw.lines.append(line)
+        if cut.watching:
+            cut.see(row)
+    cut.check()
     if not raw.lines:
         aside = {why: [n for n, _ in found] for why, found in raw.misshapen.items()}
         said = f"no row is usable: {refusals(aside)}" if aside else "it has no rows"

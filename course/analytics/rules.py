@@ -13,8 +13,12 @@ from course.errors import BadInput
 MOST_REFUSED = 0.01  # of the rows, or of the sum; above, a run stops
 FIRST = 5  # lines and values of each reason that are named
 UNREADABLE_DATE = "unreadable date"
+FUTURE_DATE = "date in the future"
 REFUND = "negative amount"  # left over from netting: no order, but no mistake either
 OTHER_CURRENCY = "other currency"
+CANCELLED_ORDER = "cancelled, by the column of status"
+PLACEHOLDER = "no customer but a placeholder"
+ROUNDED_NAME = "customer's number rounded by a spreadsheet"
 EXPECTED = {REFUND, OTHER_CURRENCY}
 
 
@@ -56,7 +60,7 @@ def refusals(refused: Mapping[str, Sequence[int]]) -> str:
 
 def date_cure(reasons: Iterable[str]) -> str:
     """Return what to say of dates, if some of them could not be read."""
-    if UNREADABLE_DATE not in reasons:
+    if not {UNREADABLE_DATE, FUTURE_DATE} & set(reasons):
         return ""
     return "; --date-format says how dates are written"
 
@@ -85,6 +89,11 @@ def require_few_refused(log: Any, option: str) -> None:
     used = float(log.amount.sum())
     of_rows = rows / max(rows + len(log.day), 1)
     of_money = money / (money + used) if money else 0.0
+    back = -figures[REFUND]["sum"] if REFUND in figures else 0.0
+    if back > used:
+        said = f"{back:,.2f} was paid back, and only {used:,.2f} was paid"
+        cure = f"write sales without a minus; {option} goes on"
+        raise BadInput(f"{said}: {cure} without what is negative")
     if max(of_rows, of_money) <= MOST_REFUSED:
         return
     reasons = refusals({why: log.refused[why] for why in lost})
@@ -104,7 +113,7 @@ def reading_figures(log: Any) -> dict[str, Any]:
     """Return what --json says about how a file was understood."""
     if not log.read:
         return {}
-    kinds = ("file", "separator", "encoding", "dates", "amounts", "currency")
+    kinds = ("file", "separator", "encoding", "header", "dates", "amounts", "currency")
     understood = {kind: log.reading[kind] for kind in kinds if log.reading.get(kind)}
     return {
         "columns": dict(log.read),

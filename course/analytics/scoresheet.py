@@ -43,9 +43,22 @@ def csv_of(table: Mapping[str, Column]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
-    safe = {"customer": [no_formula(name) for name in table["customer"]]}
-    writer.writerows(zip(*(dict(table) | safe).values(), strict=True))
+    others = [column for name, column in table.items() if name != "customer"]
+    for name, *row in zip(table["customer"], *others, strict=True):
+        text.write(f"{quoted_name(no_formula(name))},")
+        writer.writerow(row)
     return text.getvalue().encode()
+
+
+def quoted_name(name: str) -> str:
+    """Return a name in quotes where any spreadsheet would cut it.
+
+    In Europe one cuts at semicolons, and =1+1 behind such a mark is a formula as well.
+    """
+    if re.search(r'[",;\t|\r\n]', name) is None:
+        return name
+    quotes = '""'
+    return f'"{name.replace(quotes[0], quotes)}"'
 
 
 def no_formula(name: str) -> str:

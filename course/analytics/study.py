@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from course.analytics.arrays import Grid, iso
+from course.analytics.arrays import Grid, iso, ordinal
 from course.analytics.dates import known_until
 from course.analytics.grids import cell, print_grid, turned
 from course.analytics.history import history_facts, history_figures
@@ -85,6 +85,17 @@ def no_room(args: argparse.Namespace, first: int, as_of: int) -> str:
     left = f" after {iso(end)}" if end else ""
     days = how_many(most, "day")
     return f"--horizon {args.horizon}: of {log}, {days} can be predicted{left}"
+
+
+def require_outcome(end: Any, days: int, last_day: int) -> None:
+    """Raise BadInput if a log ends so early that nobody knows what came of a forecast.
+
+    The last days of a shop may well be without an order: a quarter may be missing.
+    """
+    missing = ordinal(end) + days - last_day
+    if missing > days // 4:
+        said = f"{days:,} days after {iso(ordinal(end))} cannot be compared"
+        raise BadInput(f"{said}: the last order is on {iso(last_day)}")
 
 
 def repeated(log: Any) -> int:

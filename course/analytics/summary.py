@@ -20,6 +20,7 @@ import numpy as np
 
 from course.analytics.amounts import LARGEST_AMOUNT
 from course.analytics.arrays import LAST_DAY, Floats, Ints, iso
+from course.analytics.columns import names_in
 from course.analytics.grids import cell
 from course.analytics.simulate import SPAN
 from course.analytics.textfile import lines_of
@@ -46,6 +47,7 @@ DIALECTS = {
 }
 QUERY = """\
 -- The rows that differ, as of {as_of}. Refunds are left out: net them beforehand.
+-- Guests and cancelled orders count: take them out, as --transactions does.
 WITH orders_by_day AS (
   SELECT {customer} AS customer, {day} AS day,
          SUM(CAST({amount} AS {decimal})) AS paid
@@ -89,7 +91,7 @@ def summary_sql(dialect: str, columns: str | None, as_of: int | None) -> str:
         raise BadInput(f"--summary-sql {dialect}: there is {', '.join(DIALECTS)}")
     if as_of is None:
         raise BadInput("--summary-sql needs --as-of: the day up to which orders count")
-    names = (columns or "customer,date,amount").split(",")
+    names = names_in(columns or "customer,date,amount")
     if len(names) != 3:
         raise BadInput(f"--columns {columns}: --summary-sql takes CUSTOMER,DATE,AMOUNT")
     quote = "`" if dialect == "spark" else '"'

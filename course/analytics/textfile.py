@@ -8,8 +8,9 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from course.errors import BadInput
 BIG_FILE = 20_000_000  # bytes; above, show progress
 LONGEST_LINE = 1 << 20  # characters; a file without line ends never fills the memory
 FILE_HEAD = 1 << 16  # bytes that tell the encoding
+HIGHEST_ROWS = 30  # lines among which the header is; above it stand titles, remarks
+MOST_HEADER_LINES = 10  # lines, where names in quotes hold line ends
 PARQUET = b"PAR1"
 GZIP = b"\x1f\x8b"
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "blanks"}
@@ -101,46 +104,45 @@ def lines_of(path: Path) -> Iterator[Lines]:
         raise BadInput(f"{name}: it breaks off within a character") from None
 
 
+class Header(NamedTuple):
+    """The names of columns, as some line of a file has them."""
+
+    names: list[str]
+    separator: str
+    ends: int  # how many lines there are up to its last
+
+
+Places = Mapping[str, int]  # of columns, by role
+
+
 class Rows:
     """The rows of a text file under its header."""
 
-    def __init__(self, path: Path, text: Lines) -> None:
+    def __init__(
+        self, path: Path, text: Lines, find: Callable[[Sequence[str]], Places]
+    ) -> None:
+        """Find the header, by `find`: it returns where each role stands, or raises."""
         self.path = path
-        self.skipped = 1  # lines above the first row
-        first = next(text.lines, "")
-        # As Excel writes it, so that Excel in another country can read it.
-        told = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
-        if told:
-            self.skipped = 2
-            first = next(text.lines, "")
-        while first and not first.strip():
-            self.skipped += 1
-            first = next(text.lines, "")
-        header = first.strip("\r\n\ufeff")
-        name = visible(str(path))
-        if "\0" in header:
-            kind = "a spreadsheet or an archive" if header[:2] == "PK" else "no text"
-            raise BadInput(
-                f"{name}: it is {kind}; CSV, gzipped or not, and Parquet are read"
-            )
-        if not header.strip():
-            raise BadInput(f"{name}: no column names; is the file empty?")
-        self.separator = told[1] if told else separator_of(header)
-        lines = text.lines
+        top = list(islice(text.lines, HIGHEST_ROWS))
+        check_text(path, next(filter(str.strip, top), ""))
+        headers = list(headers_of(top))
+        if not headers:
+            said = "no column names; is the file empty?"
+            raise BadInput(f"{visible(str(path))}: {said}")
+        header, self.at = found_header(headers, find)
+        self.names = header.names
+        self.separator = header.separator
+        self.above = header.ends  # lines above the first row
+        self.titles = header.ends - headers[0].ends
+        lines: Iterator[str] = chain(top[header.ends :], text.lines)
         if self.separator == " ":
-            header = " ".join(header.split())
             lines = (" ".join(line.split()) for line in lines)
-        self.names = [name.strip() for name in next(self.split([header]))]
-        self.rows: Any = self.split(lines)
-
-    def split(self, lines: Any) -> Any:
-        """Return a reader that splits lines."""
-        return csv.reader(lines, delimiter=self.separator)
+        self.rows: Any = csv.reader(lines, delimiter=self.separator)
 
     @property
     def line(self) -> int:
         """The line of the file that was read last."""
-        return int(self.rows.line_num) + self.skipped
+        return int(self.rows.line_num) + self.above
 
     def __iter__(self) -> Iterator[Sequence[str]]:
         """Yield the rows that are not empty."""
@@ -149,6 +151,67 @@ class Rows:
         except csv.Error as problem:
             where = f"{visible(str(self.path))}, line {self.line}"
             raise BadInput(f"{where}: {problem}") from None
+
+
+def check_text(path: Path, first: str) -> None:
+    """Raise BadInput for a file whose first line is no text."""
+    if "\0" in first:
+        kind = "a spreadsheet or an archive" if first[:2] == "PK" else "no text"
+        said = f"it is {kind}; CSV, gzipped or not, and Parquet are read"
+        raise BadInput(f"{visible(str(path))}: {said}")
+
+
+def headers_of(top: Sequence[str]) -> Iterator[Header]:
+    """Yield what may be a header: the first line, or one below titles and remarks."""
+    # As Excel writes it, so that Excel in another country can read it.
+    told = re.fullmatch(r'"?sep=(.)"?\s*', top[0] if top else "", re.IGNORECASE)
+    begin = 1 if told else 0
+    while begin < len(top):
+        first = top[begin].strip("\r\n\ufeff")
+        end = begin + 1
+        if first.strip():
+            separator = told[1] if told else separator_of(first)
+            # A name in quotes may have several lines.
+            lines = [first + "\n", *top[end : begin + MOST_HEADER_LINES]]
+            names, count = first_row(lines, separator)
+            if count == len(lines):
+                names, count = first_row([first], separator)  # one quote, not two
+            end = begin + count
+            if any(names):
+                yield Header(names, separator, end)
+        begin = end
+
+
+def first_row(lines: Sequence[str], separator: str) -> tuple[list[str], int]:
+    """Return the first row of these lines, in plain blanks, and how many it takes."""
+    if separator == " ":
+        lines = [" ".join(line.split()) for line in lines]
+    reader = csv.reader(lines, delimiter=separator)
+    with suppress(csv.Error):
+        row = next(reader, [])
+        return [plain_name(name) for name in row], max(reader.line_num, 1)
+    return [], 1
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name on one line, with single blanks."""
+    return " ".join(name.strip("\ufeff").split())
+
+
+def found_header(
+    headers: Sequence[Header], find: Callable[[Sequence[str]], Places]
+) -> tuple[Header, Places]:
+    """Return the first header that names the columns, and where they stand.
+
+    Raises the BadInput of the first line if none does.
+    """
+    why: BadInput | None = None
+    for header in headers:
+        try:
+            return header, find(header.names)
+        except BadInput as problem:
+            why = why or problem
+    raise why or BadInput("no column names")
 
 
 def separator_of(header: str) -> str:
