@@ -54,7 +54,7 @@ def refuse_another_service(url: ServiceUrl, service: str) -> None:
     for host in url.hosts:
         if host.name.startswith("/") or not host.port:
             continue
-        found = listener_at(host.name, host.port)
+        found = listener_at(host.reached, host.port)
         if found and found != service:
             place = f"at {host.place}"
             raise BadInput(f"{url.source}: no {service} {place}: {found} answers there")

@@ -73,7 +73,8 @@ def connect(
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
     except OSError:  # whose text does not name the file
-        files = [named.options[name] for name in named.options if "File" in name]
+        given = options_of(named)
+        files = [given[name] for name in given if "file" in name]
         problem = f"there is no file {redact(' or '.join(files))} that can be read"
         raise BadInput(f"{source}: {problem}") from None
     except (pymongo.errors.PyMongoError, ValueError, KeyError, UserWarning) as error:

@@ -13,7 +13,7 @@ from pymongo.read_preferences import ReadPreference
 from course.errors import BadInput, NoService
 from course.listeners import answer_to, listener_at, tls_complaint
 from course.services import redact
-from course.urls import ServiceUrl
+from course.urls import Host, ServiceUrl
 
 NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 NOT_ALLOWED = 13
@@ -83,10 +83,11 @@ def told_by(client: Any, named: ServiceUrl) -> Exception | None:
         )
     absent = []
     for (host, port), server in servers.items():
-        place = f"{host}:{port}"
+        place = Host(host, port or 0).place
         if server.server_type_name != "Unknown":
             return no_member(client, source)
-        said = str(server.error or "").removeprefix(f"{place}: ").partition(" (conf")[0]
+        said = str(server.error or "").removeprefix(f"{host}:{port}: ")
+        said = said.partition(" (conf")[0]
         why = next((ABSENT[sign] for sign in ABSENT if sign in said), "")
         if why:
             absent.append(why)
