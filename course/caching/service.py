@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -85,7 +86,8 @@ def probe(address: ServiceAddress) -> Service:
     limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:
         with redis.Redis.from_url(named.text, protocol=2, **limits) as client:
-            server: Any = client.info("server")
+            with hung_up_after(2 * named.connect_limit, client):
+                server: Any = client.info("server")
             version = str(server["redis_version"])
             refuse_cluster(server, place)
             try_rights(client)
@@ -114,6 +116,28 @@ def probe(address: ServiceAddress) -> Service:
             return Service(f"{product_of(server)} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)
+
+
+@contextmanager
+def hung_up_after(limit: float, client: Any) -> Iterator[None]:
+    """Hang up on an answer that never ends: each piece of it may come in time."""
+    over = threading.Event()
+    hung_up = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(limit):
+            hung_up.set()
+            client.connection_pool.disconnect()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except Exception as error:
+        if hung_up.is_set():  # whatever the client makes of that
+            raise redis.TimeoutError("its answer has no end") from error
+        raise
+    finally:
+        over.set()
 
 
 def refuse_cluster(server: dict[str, Any], place: str) -> None:
