@@ -36,6 +36,8 @@ PAUSE = 0.1  # seconds between two looks for keys
 NO_NEW_KEY = (
     1.0  # seconds without a new key, until no load of an ended run is under way
 )
+TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
 
@@ -177,9 +179,10 @@ def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
     if isinstance(cause, ssl.SSLError) or "SSL" in str(error):
         right = "name its authority with ?ssl_ca_certs=FILE"
         raise tls_complaint(url, "Redis", error, right)
-    if isinstance(cause, FileNotFoundError) and url.scheme == "rediss":
-        files = [value for name, value in url.options.items() if "ssl_" in name]
-        raise BadInput(f"{url.source}: there is no file {' or '.join(files)}")
+    if isinstance(cause, NO_FILE) and url.scheme == "rediss":
+        files = [url.options[name] for name in TLS_FILES if name in url.options]
+        problem = f"there is no file {redact(' or '.join(files))} that can be read"
+        raise BadInput(f"{url.source}: {problem}")
     if "max number of clients" in str(error):
         raise BadInput(f"{url.source}: Redis at {url.place}: {error}")
     if url.scheme == "rediss" and speaks_without_tls(url):

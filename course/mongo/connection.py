@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,13 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Document
-from course.mongo.diagnosis import NOT_ALLOWED, asks_for_tls, diagnosis, options_of
+from course.mongo.diagnosis import (
+    ABSENT,
+    NOT_ALLOWED,
+    asks_for_tls,
+    diagnosis,
+    options_of,
+)
 from course.services import CONNECT_LIMIT, ServiceAddress, redact
 from course.urls import MONGO_FORM, ServiceUrl, service_url
 
@@ -153,6 +160,7 @@ def opened(
     source = address.source
     given = ServiceAddress(url, source, address.named, address.connect_limit)
     named = service_url(given, MONGO_FORM)
+    refuse_absent(named)
     client = connect(url, listener, source, address.connect_limit)
     try:
         if not client.write_concern.acknowledged:
@@ -164,6 +172,27 @@ def opened(
     except BaseException:
         client.close()
         raise
+
+
+def refuse_absent(named: ServiceUrl) -> None:
+    """Raise NoService where every host refuses, or is none: no wait can help.
+
+    PyMongo would try again until its time is over.
+    """
+    reasons = []
+    for host in named.hosts:
+        if not host.port or host.name.startswith("/"):
+            return  # a name of mongodb+srv://, or a socket
+        try:
+            place = (host.name, host.port)
+            socket.create_connection(place, limit_of(named)).close()
+        except OSError as error:
+            reasons.append(next((ABSENT[s] for s in ABSENT if s in str(error)), ""))
+        else:
+            return
+        if not reasons[-1]:
+            return
+    raise NoService(reasons[0])
 
 
 def find_member(client: Any, source: str, named: ServiceUrl) -> None:

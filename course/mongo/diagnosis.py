@@ -11,7 +11,13 @@ from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
 from course.errors import BadInput, NoService
-from course.listeners import answer_to, listener_at, tls_complaint
+from course.listeners import (
+    TLS_ANSWERS,
+    WANTS_TLS,
+    answer_to,
+    listener_at,
+    tls_complaint,
+)
 from course.services import redact
 from course.urls import Host, ServiceUrl
 
@@ -124,9 +130,13 @@ def heard_at(host: str, port: int | None, tls: bool) -> str:
     """Return what is told by something that is silent to PyMongo, "" if nothing is."""
     if port is None:  # a socket of Unix
         return ""
-    if tls and answer_to(hello(), host, port):
-        return "it answers without TLS"
+    if tls:
+        answer = answer_to(hello(), host, port)
+        if answer and not answer.startswith(TLS_ANSWERS):
+            return "it answers without TLS"
     found = listener_at(host, port)
+    if tls and found == WANTS_TLS:
+        return ""  # what it gets; behind that, it is silent
     return f"{found} answers there" if found else ""
 
 

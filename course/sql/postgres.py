@@ -55,12 +55,14 @@ class PostgresServer:
             try:
                 answer = self._answer(host)
             except OSError as error:
-                if isinstance(error, TimeoutError):
+                if isinstance(error, TimeoutError | ConnectionResetError):
                     refuse_another_service(self.named, "PostgreSQL")
                 reasons.append(error.strerror or str(error))
                 continue
             if answer in (b"S", b"N"):
                 return
+            if not answer:
+                refuse_another_service(self.named, "PostgreSQL")
             others = others or bool(answer)
             reasons.append("it hangs up")
         if others:
