@@ -160,12 +160,12 @@ def opened(
     source = address.source
     given = ServiceAddress(url, source, address.named, address.connect_limit)
     named = service_url(given, MONGO_FORM)
-    refuse_absent(named)
     client = connect(url, listener, source, address.connect_limit)
     try:
         if not client.write_concern.acknowledged:
             problem = "with w=0 nobody knows what became of a write"
             raise BadInput(f"{source}: {problem}; leave it out")
+        refuse_absent(named)
         server = probed(client, source, named)
         find_member(client, source, named)
         return client, server
