@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from measure import markdown, median, seconds, versions
+from measure import ended_well, markdown, median, seconds, versions
 from peers_01 import Peers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from lessons import load
 
-from course.services import setting
-from course.sql.database import DEFAULT_POSTGRES
+from course.sql.database import chosen_server
 from course.sql.measure import peak_bytes
 from course.sql.seed import readings
 
@@ -242,14 +241,15 @@ def schema_of(env: Any) -> str:
 
 def main() -> int:
     results: list[Row] = []
-    default = setting("DATABASE_URL", DEFAULT_POSTGRES)
-    for title, url in (("SQLite", ""), ("PostgreSQL", default)):
-        given = argparse.Namespace(offline=not url, require_live=False, url=url)
-        with lesson.open_env(given) as env:
-            if env.live and url:
+    # With require_live the usual port is asked, too, where no variable names one.
+    usual = {"require_live": True, "url": None}
+    chosen_server(argparse.Namespace(offline=False, **usual))  # refuses what is no URL
+    for title, offline in (("SQLite", True), ("PostgreSQL", False)):
+        with lesson.open_env(argparse.Namespace(offline=offline, **usual)) as env:
+            if env.live:
                 with Peers(env.engine.url, schema_of(env)) as peers:
                     results += measured(title, env, peers)
-            elif not url:
+            elif offline:
                 results += measured(title, env, None)
             else:
                 print(f"\nNot measured on PostgreSQL: {env.backend}.")
@@ -259,4 +259,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended_well(main))

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
@@ -25,7 +26,7 @@ from typing import Any
 import bson
 import pandas
 import pyarrow as pa
-from measure import markdown, median, seconds, versions
+from measure import ended_well, markdown, median, seconds, versions
 from pymongo import UpdateOne
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -37,6 +38,8 @@ from course.mongo.frames import to_frame
 from course.mongo.seed import make_events, make_user
 
 lesson = load("02")
+# Of each of its classes pymongoarrow says that it was built for another pyarrow.
+warnings.filterwarnings("ignore", "pyarrow.* size changed", RuntimeWarning)
 arrow: Any = import_module("pymongoarrow.context")
 arrow_schema: Any = import_module("pymongoarrow.schema")
 SIZES = {1: 20, 100: 200, 500: 500}  # documents in a command: documents in a turn
@@ -303,4 +306,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended_well(main))

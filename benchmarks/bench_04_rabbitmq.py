@@ -15,6 +15,7 @@ Run:  python benchmarks/bench_04_rabbitmq.py [rounds] [messages]   (default 7, 5
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
@@ -50,7 +51,7 @@ sys.path.insert(0, str(ROOT))
 import services  # noqa: E402
 from lessons import load  # noqa: E402
 
-from course.amqp.finding import DEFAULT_URL, parameters_of  # noqa: E402
+from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of  # noqa: E402
 from course.amqp.internals import server_properties  # noqa: E402
 from course.amqp.trials import consumer_with, running  # noqa: E402
 from course.services import setting  # noqa: E402
@@ -228,7 +229,9 @@ def broker() -> Iterator[tuple[str, Any]]:
     configured = setting("RABBITMQ_URL")
     url = configured or DEFAULT_URL
     with ExitStack() as stack:
-        if not configured and not services.answers(parameters_of(url).port):
+        if configured:
+            broker_of(argparse.Namespace(url=None))  # it says why, in one line
+        elif not services.answers(parameters_of(url).port):
             server = stack.enter_context(services.private("rabbitmq"))
             if server is None:
                 sys.exit("no RabbitMQ answers, and there is none to start")
@@ -330,8 +333,7 @@ def measure_newest(size: Size) -> None:
 
 def main() -> int:
     """Measure everything and print it; return 0."""
-    given = [int(one) for one in sys.argv[1:3]]
-    size = Size(*given, *(7, 5000)[len(given) :])
+    size = Size(*measure.numbers_given(7, 5000))
     bars = measure_usual(size)
     if os.environ.get("NEWEST_ROOT"):
         measure_newest(size)
@@ -345,4 +347,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure.ended_well(main))

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import markdown, versions
+from measure import ended_well, markdown, numbers_given, versions
 from peers_05 import (
     ALIVE,
     AT_A_TENTH,
@@ -187,7 +187,7 @@ def bars_of(ratios: dict[str, float], days: int) -> Sequence[Bar]:
 
 def main() -> int:
     """Print the tables."""
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    (n,) = numbers_given(1_000_000)
     bars = ten_times(n)
     for days in SHOPS:
         ratios = table_of(lesson.simulate(n, 5, days=days), days, FULL)
@@ -200,4 +200,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended_well(main))

@@ -134,7 +134,7 @@ def medians(place: Place) -> list[Feed]:
 
 def main() -> int:
     """Measure near and far, and print the tables; return the exit code."""
-    near, far = (*sys.argv[1:], *("600", "300")[len(sys.argv) - 1 :])[:2]
+    near, far = map(str, measure.numbers_given(600, 300))
     places = Place(near, {}, [], {}), Place(far, {}, [], {})
     with ExitStack() as stack:
         for variable, name in VARIABLES.items():
@@ -186,4 +186,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure.ended_well(main))

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import gc
+import logging
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from course.columns import visible
+from course.ending import complain
+from course.errors import BadInput, NoService
+from course.services import log_to_stderr, redact
 
 
 def shuffled(names: Iterable[str], number: int) -> list[str]:
@@ -59,3 +69,26 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table, the first column to the left, others right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def numbers_given(*usual: int) -> list[int]:
+    """Return the numbers of the command line, or the usual ones in their place."""
+    given = list(usual)
+    for position, text in enumerate(sys.argv[1 : len(usual) + 1]):
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise BadInput(f"argument {position + 1} is not a number above zero")
+        given[position] = int(text)
+    return given
+
+
+def ended_well(main: Callable[[], int]) -> int:
+    """Run a benchmark; return its exit code, 2 for what is to be corrected.
+
+    What goes wrong otherwise shows its traceback, without a secret.
+    """
+    log_to_stderr(logging.CRITICAL)
+    try:
+        return main()
+    except (BadInput, NoService) as problem:
+        complain(f"{Path(sys.argv[0]).name}: {visible(redact(problem))}")
+        return 2 if isinstance(problem, BadInput) else 3

@@ -7,7 +7,9 @@ does not understand what it was told. Most of these answer a line of text.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
+from contextlib import suppress
 
 from course.errors import BadInput
 from course.services import redact
@@ -17,12 +19,14 @@ GREETING_LIMIT = 0.25  # seconds; what understands a greeting answers at once
 # PostgreSQL answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+WANTS_TLS = "a server that wants TLS"
+TLS_ANSWERS = (b"\x16\x03", b"\x15\x03")  # a handshake, or an alert
 BEGINNINGS = {
     b"+PONG": "Redis",
     b"-": "Redis",
     b"AMQP": "RabbitMQ",
     b"HTTP": "a web server",
-    b"\x15\x03": "a server that wants TLS",
+    b"\x15\x03": WANTS_TLS,
 }
 
 
@@ -46,7 +50,21 @@ def listener_at(host: str, port: int) -> str:
         return "another kind of server"
     if answer_to(SSL_REQUEST, host, port) in (b"S", b"N"):
         return "PostgreSQL"
+    # Some hang up on a greeting without TLS, and say nothing.
+    if answer_to(hello_of_tls(), host, port).startswith(TLS_ANSWERS):
+        return WANTS_TLS
     return ""
+
+
+def hello_of_tls() -> bytes:
+    """Return how a client of TLS begins."""
+    incoming = ssl.MemoryBIO()
+    outgoing = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # nothing but the first bytes is looked at
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
 
 
 def refuse_another_service(url: ServiceUrl, service: str) -> None:
@@ -54,7 +72,9 @@ def refuse_another_service(url: ServiceUrl, service: str) -> None:
     for host in url.hosts:
         if host.name.startswith("/") or not host.port:
             continue
-        found = listener_at(host.name, host.port)
+        found = listener_at(host.reached, host.port)
+        if found == WANTS_TLS and url.scheme in ("amqps", "rediss"):
+            continue  # what it gets; behind that, it is silent
         if found and found != service:
             place = f"at {host.place}"
             raise BadInput(f"{url.source}: no {service} {place}: {found} answers there")

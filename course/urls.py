@@ -27,7 +27,12 @@ OTHER_SCHEMES = {"file", "http", "https", "mariadb", "mysql", "oracle", "sqlite"
 OTHER_SCHEMES |= {"postgresql+asyncpg", "postgresql+psycopg2"}
 SECRET_OPTION = re.compile(SECRET_WORDS, re.IGNORECASE)
 # In an option such as ssl_options={'password':'...'}.
-INNER_SECRET = re.compile(rf"""(?i){NAME_OF_SECRET}["']?\s*[:=]\s*["']?([^"',}}]+)""")
+INNER_SECRET = re.compile(
+    rf"""{NAME_OF_SECRET} ["']? \s*[:=]\s*
+         (?: "((?:[^"\\]|\\.)*)" | '((?:[^'\\]|\\.)*)' | ["']? ([^"',}}]+) )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+NO_HOST = "the host is not the name or the address of a server"
 ENCODED = "percent-encoded: / is %2F, ? %3F, # %23, @ %40, [ %5B, % %25"
 
 
@@ -42,6 +47,7 @@ class UrlForm:
     timeouts: Mapping[str, float]  # options for the time to connect: seconds per unit
     many_hosts: bool = False
     needs_host: bool = False
+    sockets: bool = False  # a host that begins with %2F is the path of one
     colon_in_password: bool = True
     path: str = "[^/]*"  # what may stand behind the / that follows the hosts
     path_problem: str = "what follows the host is not the name of one database"
@@ -54,6 +60,7 @@ POSTGRES_FORM = UrlForm(
     example="postgresql://user:password@host:5432/database",
     timeouts={"connect_timeout": 1.0},
     many_hosts=True,
+    sockets=True,
 )
 MONGO_FORM = UrlForm(
     service="MongoDB",
@@ -63,6 +70,7 @@ MONGO_FORM = UrlForm(
     timeouts={"serverSelectionTimeoutMS": 0.001, "connectTimeoutMS": 0.001},
     many_hosts=True,
     needs_host=True,
+    sockets=True,
     colon_in_password=False,
     path=r"[^/\\\"$*<>:|?]*",
 )
@@ -93,14 +101,20 @@ class Host:
 
     name: str
     port: int  # 0 where there is none, for a socket or a name of mongodb+srv://
+    address: str = ""  # where it is reached, if not by its name
+
+    @property
+    def reached(self) -> str:
+        """Return what to connect to."""
+        return self.address or self.name
 
     @property
     def place(self) -> str:
         """Return what may be shown."""
-        if not self.port or self.name.startswith("/"):
-            return self.name
-        name = f"[{self.name}]" if ":" in self.name else self.name
-        return f"{name}:{self.port}"
+        name = self.reached
+        if not self.port or name.startswith("/"):
+            return name
+        return f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -208,13 +222,29 @@ def _hosts(
     named = netloc.split(",") if netloc else []
     if "host" in options and form is POSTGRES_FORM:
         return _hosts_of_options(options)
+    if form is REDIS_FORM:
+        named = [_place_of_redis(netloc, options)] if "," not in netloc else named
     if not named and form.needs_host:
         raise _Malformed("it names no host")
     if not port and (len(named) > 1 or ":" in netloc):
         raise _Malformed("mongodb+srv:// takes one name, without a port")
     if len(named) > 1 and not form.many_hosts:
         raise _Malformed("a , stands in the host: it takes one")
-    return tuple(_host(one, port) for one in named or ["127.0.0.1"])
+    hosts = tuple(_host(one, port) for one in named or ["127.0.0.1"])
+    if any(host.name.startswith("/") for host in hosts) and not form.sockets:
+        raise _Malformed(NO_HOST)
+    return hosts
+
+
+def _place_of_redis(netloc: str, options: Mapping[str, str]) -> str:
+    """Return where redis-py goes: options say what does not stand before them."""
+    place = netloc
+    if not netloc:
+        name = options.get("host", "127.0.0.1")
+        place = f"[{name}]" if ":" in name else name
+    if "port" in options and not re.search(r":\d+$", netloc):
+        place += f":{options['port']}"
+    return place
 
 
 def _host(text: str, usual_port: int) -> Host:
@@ -243,7 +273,7 @@ def _host_name(text: str) -> str:
     if name.startswith("/") and name.isprintable():
         return name
     if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", text) or not _can_be_asked_for(text):
-        raise _Malformed("the host is not the name or the address of a server")
+        raise _Malformed(NO_HOST)
     return text
 
 
@@ -310,16 +340,17 @@ def _seconds(text: str, unit: float) -> float | None:
 
 def _remember(login: str, options: Mapping[str, str]) -> None:
     """Let what is secret in a URL be hidden from now on."""
-    user, colon, password = login.partition(":")
-    # Trap: a single word before the @ is a user, or a password without its colon.
-    remember_secret(password if colon else user)
+    user, _, password = login.partition(":")
+    # Trap: a single word before the @ is a user, or a password without its colon, or
+    # a token with a colon and nothing behind it.
+    remember_secret(password or user)
     if not re.fullmatch(r"[\w.@+-]*", unquote(user)):
         remember_secret(user)  # of a password with an odd character, rather than a name
     for name, value in options.items():
         if SECRET_OPTION.search(name):
             remember_secret(value)
-        for inner in INNER_SECRET.findall(value):
-            remember_secret(inner)
+        for inner in INNER_SECRET.finditer(value):
+            remember_secret(inner[inner.lastindex or 0])
 
 
 def given_url(text: str) -> str:

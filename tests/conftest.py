@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import pytest
 import services
 from dotenv import dotenv_values
+from hiding import pytest_runtest_logreport
 from lessons import ROOT
 from programs import newest_root
 from required import pytest_make_collect_report, pytest_runtest_makereport
@@ -40,7 +41,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
+__all__ = [
+    "pytest_make_collect_report",
+    "pytest_runtest_logreport",
+    "pytest_runtest_makereport",
+]
 SERVERS = ("postgres", "redis", "rabbitmq")  # what NEWEST_ROOT has
 FIXTURES = {f"{name}_url" for name in SERVERS} | {f"private_{name}" for name in SERVERS}
 TALK_TO_SERVERS = (

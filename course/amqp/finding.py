@@ -91,7 +91,7 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         raise BadInput(f"{address.source}: its host is not a name") from None
     except CONNECTION_LOST as error:
         if refused(error):
-            raise BadInput(refusal(address, parameters, error)) from None
+            raise BadInput(refusal(named, parameters, error)) from None
         if is_limit(error):
             reason = f"{address.source}: {where}: {broker_words(error)}"
             raise BadInput(reason) from None
@@ -106,12 +106,11 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return parameters, about
 
 
-def refusal(address: ServiceAddress, parameters: Any, error: Exception) -> str:
+def refusal(named: ServiceUrl, parameters: Any, error: Exception) -> str:
     """Return which part of a URL the broker refused."""
     what = f"access to {parameters.virtual_host!r}"
     if isinstance(error, exceptions.ProbableAuthenticationError):
         what = "user or password"
     elif "limit" in str(error):
         what = "a connection more than its limit"
-    where = f"{parameters.host}:{parameters.port}"
-    return f"{address.source}: {where}: {what} refused"
+    return f"{named.source}: {named.place}: {what} refused"

@@ -25,13 +25,14 @@ VARIABLE = "RABBITMQ_MANAGEMENT_URL"
 API_LIMIT = 5.0  # seconds for an answer
 # Without a login: it is that of the broker, and stands in the AMQP URL.
 ADDRESS_OF_API = re.compile(
-    r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[\w/.-]*)?", re.IGNORECASE
+    r"https?://([\w.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(/[\w/.-]*)?", re.IGNORECASE
 )
 
 
 def checked(address: str) -> str:
     """Refuse what is no address of an API; no part of it is repeated."""
-    if not ADDRESS_OF_API.fullmatch(address):
+    found = ADDRESS_OF_API.fullmatch(address)
+    if found is None or not 0 < int(found[2] or 80) < 65536:
         form = "http://host:15672, without a login"
         raise BadInput(f"{VARIABLE} is not of the form {form}")
     return address

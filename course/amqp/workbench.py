@@ -30,6 +30,7 @@ from course.naming import new_name
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
 from course.sweeping import Leftover, sweep, temporary_folders
+from course.urls import Host
 
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 ASK_LIMIT = 2.0  # seconds for a broker to answer in the midst of a run
@@ -170,7 +171,7 @@ def open_broker(
                 raise NoService("--offline")
             parameters, about = broker_of(args)
             version = str(about["version"])
-            where = f"{parameters.host}:{parameters.port}"
+            where = Host(parameters.host, parameters.port).place
             backend = f"{about['product']} {version} at {where}"
         except NoService as absent:
             stand_in = stack.enter_context(Broker())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -35,6 +36,8 @@ PAUSE = 0.1  # seconds between two looks for keys
 NO_NEW_KEY = (
     1.0  # seconds without a new key, until no load of an ended run is under way
 )
+TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 OLDEST = (6, 2)  # of Redis; below, tracking and UNLINK in scripts differ
 
 
@@ -85,7 +88,8 @@ def probe(address: ServiceAddress) -> Service:
     limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:
         with redis.Redis.from_url(named.text, protocol=2, **limits) as client:
-            server: Any = client.info("server")
+            with hung_up_after(2 * named.connect_limit, client):
+                server: Any = client.info("server")
             version = str(server["redis_version"])
             refuse_cluster(server, place)
             try_rights(client)
@@ -114,6 +118,28 @@ def probe(address: ServiceAddress) -> Service:
             return Service(f"{product_of(server)} at {place}", True, connect)
         problem = f"Redis {version} at {place} is too old: 6.2 or later is needed"
     raise BadInput(problem)
+
+
+@contextmanager
+def hung_up_after(limit: float, client: Any) -> Iterator[None]:
+    """Hang up on an answer that never ends: each piece of it may come in time."""
+    over = threading.Event()
+    hung_up = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(limit):
+            hung_up.set()
+            client.connection_pool.disconnect()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except Exception as error:
+        if hung_up.is_set():  # whatever the client makes of that
+            raise redis.TimeoutError("its answer has no end") from error
+        raise
+    finally:
+        over.set()
 
 
 def refuse_cluster(server: dict[str, Any], place: str) -> None:
@@ -153,9 +179,10 @@ def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
     if isinstance(cause, ssl.SSLError) or "SSL" in str(error):
         right = "name its authority with ?ssl_ca_certs=FILE"
         raise tls_complaint(url, "Redis", error, right)
-    if isinstance(cause, FileNotFoundError) and url.scheme == "rediss":
-        files = [value for name, value in url.options.items() if "ssl_" in name]
-        raise BadInput(f"{url.source}: there is no file {' or '.join(files)}")
+    if isinstance(cause, NO_FILE) and url.scheme == "rediss":
+        files = [url.options[name] for name in TLS_FILES if name in url.options]
+        problem = f"there is no file {redact(' or '.join(files))} that can be read"
+        raise BadInput(f"{url.source}: {problem}")
     if "max number of clients" in str(error):
         raise BadInput(f"{url.source}: Redis at {url.place}: {error}")
     if url.scheme == "rediss" and speaks_without_tls(url):

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from course.caching.client import DEFAULT_URL, cache_client
+from course.errors import BadInput
 from course.integrated.task import Place, Task
 from course.services import setting
+from course.urls import REDIS_FORM
 
 TTL = 3600  # seconds that a score lives in the cache
 MODEL = "prediction:1"  # of the cache's keys: another model, other keys
@@ -78,10 +80,14 @@ def redis_url() -> str:
 
 
 def redis_place(back_end: Any) -> Place:
-    """Return where a live Redis listens."""
-    pool = back_end.connect().connection_pool
-    known = pool.connection_kwargs
-    return Place(known["host"], known["port"])
+    """Return where a live Redis listens; BadInput if that is no port."""
+    known = back_end.connect().connection_pool.connection_kwargs
+    if "path" in known:
+        how = "which reaches Redis by a port: its URL names a socket"
+        raise BadInput(f"--chaos puts a network before Redis, {how}")
+    # A URL may leave both to redis-py.
+    port = known.get("port", REDIS_FORM.port)
+    return Place(known.get("host", "127.0.0.1"), int(port))
 
 
 def stand_in_server(back_end: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,13 @@ from pymongo import monitoring
 
 from course.errors import BadInput, NoService
 from course.mongo.codec import Document
-from course.mongo.diagnosis import NOT_ALLOWED, asks_for_tls, diagnosis, options_of
+from course.mongo.diagnosis import (
+    ABSENT,
+    NOT_ALLOWED,
+    asks_for_tls,
+    diagnosis,
+    options_of,
+)
 from course.services import CONNECT_LIMIT, ServiceAddress, redact
 from course.urls import MONGO_FORM, ServiceUrl, service_url
 
@@ -73,7 +80,8 @@ def connect(
             warnings.simplefilter("error", UserWarning)  # it would ignore an option
             return pymongo.MongoClient(named.text, **options)
     except OSError:  # whose text does not name the file
-        files = [named.options[name] for name in named.options if "File" in name]
+        given = options_of(named)
+        files = [given[name] for name in given if "file" in name]
         problem = f"there is no file {redact(' or '.join(files))} that can be read"
         raise BadInput(f"{source}: {problem}") from None
     except (pymongo.errors.PyMongoError, ValueError, KeyError, UserWarning) as error:
@@ -157,12 +165,34 @@ def opened(
         if not client.write_concern.acknowledged:
             problem = "with w=0 nobody knows what became of a write"
             raise BadInput(f"{source}: {problem}; leave it out")
+        refuse_absent(named)
         server = probed(client, source, named)
         find_member(client, source, named)
         return client, server
     except BaseException:
         client.close()
         raise
+
+
+def refuse_absent(named: ServiceUrl) -> None:
+    """Raise NoService where every host refuses, or is none: no wait can help.
+
+    PyMongo would try again until its time is over.
+    """
+    reasons = []
+    for host in named.hosts:
+        if not host.port or host.name.startswith("/"):
+            return  # a name of mongodb+srv://, or a socket
+        try:
+            place = (host.name, host.port)
+            socket.create_connection(place, limit_of(named)).close()
+        except OSError as error:
+            reasons.append(next((ABSENT[s] for s in ABSENT if s in str(error)), ""))
+        else:
+            return
+        if not reasons[-1]:
+            return
+    raise NoService(reasons[0])
 
 
 def find_member(client: Any, source: str, named: ServiceUrl) -> None:

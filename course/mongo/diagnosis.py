@@ -11,9 +11,15 @@ from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
 from course.errors import BadInput, NoService
-from course.listeners import answer_to, listener_at, tls_complaint
+from course.listeners import (
+    TLS_ANSWERS,
+    WANTS_TLS,
+    answer_to,
+    listener_at,
+    tls_complaint,
+)
 from course.services import redact
-from course.urls import ServiceUrl
+from course.urls import Host, ServiceUrl
 
 NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 NOT_ALLOWED = 13
@@ -83,10 +89,11 @@ def told_by(client: Any, named: ServiceUrl) -> Exception | None:
         )
     absent = []
     for (host, port), server in servers.items():
-        place = f"{host}:{port}"
+        place = Host(host, port or 0).place
         if server.server_type_name != "Unknown":
             return no_member(client, source)
-        said = str(server.error or "").removeprefix(f"{place}: ").partition(" (conf")[0]
+        said = str(server.error or "").removeprefix(f"{host}:{port}: ")
+        said = said.partition(" (conf")[0]
         why = next((ABSENT[sign] for sign in ABSENT if sign in said), "")
         if why:
             absent.append(why)
@@ -123,9 +130,13 @@ def heard_at(host: str, port: int | None, tls: bool) -> str:
     """Return what is told by something that is silent to PyMongo, "" if nothing is."""
     if port is None:  # a socket of Unix
         return ""
-    if tls and answer_to(hello(), host, port):
-        return "it answers without TLS"
+    if tls:
+        answer = answer_to(hello(), host, port)
+        if answer and not answer.startswith(TLS_ANSWERS):
+            return "it answers without TLS"
     found = listener_at(host, port)
+    if tls and found == WANTS_TLS:
+        return ""  # what it gets; behind that, it is silent
     return f"{found} answers there" if found else ""
 
 

@@ -28,7 +28,7 @@ from course.services import (
 )
 from course.standins.mongodb import StandInDatabase
 from course.sweeping import Leftover, sweep, temporary_folders
-from course.urls import MONGO_FORM, service_url
+from course.urls import MONGO_FORM, Host, service_url
 
 ASK_LIMIT = 2  # seconds for a server to answer in the midst of a run
 PORT = 27017
@@ -146,8 +146,8 @@ class Opening:
                 words = redact(str(error).partition(", full error")[0])
                 raise BadInput(f"{self.address.source}: MongoDB says {words}") from None
             raise
-        hosts = ", ".join(sorted(f"{host}:{port}" for host, port in client.nodes))
-        backend = f"{server.name} at {hosts}"
+        places = [Host(host, port or 0).place for host, port in client.nodes]
+        backend = f"{server.name} at {', '.join(sorted(places))}"
         reach = partial(connect, url, CommandCounter(), self.address.source)
         if goes_with_it:
             self.stack.enter_context(client)

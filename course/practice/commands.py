@@ -23,6 +23,7 @@ from course.practice.finding import FINDING
 from course.practice.learner import Command, Learner
 from course.practice.surveying import SURVEYING
 from course.practice.writing import WRITING
+from course.services import redact
 
 # A kind of exercise adds its commands here; `list` is what a bare `practice.py` does.
 COMMANDS: tuple[Command, ...] = (*WRITING, *FINDING, *BETTING, *SURVEYING)
@@ -64,7 +65,7 @@ def practise(root: Path, argv: list[str] | None = None) -> int:
                 flush()
                 return code
         except BadInput as problem:
-            complain(f"practice.py: {visible(str(problem))}")
+            complain(f"practice.py: {visible(redact(problem))}")
             return 2
         except OutputLost as lost:
             if lost.code == 1:  # else the reader has gone

@@ -97,7 +97,8 @@ class Database:
         """Open one more engine, with a network in between that can be frozen."""
         if self.url is None or not self.url.host or self.url.host.startswith("/"):
             raise Skip("a frozen network, killed back ends: needs one host and port")
-        with FaultyNetwork(self.url.host, self.url.port or 0) as network:
+        host = str(self.url.query.get("hostaddr") or self.url.host)
+        with FaultyNetwork(host, self.url.port or 0) as network:
             # The name stays: a certificate may be for it.
             detour = self.url.set(port=network.port)
             detour = detour.update_query_dict({"hostaddr": "127.0.0.1"})

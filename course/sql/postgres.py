@@ -6,7 +6,9 @@ import math
 import re
 import socket
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from os import environ
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -20,6 +22,7 @@ from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
 # What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
 NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
 NO_OPTIONS |= {"row_factory"}
+ELSEWHERE = ("service", "servicefile")  # these name a server that we would not show
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class PostgresServer:
             try:
                 answer = self._answer(host)
             except OSError as error:
-                if isinstance(error, TimeoutError):
+                if isinstance(error, TimeoutError | ConnectionResetError):
                     refuse_another_service(self.named, "PostgreSQL")
                 reasons.append(error.strerror or str(error))
                 continue
             if answer in (b"S", b"N"):
                 return
+            if not answer:
+                refuse_another_service(self.named, "PostgreSQL")
             others = others or bool(answer)
             reasons.append("it hangs up")
         if others:
@@ -66,9 +71,7 @@ class PostgresServer:
         raise NoService(f"no PostgreSQL at {self.place}: {why}")
 
     def _answer(self, host: Host) -> bytes:
-        address = self.named.options.get("hostaddr", host.name)
-        there = Host(address, host.port)
-        with closing(line_to(there, self.named.connect_limit)) as line:
+        with closing(line_to(host, self.named.connect_limit)) as line:
             line.sendall(SSL_REQUEST)
             return line.recv(1)
 
@@ -81,7 +84,7 @@ class PostgresServer:
 def line_to(host: Host, limit: float) -> socket.socket:
     """Connect to a port, or to the socket that PostgreSQL has in a folder."""
     if not host.name.startswith("/"):
-        return socket.create_connection((host.name, host.port), limit)
+        return socket.create_connection((host.reached, host.port), limit)
     family = getattr(socket, "AF_UNIX", None)
     if family is None:
         raise OSError("this system has no such sockets")
@@ -116,6 +119,34 @@ def is_port(text: str) -> bool:
 
 
 def hosts_of(found: ServiceUrl) -> tuple[Host, ...]:
+    """Return the hosts of a URL, with the addresses that libpq takes instead.
+
+    Where nobody names these, it looks for them in the environment.
+    """
+    hosts = hosts_with_ports(found)
+    given = found.options.get("hostaddr") or environ.get("PGHOSTADDR", "")
+    if not given:
+        return hosts
+    addresses = given.split(",")
+    if len(hosts) == 1:
+        hosts *= len(addresses)
+    if len(hosts) != len(addresses) or not all(map(is_address, addresses)):
+        wrong = f"{found.source}: hostaddr does not give each host an address"
+        raise BadInput(f"{wrong}, such as 127.0.0.1")
+    pairs = zip(hosts, addresses, strict=True)
+    return tuple(replace(host, address=address) for host, address in pairs)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is the address of a machine, rather than a name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def hosts_with_ports(found: ServiceUrl) -> tuple[Host, ...]:
     """Return the hosts of a URL; the option `port` goes before what stands in front."""
     ports = found.options.get("port", "").split(",")
     if "host" in found.options or ports == [""]:
@@ -135,6 +166,8 @@ def psycopg_url(found: ServiceUrl, hosts: tuple[Host, ...]) -> sa.URL:
     if found.connect_limit > LINE_LIMITS["connect_timeout"]:
         # Of whole seconds, as libpq reads it.
         options["connect_timeout"] = str(math.ceil(found.connect_limit))
+    if hosts[0].address:
+        options["hostaddr"] = ",".join(host.address for host in hosts)
     name: str | None = hosts[0].name
     port: int | None = hosts[0].port
     if len(hosts) > 1 or hosts[0].name.startswith("/"):
@@ -155,5 +188,10 @@ def postgres_server(address: ServiceAddress) -> PostgresServer:
     found = service_url(address, POSTGRES_FORM)
     for name in sorted(NO_OPTIONS.intersection(found.options)):
         raise BadInput(f"{found.source}: {name} is no option of PostgreSQL")
+    for name in ELSEWHERE:
+        if name in found.options:
+            wrong = f"{found.source}: {name} names a server that stands elsewhere"
+            raise BadInput(f"{wrong}; write {POSTGRES_FORM.example}")
     hosts = hosts_of(found)
-    return PostgresServer(psycopg_url(found, hosts), found, hosts)
+    named = replace(found, hosts=hosts)
+    return PostgresServer(psycopg_url(named, hosts), named, hosts)

@@ -317,6 +317,7 @@ MARKER = "Xq7Zk9WvJmQ"
     [
         f"http://u:{MARKER}@127.0.0.1:1",
         f"http://127.0.0.1:{MARKER}",
+        "http://127.0.0.1:99999",
         f"http:u:{MARKER}",
         f"u:{MARKER}@h",
         "http://a b",

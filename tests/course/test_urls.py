@@ -48,6 +48,11 @@ def read(url: str, form: UrlForm, limit: float = 1.0) -> ServiceUrl:
         (REDIS_FORM, "unix://s3cret@h", "takes the path of a socket"),
         (REDIS_FORM, "amqp://u:s3cret@h", "amqp:// is not for this lesson"),
         (REDIS_FORM, "s3cret://u@h", "does not begin with redis://"),
+        (REDIS_FORM, "redis://u:s3cret@/0?host=s3cret:1", "not an IPv6 address"),
+        (REDIS_FORM, "redis://u:s3cret@/0?host=%2Fs3cret", "not the name or the"),
+        (REDIS_FORM, "redis://u:s3cret@/0?port=s3cret", "the port is not a number"),
+        (REDIS_FORM, "redis://u:s3cret@%2Frun%2Fs3cret/0", "not the name or the"),
+        (AMQP_FORM, "amqp://u:s3cret@%2Frun%2Fs3cret/", "not the name or the"),
         (AMQP_FORM, "amqp:/u:s3cret@h", SLASHES),
         (AMQP_FORM, "AMQP:u:s3cret@h", SLASHES),
         (AMQP_FORM, "u:s3cret@h:5672", "does not begin with amqp://"),
@@ -94,6 +99,13 @@ def test_what_is_wrong_is_said_and_nothing_repeated(
         (REDIS_FORM, "redis:///3", "127.0.0.1:6379"),
         (REDIS_FORM, "rediss://u:a:b@h.example:6380/0", "h.example:6380"),
         (REDIS_FORM, "redis://u:p@[::1]/0", "[::1]:6379"),
+        (REDIS_FORM, "redis:///?host=x", "x:6379"),  # and so on: where redis-py goes
+        (REDIS_FORM, "redis://u:p@/0?host=x&port=7", "x:7"),
+        (REDIS_FORM, "redis:///?host=::1&port=7", "[::1]:7"),
+        (REDIS_FORM, "redis://?port=7", "127.0.0.1:7"),
+        (REDIS_FORM, "redis://y?host=x&port=7", "y:7"),
+        (REDIS_FORM, "redis://y:8?host=x&port=7", "y:8"),
+        (REDIS_FORM, "redis://[::1]?port=7", "[::1]:7"),
         (REDIS_FORM, "unix://u:p@/run/redis.sock?db=1", "/run/redis.sock"),
         (REDIS_FORM, "redis://:pa%5Bss@h\n", "h:6379"),  # the end of a secret file
         (AMQP_FORM, "amqp://s3cret@h/", "h:5672"),
@@ -161,8 +173,13 @@ def test_from_then_on_its_password_is_hidden_in_every_spelling() -> None:
     read("mongodb://h/?tlsCertificateKeyFilePassword=Plugh-9", MONGO_FORM)
     read("amqp://h/?ssl_options={'password':'Plover-7'}", AMQP_FORM)
     read("amqp://Xyzzy-only@h/", AMQP_FORM)
-    hidden = redact("Plugh-9 Plover-7 Xyzzy-only")
-    assert hidden == "*** *** ***"
+    read("redis://Token-only:@h/", REDIS_FORM)
+    read("amqp://h/?ssl_options={'password':'Zork,{9\"','x':1}", AMQP_FORM)
+    read(
+        "mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:Grue-5,x:1", MONGO_FORM
+    )
+    hidden = redact('Plugh-9 Plover-7 Xyzzy-only Token-only Zork,{9" Grue-5')
+    assert hidden == "*** *** *** *** *** ***"
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,9 @@ def test_a_url_that_cannot_be_used_gets_one_line(url: str, named: str) -> None:
     [
         ("port=x", "the option port does not give each host a port"),
         ("port=99999999999999999999", "the option port does not give each host a port"),
+        ("hostaddr=x", "hostaddr does not give each host an address"),
+        ("host=a,b&hostaddr=127.0.0.1,", "hostaddr does not give each host an address"),
+        ("service=x", "service names a server that stands elsewhere"),
         ("row_factory=x", "row_factory is no option of PostgreSQL"),
         ("plugin=x", "plugin is no option of PostgreSQL"),
     ],
@@ -158,6 +161,36 @@ def test_psycopg_gets_the_hosts_that_a_url_names(
     server = server_at(url)
     _, given = server.url.get_dialect()().create_connect_args(server.url)
     assert (given["host"], given["port"], given["dbname"]) == (host, port, "d")
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses", "place"),
+    [
+        ("postgresql://h.invalid/d?", "127.0.0.1", "127.0.0.1:5432"),
+        ("postgresql:///d?port=7", "::1", "[::1]:7"),
+        ("postgresql://h/d?port=7", "::1,127.0.0.1", "[::1]:7, 127.0.0.1:7"),
+        ("postgresql://h:7,i:8/d?", "::1,127.0.0.1", "[::1]:7, 127.0.0.1:8"),
+    ],
+)
+def test_what_is_shown_and_asked_is_the_address_that_libpq_takes(
+    url: str, addresses: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = server_at(f"{url}&hostaddr={addresses}".replace("?&", "?"))
+    assert server.place == server.named.place == place
+    _, given = server.url.get_dialect()().create_connect_args(server.url)
+    assert given["hostaddr"] == addresses
+    # Where only the environment names it, that is where libpq goes, too.
+    monkeypatch.setenv("PGHOSTADDR", addresses)
+    assert server_at(url.rstrip("?")).place == place
+
+
+def test_the_option_of_an_address_is_where_the_server_is_looked_for(
+    polite_port: int, web_server_port: int
+) -> None:
+    server_at(f"postgresql://h.invalid:{polite_port}/d?hostaddr=127.0.0.1").probe()
+    url = f"postgresql://h.invalid/d?hostaddr=127.0.0.1&port={web_server_port}"
+    with pytest.raises(BadInput, match=f"listens at 127.0.0.1:{web_server_port}"):
+        server_at(url).probe()
 
 
 def test_connect_timeout_reaches_the_driver_unless_the_url_has_its_own() -> None:

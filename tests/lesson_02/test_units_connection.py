@@ -38,6 +38,7 @@ from course.mongo.connection import (
     waits_of,
 )
 from course.mongo.counting import CommandCounter
+from course.mongo.diagnosis import told_by
 from course.mongo.environment import MongoEnv
 from course.mongo.seed import START
 from course.network import LoopbackServer
@@ -400,3 +401,25 @@ def test_what_the_server_refuses_of_a_url_is_one_line(
     with pymongo.MongoClient[dict[str, Any]](private_mongo.url) as client:
         made = [name for name in client.list_database_names() if "module8" in name]
     assert made == []
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [(("::1", 27017), "[::1]:27017"), (("/run/m.sock", None), "/run/m.sock")],
+)
+def test_an_address_is_shown_as_a_url_has_it(
+    address: tuple[str, int | None], place: str
+) -> None:
+    said = f"{address[0]}:{address[1]}: Unknown opcode"
+    servers = {address: SimpleNamespace(server_type_name="Unknown", error=said)}
+    known = SimpleNamespace(server_descriptions=lambda: servers)
+    named = service_url(ServiceAddress("mongodb://h/", "--url", True), MONGO_FORM)
+    complaint = told_by(SimpleNamespace(topology_description=known), named)
+    assert str(complaint) == f"--url: no MongoDB at {place}: Unknown opcode"
+
+
+def test_a_file_that_is_missing_is_named_however_its_option_is_written() -> None:
+    for option in ("tlsCAFile", "tlscafile"):
+        url = f"mongodb://127.0.0.1:1/?tls=true&{option}=/nowhere/ca"
+        with pytest.raises(BadInput, match="there is no file /nowhere/ca that"):
+            connect(url, CommandCounter(), "--url")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
+from asyncio import StreamReader, StreamWriter
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,11 @@ from typing import Any
 import pytest
 from lessons import load
 
-from course.caching.service import speaks_without_tls
+from course.caching.service import probe, speaks_without_tls
+from course.errors import BadInput
+from course.lab import in_background
+from course.network import LoopbackServer
+from course.services import ServiceAddress
 
 lesson = load("03")
 
@@ -62,3 +68,24 @@ def test_where_nobody_answers_nobody_speaks_without_tls() -> None:
         hosts=[SimpleNamespace(name="127.0.0.1", port=1)], connect_limit=1.0
     )
     assert not speaks_without_tls(url)
+
+
+class Endless(LoopbackServer):
+    """Begins an answer of endless length, and goes on with it."""
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"$9223372036854775807\r\n")
+        while True:
+            writer.write(b"x" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+def test_an_answer_without_an_end_is_no_redis() -> None:
+    with Endless() as server:
+        url = f"redis://127.0.0.1:{server.port}/0"
+        address = ServiceAddress(url, "--url", True, connect_limit=0.4)
+        probing = in_background(lambda: probe(address))
+        with pytest.raises(BadInput, match="another kind of server answers there"):
+            probing.result(20)

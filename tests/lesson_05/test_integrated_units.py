@@ -20,13 +20,15 @@ from hypothesis import strategies as st
 from pika import exceptions
 from services import wait_for
 
+from course.caching.client import cache_client
 from course.console import TALLY
 from course.ending import ENDING, Ended
+from course.errors import BadInput
 from course.integrated import system
 from course.integrated.analytics import Purchase
 from course.integrated.books import Books, Purchases, PurchasesWithoutInbox
 from course.integrated.broker import Broker, Publisher, broker_of
-from course.integrated.cache import TTL, ScoreCache
+from course.integrated.cache import TTL, ScoreCache, redis_place
 from course.integrated.lessons import load_lesson, open_back_end
 from course.integrated.letters import Letter, Writer
 from course.integrated.shop import Shop
@@ -317,3 +319,23 @@ def test_a_back_end_is_opened_with_the_options_of_the_run() -> None:
         options = Namespace(offline=True, require_live=False, sweep=sweep)
         open_back_end(module, options, MagicMock())
         module.lesson.parser().parse_args.assert_called_with(asked)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://", Place("127.0.0.1", 6379)),
+        ("redis://localhost/0", Place("localhost", 6379)),
+        ("redis:///?host=h&port=7", Place("h", 7)),
+    ],
+)
+def test_chaos_knows_where_redis_is_however_short_its_url(
+    url: str, place: Place
+) -> None:
+    assert redis_place(Namespace(connect=lambda: cache_client(url))) == place
+
+
+def test_chaos_refuses_the_socket_of_a_redis() -> None:
+    back_end = Namespace(connect=lambda: cache_client("unix:///run/redis.sock"))
+    with pytest.raises(BadInput, match="its URL names a socket"):
+        redis_place(back_end)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from asyncio import StreamReader, StreamWriter
 from dataclasses import dataclass, field
 from typing import Any
@@ -169,6 +170,15 @@ def test_a_name_that_does_not_resolve(service: Service) -> None:
 
 
 @every_service
+def test_a_refusal_is_not_waited_for(service: Service) -> None:
+    url = service.plain.format(at="127.0.0.1:1")
+    begun = time.monotonic()
+    done = ended(service, url, "--require-live", "--connect-timeout", "100")
+    assert done.returncode == 3
+    assert time.monotonic() - begun < 60
+
+
+@every_service
 def test_a_port_that_accepts_and_stays_silent(service: Service) -> None:
     with Silent() as server:
         url = service.plain.format(at=f"127.0.0.1:{server.port}")
@@ -243,6 +253,42 @@ def test_a_certificate_of_ours_is_demanded(
         line = refused(service, url)
     assert at in line
     assert "certificate" in line.lower()
+
+
+@every_service
+def test_a_server_that_wants_tls_and_gets_none(
+    service: Service, certificates: Certificates
+) -> None:
+    with OverTls(certificates.context("good"), asked_first=False) as server:
+        at = f"localhost:{server.port}"
+        line = refused(service, service.plain.format(at=at))
+    assert at in line
+    assert "TLS" in line or "no PostgreSQL" in line or "tls=true" in line
+
+
+@every_service
+def test_a_folder_in_place_of_the_file_of_the_authority(
+    service: Service, certificates: Certificates
+) -> None:
+    with OverTls(certificates.context("good"), service.asks_first) as server:
+        at = f"localhost:{server.port}"
+        url = service.over_tls.format(at=at, ca=certificates.folder)
+        line = refused(service, url)
+    assert service.variable in line
+    assert str(certificates.folder) in line or "ssl_options" in line
+
+
+@every_service
+def test_behind_tls_a_silent_server_is_absent(
+    service: Service, certificates: Certificates
+) -> None:
+    if service.asks_first:
+        absent("platform: PostgreSQL has answered before TLS begins")
+    with OverTls(certificates.context("good"), asked_first=False) as server:
+        at = f"localhost:{server.port}"
+        url = service.over_tls.format(at=at, ca=certificates.authority)
+        done = ended(service, url, "--require-live", "--connect-timeout", "2")
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 @every_service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessons import ROOT, load
+from lessons import ROOT, VARIABLES, load
 
 from course.amqp.finding import DEFAULT_URL, parameters_of
 from course.amqp.trials import all_in
+from course.errors import BadInput
 from course.network import FaultyNetwork
 from course.standins.amqp import Broker
 
@@ -23,6 +25,7 @@ for package in ("amqpstorm", "kombu", "aio_pika", "pandas", "lifetimes", "clvkit
     pytest.importorskip(package, reason="it is in requirements-dev.txt")
 
 import bench_05_customer_value  # noqa: E402
+import measure  # noqa: E402
 import peers_04  # noqa: E402
 import peers_05  # noqa: E402
 import readers_04  # noqa: E402
@@ -141,3 +144,47 @@ def test_each_peer_answers_for_all_customers_as_we_do(name: str) -> None:
     bench_05_customer_value.check_same(name, ours, answers)
     assert set(steps) == set(our_steps)
     assert ours["customers"] == 2_000
+
+
+def refused(script: str, *arguments: str, **variables: str) -> str:
+    """Return the one line of a benchmark that ends with 2 and prints nothing else."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
+        env=os.environ | dict.fromkeys(VARIABLES, "") | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{script}: ")
+    assert "s3cret" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("script", "variable", "url"),
+    [
+        ("bench_01_sqlalchemy.py", "DATABASE_URL", "postgresql://u:s3cret@x@h/db"),
+        ("bench_02_mongodb.py", "MONGODB_URI", "mongodb://u:s3cret@h/?bogus=1"),
+        ("bench_04_rabbitmq.py", "RABBITMQ_URL", "amqp:/u:s3cret@h"),
+    ],
+)
+def test_a_url_that_is_malformed_gets_one_line(
+    script: str, variable: str, url: str
+) -> None:
+    line = refused(script, **{variable: url})
+    assert f"{variable} is not a" in line
+
+
+@pytest.mark.parametrize("typed", ["many", "0", "-1", "1.5"])
+def test_a_number_that_is_none_is_bad_input(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.py", "3", typed])
+    with pytest.raises(BadInput, match="argument 2 is not a number"):
+        measure.numbers_given(7, 5000)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "3"])
+    assert measure.numbers_given(7, 5000) == [3, 5000]
