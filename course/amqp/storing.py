@@ -144,7 +144,7 @@ class Store:
     threads and processes may share it; on several machines, take PostgreSQL.
     """
 
-    def __init__(self, where: str = ":memory:") -> None:
+    def __init__(self, where: str | os.PathLike[str] = ":memory:") -> None:
         self.engine = engine_for(where)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._lock = threading.Lock()  # SQLite has one writer: the others wait here
@@ -173,17 +173,22 @@ class Store:
         """Take a turn at the database."""
         if getattr(self._inside, "is_open", False):
             raise RuntimeError("within a transaction, use the connection it gives you")
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._lock = threading.Lock()
-            self._held = None
-            self.engine.dispose(close=False)  # its connections are the parent's
+        self._leave_the_parents()
         with self._lock if self.is_sqlite else nullcontext():
             self._inside.is_open = True
             try:
                 yield
             finally:
                 self._inside.is_open = False
+
+    def _leave_the_parents(self) -> None:
+        """Have connections of our own, in a forked child."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lock = threading.Lock()
+            self._relaying = threading.Lock()
+            self._held = None
+            self.engine.dispose(close=False)
 
     @contextmanager
     def _connection(self, reads: bool = False) -> Iterator[sa.Connection]:
@@ -256,6 +261,7 @@ class Store:
 
         What fails comes last the next time, so that it keeps no other back.
         """
+        self._leave_the_parents()
         if self.is_sqlite:  # whose file knows no locks of rows
             with self._relaying, self._only_relay() as is_free:
                 rows = []

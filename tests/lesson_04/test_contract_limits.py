@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from functools import partial
+from math import inf, nan
 from typing import Any
 
 import pytest
 from lessons import load
 from services import wait_for
 
-from course.amqp.errors import BadAddress, ConsumerRefused, TopologyRefused
+from course.amqp.errors import BadAddress, ConsumerRefused, TopologyRefused, Unroutable
 from course.amqp.topology import Layout
 from course.amqp.trials import consumer_with, emptied, running
 from course.lab import in_background
@@ -238,3 +240,76 @@ def test_one_channel_is_enough(env: Any) -> None:
                 wait_for(lambda: made.counts["processed"] == 5, LIMIT)
     finally:
         rabbit.teardown()
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, None, "4"], ids=repr)
+def test_limits_with_which_nothing_would_happen_are_refused(
+    env: Any, number: Any
+) -> None:
+    """AMQP takes a prefetch of 0 for no limit at all."""
+    made = partial(consumer_with, lesson.PoolConsumer, str, env.rabbit, "q")
+    for name in ("prefetch", "concurrency"):
+        with pytest.raises(ValueError, match=f"{name} is a whole number above 0"):
+            made(**{name: number})
+    with pytest.raises(ValueError, match="window is a whole number above 0"):
+        lesson.Producer(env.rabbit, window=number)
+
+
+@pytest.mark.parametrize("seconds", [-1, nan, inf, 1e300, None, "5"], ids=repr)
+def test_waits_that_no_thread_can_wait_are_refused(env: Any, seconds: Any) -> None:
+    with pytest.raises(ValueError, match="drain is a number of seconds"):
+        consumer_with(lesson.PoolConsumer, str, env.rabbit, "q", drain=seconds)
+    with pytest.raises(ValueError, match="deadline is a number of seconds"):
+        lesson.Producer(env.rabbit, deadline=seconds)
+
+
+def test_a_prefetch_that_amqp_cannot_say_is_refused(env: Any) -> None:
+    with pytest.raises(ValueError, match="at most 65535, not 65536"):
+        consumer_with(lesson.PoolConsumer, str, env.rabbit, "q", prefetch=65536)
+
+
+@pytest.mark.parametrize("base", [-1.0, 2.0**32])
+def test_waits_that_no_broker_takes_are_refused_where_they_are_planned(
+    env: Any, base: float
+) -> None:
+    where = env.rabbit.parameters
+    with pytest.raises(ValueError, match=r"retry.*: x-message-ttl is 0 to 4294967295"):
+        lesson.RabbitMQConnection(where, base=base)
+    with pytest.raises(ValueError, match="x-expires is 1 to 4294967295"):
+        lesson.RabbitMQConnection(where, expires=base)
+
+
+def test_a_class_without_an_exchange_goes_to_the_queue_that_its_key_names(
+    env: Any,
+) -> None:
+    @dataclass(kw_only=True)
+    class Errand(lesson.Message):  # type: ignore[name-defined, misc]
+        type: str = "errand"
+        what: str
+
+    queue = env.declare_queue("errands")
+    with lesson.Producer(env.rabbit) as producer:
+        producer.publish_message(Errand(what="bread"), queue)
+        with pytest.raises(Unroutable, match="no queue for '' at exchange ''"):
+            producer.publish_message(Errand(what="milk"))
+    assert len(emptied(env.rabbit, queue)) == 1
+
+
+def test_a_wait_queue_that_was_deleted_is_declared_again(env: Any) -> None:
+    """Else each failure would come back at once, until the broker has had enough."""
+    queue = env.declare_queue("unwaited")
+    wait = env.rabbit.wait_queue(0)
+    with lesson.Producer(env.rabbit) as producer:
+        work = consumer_with(
+            lesson.Consumer, lesson.no_answer, env.rabbit, queue, producer
+        )
+        with running(work):
+            with env.rabbit.channel() as channel:
+                channel.queue_delete(wait)
+            message = lesson.Message(max_retries=2)
+            lesson.publish_all(producer, queue, [message])
+            env.until(lambda: work.counts["dead"] == 1)
+    ((about, _),) = emptied(env.rabbit, queue + ".dead")
+    assert about.headers["x-retry-count"] == 2
+    assert about.headers["x-error"] == "ConnectionError: no answer"
+    assert work.counts["unsettled"] == 1
