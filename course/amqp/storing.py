@@ -205,11 +205,24 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit what happens inside, or none of it."""
-        with self._turn(), self._connection() as db, db.begin() as begun:
-            yield db
-            # Trap: a commit of what has failed or ended meanwhile says nothing.
-            if not begun.is_active or not is_open(db):
-                raise EndedInside(ENDED)
+        with self._turn():
+            try:
+                with self._connection() as db, db.begin() as begun:
+                    yield db
+                    # Trap: a commit of what has failed or ended meanwhile says nothing.
+                    if not begun.is_active or not is_open(db):
+                        raise EndedInside(ENDED)
+            finally:
+                self._forget_mark()
+
+    def _forget_mark(self) -> None:
+        """Take back the mark of an effect that was committed, and then failed."""
+        queue, message_id = self._inside.__dict__.pop("failed", ("", ""))
+        if queue:
+            inbox = ledger_tables().inbox
+            this = (inbox.c.queue == queue) & (inbox.c.id == message_id)
+            with self._connection() as db, db.begin():
+                db.execute(inbox.delete().where(this))
 
     def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
         """Return rows; never those of a transaction that may still be undone."""
@@ -226,7 +239,13 @@ class Store:
         """Write an effect: call it, or record it if it is a text."""
         check_effect(effect)
         if callable(effect):
-            refuse_unrun(effect(db))
+            try:
+                refuse_unrun(effect(db))
+            except BaseException:
+                # It has committed its beginning, with our mark: the rest is missing.
+                if not db.in_transaction():
+                    self._inside.failed = (queue, message_id)
+                raise
             return
         row = {"queue": queue, "id": message_id, "what": effect}
         db.execute(ledger_tables().record, row)

@@ -63,11 +63,8 @@ class Topology:
         self.bindings: list[tuple[str, str, str]] = []  # queue, exchange, key
 
     def name(self, suffix: str) -> str:
-        """Return our full name of a queue or exchange.
-
-        Nothing stays nothing: the default exchange, whose keys are full queue names.
-        """
-        return f"{self.prefix}.{suffix}" if suffix else ""
+        """Return our full name of a queue or exchange."""
+        return f"{self.prefix}.{suffix}"
 
     def plan_exchange(self, name: str, kind: str) -> None:
         """Plan an exchange: "direct", "topic" or "fanout"."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
 from functools import partial
 from math import inf, nan
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from lessons import load
 from services import wait_for
 
-from course.amqp.errors import BadAddress, ConsumerRefused, TopologyRefused, Unroutable
+from course.amqp.errors import BadAddress, ConsumerRefused, TopologyRefused
 from course.amqp.topology import Layout
 from course.amqp.trials import consumer_with, emptied, running
 from course.lab import in_background
@@ -277,22 +276,6 @@ def test_waits_that_no_broker_takes_are_refused_where_they_are_planned(
         lesson.RabbitMQConnection(where, base=base)
     with pytest.raises(ValueError, match="x-expires is 1 to 4294967295"):
         lesson.RabbitMQConnection(where, expires=base)
-
-
-def test_a_class_without_an_exchange_goes_to_the_queue_that_its_key_names(
-    env: Any,
-) -> None:
-    @dataclass(kw_only=True)
-    class Errand(lesson.Message):  # type: ignore[name-defined, misc]
-        type: str = "errand"
-        what: str
-
-    queue = env.declare_queue("errands")
-    with lesson.Producer(env.rabbit) as producer:
-        producer.publish_message(Errand(what="bread"), queue)
-        with pytest.raises(Unroutable, match="no queue for '' at exchange ''"):
-            producer.publish_message(Errand(what="milk"))
-    assert len(emptied(env.rabbit, queue)) == 1
 
 
 def test_a_wait_queue_that_was_deleted_is_declared_again(env: Any) -> None:

@@ -173,6 +173,24 @@ def test_an_effect_that_commits_itself_is_an_error_and_happens_once(
     assert accounts(ledger) == ["ann"]
 
 
+def test_an_effect_that_commits_half_of_itself_is_not_called_done(
+    fresh: Fresh,
+) -> None:
+    ledger, message = fresh(), lesson.user(1)
+    make_accounts(ledger)
+
+    def effect(db: sa.Connection) -> None:
+        db.commit()
+        add_account("ann")(db)
+
+    for _ in range(2):
+        with pytest.raises(sa.exc.SQLAlchemyError):
+            ledger.once("q", message, effect)
+        assert not ledger.is_done("q", message)
+    assert ledger.once("q", message, add_account("ann"))
+    assert accounts(ledger) == ["ann"]
+
+
 def test_a_question_that_fails_leaves_the_ledger_as_it_was(fresh: Fresh) -> None:
     ledger = fresh()
     with pytest.raises(sa.exc.SQLAlchemyError):
