@@ -55,6 +55,7 @@ from course.caching.client import (
     cache_client,
     escape,
     has_no_room,
+    leave_replica,
     longest_wait,
 )
 from course.caching.codec import Envelope, Hook, key_bytes
@@ -927,7 +928,8 @@ class LeasedCache(LoadingCache):
             entry = self.entry_of(answer.value, ttl, answer.seconds)
             payload = self.sealed(name, entry, generation, policy.encode)
         except Exception as error:  # of JSON, or of the caller's encode
-            self.log.warn(f"{job.key!r:.80} is not cached: {error_text(error):.200}")
+            text = f"{job.key!r:.80} is not cached: {error_text(error):.200}"
+            self.log.warn(text, kind="value")
         self.log.warn_if_slow(job.key, answer.seconds, policy.longest_load)
         stored = self.store(job, payload, ttl + policy.grace)
         if stored and payload:
@@ -1126,7 +1128,8 @@ class RefreshingCache(LeasedCache):
             if job.old is None:
                 raise
             # An hour-old price is better than an error page, if `grace` says so.
-            self.log.warn(f"{job.key!r:.80} is old: {error_text(error):.200}")
+            text = f"{job.key!r:.80} is old: {error_text(error):.200}"
+            self.log.warn(text, kind="refresh")
             return self.answer_without_lease(job)
 
     def answer_after_wait(self, job: Job) -> tuple[Answer, str]:
@@ -1473,6 +1476,7 @@ class RedisCache(RefreshingCache):
         self.stats.add("errors")
         reason = error_text(error).rpartition("caused error: ")[2]  # without the values
         self.log.warn(f"the cache does without Redis: {reason}")
+        leave_replica(self.client, error)
 
     def settle(self, timeout: float = 5.0) -> bool:
         """Pay what is owed, before the process ends; tell whether nothing is left."""

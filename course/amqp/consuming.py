@@ -31,7 +31,7 @@ from course.amqp.internals import (
     reject,
 )
 from course.amqp.publishing import DEADLINE
-from course.amqp.reconnecting import backoff
+from course.amqp.reconnecting import backoff, refuse_pool
 from course.amqp.settling import Content, Delivery, InHand, OpenTags
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
@@ -61,6 +61,7 @@ class PoolAndConnection(Copies):
         if any(is_one(work) for is_one in kinds):
             # Called, it only returns what would have to be awaited, or gone through.
             raise TypeError("handle() is a coroutine or generator, which nobody runs")
+        refuse_pool(self.prefetch, self.concurrency, self.drain)
         self.counts: Counter[str] = Counter()
         self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds
         self.ready = threading.Event()
@@ -239,7 +240,8 @@ class PoolAndConnection(Copies):
             self.on_io(partial(self._take_ahead, wanted))
 
     def _take_ahead(self, count: int) -> None:
-        if self.stopping.is_set() or not self._channel.is_open:
+        ended = self.stopping.is_set() or not self._channel.is_open
+        if ended or not self._channel.consumer_tags:  # it listens no more
             return
         if self._more:
             self._channel.basic_cancel(self._more)

@@ -11,7 +11,13 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
-from course.amqp.errors import MessagingError, NotInTime, Unpublishable
+from course.amqp.errors import (
+    MessagingError,
+    NotInTime,
+    PublishFailed,
+    Unpublishable,
+    Unroutable,
+)
 from course.amqp.publishing import DEADLINE
 from course.amqp.strict import utc_now
 
@@ -26,6 +32,7 @@ BROKERS = (  # how the broker's own begin
     "x-acquired-count",
     "x-opt-",
 )
+ADDRESSES = ("CC", "BCC")  # by which the broker sends it to further queues
 DROPPED = "x-dropped-headers"
 MOST_HEADERS = 64 * 1024  # bytes: all of them share one frame, of 128 KiB as a rule
 
@@ -35,10 +42,14 @@ class ReturnedTooOften(MessagingError):
 
 
 def sent_headers(properties: Any) -> dict[str, Any]:
-    """Return the headers that the publisher sent: neither ours nor the broker's."""
+    """Return the headers that the publisher sent: neither ours nor the broker's.
+
+    Nor those that name further queues, which have got the message already: they would
+    get each copy, also of what is dead or comes back from a wait.
+    """
     kept = {}
     for name, value in (properties.headers or {}).items():
-        if name not in OURS and not name.startswith(BROKERS):
+        if name not in (*OURS, *ADDRESSES) and not name.startswith(BROKERS):
             kept[name] = value
     return kept
 
@@ -76,6 +87,11 @@ def described(error: BaseException) -> str:
         return f"{name}, whose text fails with {type(another).__name__}"
 
 
+def is_deleted(error: PublishFailed) -> bool:
+    """Tell whether somebody has deleted the queue, or the exchange, of a publish."""
+    return isinstance(error, Unroutable) or "no exchange" in str(error)
+
+
 class Copies:
     """Publishes copies for a consumer, which acknowledges the original after that."""
 
@@ -96,6 +112,10 @@ class Copies:
 
     def round_trip(self) -> None:
         """Wait until the broker has read all acknowledgements so far."""
+        raise NotImplementedError
+
+    def stop_listening(self) -> None:
+        """End the session; a new one begins unless the consumer is stopped."""
         raise NotImplementedError
 
     def about_copy(self, delivery: Any, error: BaseException, count: int) -> Any:
@@ -132,8 +152,16 @@ class Copies:
                 if DROPPED in about.headers:
                     raise
                 about.headers = ours_alone(about.headers)
+            except PublishFailed as error:
+                if is_deleted(error) and self._is_planned(exchange or key):
+                    self.stop_listening()  # the next connection declares it again
+                raise
             else:
                 return
+
+    def _is_planned(self, name: str) -> bool:
+        """Tell whether we declare what has this name."""
+        return any(item.name == name for item in self.rabbit.plan)
 
     def counted_again(self, delivery: Any, limit: int) -> bool:
         """Count how often a classic queue has delivered a message; tell if we did.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from typing import Any
@@ -16,8 +17,9 @@ from course.amqp.publishing import DEADLINE
 LOCKED = ("database is locked", "database table is locked")
 
 
-def engine_for(where: str) -> sa.Engine:
+def engine_for(where: str | os.PathLike[str]) -> sa.Engine:
     """Return an engine for a SQLite file, ":memory:", or a URL."""
+    where = os.fspath(where)
     if "://" not in where:
         where = sa.URL.create("sqlite", database=where).render_as_string()
     try:

@@ -70,8 +70,8 @@ def converted(hint: Any, value: Any, where: str) -> Any:
     if kind in (Union, types.UnionType):
         return first_that_fits(hint, value, where)
     if kind is Literal:
-        same = [one for one in get_args(hint) if one == value]
-        fits = bool(same) and type(same[0]) is type(value)
+        # Trap: 1 == True, and a hint may name both.
+        fits = (type(value), value) in [(type(one), one) for one in get_args(hint)]
     elif is_dataclass(kind):
         return nested(kind, value, where)
     elif kind is float:

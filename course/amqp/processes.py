@@ -24,6 +24,7 @@ from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
 from course.amqp.internals import CONNECTION_LOST, broker_words, is_limit, refused
 from course.amqp.pending import until_settled
+from course.amqp.reconnecting import LONGEST_WAITING
 from course.amqp.rejects import Rejects, rejects_file
 from course.console import fact, table
 from course.errors import BadInput, NoService
@@ -68,6 +69,14 @@ def above_zero(text: str) -> float:
         if 0 < float(text) < inf:
             return float(text)
     raise ArgumentTypeError(f"{text!r} is not a number above zero")
+
+
+def some_seconds(text: str) -> float:
+    """Return a number of seconds above zero that a thread can wait."""
+    seconds = above_zero(text)
+    if seconds > LONGEST_WAITING:
+        raise ArgumentTypeError(f"{text!r} is longer than anybody waits")
+    return seconds
 
 
 def whole_number(text: str) -> int:
@@ -129,7 +138,7 @@ def add_worker_options(parser: ArgumentParser, queues: str) -> None:
     add(
         "--drain",
         metavar="SECONDS",
-        type=above_zero,
+        type=some_seconds,
         help=f"how long a stopped worker may finish what it has begun ({DRAIN:.0f})",
     )
     add(

@@ -16,7 +16,7 @@ from pika.adapters.select_connection import IOLoop
 from course.amqp.errors import NotInTime, PublishFailed, Unpublishable, Unroutable
 from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
 from course.amqp.pending import Pending, Window
-from course.amqp.reconnecting import backoff
+from course.amqp.reconnecting import backoff, refuse_number, refuse_seconds
 
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
@@ -40,7 +40,8 @@ class PublishingThread:
         self, rabbit: Any, window: int = 1000, deadline: float = DEADLINE
     ) -> None:
         self.rabbit = rabbit
-        self._deadline = deadline
+        refuse_number("window", window)
+        self.deadline = deadline
         self.room = Window(window)
         self.blocked = ""  # the broker's reason while it takes no messages
         self.lost = ""  # why there is no connection
@@ -79,6 +80,7 @@ class PublishingThread:
 
     @deadline.setter
     def deadline(self, seconds: float) -> None:
+        refuse_seconds("deadline", seconds)
         self._deadline = seconds
 
     def _is_own_thread(self) -> bool:
@@ -335,7 +337,10 @@ class PublishingThread:
                 guilty.append(one)
         if guilty:
             self.settle(guilty, PublishFailed(reason.reply_text))
-        self._look_for_the_guilty([one for one in sent if one not in guilty], reason)
+            others = [one for one in sent if one not in guilty]
+            self.waiting.extendleft(reversed(others))
+        else:
+            self._look_for_the_guilty(sent, reason)
         self._returned.clear()
         channel.connection.channel(on_open_callback=self._on_channel)
 

@@ -144,7 +144,7 @@ class Store:
     threads and processes may share it; on several machines, take PostgreSQL.
     """
 
-    def __init__(self, where: str = ":memory:") -> None:
+    def __init__(self, where: str | os.PathLike[str] = ":memory:") -> None:
         self.engine = engine_for(where)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._lock = threading.Lock()  # SQLite has one writer: the others wait here
@@ -173,17 +173,22 @@ class Store:
         """Take a turn at the database."""
         if getattr(self._inside, "is_open", False):
             raise RuntimeError("within a transaction, use the connection it gives you")
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._lock = threading.Lock()
-            self._held = None
-            self.engine.dispose(close=False)  # its connections are the parent's
+        self._leave_the_parents()
         with self._lock if self.is_sqlite else nullcontext():
             self._inside.is_open = True
             try:
                 yield
             finally:
                 self._inside.is_open = False
+
+    def _leave_the_parents(self) -> None:
+        """Have connections of our own, in a forked child."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lock = threading.Lock()
+            self._relaying = threading.Lock()
+            self._held = None
+            self.engine.dispose(close=False)
 
     @contextmanager
     def _connection(self, reads: bool = False) -> Iterator[sa.Connection]:
@@ -200,11 +205,24 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Commit what happens inside, or none of it."""
-        with self._turn(), self._connection() as db, db.begin() as begun:
-            yield db
-            # Trap: a commit of what has failed or ended meanwhile says nothing.
-            if not begun.is_active or not is_open(db):
-                raise EndedInside(ENDED)
+        with self._turn():
+            try:
+                with self._connection() as db, db.begin() as begun:
+                    yield db
+                    # Trap: a commit of what has failed or ended meanwhile says nothing.
+                    if not begun.is_active or not is_open(db):
+                        raise EndedInside(ENDED)
+            finally:
+                self._forget_mark()
+
+    def _forget_mark(self) -> None:
+        """Take back the mark of an effect that was committed, and then failed."""
+        queue, message_id = self._inside.__dict__.pop("failed", ("", ""))
+        if queue:
+            inbox = ledger_tables().inbox
+            this = (inbox.c.queue == queue) & (inbox.c.id == message_id)
+            with self._connection() as db, db.begin():
+                db.execute(inbox.delete().where(this))
 
     def read(self, ask: str, **values: object) -> list[tuple[Any, ...]]:
         """Return rows; never those of a transaction that may still be undone."""
@@ -221,7 +239,13 @@ class Store:
         """Write an effect: call it, or record it if it is a text."""
         check_effect(effect)
         if callable(effect):
-            refuse_unrun(effect(db))
+            try:
+                refuse_unrun(effect(db))
+            except BaseException:
+                # It has committed its beginning, with our mark: the rest is missing.
+                if not db.in_transaction():
+                    self._inside.failed = (queue, message_id)
+                raise
             return
         row = {"queue": queue, "id": message_id, "what": effect}
         db.execute(ledger_tables().record, row)
@@ -256,6 +280,7 @@ class Store:
 
         What fails comes last the next time, so that it keeps no other back.
         """
+        self._leave_the_parents()
         if self.is_sqlite:  # whose file knows no locks of rows
             with self._relaying, self._only_relay() as is_free:
                 rows = []

@@ -19,6 +19,8 @@ from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
 NATIVE_SINCE = [4, 3]
+LEAST_TIMES = {"x-message-ttl": 0, "x-expires": 1}  # milliseconds
+LONGEST_TIME = 2**32 - 1
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
 
 
@@ -72,9 +74,14 @@ class Topology:
         self.plan.append(Planned("exchange", name, options))
 
     def plan_queue(self, name: str, arguments: dict[str, Any]) -> None:
-        """Plan a queue."""
+        """Plan a queue; raise ValueError for times that no broker takes."""
         if self.expires:
             arguments = arguments | {"x-expires": round(1000 * self.expires)}
+        for key, least in LEAST_TIMES.items():
+            time = arguments.get(key, least)
+            if not least <= time <= LONGEST_TIME:
+                limits = f"{least} to {LONGEST_TIME} ms (49 days)"
+                raise ValueError(f"{name}: {key} is {limits}, not {time}")
         self.plan.append(Planned("queue", name, {"arguments": arguments}))
 
     def connect(self) -> Any:

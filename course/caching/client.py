@@ -120,6 +120,16 @@ def drop_idle(client: Any) -> None:
         client.connection_pool.disconnect(inuse_connections=False)
 
 
+def leave_replica(client: Any, error: Exception) -> None:
+    """Close the idle connections to what takes no writes: a master that was demoted.
+
+    It does not hang up, and would refuse for ever. A new connection goes to where the
+    address leads now.
+    """
+    if isinstance(error, redis.ReadOnlyError):
+        drop_idle(client)
+
+
 def has_no_room(error: Exception) -> bool:
     """Tell whether our own pool had no connection free: that is no outage."""
     if isinstance(error, redis.MaxConnectionsError):

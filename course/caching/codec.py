@@ -13,6 +13,7 @@ SCHEMA = 2  # of the envelope; an entry of another version is a miss
 # An envelope begins with its checksum, in eight hexadecimal digits.
 SUM_START = b'{"sum":"'
 SUM_END = b'",'
+HALF = "\\ud"  # begins a surrogate, as JSON writes it
 BODY = len(SUM_START) + 8 + len(SUM_END)
 
 # json.loads looks for a decoder, and for spaces, in a third of the time that the value
@@ -104,6 +105,10 @@ def payload_of(name: bytes, envelope: Envelope, encode: Hook | None = None, /) -
         body = json.dumps(held, separators=(",", ":"))[1:]
     except (RecursionError, ValueError) as error:  # an int of 5,000 digits
         raise TypeError(f"result is not JSON: {error}") from None
+    # JSON writes a character beyond 16 bits as two halves. A text that holds two such
+    # halves, each on its own, would come back as that character.
+    if HALF in body and json.loads("{" + body) != held:
+        raise TypeError("result has a text of two surrogates, which JSON would join")
     checksum = checksum_of(name, body.encode())
     return f"{SUM_START.decode()}{checksum}{SUM_END.decode()}{body}"
 

@@ -22,7 +22,8 @@ Result_co = TypeVar("Result_co", covariant=True)
 # Modules of this name are many: each script, each notebook, each child of one.
 NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
 
-SORTED_JSON = json.JSONEncoder(sort_keys=True)
+# Not in ASCII, where two halves of a character and that character look alike.
+SORTED_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 DIGEST_SIZE = 16  # bytes
 ANY_DIGEST = "[0-9a-f]" * 2 * DIGEST_SIZE  # and not what is called "name:another"
 
@@ -117,7 +118,7 @@ def refuse_nameless(module: str | None, name: str) -> None:
 
 def wrapper_of(fn: Callable[..., Any]) -> str:
     """Return what tells apart two wrappers of one function, which have its name."""
-    if not hasattr(fn, "__wrapped__"):
+    if not hasattr(fn, "__wrapped__") or isinstance(fn, staticmethod):
         return ""
     code = getattr(fn, "__code__", None)
     if code is None:  # an object of a class of its own
@@ -189,7 +190,8 @@ class CallKey:
                 text = SORTED_JSON.encode(found)
         except (RecursionError, ValueError) as error:  # an int of 5,000 digits
             raise TypeError(f"an argument has no form in JSON: {error}") from None
-        return hashlib.blake2b(text.encode(), digest_size=DIGEST_SIZE).hexdigest()
+        content = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
 
 
 class LoadsOnce(Protocol):
@@ -252,7 +254,8 @@ class CachedFunction(Generic[Arguments, Result]):
     ) -> Callable[..., Any]:
         """Refuse a method, whose `self` is a part of no key but of a hook's."""
         # What has no __get__, a partial or a built-in, does not become a method.
-        if instance is None or not hasattr(self.fn, "__get__"):
+        becomes_one = hasattr(self.fn, "__get__")
+        if instance is None or not becomes_one or isinstance(self.fn, staticmethod):
             return self
         if self.call_key.hook is None:
             method = self.__name__

@@ -144,6 +144,32 @@ def moment_reader(read: Callable[[str], Any]) -> Callable[[list[Any]], Any]:
     return lambda held: read(held[0]).replace(fold=held[1], tzinfo=zone_of(held[2]))
 
 
+def series_form(series: Any) -> list[Any]:
+    """Return a column as a data frame of one, and its name."""
+    return [frame_form(series.to_frame(MARK)), to_plain(series.name)]
+
+
+def series_of_form(held: list[Any]) -> Any:
+    """Return the column that series_form() made this of."""
+    series = frame_of_form(held[0])[MARK]
+    return series.rename(from_plain(held[1]))
+
+
+def timestamp_form(moment: Any) -> list[Any]:
+    """Return a time of pandas, in its own unit, with its zone."""
+    if moment.tz is None and moment.fold:
+        raise TypeError("a fold without a zone: it needs a hook of its own")
+    return [text_of(bytes_of_array(moment.asm8)), zone_form(moment.tz)]
+
+
+def timestamp_of_form(held: list[Any]) -> Any:
+    """Return the time that timestamp_form() made this of."""
+    pandas = import_module("pandas")
+    moment = pandas.Timestamp(array_of_bytes(base64.b64decode(held[0]))[()])
+    zone = zone_of(held[1])
+    return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone)
+
+
 # By the name of the exact type, so that nobody has to import pandas to look: what makes
 # a plain value of one, and what takes it back.
 FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -159,6 +185,8 @@ FORMS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
         lambda text: array_of_bytes(base64.b64decode(text)),
     ),
     "pandas.DataFrame": (frame_form, frame_of_form),
+    "pandas.Series": (series_form, series_of_form),
+    "pandas.Timestamp": (timestamp_form, timestamp_of_form),
     "pathlib.PosixPath": (str, PosixPath),
     "pathlib.WindowsPath": (str, WindowsPath),
 }

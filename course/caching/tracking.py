@@ -129,6 +129,8 @@ class ChangeListener:
         options["socket_timeout"] = min(options.get("socket_timeout") or QUIET, QUIET)
         connection = self.pool.connection_class(**options)
         try:
+            # Trap: a command connects by itself, but not to whom Sentinel names.
+            connection.connect()
             self.subscribe(connection)
             self.follow(connection)
         finally:
@@ -147,6 +149,9 @@ class ChangeListener:
         if not isinstance(number, int):
             raise OddNews("CLIENT ID gives no number")
         self.connection_id = number
+        # For a moment Sentinel still names the master that it has demoted.
+        if hasattr(self.pool, "is_master") and order("ROLE")[0] != b"master":
+            raise OddNews("the server is no master")
         tracked: list[object] = []
         for prefix in self.prefixes:
             tracked += ["PREFIX", prefix]

@@ -149,9 +149,22 @@ class Shop:
     at_least_1 = lesson.redis_cache(cache=cache_of(), name="least")(AtLeast())
     size = lesson.redis_cache(cache=cache_of(), name="size")(abs)
 
+    @lesson.redis_cache(cache=cache_of())  # type: ignore[untyped-decorator]
+    @staticmethod
+    def gross(price: int) -> int:
+        return price + 20
+
+    @staticmethod
+    @lesson.redis_cache(cache=cache_of())  # type: ignore[untyped-decorator]
+    def net(price: int) -> int:
+        return price - 20
+
 
 def test_what_is_no_method_by_itself_is_none_when_it_is_cached() -> None:
     assert (Shop().at_least_1(0), Shop().size(-5)) == (1, 5)
+    for shop in (Shop, Shop()):  # whichever decorator is above the other
+        assert (shop.gross(100), shop.net(100)) == (120, 80)
+    assert Shop.gross.key(1) != Shop.net.key(1)
 
 
 class Desk:

@@ -137,6 +137,24 @@ def test_a_run_of_errors_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert "the cache does without Redis: " in caplog.text
 
 
+def test_what_happens_at_every_call_hides_no_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = fakeredis.FakeServer()
+    cache = lesson.RedisCache(fakeredis.FakeRedis(server=server), "module8:test:")
+    policy = Policy(ttl=60)
+    for _ in range(3):
+        cache.get_or_load("k", lambda: {1}, policy)  # never cached
+    server.connected = False
+    for _ in range(3):
+        cache.get_or_load("k", lambda: {1}, policy)
+    told = [record.getMessage() for record in caplog.records]
+    assert [text[:27] for text in told] == [
+        "'k' is not cached: TypeErro",
+        "the cache does without Redi",
+    ]
+
+
 def test_settle_tells_whether_the_debt_is_paid(clock: Any) -> None:
     server = fakeredis.FakeServer()
     breaker = lesson.CircuitBreaker(clock=clock)

@@ -79,10 +79,51 @@ def test_a_frame_comes_back_with_its_types_and_its_index(kind: str) -> None:
     pandas.testing.assert_frame_equal(there_and_back(frame), frame, check_freq=True)
 
 
+SERIES: dict[str, pandas.Series] = {
+    "plain": pandas.Series([1, 2], index=["a", "b"], name="n"),
+    "no name": pandas.Series([1.5, None]),
+    "name": pandas.Series(["x"], name=("a", 1), dtype="category"),
+    "days": FRAMES["days"]["n"],
+    "times": FRAMES["zone"]["t"],
+    "empty": pandas.Series([], dtype="int8"),
+}
+
+
+@pytest.mark.parametrize("kind", SERIES)
+@pytest.mark.filterwarnings("ignore:Series.values")
+def test_a_column_comes_back_with_its_name(kind: str) -> None:
+    series = SERIES[kind]
+    found = there_and_back(series)
+    pandas.testing.assert_series_equal(found, series, check_freq=True)
+    assert type(found.name) is type(series.name)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pandas.Timestamp("2024-01-01 00:00:00.000000001"),
+        pandas.Timestamp("2024-01-01").as_unit("s"),
+        pandas.Timestamp("9999-01-01").as_unit("s"),
+        pandas.Timestamp("2024-01-01", tz="UTC"),
+        pandas.Timestamp(TWICE),
+        pandas.Timestamp(TWICE.replace(fold=1)),
+    ],
+    ids=str,
+)
+def test_a_time_of_pandas_comes_back_in_its_unit(moment: pandas.Timestamp) -> None:
+    found = there_and_back(moment)
+    assert type(found) is pandas.Timestamp
+    assert repr(found) == repr(moment)
+    assert (found.unit, found.fold) == (moment.unit, moment.fold)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         TWICE.replace(tzinfo=OwnZone()),
+        pandas.Series([{1}, {2}]),
+        pandas.Timestamp("2024-01-01", tz=OwnZone()),
+        pandas.NaT,
         numpy.ma.masked_array([1, 2], mask=[False, True]),
         numpy.array([{}], dtype=object),
         pandas.DataFrame({"sets": [{1}, {2}]}),

@@ -52,6 +52,19 @@ def test_a_value_comes_back_exactly_or_is_refused(value: Any) -> None:
         assert _is_plain(value)
 
 
+def test_two_halves_of_a_character_do_not_come_back_as_that_character() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    halves = "\ud83d\ude00"
+    for value in (halves, [1, {"a": f"x{halves}"}], {halves: 1}):
+        with pytest.raises(TypeError, match="two surrogates, which JSON would join"):
+            cache.set("key", value)
+    for value in ("\U0001f600", "\ud83d", "\ude00\ud83d", "\\ud83d\\ude00"):
+        assert cache.set("key", value)
+        assert cache.get("key") == value
+    cached = lesson.redis_cache(cache=cache, name="f")(lambda text: len(text["a"]))
+    assert [cached({"a": halves}), cached({"a": "\U0001f600"})] == [2, 1]
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(type(k) is str for k in value) and all(

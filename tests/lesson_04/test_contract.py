@@ -111,6 +111,26 @@ def test_a_missing_exchange_fails_its_messages_only(
     assert found == {one.properties.message_id for one in right}
 
 
+def test_a_missing_exchange_fails_its_message_and_not_the_one_beside_it(
+    env: Any, name: str, channel: Any
+) -> None:
+    channel.queue_declare(name, durable=True)
+    with lesson.Producer(env.rabbit) as producer:
+        lesson.publish_all(producer, name, lesson.users(1))
+        for first in (True, False):
+            arguments = [("", name), (name + ".none", "key")]
+            right, wrong = (
+                producer.send(*lesson.publish_arguments(lesson.user(n), *where))
+                for n, where in enumerate(arguments if first else arguments[::-1])
+            )
+            right, wrong = (right, wrong) if first else (wrong, right)
+            producer.wait(right)
+            with pytest.raises(PublishFailed, match="NOT_FOUND - no exchange"):
+                producer.wait(wrong)
+    # One may have arrived before its channel was closed, and then again.
+    assert len({about.message_id for _, about, _ in take_some(env, name)}) == 3
+
+
 def test_order_and_redelivered_flags(env: Any, channel: Any, name: str) -> None:
     channel.queue_declare(name, durable=True)
     for body in (b"1", b"2", b"3"):

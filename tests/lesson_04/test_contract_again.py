@@ -183,6 +183,27 @@ def test_what_would_not_survive_a_copy_is_taken_off(env: Any) -> None:
     assert (about.user_id, about.expiration) == (None, None)
 
 
+def test_a_copy_goes_to_nobody_but_its_queue(env: Any) -> None:
+    """CC and BCC have brought the message to other queues once already."""
+    queue = env.declare_queue("one")
+    other = env.declare_queue("other")
+    headers = {"CC": [other], "BCC": [other], "tenant": "a"}
+    message = lesson.Message(max_retries=2)
+    with lesson.Producer(env.rabbit) as producer:
+        producer.publish(*lesson.publish_arguments(message, "", queue, headers))
+        emptied(env.rabbit, other)
+        work = consumer_with(
+            lesson.Consumer, lesson.no_answer, env.rabbit, queue, producer
+        )
+        with running(work):
+            env.until(lambda: work.counts["dead"] == 1)
+        assert lesson.redrive(env.rabbit, queue, producer) == 1
+    assert emptied(env.rabbit, other) == []
+    ((again, _),) = emptied(env.rabbit, queue)
+    again.headers.pop("x-delivery-count", None)
+    assert again.headers == {"tenant": "a"}
+
+
 def test_headers_that_leave_no_room_for_ours_are_dropped_and_that_is_said(
     env: Any,
 ) -> None:

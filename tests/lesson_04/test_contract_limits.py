@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from functools import partial
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -238,3 +239,60 @@ def test_one_channel_is_enough(env: Any) -> None:
                 wait_for(lambda: made.counts["processed"] == 5, LIMIT)
     finally:
         rabbit.teardown()
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, None, "4"], ids=repr)
+def test_limits_with_which_nothing_would_happen_are_refused(
+    env: Any, number: Any
+) -> None:
+    """AMQP takes a prefetch of 0 for no limit at all."""
+    made = partial(consumer_with, lesson.PoolConsumer, str, env.rabbit, "q")
+    for name in ("prefetch", "concurrency"):
+        with pytest.raises(ValueError, match=f"{name} is a whole number above 0"):
+            made(**{name: number})
+    with pytest.raises(ValueError, match="window is a whole number above 0"):
+        lesson.Producer(env.rabbit, window=number)
+
+
+@pytest.mark.parametrize("seconds", [-1, nan, inf, 1e300, None, "5"], ids=repr)
+def test_waits_that_no_thread_can_wait_are_refused(env: Any, seconds: Any) -> None:
+    with pytest.raises(ValueError, match="drain is a number of seconds"):
+        consumer_with(lesson.PoolConsumer, str, env.rabbit, "q", drain=seconds)
+    with pytest.raises(ValueError, match="deadline is a number of seconds"):
+        lesson.Producer(env.rabbit, deadline=seconds)
+
+
+def test_a_prefetch_that_amqp_cannot_say_is_refused(env: Any) -> None:
+    with pytest.raises(ValueError, match="at most 65535, not 65536"):
+        consumer_with(lesson.PoolConsumer, str, env.rabbit, "q", prefetch=65536)
+
+
+@pytest.mark.parametrize("base", [-1.0, 2.0**32])
+def test_waits_that_no_broker_takes_are_refused_where_they_are_planned(
+    env: Any, base: float
+) -> None:
+    where = env.rabbit.parameters
+    with pytest.raises(ValueError, match=r"retry.*: x-message-ttl is 0 to 4294967295"):
+        lesson.RabbitMQConnection(where, base=base)
+    with pytest.raises(ValueError, match="x-expires is 1 to 4294967295"):
+        lesson.RabbitMQConnection(where, expires=base)
+
+
+def test_a_wait_queue_that_was_deleted_is_declared_again(env: Any) -> None:
+    """Else each failure would come back at once, until the broker has had enough."""
+    queue = env.declare_queue("unwaited")
+    wait = env.rabbit.wait_queue(0)
+    with lesson.Producer(env.rabbit) as producer:
+        work = consumer_with(
+            lesson.Consumer, lesson.no_answer, env.rabbit, queue, producer
+        )
+        with running(work):
+            with env.rabbit.channel() as channel:
+                channel.queue_delete(wait)
+            message = lesson.Message(max_retries=2)
+            lesson.publish_all(producer, queue, [message])
+            env.until(lambda: work.counts["dead"] == 1)
+    ((about, _),) = emptied(env.rabbit, queue + ".dead")
+    assert about.headers["x-retry-count"] == 2
+    assert about.headers["x-error"] == "ConnectionError: no answer"
+    assert work.counts["unsettled"] == 1

@@ -173,6 +173,24 @@ def test_an_effect_that_commits_itself_is_an_error_and_happens_once(
     assert accounts(ledger) == ["ann"]
 
 
+def test_an_effect_that_commits_half_of_itself_is_not_called_done(
+    fresh: Fresh,
+) -> None:
+    ledger, message = fresh(), lesson.user(1)
+    make_accounts(ledger)
+
+    def effect(db: sa.Connection) -> None:
+        db.commit()
+        add_account("ann")(db)
+
+    for _ in range(2):
+        with pytest.raises(sa.exc.SQLAlchemyError):
+            ledger.once("q", message, effect)
+        assert not ledger.is_done("q", message)
+    assert ledger.once("q", message, add_account("ann"))
+    assert accounts(ledger) == ["ann"]
+
+
 def test_a_question_that_fails_leaves_the_ledger_as_it_was(fresh: Fresh) -> None:
     ledger = fresh()
     with pytest.raises(sa.exc.SQLAlchemyError):
@@ -457,3 +475,39 @@ def test_a_ledger_survives_a_fork(fresh: Fresh) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert ledger.once("q", lesson.Message(id="parent-again"), "after")
     assert ledger.effects("q") == ["before", "in it", "after"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_relays_leaves_its_parents_connections_alone(fresh: Fresh) -> None:
+    ledger = fresh()
+    used: list[object] = []
+
+    def note(connection: object, *_: object) -> None:
+        used.append(connection)
+
+    sa.event.listen(ledger.engine, "checkout", note)
+    with ledger.transaction() as db:
+        ledger.put_in_outbox(db, [lesson.user(1)])
+    with ledger.outbox(10) as rows:
+        assert len(rows) == 1
+    ours = used[:]
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with ledger.outbox(10) as rows:
+                shared = [one for one in used[len(ours) :] if one in ours]
+                code = 0 if len(rows) == 1 and not shared else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ledger.once("q", lesson.Message(id="after"), "after")
+
+
+def test_a_ledger_takes_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "ledger?a=b#c%20.db"
+    with lesson.Ledger(path) as ledger:
+        assert ledger.once("q", lesson.Message(id="a"), "done")
+    with lesson.Ledger(str(path)) as again:
+        assert again.effects("q") == ["done"]

@@ -213,6 +213,8 @@ def test_what_would_come_back_as_another_class_is_refused(
         (NewType("UserId", str), "u1"),
         (list[NewType("Cents", int)], [1, 2]),  # type: ignore[misc]
         (Box | Parcel | None, Parcel(3, 1.5)),
+        (Literal[True, 1], 1),
+        (Literal[0, False], False),
     ],
     ids=str,
 )
