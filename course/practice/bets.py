@@ -202,7 +202,8 @@ def run_class(args: argparse.Namespace) -> int:
         with printing("stdout"):
             print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
-    write(f"{len(answers)} people, {sum(map(len, answers))} bets")
+    people = "1 person" if len(answers) == 1 else f"{len(answers)} people"
+    write(f"{people}, {sum(map(len, answers))} bets")
     if claims:
         table(("wrong", "of", "sure", "what was said", "it is"), *class_rows(claims))
     return 0
