@@ -199,6 +199,7 @@ def text_of_answers(given: str) -> str:
     try:
         if given == "-":
             text = sys.stdin.read(LONGEST_ANSWERS) if sys.stdin else ""
+            text = text.removeprefix("\ufeff")  # which PowerShell may put in front
         else:
             with Path(given).open(encoding="utf-8-sig") as file:
                 text = file.read(LONGEST_ANSWERS)

@@ -29,7 +29,7 @@ from course.columns import unbroken
 from course.console import table, write
 from course.ending import printing
 from course.errors import BadInput
-from course.practice.learner import Command, Learner
+from course.practice.learner import Command, Learner, expanded
 
 LIMIT_OF_A_DEMO = 120.0  # seconds; a demo takes two, a busy machine more
 LIMIT_OF_AN_END = 15.0  # seconds; a service may not answer
@@ -188,13 +188,13 @@ class ClaimOfClass:
 def add_class_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `practice.py bets`."""
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="of --bets-json")
+    add("files", nargs="+", metavar="FILE", help="of --bets-json")
     add("--json", action="store_true", help="print all of it as JSON")
 
 
 def run_class(args: argparse.Namespace) -> int:
     """Print how a class has bet: what was wrong most often comes first."""
-    answers = [bets_in(path) for path in args.files]
+    answers = [bets_in(Path(path)) for path in expanded(args.files)]
     claims = claims_of_class(answers)
     if args.json:
         listed = [asdict(claim) for claim in claims]
@@ -202,7 +202,8 @@ def run_class(args: argparse.Namespace) -> int:
         with printing("stdout"):
             print(json.dumps(found, indent=1, ensure_ascii=False))
         return 0
-    write(f"{len(answers)} people, {sum(map(len, answers))} bets")
+    people = "1 person" if len(answers) == 1 else f"{len(answers)} people"
+    write(f"{people}, {sum(map(len, answers))} bets")
     if claims:
         table(("wrong", "of", "sure", "what was said", "it is"), *class_rows(claims))
     return 0

@@ -41,6 +41,7 @@ def find_bug(learner: Learner, args: argparse.Namespace) -> int:
     write("putting a bug into a copy of a lesson ...")
     flush()
     bug, run = new_bug(learner.root, lesson, args.level, seed)
+    learner.read_again()  # another terminal may have written meanwhile
     learner.progress.current = THE_BUG
     learner.keep()
     show_bug(learner.root, bug, run.lines_with("[FAIL]"))
@@ -115,6 +116,7 @@ def close_bug(learner: Learner, bug: Bug, found: bool) -> None:
         write(line)
     kept = {"lesson": bug.lesson, "claim": mutation.claim, "level": bug.level}
     kept |= {"minutes": bug.minutes, "tries": bug.tries, "found": found}
+    learner.read_again()  # another terminal may have written meanwhile
     learner.progress.bugs.append(kept)
     learner.keep()
     remove_bug(learner.root)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,15 @@ from course.console import write
 from course.ending import printing
 from course.errors import BadInput
 from course.practice.exercises import Exercise, exercises_in, named_exercise
-from course.practice.progress import RIGHT, SKIPPED, Progress, keep, progress_in
+from course.practice.progress import (
+    RIGHT,
+    SKIPPED,
+    UNREADABLE,
+    Progress,
+    keep,
+    progress_in,
+    read_progress,
+)
 from course.start import from_here
 
 CALL = "python practice.py"  # as a learner types it
@@ -38,8 +48,12 @@ class Learner:
         keep(self.progress, self.folder)
 
     def read_again(self) -> None:
-        """Read the progress again: another terminal may have changed it."""
-        self.progress = progress_in(self.folder)
+        """Read the progress again: another terminal may have changed it.
+
+        What cannot be read was named the first time.
+        """
+        with suppress(*UNREADABLE):
+            self.progress = read_progress(self.folder)
 
     def state(self, exercise: Exercise) -> str:
         """Return the state of an exercise."""
@@ -97,6 +111,19 @@ class Command:
 def typed_path(path: Path) -> str:
     """Return a path as one would type it here."""
     return from_here(path).replace(os.sep, "/")
+
+
+def expanded(typed: Sequence[str]) -> list[str]:
+    """Return paths, for a name such as *.json those it fits: Windows leaves it so."""
+    found: list[str] = []
+    for one in typed:
+        fitting: list[Path] = []
+        if re.search(r"[*?[]", one) and not Path(one).exists():
+            start = Path(Path(one).anchor)
+            with suppress(ValueError):  # of what is no pattern
+                fitting = sorted(start.glob(str(Path(one).relative_to(start))))
+        found += [str(path) for path in fitting] or [one]
+    return found
 
 
 def write_text(text: str) -> None:

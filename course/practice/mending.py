@@ -81,6 +81,21 @@ def check_calls(path: Path) -> list[str]:
     return sorted(found)
 
 
+def meanings_of_check(path: Path) -> list[str]:
+    """Return what a file calls `check`: an import, or a function of its own."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        match node:
+            case ast.ImportFrom() | ast.Import():
+                if any("check" in (one.name, one.asname) for one in node.names):
+                    found.append(f"an import of {getattr(node, 'module', None)}")
+            case ast.FunctionDef(name="check") | ast.ClassDef(name="check"):
+                found.append(ast.dump(node))
+            case ast.Name(id="check", ctx=ast.Store()) | ast.arg(arg="check"):
+                found.append("a variable")
+    return sorted(found)
+
+
 def demo_in(path: Path, name: str) -> tuple[str, str]:
     """Return a demo of a lesson, without its layout, and its text."""
     text = path.read_text("utf-8-sig")  # an editor may write the mark of UTF-8
@@ -96,8 +111,12 @@ def edited_checks(root: Path, folder: Path, bug: Bug, mutation: Any) -> list[str
         original = root / name
         if mutation.file != name and name in CHECKERS:
             return [f"{name} is changed: it is what checks the claims"]
-        if original.is_file() and check_calls(folder / name) != check_calls(original):
+        if not original.is_file():  # such as a learner's own copy
+            continue
+        if check_calls(folder / name) != check_calls(original):
             return [f"{name}: a call of `check` is changed; mend what it checks"]
+        if meanings_of_check(folder / name) != meanings_of_check(original):
+            return [f"{name}: `check` is another function there; mend what it checks"]
     script = script_of(root, bug.lesson)
     before, text = demo_in(script, mutation.demo)
     is_in_demo = not mutation.file and mutation.old in text

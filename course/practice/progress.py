@@ -72,15 +72,22 @@ def progress_file(exercises: Path) -> Path:
 
 def progress_in(exercises: Path) -> Progress:
     """Read the progress; a broken file is named in one line and counts as empty."""
-    path = progress_file(exercises)
     try:
-        return progress_of(json.loads(path.read_text("utf-8")))
-    except FileNotFoundError:
-        return Progress()
+        return read_progress(exercises)
     except UNREADABLE as error:
+        path = progress_file(exercises)
         kind = type(error).__name__
         complain(f"{path}: cannot be read ({kind}), so it counts as empty")
         return Progress()
+
+
+def read_progress(exercises: Path) -> Progress:
+    """Read the progress, empty where there is no file; raises one of UNREADABLE."""
+    try:
+        text = progress_file(exercises).read_text("utf-8")
+    except FileNotFoundError:
+        return Progress()
+    return progress_of(json.loads(text))
 
 
 def progress_of(kept: dict[str, Any]) -> Progress:

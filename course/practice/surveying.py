@@ -12,7 +12,7 @@ from course.console import table, write
 from course.ending import printing
 from course.errors import BadInput
 from course.practice.exercises import Exercise
-from course.practice.learner import Command, Learner
+from course.practice.learner import Command, Learner, expanded
 from course.practice.progress import RIGHT, progress_in
 from course.practice.verdicts import judge_answers
 
@@ -73,7 +73,7 @@ def show_survey(survey: dict[str, Any], judge: bool) -> None:
 
 def survey_all(learner: Learner, args: argparse.Namespace) -> int:
     """Show how far each learner is, as tables or as JSON."""
-    folders = args.folders or [str(learner.root)]
+    folders = expanded(args.folders) or [str(learner.root)]
     surveys = [survey_of(learner, one, args.judge) for one in folders]
     if args.json:
         with printing("stdout"):

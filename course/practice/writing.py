@@ -59,10 +59,13 @@ def judge_one(learner: Learner, exercise: Exercise, seed: int | None) -> bool:
         raise BadInput(f"{typed_path(exercise.answer)} is not there: {CALL} reset")
     exercise.text("check.py")  # says so if it is missing
     used = FRESH.randrange(SEEDS) if seed is None else seed
-    begin(learner.progress, exercise.name)
+    begun = begin(learner.progress, exercise.name).started
     write(exercise.name, "bold")
     flush()
     judged = judge_answers(learner.root, [(exercise.folder, exercise.answer, used)])
+    learner.read_again()  # another terminal may have written meanwhile
+    standing = begin(learner.progress, exercise.name)
+    standing.started = min(standing.started, begun)
     verdict = judged.verdicts[0]
     for line in judged.printed.splitlines():
         write(f"  | {line}")

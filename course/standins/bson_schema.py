@@ -16,8 +16,10 @@ import bson
 INT = {"int", "number"}
 LONG = {"long", "number"}
 BINARY = {"binData"}
+REGEX = {"regex"}
 OTHER = {"other"}
 BSON_TYPES: dict[type, set[str]] = {
+    type(None): {"null"},
     bool: {"bool"},
     str: {"string"},
     datetime: {"date"},
@@ -30,6 +32,9 @@ BSON_TYPES: dict[type, set[str]] = {
     uuid.UUID: BINARY,
     bytes: BINARY,
     bson.Binary: BINARY,
+    re.Pattern: REGEX,
+    bson.Regex: REGEX,
+    bson.Timestamp: {"timestamp"},
 }
 
 

@@ -251,6 +251,8 @@ def check_much(answer: ModuleType, rng: random.Random) -> None:
     shop.expect_cards("an order with two lines of one price", [one], 3, 3)
     shop.order(one, 4, line, (-line[0], line[1] - 1))
     shop.expect_cards("an order with a line that is sent back", [one], 3, 3)
+    twice = shop.customer("called", "pays late", "called")
+    shop.expect_cards("a customer who has a label twice", [twice], 3, 3)
 
 
 def check_instants(answer: ModuleType, rng: random.Random) -> None:

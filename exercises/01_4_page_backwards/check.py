@@ -185,6 +185,9 @@ def check_zero(answer: ModuleType, rng: random.Random) -> None:
     zeros.expect_every_page(zeros.places(), 3)
     unseen = Console(answer, [(0, None, "Ada"), (-1, None, "Bob"), (1, 0, "Eve")])
     unseen.expect_every_page(unseen.places(), 3)
+    far = rng.randrange(2**32, 2**53)
+    console = Console(answer, drawn(rng, [far, 5, -far, -far, None, None], -50, 50))
+    console.expect_every_page(console.places(), 3)
 
 
 def check_change(answer: ModuleType, rng: random.Random) -> None:

@@ -387,6 +387,24 @@ def check_failing_part(answer: ModuleType, rng: random.Random) -> None:
         )
 
 
+def check_interrupted_part(answer: ModuleType, rng: random.Random) -> None:
+    """Let a part be ended by what is no Exception; catch that, and go on."""
+    tried = "a part that KeyboardInterrupt ends, with that caught"
+    with service(answer) as here:
+        with here.unit(tried, 3) as unit:
+            write(here, unit, "before")
+            try:
+                with unit.part():
+                    write(here, unit, "inside")
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                write(here, unit, "after")
+            else:
+                raise Refused(tried, Words("no error"), Words("its error"), 3)
+            unit.commit()
+        here.expect(tried, ["before", "after"], ["before", "after"], 3)
+
+
 def check_failing_part_passed_on(answer: ModuleType, rng: random.Random) -> None:
     """Let a part fail, and the block with it."""
     tried = "a part that fails, with its error not caught"
@@ -533,6 +551,7 @@ def check(answer: ModuleType, rng: random.Random) -> None:
     check_failing_actions(answer, rng)
     check_parts(answer, rng)
     check_failing_part(answer, rng)
+    check_interrupted_part(answer, rng)
     check_failing_part_passed_on(answer, rng)
     check_refused_part(answer, rng)
     check_nested_parts(answer, rng)

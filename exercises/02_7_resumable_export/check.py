@@ -270,6 +270,10 @@ def kill_trials(answer: ModuleType, folder: Path, rng: random.Random) -> None:
         done = 4 * (before_page - 1)
         words = f"after a kill before page {before_page} of 4 users each"
         trial.judge(words, users[done:], 3, 4)
+    trial = Trial(answer, folder, users[:-1])
+    trial.path.write_bytes(whole[:-9])
+    words = "nothing new, and a file that ends with half a line, of a user who is gone"
+    trial.judge(words, [], 2, 4)
 
 
 def cuts(whole: bytes, rng: random.Random) -> list[tuple[str, int]]:
@@ -320,6 +324,16 @@ def change_trials(answer: ModuleType, folder: Path, rng: random.Random) -> None:
     trial.judge("a user with a small _id who changed last", [early], 1)
 
 
+def long_trials(answer: ModuleType, folder: Path, rng: random.Random) -> None:
+    """Export behind lines that are longer than what is read of a file at once."""
+    users = [user_at(key, key, "x" * rng.randrange(10**5, 10**6)) for key in range(4)]
+    for whole in (1, 3):
+        trial = Trial(answer, folder, users)
+        trial.path.write_bytes(b"".join(map(trial.line, users[:whole])))
+        words = f"4 users with very long names, of whom {whole} are in the file"
+        trial.judge(words, users[whole:], 2, 2)
+
+
 def odd_trials(answer: ModuleType, folder: Path, rng: random.Random) -> None:
     """Export moments before 1970, and _id of all sizes."""
     keys = (-7, 0, 2**31, 2**53 + 1, 2**62)
@@ -346,4 +360,5 @@ def check(answer: ModuleType, rng: random.Random) -> None:
         moment_trials(answer, folder, rng)
         change_trials(answer, folder, rng)
         kill_trials(answer, folder, rng)
+        long_trials(answer, folder, rng)
         odd_trials(answer, folder, rng)

@@ -346,15 +346,15 @@ def failure(answer: ModuleType, rng: random.Random) -> None:
     database = Database({slow: 1, both: 2, own: 3})
     batches = answer.SharedBatches(database.load_batch)
     gate = database.hold(slow)
-    database.effects[slow] = raising(LookupError("no such table"))
+    database.effects[slow] = raising(KeyError("no such table"))
     leader = in_background(partial(batches.load, [slow, both]))
     expect_asked(f"load({[slow, both]}) in a thread", database, slow, 1)
     waiter = in_background(partial(batches.load, [own, both]))
-    about = f"load_batch raises LookupError for {slow} and {both}"
+    about = f"load_batch raises KeyError for {slow} and {both}"
     tried = f"{about}; a thread waits for {both}"
     expect_asked(tried, database, own, 2)
     gate.set()
-    error = LookupError("no such table")
+    error = KeyError("no such table")
     expect_raised(f"{about}: the caller", ended(tried, leader, 3), error, 3)
     expect_raised(tried, ended(tried, waiter, 3), error, 3)
     counts = {key: database.count(key) for key in (slow, both)}

@@ -267,6 +267,13 @@ def expired_goes_first(new: NewShop, rng: random.Random) -> None:
     shop.get(second, 2, 100)
     tried = f"then {fresh} expires, and {second} is stored"
     shop.expect_kept(tried, [alive, also, second], 2)
+    shop = new(maxsize=4)
+    life = rng.randrange(10, 30)
+    shop.keep(dict.fromkeys(["4711", 4711, ("bundle", 7), None], life))
+    shop.clock.advance(life)
+    tried = f"a full cache of a text, a number, a pair and None; {fresh} is stored"
+    expect(f"{tried}: it gets", shop.get(fresh, 1, 100), 1, 2)
+    shop.expect_kept(tried, [fresh], 2)
 
 
 def expired_during_a_load(new: NewShop, rng: random.Random) -> None:

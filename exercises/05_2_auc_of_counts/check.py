@@ -253,3 +253,6 @@ def try_bad_input(answer: ModuleType, rng: random.Random) -> None:
         table = [*good, row]
         rng.shuffle(table)
         expect_error(tried, BadInput, partial(auc_of, answer, table), 3)
+    nobody = [Row(0.3, 0, size), Row(math.nan, 0, size)]
+    tried = "a score of NaN in a table of whom nobody left"
+    expect_error(tried, BadInput, partial(auc_of, answer, nobody), 3)

@@ -337,6 +337,11 @@ def try_bad_input(answer: ModuleType, rng: random.Random) -> None:
         "a forecast below the first edge": [*good, (-0.25, 5.0)],
         "a forecast above the last edge": [*good, (beyond, 5.0)],
         "a forecast just above the last edge": [*good, (math.nextafter(120, 121), 5.0)],
+        "a forecast above the last edge, its spend not known": [
+            *good,
+            (beyond, UNKNOWN),
+        ],
+        "a forecast of NaN, its spend not known": [*good, (math.nan, UNKNOWN)],
         "four customers, no spend known": [(said, UNKNOWN) for said, _ in good[:4]],
         "no customers": [],
     }

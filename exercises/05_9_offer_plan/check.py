@@ -314,11 +314,11 @@ def expect_same(tried: str, plan: Made, first: Made) -> None:
 
 def try_draw(answer: ModuleType, rng: random.Random) -> None:
     """Count how often each of the chosen is kept back, by many generators."""
-    customers = with_gains(rng, 14)
-    terms = Terms(at_most=12, hold_one_in=4)
+    customers = with_gains(rng, 17)
+    terms = Terms(at_most=15, hold_one_in=4)  # whoever draws one of each four forgets 3
     chosen = chosen_of(customers, terms)
     gains = {each.number: gain_of(each, terms) for each in customers}
-    tried = "12 chosen, one in 4 kept back"
+    tried = "15 chosen, one in 4 kept back"
     held: Counter[int] = Counter()
     groups = set()
     for _ in range(DRAWS):
@@ -327,7 +327,7 @@ def try_draw(answer: ModuleType, rng: random.Random) -> None:
         groups.add(tuple(plan.hold))
     different = f"{tried}: different groups by {DRAWS} states of the generator"
     expect(different, len(groups), more_than(1), 3)
-    share = 1 / terms.hold_one_in
+    share = 15 // terms.hold_one_in / 15
     spread = SIGMAS * math.sqrt(DRAWS * share * (1 - share))
     fair = between(round(DRAWS * share - spread), round(DRAWS * share + spread))
     for rank, number in enumerate(sorted(chosen, key=lambda one: -gains[one])):

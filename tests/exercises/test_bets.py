@@ -47,6 +47,7 @@ from course.betting import (
     LessonBets,
     Printer,
     same_line,
+    text_of_answers,
     write_results,
 )
 from course.console import table, write
@@ -289,6 +290,11 @@ def test_what_is_no_answer_is_refused(line: str) -> None:
 def test_a_file_of_answers_may_have_comments() -> None:
     text = "# mine\n\nt 80  # sure\nf 60\n"
     assert answers_from(text) == [0.8, 0.4]
+
+
+def test_piped_answers_may_begin_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\ufefft 80\r\nf 60\r\n"))
+    assert answers_from(text_of_answers("-")) == [0.8, 0.4]
 
 
 GOOD = answers_to(statements_of("04"))
@@ -711,6 +717,20 @@ def test_a_class_is_summed_up_worst_first(
         "      2   3    80  01 x: statement 1  false\n"
         "      1   3    77  01 x: statement 0  true\n"
     )
+
+
+def test_a_class_may_be_named_by_a_pattern(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PowerShell hands *.json on as it was typed."""
+    for name in ("ada.json", "ben.json", "[c].json"):
+        results_file(tmp_path / name, [(0.9, True)])
+    found = {"*.json": "3 people", "[c].json": "1 person", "?en.json": "1 person"}
+    for pattern, people in found.items():
+        assert practice.run_class(class_args(tmp_path / pattern)) == 0
+        assert capsys.readouterr().out.startswith(f"{people}, {people[0]} bets\n")
+    with pytest.raises(BadInput, match=r"x\*\.json: cannot be read"):
+        practice.run_class(class_args(tmp_path / "x*.json"))
 
 
 def bet_entry(**changes: object) -> str:

@@ -158,6 +158,18 @@ BENT = {
         "03_small.py",
         "03_small.py: a call of `check` is changed; mend what it checks",
     ),
+    "a check of one's own": (
+        "lesson = Lesson",
+        "def check(claim, *_, **__):\n    print('  [ok]', claim)\n\n\nlesson = Lesson",
+        "03_small.py",
+        "03_small.py: `check` is another function there; mend what it checks",
+    ),
+    "another name for check": (
+        "lesson = Lesson",
+        "check = lambda claim, *_, **__: print(f'  [ok] {claim}')\nlesson = Lesson",
+        "03_small.py",
+        "03_small.py: `check` is another function there; mend what it checks",
+    ),
     "what is seen": (
         '"of 2": doubled(2)',
         '"of 2": 4',

@@ -511,6 +511,26 @@ def test_a_stub_stays_open_and_a_try_is_counted(
     assert standing.minutes == 1
 
 
+def test_what_another_terminal_does_during_a_check_stays(
+    call: Call, project: Path, answer_with: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = partial(judge_answers, deadline=PATIENT)
+
+    def judge(*given: Any) -> Any:
+        code, *_ = call("hint", FIRST)
+        assert code == 0
+        assert call("skip", OTHER)[0] == 0
+        return whole(*given)
+
+    monkeypatch.setattr(writing, "judge_answers", judge)
+    answer_with(sample.RIGHT)
+    assert call("check", FIRST)[0] == 0
+    kept = progress_in(project / "exercises")
+    assert (kept.of(FIRST).state, kept.of(FIRST).hints) == ("right", 1)
+    assert kept.of(OTHER).state == "skipped"
+    assert kept.current == FIRST
+
+
 def test_after_a_right_answer_the_next_one_is_under_way(
     call: Call, answer_with: Writer
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,17 +87,23 @@ def test_errinfo_of_a_server_is_read_down_to_the_property() -> None:
         (START, "date"),
         (bson.ObjectId(), "objectId"),
         (bson.Binary(b"7", 128), "binData"),
+        (None, "null"),
+        (bson.Regex("a"), "regex"),
+        (re.compile("a"), "regex"),
+        (bson.Timestamp(5, 1), "timestamp"),
     ],
 )
 def test_bson_types_are_those_of_the_encoder(value: object, name: str) -> None:
     numbers = {"int", "long", "double", "decimal"}
-    for kind in sorted(numbers | {"bool", "string", "array", "object", "date"}):
+    others = {"bool", "string", "array", "object", "date", "null", "regex"}
+    for kind in sorted(numbers | others | {"timestamp"}):
         broken = list(breaches(typed(kind), value, "v"))
         assert broken == ([] if kind == name else ["v"])
     broken = list(breaches(typed("number"), value, "v"))
     assert broken == ([] if name in numbers else ["v"])
     tags = {"int": 16, "long": 18, "double": 1, "decimal": 19, "bool": 8, "string": 2}
     tags |= {"array": 4, "object": 3, "date": 9, "objectId": 7, "binData": 5}
+    tags |= {"null": 10, "regex": 11, "timestamp": 17}
     assert bson.encode({"v": value})[4] == tags[name]
 
 

@@ -32,8 +32,12 @@ expected = []
 for one in exercises_in(root):
     wrong = one.beside("wrong").with_suffix("")
     jobs += [(one.folder, one.solution, seed) for seed in (1, 2, 3)]
+    expected += ["right"] * 3
+    others = sorted(one.beside("right").with_suffix("").glob("*.py"))
+    jobs += [(one.folder, other, 1) for other in others]
+    expected += ["right"] * len(others)
     jobs += [(one.folder, wrong / f"{name}.py", 1) for name in refusals[one.name]]
-    expected += ["right"] * 3 + list(refusals[one.name].values())
+    expected += list(refusals[one.name].values())
 assert len(jobs) >= 175
 for job, verdict, said in zip(jobs, judge_every(root, jobs, 60.0), expected):
     if sentence_of(verdict) != said:

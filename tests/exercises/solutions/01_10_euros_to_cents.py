@@ -33,7 +33,7 @@ def cents_of(amount: str) -> int | None:
     if not found or len(amount.lstrip("-0")) > 30:
         return None
     sign, euros, rest = found.groups(default="")
-    cents = int(euros) * 100 + int(rest.ljust(2, "0"))
+    cents = int(euros.lstrip("0") + rest.ljust(2, "0"))
     # The sign belongs to both parts: -0.05 has a whole part of 0.
     signed = -cents if sign else cents
     return signed if -(2**63) <= signed < 2**63 else None
