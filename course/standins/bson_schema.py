@@ -16,7 +16,7 @@ import bson
 INT = {"int", "number"}
 LONG = {"long", "number"}
 BINARY = {"binData"}
-REGEX = {"regex"}
+EXPRESSION = {"regex"}
 OTHER = {"other"}
 BSON_TYPES: dict[type, set[str]] = {
     type(None): {"null"},
@@ -32,8 +32,8 @@ BSON_TYPES: dict[type, set[str]] = {
     uuid.UUID: BINARY,
     bytes: BINARY,
     bson.Binary: BINARY,
-    re.Pattern: REGEX,
-    bson.Regex: REGEX,
+    re.Pattern: EXPRESSION,
+    bson.Regex: EXPRESSION,
     bson.Timestamp: {"timestamp"},
 }
 
