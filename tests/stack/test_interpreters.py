@@ -61,6 +61,7 @@ def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(2 * INSTALL_AND_RUN)  # a busy machine takes more than the usual
 @pytest.mark.parametrize("version", VERSIONS)
 def test_make_demo_and_the_exercises_pass_from_nothing(
     version: str, tmp_path: Path
