@@ -9,6 +9,7 @@ is written: the exit code is 1 if a picture would differ.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ DARK = {  # on a dark page, in place of
     "#ff7f0e": "#ffa657",
 }
 STYLES_END = "</style>"
+LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
 def for_dark_pages_too(picture: str) -> str:
@@ -39,6 +41,11 @@ def for_dark_pages_too(picture: str) -> str:
     return picture.replace(STYLES_END, f"\n{query}{STYLES_END}", 1)
 
 
+def rounded(picture: str) -> str:
+    """Return a picture with two decimals: processors differ in the last of six."""
+    return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", picture)
+
+
 def main() -> int:
     """Draw or check; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -48,7 +55,7 @@ def main() -> int:
         command = [sys.executable, str(ROOT / DRAWN_BY), "--plots", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         drawn = {
-            path.name: for_dark_pages_too(path.read_text("utf-8"))
+            path.name: for_dark_pages_too(rounded(path.read_text("utf-8")))
             for path in Path(folder).iterdir()
         }
     kept = {path.name: path.read_text("utf-8") for path in FIGURES.glob("*.svg")}
