@@ -69,7 +69,7 @@ def test_a_run_that_is_ended_takes_its_database_along(mongo_url: str) -> None:
         before = set(client.list_database_names())
         with running(str(SCRIPT), "--only", "bulk", "--url", mongo_url) as process:
             assert process.stdout and "backend: " in process.stdout.readline()
-            wait_for(lambda: stored(client, before))  # it inserts 10,000
+            wait_for(lambda: stored(client, before), 120)  # it inserts 10,000
             process.send_signal(signal.SIGTERM)
         assert process.returncode == 143
         time.sleep(1)  # in which an insert that was cut off would bring it back
@@ -89,6 +89,6 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             yield process
-            process.communicate(timeout=60)
+            process.communicate(timeout=240)
         finally:
             process.kill()

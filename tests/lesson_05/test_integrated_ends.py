@@ -98,15 +98,18 @@ def test_workers_that_all_die_at_their_start(copy: Path, home: Path) -> None:
     """Not a minute later, and not with a traceback of a wait that was in vain."""
     bad = f"{DIES}    raise ConnectionError('no way to the broker')\n"
     change(copy / "course" / "integrated" / "desks.py", DIES, bad)
+    # Six starts take a while where the machine is busy.
+    task = copy / "course" / "integrated" / "task.py"
+    change(task, QUICK["task.py"][1], "LIMIT = 400.0")
     started = time.monotonic()
     options = (*OPTIONS, "--offline", "--workers", "2")
     with running("05", *options, urls={}, home=home, root=copy) as one:
-        printed, complaints = one.end(120)
+        printed, complaints = one.end(360)
     has_ended_with_a_reason(one, printed, complaints)
     assert "RuntimeError: workers end by themselves" in unbroken(printed)
     assert "ConnectionError: no way to the broker" in complaints
     assert re.search(r"workers that died +[6-9]", printed)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 360  # and not LIMIT
 
 
 # Services

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,11 @@ def test_a_total_that_is_right_by_luck_narrows_no_interval(log: Any) -> None:
     assert record.missed == mine
 
 
-def test_a_log_and_a_forecast_can_be_sent_elsewhere(log: Any, now: Any) -> None:
+def test_a_log_and_a_forecast_can_be_sent_elsewhere(
+    log: Any, now: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pickle looks a class up by name; another test may have loaded the lesson again.
+    monkeypatch.setitem(sys.modules, lesson.__name__, lesson)
     sent = pickle.loads(pickle.dumps(log))
     assert sent.codes == log.codes
     assert np.array_equal(sent.amount, log.amount)
