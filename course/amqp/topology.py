@@ -14,7 +14,6 @@ from pika import exceptions
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
 from course.amqp.internals import NOT_NOW, TolerantConnection, server_properties
-from course.ending import ENDING
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
@@ -22,6 +21,7 @@ NATIVE_SINCE = [4, 3]
 LEAST_TIMES = {"x-message-ttl": 0, "x-expires": 1}  # milliseconds
 LONGEST_TIME = 2**32 - 1
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
+OVER: set[str] = set()  # prefixes of runs that have ended: nothing comes back there
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,12 @@ class Topology:
 
         Raises:
             TopologyRefused: the broker says no: one is there with other arguments, or
-                there is no right to.
+                there is no right to; or the run has ended, and a thread of it has not.
         """
         try:
             for item in plan:
+                if self.prefix in OVER:
+                    raise TopologyRefused(f"{self.prefix}.*: this run has ended")
                 declare = getattr(channel, f"{item.kind}_declare")
                 declare(item.name, durable=True, **item.options)
         except exceptions.ChannelClosedByBroker as refusal:
@@ -147,10 +149,16 @@ class Topology:
         self.check_version(connection)
         return [item for item in self.plan if self.look(connection, item)]
 
-    def teardown(self) -> None:
-        """Delete everything of ours that exists, with what is in it."""
-        # Twice where a run was ended: a thread of it may just be declaring some.
-        for _ in range(2 if ENDING.reason else 1):
+    def teardown(self, for_good: bool = False) -> None:
+        """Delete everything of ours that exists, with what is in it.
+
+        For good, nothing in this process declares it again: a consumer would, whose
+        thread still connects when its run is ended.
+        """
+        if for_good:
+            OVER.add(self.prefix)
+        # Twice: a thread may have been in the midst of declaring one.
+        for _ in range(2 if for_good else 1):
             with self.connect() as connection:
                 existing = self.existing(connection)
             # One channel at a time: a broker may allow no more.

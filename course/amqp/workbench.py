@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import pika
@@ -198,7 +198,8 @@ def remove_from(rabbit: Any, backend: str) -> None:
     """Delete our queues and exchanges; say their names where that cannot be."""
     what = f"queues and exchanges {rabbit.prefix}.*"
     minutes = f"{rabbit.expires / 60:.0f} minutes"
-    remove(what, backend, rabbit.teardown, f"they expire after {minutes} without use")
+    delete_all = partial(rabbit.teardown, for_good=True)
+    remove(what, backend, delete_all, f"they expire after {minutes} without use")
 
 
 def patterns_and_keys() -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import copy
 import logging
 import os
 import signal
@@ -14,10 +14,10 @@ import pytest
 from lessons import load
 from services import wait_for
 
-from course.amqp.errors import NotInTime, PublishFailed, Unroutable
+from course.amqp.errors import NotInTime, PublishFailed, TopologyRefused, Unroutable
 from course.amqp.publishing import DEADLINE
 from course.amqp.trials import consumer_with, emptied, running
-from course.ending import ENDING, Ended
+from course.amqp.workbench import remove_from
 from course.lab import in_background, outcome_of
 
 lesson = load("04")
@@ -176,21 +176,22 @@ def test_the_first_lost_connection_is_a_warning(
     assert levels == ["WARNING", "DEBUG", "DEBUG"]
 
 
-def test_what_a_thread_declares_while_a_run_ends_goes_at_its_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with lesson.open_env(argparse.Namespace(offline=True, url=None)) as env:
-        with env.queue("late") as queue:
-            plan = [*env.rabbit.plan]
-            monkeypatch.setattr(ENDING, "reason", Ended("by SIGHUP", 129))
-        with env.rabbit.channel() as channel:
-            env.rabbit.declare(channel, plan)
-        env.rabbit.teardown()
-        with env.rabbit.connect() as connection:
-            there = [one.name for one in plan if env.rabbit.look(connection, one)]
-        monkeypatch.undo()
-    assert queue in [one.name for one in plan]
-    assert there == []
+def test_what_a_run_has_declared_does_not_come_back_when_it_ends(env: Any) -> None:
+    """Consumers declare what was deleted: those of a demo that was cut off, too."""
+    prefix = env.rabbit.prefix + ".over"
+    rabbit = lesson.RabbitMQConnection(env.rabbit.parameters, prefix)
+    rabbit.setup_infrastructure()
+    queue = rabbit.name("archive")
+    kind = lesson.ReconnectingConsumer
+    consumers = [consumer_with(kind, str, copy.copy(rabbit), queue) for _ in range(4)]
+    ended = [in_background(consumer.start_consuming) for consumer in consumers]
+    assert consumers[0].ready.wait(DEADLINE)
+    remove_from(rabbit, env.backend)
+    for one in ended:
+        with pytest.raises(TopologyRefused, match="this run has ended"):
+            one.result(DEADLINE)
+    with rabbit.connect() as connection:
+        assert not rabbit.existing(connection)
 
 
 def test_what_a_confirm_calls_may_send_and_close_and_waits_for_nothing(
