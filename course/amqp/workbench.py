@@ -23,7 +23,7 @@ from course.amqp.leftovers import leftovers_on
 from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
-from course.ending import ENDING, remove
+from course.ending import ENDING, interruptible, remove
 from course.errors import BadInput, NoService
 from course.lab import wait_until
 from course.naming import new_name
@@ -31,6 +31,7 @@ from course.network import FaultyNetwork
 from course.standins.amqp import Broker
 from course.sweeping import Leftover, sweep, temporary_folders
 from course.urls import Host
+from course.watching import Watch
 
 EXPIRES = 600.0  # seconds after which the queues of a run that was killed are gone
 ASK_LIMIT = 2.0  # seconds for a broker to answer in the midst of a run
@@ -186,7 +187,8 @@ def open_broker(
             # A missing right is named before anything is printed. In a notebook, the
             # class whose setup this calls is defined in a later cell.
             try:
-                _ = env.rabbit
+                with interruptible(), Watch(env):  # it may fall silent just now
+                    _ = env.rabbit
             except MessagingError as refusal:
                 raise BadInput(str(refusal)) from None
             except CONNECTION_LOST as lost:  # it goes in this very moment, or is full

@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from pymongo.errors import OperationFailure
+import pymongo
+from pymongo.errors import ConnectionFailure, OperationFailure
 
+from course.ending import remark
 from course.errors import BadInput, NoService, Skip
 from course.mongo.codec import Database, Document
 from course.mongo.connection import VARIABLE, connect, opened
 from course.mongo.counting import CommandCounter
-from course.mongo.leftovers import leftovers_on, remove_collections, remove_database
+from course.mongo.leftovers import (
+    CALL_LIMIT,
+    leftovers_on,
+    remove_collections,
+    remove_database,
+)
 from course.mongo.private_server import private_server
 from course.mongo.seed import make_events, make_users
 from course.mongo.workplace import workplace
@@ -139,12 +146,18 @@ class Opening:
         try:
             place = workplace(client, database, self.address.source)
         except BaseException as error:
-            with suppress(Exception):  # of a user who may not, or a server that is gone
+            # A user may not, or the server is gone.
+            with suppress(Exception), pymongo.timeout(CALL_LIMIT):
                 client.drop_database(database)
             client.close()
             if isinstance(error, OperationFailure):  # such as ?w=5 on three members
                 words = redact(str(error).partition(", full error")[0])
                 raise BadInput(f"{self.address.source}: MongoDB says {words}") from None
+            if isinstance(error, ConnectionFailure):
+                where = service_url(self.address, MONGO_FORM).place
+                remark(f"on MongoDB at {where}, database {database} may be left behind")
+                why = f"MongoDB at {where} does not answer any more"
+                raise BadInput(f"{self.address.source}: {why}") from None
             raise
         places = [Host(host, port or 0).place for host, port in client.nodes]
         backend = f"{server.name} at {', '.join(sorted(places))}"

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from ends import TALLY, Run, running
 from lessons import load, unbroken
-from services import Server, private
+from services import Server, private, wait_for
+
+from course.network import FaultyNetwork
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,6 +38,8 @@ STAYS = {
     "03": r"keys module8:\d{14}:[0-9a-f]{8}:\* left behind",
     "04": r"queues and exchanges module8\.\d{14}\.[0-9a-f]{8}\.\* left behind",
 }
+SAYS_WHO = re.compile(r"\.py: .*127\.0\.0\.1:\d+")
+SILENCE_LIMIT = 100.0  # seconds: thirty of patience, and removal, on a busy machine
 LATE = 0.05  # seconds into the demos
 DEMOS = [(number, demo) for number in SERVICE for demo in load(number).lesson.demos]
 LAST = [(number, [*load(number).lesson.demos][-1]) for number in SERVICE]
@@ -144,4 +148,40 @@ def test_ctrl_c_while_the_server_is_frozen(
     assert TALLY.search(printed.splitlines()[-1])
     assert "Traceback" not in complaints
     assert re.search(STAYS[number], unbroken(complaints))
+    assert one.folders() == []
+
+
+@pytest.mark.parametrize(
+    "number",
+    [*(pytest.param(one, marks=pytest.mark.soak) for one in ("01", "02", "03")), "04"],
+)
+@pytest.mark.parametrize("trips", [15, pytest.param(8, marks=pytest.mark.soak)])
+def test_a_server_that_falls_silent_before_the_first_line(
+    number: str, trips: int, servers: dict[str, Server], tmp_path: Path
+) -> None:
+    """It has answered when it was asked; the lesson then opens what it works on."""
+    target = server_of(number, servers)
+    with FaultyNetwork("127.0.0.1", target.port) as network:
+        url = target.url.replace(f":{target.port}", f":{network.port}")
+        if number == "02":  # else it goes on to where the server says it is
+            url += "?directConnection=true"
+        urls = {VARIABLE[number]: url}
+        with running(number, "--require-live", urls=urls, home=tmp_path) as one:
+            wait_for(
+                lambda: network.round_trips >= trips or one.process.poll() is not None,
+                60,
+                "it never connected",
+            )
+            network.freeze()
+            printed, complaints = one.end(SILENCE_LIMIT)
+    about = f"{printed}\n{complaints}"
+    assert one.process.returncode in (1, 2, 3), about
+    assert "Traceback" not in complaints, about
+    if one.process.returncode == 1:
+        assert "does not answer any more" in unbroken(printed), about
+        assert TALLY.search(printed.splitlines()[-1]), about
+    elif one.process.returncode == 2:
+        assert SAYS_WHO.search(unbroken(complaints)), about
+    else:
+        assert re.search(r"backend: .* \(no \w+ at ", unbroken(printed)), about
     assert one.folders() == []

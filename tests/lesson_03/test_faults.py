@@ -372,3 +372,25 @@ def test_clear_pattern_lets_others_through_where_keys_does_not(server: Server) -
     assert min(works[ours]) <= 0.1 * min(works[blocking]), works
     # The clients' view; on a busy machine any GET may wait for a processor besides.
     assert min(waits[ours]) < 0.5 * max(waits[blocking]), waits
+
+
+def test_a_user_who_may_not_delete_keeps_nobody_waiting(server: Server) -> None:
+    """What cannot be deleted, a lease, is given back all the same."""
+    with redis.Redis.from_url(server.url) as admin:
+        rights = ["~*", "+@all", "-unlink", "-del"]
+        admin.execute_command("ACL", "SETUSER", "keeper", "on", ">secret", *rights)
+    url = f"redis://keeper:secret@127.0.0.1:{server.port}/0"
+    cache = lesson.RedisCache(cache_client(url), f"module8:{uuid.uuid4().hex[:12]}:")
+    policy = Policy(ttl=0.05)
+    loads: list[int] = []
+
+    def load_slowly() -> int:
+        loads.append(1)
+        return len(loads)
+
+    for _ in range(3):
+        cache.get_or_load("price", load_slowly, policy)
+        time.sleep(0.1)  # longer than it lives, shorter than any lease
+    assert len(loads) == 3
+    stats = cache.stats
+    assert (stats.waits, stats.refused, stats.errors) == (0, 0, 0)
