@@ -668,7 +668,7 @@ class Producer(ConfirmedProducer):
 
     def publish_message(self, message: Message, key: str = "", **about: Any) -> str:
         """Publish a message where its kind belongs."""
-        exchange = self.rabbit.name(message.exchange)
+        exchange = self.rabbit.exchange_of(message)
         key = key or message.key
         self.publish(*publish_arguments(message, exchange, key, **about))
         return message.id
@@ -1631,7 +1631,7 @@ class UserDataPipeline:
     def arguments_of(self, row: StoredMessage) -> tuple[str, str, bytes, Any]:
         """Return what send() takes."""
         message = Message.from_json(row.body)
-        exchange = self.producer.rabbit.name(message.exchange)
+        exchange = self.producer.rabbit.exchange_of(message)
         key = row.key or message.key
         about = row.about | {"correlation_id": row.cause}
         return publish_arguments(message, exchange, key, **about)

@@ -66,6 +66,13 @@ class Topology:
         """Return our full name of a queue or exchange."""
         return f"{self.prefix}.{suffix}"
 
+    def exchange_of(self, message: Any) -> str:
+        """Return where messages of a class go; TypeError if it does not say."""
+        if not message.exchange:
+            kind = type(message).__name__
+            raise TypeError(f"{kind} says nowhere to publish it: set {kind}.exchange")
+        return self.name(message.exchange)
+
     def plan_exchange(self, name: str, kind: str) -> None:
         """Plan an exchange: "direct", "topic" or "fanout"."""
         options: dict[str, Any] = {"exchange_type": kind}

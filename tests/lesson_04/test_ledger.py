@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,32 @@ def test_the_relay_sees_no_open_transaction(env: Any) -> None:
     assert env.rabbit.ready(env.rabbit.name("user_data")) == 0
 
 
+@dataclass(kw_only=True)
+class Elsewhere(lesson.Message):  # type: ignore[name-defined, misc]
+    """A message for an exchange that is not there."""
+
+    exchange = "elsewhere"
+    type: str = "elsewhere"
+
+
+def test_a_class_that_says_nowhere_to_publish_it_is_told_so(env: Any) -> None:
+    with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
+        with pytest.raises(TypeError, match=r"set Message\.exchange"):
+            producer.publish_message(lesson.Message())
+        pipeline = lesson.UserDataPipeline(producer, ledger)
+        pipeline.store("signup", lesson.Message())
+        pipeline.store("signup", lesson.user(1))
+        assert pipeline.relay() == 1
+        ((reason,),) = ledger.read("SELECT reason FROM outbox WHERE aside = 1")
+    assert "set Message.exchange" in reason
+    assert len(emptied(env.rabbit, env.rabbit.name("user_data"))) == 1
+
+
 def test_a_row_that_nobody_takes_keeps_no_other_back(env: Any) -> None:
     queue = env.rabbit.name("user_data")
     with lesson.Producer(env.rabbit) as producer, lesson.Ledger() as ledger:
         pipeline = lesson.UserDataPipeline(producer, ledger)
-        lost = lesson.Message()  # of a kind that no exchange is there for
+        lost = Elsewhere()
         for message in (lesson.user(1), lost, lesson.user(2)):
             pipeline.store("signup", message)
         for _ in range(3):
