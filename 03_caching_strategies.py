@@ -1010,7 +1010,7 @@ def redis_cache(
     def decorate(fn: Callable[Arguments, Result]) -> CachedFunction[Arguments, Result]:
         refuse_coroutines(fn)
         # Late: whoever imports a decorated function has not connected yet.
-        find_cache = lambda: cache or default_cache()  # noqa: E731
+        find_cache = lambda: default_cache() if cache is None else cache  # noqa: E731
         return CachedFunction(fn, name or full_name(fn), find_cache, chosen, key)
 
     return decorate
@@ -1276,7 +1276,7 @@ class CacheInvalidationManager:
         """Delete the keys under the tag, and the tag, in one step."""
         name = self.cache.name("tag", tag)
         starts = [self.cache.name("value"), self.cache.name("lease")]
-        take = self.cache.client.register_script(TAKE)
+        take = self.cache.script(TAKE)
         invalidate = partial(self.cache.count, partial(take, [name], starts))
         return self.cache.send_invalidation(invalidate) or 0
 

@@ -77,7 +77,7 @@ def is_cluster(client: Any) -> bool:
 
 def refuse_client(client: Any, prefix: str) -> None:
     """Raise TypeError or ValueError for a client that cannot serve a cache."""
-    if not hasattr(client, "execute_command"):
+    if not hasattr(client, "execute_command") or is_for_one_use(client):
         kind = type(client).__name__  # and not its text: a URL holds a password
         raise TypeError(
             f"the client is a redis.Redis, as cache_client(url), not {kind}"
@@ -93,12 +93,53 @@ def refuse_client(client: Any, prefix: str) -> None:
     # A client makes text of what may be any bytes, if it is told to.
     if client.get_connection_kwargs().get("decode_responses"):
         raise ValueError("the client decodes: leave out decode_responses=True")
+    refuse_old_answers(client)
+    retry = client.get_retry()
+    if retry is not None and retry.get_retries() < 0:
+        raise ValueError(
+            "the client tries again for ever: no caller would get an answer without "
+            "Redis; take cache_client(url), or a Retry with a limit"
+        )
     # A tag is what is between the first { and the next }, if that is not empty.
     if is_cluster(client) and not re.search(r"^[^{]*\{[^}]+\}", prefix):
         raise ValueError(
             f"in Redis Cluster a prefix holds a hash tag, as in '{{cache}}:', "
             f"not {prefix!r}: the names of a cache lie on one node"
         )
+
+
+def is_for_one_use(client: Any) -> bool:
+    """Tell whether this is what a client makes: a pipeline, or a subscription."""
+    if isinstance(client, redis.client.Pipeline | redis.client.PubSub):
+        return True
+    return not hasattr(client, "get_connection_kwargs")  # a monitor, say
+
+
+def refuse_old_answers(client: Any) -> None:
+    """Raise ValueError for a client that may answer with what has been deleted."""
+    pool = getattr(client, "connection_pool", None)
+    chooses = ("read_from_replicas", "load_balancing_strategy")
+    if any(getattr(client, name, None) for name in chooses) or not getattr(
+        pool, "is_master", True
+    ):
+        raise ValueError(
+            "the client reads from replicas, which may not have heard of a delete: "
+            "take master_for(), or a cluster client without load_balancing_strategy"
+        )
+    if getattr(pool, "cache", None) is not None:
+        raise ValueError(
+            "the client keeps copies, which may not have heard of a delete: leave out "
+            "cache_config, and take NearCache for copies"
+        )
+
+
+def run_script(client: Any, script: Any, keys: list[bytes], args: list[Any]) -> Any:
+    """Return what a registered script gives, also to who may not load scripts."""
+    try:
+        return script(keys, args)
+    except redis.exceptions.NoPermissionError:
+        # EVAL brings the text along, and Redis keeps it for the next EVALSHA.
+        return client.eval(script.script, len(keys), *keys, *args)
 
 
 def refuse_resp3(client: Any) -> None:

@@ -49,6 +49,15 @@ class Copies:
             for name in names or list(self.held):
                 self.held.pop(name, None)
 
+    def compare(self, name: bytes, payload: bytes | None) -> None:
+        """Drop all copies if that of this name differs from what is stored."""
+        with self.lock:
+            copy = (self.held or {}).get(name, payload)
+            # A mark is an object: what it stands for is still to come.
+            differs = isinstance(copy, bytes | None) and copy != payload
+        if differs:
+            self.drop()
+
     # region near
     def find(
         self,

@@ -7,9 +7,17 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from io import IOBase
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
@@ -26,6 +34,16 @@ NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", No
 SORTED_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
 DIGEST_SIZE = 16  # bytes
 ANY_DIGEST = "[0-9a-f]" * 2 * DIGEST_SIZE  # and not what is called "name:another"
+
+# Results for one reader. What @contextmanager makes is one, too: its type has no name.
+ANY_ITER: Any = iter
+USED_ONCE: tuple[type, ...] = (
+    Coroutine,
+    Generator,
+    AsyncGenerator,
+    type(contextmanager(ANY_ITER)(())),
+    type(asynccontextmanager(ANY_ITER)(())),
+)
 
 BY_POSITION = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -66,12 +84,22 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
         raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
 
 
+def is_iterator(result: object) -> bool:
+    """Tell whether a result is an iterator, no file, and no mock, which is anything."""
+    if isinstance(result, IOBase):
+        return False
+    if isinstance(result, Iterator):
+        return iter(result) is result
+    return isinstance(result, AsyncIterator) and aiter(result) is result
+
+
 def refuse_used_once(result: object) -> None:
     """Raise TypeError for a result that only its first reader can use.
 
-    A lambda that calls a coroutine function does not look like one.
+    A lambda that calls a coroutine function does not look like one; and a map or a
+    cursor is empty for the next reader, who would not be told. A file can be rewound.
     """
-    if isinstance(result, Coroutine | Generator | AsyncGenerator):
+    if isinstance(result, USED_ONCE) or is_iterator(result):
         if isinstance(result, Coroutine):
             result.close()  # else Python warns that nobody has awaited it
         kind = type(result).__name__
@@ -222,6 +250,8 @@ class CachedFunction(Generic[Arguments, Result]):
         policy: Policy,
         hook: Callable[..., Any] | None,
     ) -> None:
+        if not isinstance(title, str):
+            raise TypeError(f"name= is a str, not {title!r:.40}")
         functools.update_wrapper(self, fn, updated=())
         self.fn = fn
         self.title = title

@@ -23,6 +23,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from course.caching.codec import glimpse
+from course.caching.functions import SORTED_JSON
 
 MARK = "$"  # begins the name of a kind
 COLLECTIONS: dict[str, Callable[[Any], Any]] = {
@@ -274,4 +275,17 @@ def from_form(kind: str, held: Any) -> Any:
 
 def everyday_key(*args: Any, **kwargs: Any) -> Any:
     """Return plain values of a call's arguments, for key= of redis_cache."""
-    return to_plain([list(args), kwargs])
+    return in_one_order(to_plain([list(args), kwargs]))
+
+
+def in_one_order(plain: Any) -> Any:
+    """Return JSON values that are the same for equal dicts, whatever their order."""
+    if type(plain) is list:
+        return [in_one_order(item) for item in plain]
+    if type(plain) is not dict:
+        return plain
+    found = {key: in_one_order(item) for key, item in plain.items()}
+    pairs = found.get(f"{MARK}dict")
+    if pairs is not None:
+        pairs.sort(key=SORTED_JSON.encode)
+    return found

@@ -22,8 +22,10 @@ from course.caching.client import (
     SCAN_COUNT,
     cache_client,
     escape,
+    run_script,
     unlink_matching,
 )
+from course.caching.tracking import CHANNEL, channel_named
 from course.ending import ENDING, remove
 from course.errors import BadInput
 from course.listeners import refuse_another_service, tls_complaint
@@ -167,8 +169,19 @@ def try_rights(client: Any) -> None:
         client.get(key)
         client.mget(key)
         client.scan(0, key)
-        client.eval("return redis.call('GET', KEYS[1])", 1, key)
+        script = client.register_script("return redis.call('PTTL', KEYS[1])")
+        run_script(client, script, [key.encode()], [])
         client.client_id()
+        client.execute_command("CLIENT", "TRACKING", "OFF")
+        with client.pubsub() as news, channel_named():
+            news.subscribe(CHANNEL)  # a user of Redis 7 has no channel by itself
+            news.parse_response()
+        client.unlink(key)
+        transaction = client.pipeline()
+        transaction.sadd(key, 1)
+        transaction.expire(key, 1)
+        transaction.execute()
+        client.smembers(key)
     finally:
         client.unlink(key)
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from course.caching.client import drop_idle, escape, refuse_client, unlink_matching
+import redis
+
+from course.caching.client import (
+    drop_idle,
+    escape,
+    refuse_client,
+    run_script,
+    unlink_matching,
+)
 from course.caching.codec import (
     Envelope,
     Hook,
@@ -53,9 +62,13 @@ class Store:
         self.stats = CacheStats()  # hits, misses, corrupt payloads, trips to Redis ...
         self.starts = {kind: f"{prefix}{kind}:".encode() for kind in KINDS}
         self.generation = self.name("generation")
-        self.begin_script = client.register_script(BEGIN)
-        self.claim_script = client.register_script(CLAIM)
-        self.release_script = client.register_script(RELEASE)
+        self.begin_script = self.script(BEGIN)
+        self.claim_script = self.script(CLAIM)
+        self.release_script = self.script(RELEASE)
+
+    def script(self, text: str) -> Callable[[list[bytes], list[Any]], Any]:
+        """Return what runs a script, with its keys and arguments."""
+        return partial(run_script, self.client, self.client.register_script(text))
 
     def name(self, kind: str, key: str | bytes = "") -> bytes:
         """Return the name in Redis of a key, which may hold any bytes."""
@@ -188,11 +201,16 @@ class Store:
         """Store a text under a kind and give the lease back; 0 if it is not ours."""
         name = self.name(kind, key)
         arguments = [token, text, milliseconds(seconds)]
-        release = partial(
-            self.release_script, [self.name("lease", key), name], arguments
-        )
+        names = [self.name("lease", key), name]
         try:
-            return self.count(release)
+            return self.count(partial(self.release_script, names, arguments))
+        except Exception:
+            # The text may be more than Redis takes, or the network in time. A lease
+            # that stays would let others wait for a load that is over.
+            with suppress(Exception):
+                if text:
+                    self.release_script(names, [token, "", 1])
+            raise
         finally:
             self.drop_copies(name)
 
@@ -203,9 +221,14 @@ class Store:
             pipe.execute_command("UNLINK", *self.names(kind, keys))
         return self.count(partial(self.last_of, pipe))
 
-    def unlink(self, name: bytes) -> int:
-        """Delete one name; return how many there were."""
-        return self.count(partial(self.client.unlink, name))
+    def unlink(self, generation: bytes) -> None:
+        """Delete the name of the generation; who may not begins another one."""
+        try:
+            self.count(partial(self.client.unlink, generation))
+        except redis.exceptions.NoPermissionError:
+            pipe = self.client.pipeline(False)
+            pipe.set(generation, uuid.uuid4().hex, ex=GENERATION_LIFE)
+            self.does(pipe)
 
     def sweep(self, kind: str, pattern: bytes) -> int:
         """Delete what matches a glob among the names of a kind; return how many."""

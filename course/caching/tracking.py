@@ -6,19 +6,20 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import redis
 
-from course.caching.client import refuse_resp3
+from course.caching.client import has_no_room, refuse_resp3
 from course.caching.jobs import error_text
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
 
 CHANNEL = b"__redis__:invalidate"
 RETRY_AFTER = 0.2  # seconds after a loss
+RETRY_RIGHTS_AFTER = 10.0  # seconds until somebody may have given the user a right
 QUIET = 0.5  # seconds between two PINGs, each to be answered before the next
 
 
@@ -34,9 +35,22 @@ class Follower(Protocol):
     def end_copies(self) -> None:
         """Keep no copies any more: changes may be missed."""
 
+    def compare(self, name: bytes, payload: bytes | None) -> None:
+        """Drop all copies if that of this name differs from what is stored."""
+
 
 class OddNews(Exception):
     """Raised for what Redis would not say here: the connection is out of step."""
+
+
+@contextmanager
+def channel_named() -> Iterator[None]:
+    """Name the channel that a user has no right to, which Redis does not."""
+    try:
+        yield
+    except redis.exceptions.NoPermissionError as error:
+        text = f"{error}; it needs &{CHANNEL.decode()}, the channel of CLIENT TRACKING"
+        raise redis.exceptions.NoPermissionError(text) from error
 
 
 class ChangeListener:
@@ -45,12 +59,15 @@ class ChangeListener:
     Broadcast mode over RESP2: one connection subscribes, and is told of every change.
     A connection that is lost, or says anything else, is made again; whatever ends the
     thread, the copies end first. A forked child makes a connection of its own.
+    Of SWAPDB Redis tells nobody. So each half second the last of the prefixes, which is
+    a whole name, is read and compared with its copy.
     """
 
     def __init__(
         self, client: Any, prefixes: Sequence[bytes], follower: Follower
     ) -> None:
         refuse_resp3(client)
+        self.client = client
         self.pool = client.connection_pool
         self.prefixes = tuple(prefixes)
         self.follower = follower
@@ -116,11 +133,14 @@ class ChangeListener:
         stopping = self.stopping
         while not stopping.is_set():
             # Whatever it is: a spoilt reply can become any exception, MemoryError too.
+            pause = RETRY_AFTER
             try:
                 self.follow_one_connection()
             except Exception as error:
                 self.warn(error)
-            stopping.wait(RETRY_AFTER)
+                if isinstance(error, redis.exceptions.NoPermissionError):
+                    pause = RETRY_RIGHTS_AFTER
+            stopping.wait(pause)
 
     def follow_one_connection(self) -> None:
         """Connect and follow the changes, until that fails or the thread is stopped."""
@@ -158,7 +178,9 @@ class ChangeListener:
         redirect = ("REDIRECT", number)
         if order("CLIENT", "TRACKING", "ON", *redirect, "BCAST", *tracked) != b"OK":
             raise OddNews("CLIENT TRACKING is not answered by OK")
-        if order("SUBSCRIBE", CHANNEL) != [b"subscribe", CHANNEL, 1]:
+        with channel_named():
+            confirmed = order("SUBSCRIBE", CHANNEL) == [b"subscribe", CHANNEL, 1]
+        if not confirmed:
             raise OddNews("SUBSCRIBE is not confirmed")
         self.follower.begin_copies()
 
@@ -177,8 +199,20 @@ class ChangeListener:
                 connection.send_command("PING")
                 asked = now
                 is_answered = False
+                self.compare()
             if connection.can_read(timeout=QUIET / 2):
                 is_answered = self.hear(connection.read_response()) or is_answered
+
+    def compare(self) -> None:
+        """Let the follower compare a copy with what is stored."""
+        name = self.prefixes[-1]
+        try:
+            stored = self.client.execute_command("MGET", name)[0]
+        except Exception as error:
+            if not has_no_room(error):  # which says nothing of Redis
+                raise
+        else:
+            self.follower.compare(name, stored)
 
     def hear(self, news: Any) -> bool:
         """Pass on what Redis says, and tell whether it answers PING.
