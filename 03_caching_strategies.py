@@ -432,7 +432,7 @@ class TimedCache:
         return self.flights.run(entry, fill)[0]
 
     def fill(self, entry: Entry, args: Any, kwargs: Any) -> Any:
-        """Call the function and keep its result; an exception leaves no trace."""
+        """Call the function and keep its result; an exception leaves it empty."""
         if self.clock() < entry.expires:  # another thread filled it just before
             return entry.value
         value = self.fn(*args, **kwargs)
@@ -474,11 +474,11 @@ def timed_lru_cache(
     """Cache results, each for `ttl_seconds` from the end of its load; as lru_cache.
 
     Except: threads that miss one key share one load, and its exception, which is not
-    kept. Recursion gets less than a third as deep. An entry that is evicted while it
-    is loading may be loaded again. A negative maxsize is refused, and so is the
-    decorator without parentheses, a coroutine function or a generator function
-    (ValueError, TypeError). An expired value is freed when its place is needed or its
-    key is asked for.
+    kept, but takes a place. Recursion gets less than a third as deep. An entry that is
+    evicted while it is loading may be loaded again. A negative maxsize is refused, and
+    so is the decorator without parentheses, a coroutine function or a generator
+    function (ValueError, TypeError). An expired value is freed when its place is needed
+    or its key is asked for.
     As with lru_cache, all callers get the same object, and on a method it keeps every
     `self` alive: make it in __init__.
     """
@@ -1256,7 +1256,7 @@ class CacheInvalidationManager:
             self.dependents.setdefault(parent, set()).add(key)
 
     def tag(self, tag: str, *keys: str) -> None:
-        """Put keys under a tag; delete them if Redis can't tag them."""
+        """Put keys under a tag, before each load; delete them if Redis can't."""
         if not keys:
             return
         name = self.cache.name("tag", tag)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import redis
 
-from course.caching.client import has_no_room, refuse_resp3
+from course.caching.client import refuse_resp3
 from course.caching.jobs import error_text
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
@@ -53,21 +53,43 @@ def channel_named() -> Iterator[None]:
         raise redis.exceptions.NoPermissionError(text) from error
 
 
+class Witness:
+    """Reads a name now and then, on a connection of its own, and waits for nothing."""
+
+    def __init__(self, connection: Any, name: bytes, follower: Follower) -> None:
+        self.connection = connection
+        self.name = name
+        self.follower = follower
+        self.is_asked = False
+
+    def ask(self) -> None:
+        """Ask for what is stored, unless that has not been answered yet."""
+        if not self.is_asked:
+            self.connection.send_command("MGET", self.name)
+            self.is_asked = True
+
+    def hear(self) -> None:
+        """Let the follower compare what is stored with its copy, if it has come."""
+        if self.is_asked and self.connection.can_read(timeout=0):
+            [stored] = self.connection.read_response()
+            self.is_asked = False
+            self.follower.compare(self.name, stored)
+
+
 class ChangeListener:
     """Tells a follower of every change under some prefixes, from a thread of its own.
 
     Broadcast mode over RESP2: one connection subscribes, and is told of every change.
     A connection that is lost, or says anything else, is made again; whatever ends the
     thread, the copies end first. A forked child makes a connection of its own.
-    Of SWAPDB Redis tells nobody. So each half second the last of the prefixes, which is
-    a whole name, is read and compared with its copy.
+    Of SWAPDB Redis tells nobody. So a witness reads the last of the prefixes, which is
+    a whole name, each half second, and it is compared with its copy.
     """
 
     def __init__(
         self, client: Any, prefixes: Sequence[bytes], follower: Follower
     ) -> None:
         refuse_resp3(client)
-        self.client = client
         self.pool = client.connection_pool
         self.prefixes = tuple(prefixes)
         self.follower = follower
@@ -148,15 +170,18 @@ class ChangeListener:
         # The other half of a piece of news may never come.
         options["socket_timeout"] = min(options.get("socket_timeout") or QUIET, QUIET)
         connection = self.pool.connection_class(**options)
+        another = self.pool.connection_class(**options)
         try:
             # Trap: a command connects by itself, but not to whom Sentinel names.
             connection.connect()
+            another.connect()
             self.subscribe(connection)
-            self.follow(connection)
+            self.follow(connection, Witness(another, self.prefixes[-1], self.follower))
         finally:
             self.follower.end_copies()
-            with suppress(Exception):
-                connection.disconnect()
+            for one in (connection, another):
+                with suppress(Exception):
+                    one.disconnect()
 
     def subscribe(self, connection: Any) -> None:
         """Ask to be told, on this connection, of every change under the prefixes."""
@@ -184,7 +209,7 @@ class ChangeListener:
             raise OddNews("SUBSCRIBE is not confirmed")
         self.follower.begin_copies()
 
-    def follow(self, connection: Any) -> None:
+    def follow(self, connection: Any, witness: Witness) -> None:
         """Pass the changes on until the connection is lost or the thread stopped."""
         stopping = self.stopping
         asked = -math.inf
@@ -199,20 +224,10 @@ class ChangeListener:
                 connection.send_command("PING")
                 asked = now
                 is_answered = False
-                self.compare()
+                witness.ask()
+            witness.hear()
             if connection.can_read(timeout=QUIET / 2):
                 is_answered = self.hear(connection.read_response()) or is_answered
-
-    def compare(self) -> None:
-        """Let the follower compare a copy with what is stored."""
-        name = self.prefixes[-1]
-        try:
-            stored = self.client.execute_command("MGET", name)[0]
-        except Exception as error:
-            if not has_no_room(error):  # which says nothing of Redis
-                raise
-        else:
-            self.follower.compare(name, stored)
 
     def hear(self, news: Any) -> bool:
         """Pass on what Redis says, and tell whether it answers PING.
