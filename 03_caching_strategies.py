@@ -1471,6 +1471,7 @@ class RedisCache(RefreshingCache):
         # More threads than connections: that says nothing of Redis.
         if has_no_room(error):
             self.stats.add("skipped")
+            self.log.warn("all connections to Redis are taken", kind="room")
             return
         self.breaker.record(success=isinstance(error, redis.ResponseError))
         self.stats.add("errors")

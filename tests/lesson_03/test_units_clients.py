@@ -117,6 +117,24 @@ def test_what_can_be_read_again_is_kept(make: Callable[[], Any]) -> None:
     assert cached() is cached()
 
 
+def test_connections_that_nobody_gives_back_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An exception of a signal's handler may come before redis-py would do so."""
+    client = fakeredis.FakeRedis()
+    cache = lesson.RedisCache(client, "module8:test:")
+
+    def fail(*words: Any, **options: Any) -> Any:
+        raise redis.MaxConnectionsError("Too many connections")
+
+    client.execute_command = fail  # type: ignore[method-assign]
+    for _ in range(5):
+        assert cache.get("k") is None
+    assert cache.breaker.failures == cache.stats.errors == 0
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["all connections to Redis are taken"]
+
+
 class Sized(lesson.RedisCache):  # type: ignore[misc,name-defined]
     """A cache that is false in a condition, as an empty list is."""
 
