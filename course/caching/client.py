@@ -94,7 +94,7 @@ def refuse_client(client: Any, prefix: str) -> None:
     if client.get_connection_kwargs().get("decode_responses"):
         raise ValueError("the client decodes: leave out decode_responses=True")
     refuse_old_answers(client)
-    retry = client.get_retry()
+    retry = client.retry if is_cluster(client) else client.get_retry()
     if retry is not None and retry.get_retries() < 0:
         raise ValueError(
             "the client tries again for ever: no caller would get an answer without "

@@ -17,6 +17,8 @@ import services
 from clusters import Cluster
 from conftest import absent
 from lessons import load, path_of, run
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from course.caching.client import cluster_client
 from course.caching.jobs import LoaderError
@@ -118,6 +120,22 @@ def test_a_near_cache_and_a_client_that_decodes_are_refused(cluster: Cluster) ->
     decoding = redis.RedisCluster.from_url(cluster.url, decode_responses=True)
     with pytest.raises(ValueError, match="leave out decode_responses"):
         lesson.RedisCache(decoding, "{a}:")
+
+
+def test_a_cluster_client_that_asks_replicas_or_for_ever_is_refused(
+    cluster: Cluster,
+) -> None:
+    strategy = redis.cluster.LoadBalancingStrategy.ROUND_ROBIN
+    asking: Any = redis.RedisCluster.from_url(
+        cluster.url, load_balancing_strategy=strategy
+    )
+    with pytest.raises(ValueError, match="may not have heard of a delete"):
+        lesson.RedisCache(asking, "{a}:")
+    endless: Any = redis.RedisCluster.from_url(
+        cluster.url, retry=Retry(NoBackoff(), -1)
+    )
+    with pytest.raises(ValueError, match="tries again for ever"):
+        lesson.RedisCache(endless, "{a}:")
 
 
 def test_the_lesson_says_that_it_wants_a_single_server(cluster: Cluster) -> None:
