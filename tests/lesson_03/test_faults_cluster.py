@@ -131,9 +131,8 @@ def test_a_cluster_client_that_asks_replicas_or_for_ever_is_refused(
     )
     with pytest.raises(ValueError, match="may not have heard of a delete"):
         lesson.RedisCache(asking, "{a}:")
-    endless: Any = redis.RedisCluster.from_url(
-        cluster.url, retry=Retry(NoBackoff(), -1)
-    )
+    endless: Any = cluster_client(cluster.url, 2.0)
+    endless.set_retry(Retry(NoBackoff(), -1))
     with pytest.raises(ValueError, match="tries again for ever"):
         lesson.RedisCache(endless, "{a}:")
 
