@@ -192,8 +192,8 @@ MUTATIONS = (
     Mutation(
         "outage",
         "a lost connection empties the near cache",
-        "            self.follower.end_copies()\n            with suppress",
-        "            with suppress",
+        "            self.follower.end_copies()\n            for one in",
+        "            for one in",
         live=True,
         error="TimeoutError: the state was not reached in time",
         where="wait_until(lambda: not cache.copies.followed)",
