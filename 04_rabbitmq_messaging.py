@@ -55,7 +55,7 @@ from course.amqp.consuming import PoolAndConnection
 from course.amqp.copies import copied
 from course.amqp.envelope import Envelope, FieldError
 from course.amqp.errors import PublishFailed, Unpublishable, Unroutable, first_of
-from course.amqp.internals import CONNECTION_LOST, TolerantConnection
+from course.amqp.internals import CONNECTION_LOST, BrokerConnection
 from course.amqp.pending import Pending, until_settled
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
 from course.amqp.publishing import DEADLINE, PublishingThread
@@ -406,8 +406,9 @@ class RabbitMQConnection(Topology):
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        # Unlike pika's own: a header that it cannot decode does not end it.
-        return pika.BlockingConnection(self.parameters, TolerantConnection)
+        # Unlike pika's own: a header that it cannot decode does not end it, and its
+        # errors are MessagingErrors as well.
+        return BrokerConnection(self.parameters)
 
     def setup_infrastructure(self) -> None:
         """Declare everything; doing it again changes nothing.

@@ -8,12 +8,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import pika
 from pika import exceptions
 
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
-from course.amqp.internals import NOT_NOW, TolerantConnection, server_properties
+from course.amqp.internals import (
+    BY_THE_BROKER,
+    NOT_NOW,
+    BrokerConnection,
+    own_errors,
+    server_properties,
+)
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
@@ -93,14 +98,15 @@ class Topology:
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        return pika.BlockingConnection(self.parameters, TolerantConnection)
+        return BrokerConnection(self.parameters)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
         """Yield a channel on a connection of its own, lost or not when it ends."""
         connection = self.connect()
         try:
-            yield connection.channel()
+            with own_errors(*BY_THE_BROKER):
+                yield connection.channel()
         finally:
             with suppress(Exception):
                 connection.close()
