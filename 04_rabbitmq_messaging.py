@@ -53,8 +53,9 @@ from sqlalchemy import Connection
 
 from course.amqp.consuming import PoolAndConnection
 from course.amqp.copies import copied
-from course.amqp.envelope import Envelope, FieldError
+from course.amqp.envelope import Envelope
 from course.amqp.errors import PublishFailed, Unpublishable, Unroutable, first_of
+from course.amqp.hints import FieldError
 from course.amqp.internals import CONNECTION_LOST, BrokerConnection
 from course.amqp.pending import Pending, until_settled
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
@@ -187,11 +188,9 @@ class Message(Envelope):
                 raise BadMessage(reason)
             data |= payload
         try:
-            message: Message = kind(**data)
-        except ValueError as error:  # a check of its own
+            message: Message = kind.made_of(data)  # a class may check more
+        except FieldError as error:
             raise BadMessage(str(error)) from None
-        except TypeError:
-            raise BadMessage("fields are missing or unknown") from None
         return message
 
     # endregion reading

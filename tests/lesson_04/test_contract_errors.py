@@ -25,7 +25,7 @@ def consumers(rabbit: Any, queue: str) -> object:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda rabbit, queue, producer: lesson.redrive(rabbit, queue, producer),
+        lesson.redrive,
         lambda rabbit, queue, _: rabbit.ready(queue),
         lambda rabbit, queue, _: consumers(rabbit, queue),
     ],
@@ -73,7 +73,7 @@ def test_a_redrive_whose_connection_is_cut_is_the_librarys_own_error(env: Any) -
     ids=["setup", "teardown", "ready", "redrive"],
 )
 def test_no_broker_is_the_librarys_own_error(ask: Callable[[Any], object]) -> None:
-    with pytest.raises(MessagingError, match="^Connection refused$") as error:
+    with pytest.raises(MessagingError, match=r"^Connection refused$") as error:
         ask(lesson.RabbitMQConnection(NOBODY))
     assert isinstance(error.value, pika.exceptions.AMQPError)
     assert broker_words(error.value) == "Connection refused"
@@ -81,7 +81,7 @@ def test_no_broker_is_the_librarys_own_error(ask: Callable[[Any], object]) -> No
 
 def test_errors_of_others_leave_a_connection_as_they_are(env: Any) -> None:
     for block in (env.rabbit.connect, env.rabbit.channel):
-        with pytest.raises(OSError, match="^my own$") as error, block():
+        with pytest.raises(OSError, match=r"^my own$") as error, block():
             raise OSError("my own")
         assert not isinstance(error.value, MessagingError)
 
@@ -90,7 +90,7 @@ def test_a_wrong_password_stays_a_refusal() -> None:
     """What the consumer and the command line ask of an error, they ask of ours."""
     words = "ConnectionClosedByBroker: (403) 'ACCESS_REFUSED - Login was refused'"
     with (
-        pytest.raises(MessagingError, match="^ACCESS_REFUSED - Login was") as error,
+        pytest.raises(MessagingError, match=r"^ACCESS_REFUSED - Login was") as error,
         own_errors(pika.exceptions.AMQPError),
     ):
         raise pika.exceptions.ProbableAuthenticationError(words)
