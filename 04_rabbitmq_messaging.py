@@ -1633,7 +1633,7 @@ class UserDataPipeline:
         message = Message.from_json(row.body)
         exchange = self.producer.rabbit.exchange_of(message)
         key = row.key or message.key
-        about = row.about | {"correlation_id": row.cause}
+        about = {"correlation_id": row.cause} | row.about
         return publish_arguments(message, exchange, key, **about)
 
     # endregion outbox

@@ -25,6 +25,7 @@ PRECONDITION_FAILED = 406  # it is there, with other arguments
 NATIVE_SINCE = [4, 3]
 LEAST_TIMES = {"x-message-ttl": 0, "x-expires": 1}  # milliseconds
 LONGEST_TIME = 2**32 - 1
+LONGEST_NAME = 255  # bytes
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
 OVER: set[str] = set()  # prefixes of runs that have ended: nothing comes back there
 
@@ -45,6 +46,12 @@ class Planned:
     kind: str  # "queue" or "exchange"
     name: str
     options: dict[str, Any] = field(hash=False)
+
+
+def refuse_name(name: str) -> None:
+    """Raise ValueError for a name that AMQP has no room for."""
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"{name:.40}...: a name has at most {LONGEST_NAME} bytes")
 
 
 class Topology:
@@ -80,13 +87,15 @@ class Topology:
 
     def plan_exchange(self, name: str, kind: str) -> None:
         """Plan an exchange: "direct", "topic" or "fanout"."""
+        refuse_name(name)
         options: dict[str, Any] = {"exchange_type": kind}
         if self.expires:
             options["auto_delete"] = True  # it goes with the last queue bound to it
         self.plan.append(Planned("exchange", name, options))
 
     def plan_queue(self, name: str, arguments: dict[str, Any]) -> None:
-        """Plan a queue; raise ValueError for times that no broker takes."""
+        """Plan a queue; raise ValueError for a name or times that no broker takes."""
+        refuse_name(name)
         if self.expires:
             arguments = arguments | {"x-expires": round(1000 * self.expires)}
         for key, least in LEAST_TIMES.items():
