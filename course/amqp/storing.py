@@ -158,7 +158,7 @@ class Store:
     threads and processes may share it; on several machines, take PostgreSQL.
     """
 
-    def __init__(self, where: str | os.PathLike[str] = ":memory:") -> None:
+    def __init__(self, where: str | os.PathLike[str] | sa.URL = ":memory:") -> None:
         self.engine = engine_for(where)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._lock = threading.Lock()  # SQLite has one writer: the others wait here
