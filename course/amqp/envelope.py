@@ -27,7 +27,7 @@ from course.amqp.hints import (
 OF_A_CHECK = (AssertionError, ArithmeticError, AttributeError, LookupError)
 
 
-def checked_after(check: Callable[..., None]) -> Callable[..., None]:
+def checked_after(check: Callable[..., None]) -> Any:
     """Return a __post_init__ after which a message is checked, whatever it has done.
 
     One that forgets to call that of its base would let everything in.
@@ -36,9 +36,12 @@ def checked_after(check: Callable[..., None]) -> Callable[..., None]:
     @wraps(check)
     def checked(self: Any, *arguments: Any) -> None:
         check(self, *arguments)
-        self.base.__post_init__(self)
+        base: Any = self.base
+        base.__post_init__(self)
 
-    return checked
+    ours: Any = checked
+    ours.is_ours = True
+    return ours
 
 
 def place_of(kind: Any) -> str:
@@ -125,8 +128,9 @@ class Envelope:
         if cls is not cls.base:
             refuse_fixed(cls)
             own = vars(cls).get("__post_init__")
-            if own and not hasattr(own, "__wrapped__"):  # slots=True: the second time
-                cls.__post_init__ = checked_after(own)
+            if own and not hasattr(own, "is_ours"):  # slots=True: the second time
+                kind: Any = cls
+                kind.__post_init__ = checked_after(own)
         if "_hints" not in vars(cls):  # slots=True makes the class a second time
             # A type that is defined in a function is seen from that function only.
             frame = currentframe()

@@ -85,13 +85,13 @@ class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
 
 
 @cache
-def own_kind(kind: type[BaseException]) -> type[MessagingError]:
+def own_kind(kind: Any) -> Any:
     """Return a kind of pika's errors that is the library's own as well."""
 
     def words(error: BaseException) -> str:
         if error.__cause__:
             return broker_words(error.__cause__)
-        return kind.__str__(error)
+        return str(kind.__str__(error))
 
     return type(kind.__name__, (MessagingError, kind), {"__str__": words})
 
@@ -107,7 +107,8 @@ def own_errors(*kinds: type[BaseException]) -> Iterator[None]:
     except MessagingError:
         raise
     except kinds as error:
-        raise own_kind(type(error))(*error.args) from error
+        kind: Any = type(error)
+        raise own_kind(kind)(*error.args) from error
 
 
 # What a connection that is open may raise; no OSError, which may be somebody else's.

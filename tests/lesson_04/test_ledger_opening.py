@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,11 +22,12 @@ def test_a_ledger_in_memory_that_is_closed_says_so() -> None:
     with lesson.Ledger() as ledger:
         assert ledger.once("q", lesson.user(1), "done")
     ledger.close()
-    for ask in (
+    asks: list[Callable[[], object]] = [
         lambda: ledger.once("q", lesson.user(1), "done"),
         lambda: ledger.is_done("q", lesson.user(1)),
         lambda: ledger.effects("q"),
-    ):
+    ]
+    for ask in asks:
         with pytest.raises(MessagingError, match="was in memory, and is closed"):
             ask()
 

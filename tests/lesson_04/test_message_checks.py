@@ -17,7 +17,7 @@ lesson = load("04")
 
 @pytest.mark.parametrize("slots", [False, True])
 def test_a_check_that_forgets_its_base_lets_nothing_in(slots: bool) -> None:
-    @dataclass(kw_only=True, slots=slots)
+    @dataclass(kw_only=True, slots=slots)  # type: ignore[literal-required]
     class ForgetfulMessage(lesson.Message):  # type: ignore[name-defined, misc]
         type: str = "forgetful"
         count: int
@@ -30,7 +30,7 @@ def test_a_check_that_forgets_its_base_lets_nothing_in(slots: bool) -> None:
     again = lesson.Message.from_json(made.to_json())
     assert (again, again.payload) == (made, {"count": 1})
     with pytest.raises(lesson.BadMessage, match="count is not of type int"):
-        ForgetfulMessage(count="1")
+        ForgetfulMessage(count="1")  # type: ignore[arg-type]
     with pytest.raises(lesson.BadMessage, match="count is not of type int"):
         lesson.Message.from_json(made.to_json().replace("1}", '"1"}'))
 
@@ -122,7 +122,7 @@ def fewer_retries(kind: Any) -> None:
 def of_the_class(kind: Any) -> None:
     @dataclass(kw_only=True)
     class Constant(kind):  # type: ignore[misc]
-        type: ClassVar[str] = "constant"  # type: ignore[misc]
+        type: ClassVar[str] = "constant"
 
 
 def computed(kind: Any) -> None:
