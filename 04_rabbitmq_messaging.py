@@ -53,9 +53,10 @@ from sqlalchemy import Connection
 
 from course.amqp.consuming import PoolAndConnection
 from course.amqp.copies import copied
-from course.amqp.envelope import Envelope, FieldError
+from course.amqp.envelope import Envelope
 from course.amqp.errors import PublishFailed, Unpublishable, Unroutable, first_of
-from course.amqp.internals import CONNECTION_LOST, TolerantConnection
+from course.amqp.hints import FieldError
+from course.amqp.internals import CONNECTION_LOST, BrokerConnection
 from course.amqp.pending import Pending, until_settled
 from course.amqp.processes import Parts, add_process_options, mode_of, run_process
 from course.amqp.publishing import DEADLINE, PublishingThread
@@ -187,11 +188,9 @@ class Message(Envelope):
                 raise BadMessage(reason)
             data |= payload
         try:
-            message: Message = kind(**data)
-        except ValueError as error:  # a check of its own
+            message: Message = kind.made_of(data)  # a class may check more
+        except FieldError as error:
             raise BadMessage(str(error)) from None
-        except TypeError:
-            raise BadMessage("fields are missing or unknown") from None
         return message
 
     # endregion reading
@@ -406,8 +405,9 @@ class RabbitMQConnection(Topology):
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        # Unlike pika's own: a header that it cannot decode does not end it.
-        return pika.BlockingConnection(self.parameters, TolerantConnection)
+        # Unlike pika's own: a header that it cannot decode does not end it, and its
+        # errors are MessagingErrors as well.
+        return BrokerConnection(self.parameters)
 
     def setup_infrastructure(self) -> None:
         """Declare everything; doing it again changes nothing.
@@ -1633,7 +1633,7 @@ class UserDataPipeline:
         message = Message.from_json(row.body)
         exchange = self.producer.rabbit.exchange_of(message)
         key = row.key or message.key
-        about = row.about | {"correlation_id": row.cause}
+        about = {"correlation_id": row.cause} | row.about
         return publish_arguments(message, exchange, key, **about)
 
     # endregion outbox

@@ -19,7 +19,7 @@ from typing import Any
 from pika import exceptions
 
 from course.amqp.copies import Copies
-from course.amqp.errors import ConsumerRefused, check_effect
+from course.amqp.errors import ConsumerRefused, ProducerEnded
 from course.amqp.internals import (
     acknowledge,
     batch_of,
@@ -32,7 +32,7 @@ from course.amqp.internals import (
 )
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff, refuse_pool
-from course.amqp.settling import Content, Delivery, InHand, OpenTags
+from course.amqp.settling import ByLedger, Content, Delivery, InHand, OpenTags
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
 AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
@@ -41,7 +41,7 @@ MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
 
 
 @dataclass(eq=False)
-class PoolAndConnection(Copies):
+class PoolAndConnection(Copies, ByLedger):
     """One thread that talks to the broker, a pool of threads that work, and no more.
 
     Only the first may use the connection. The others hand it what is to be settled.
@@ -87,26 +87,21 @@ class PoolAndConnection(Copies):
         self._more = ""  # the tag of a second subscription
         self._more_count = 0  # what it lets the broker send ahead
 
-    # The ledger
-
-    def is_done(self, message: Any) -> bool:
-        """Tell whether a message has had its effect."""
-        return bool(self.ledger and self.ledger.is_done(self.queue, message))
-
-    def once(self, message: Any, effect: Any) -> bool:
-        """Write an effect unless the message has had it; tell whether it is new."""
-        if self.ledger:
-            return bool(self.ledger.once(self.queue, message, effect))
-        check_effect(effect)
-        if callable(effect):  # to forget it would lose it
-            raise TypeError("an effect that is a function needs a ledger")
-        return True
-
     # The pool
 
     def start_pool(self, work: Callable[[], None]) -> None:
-        """Start the threads that work."""
-        self.ended.clear()
+        """Start the threads that work.
+
+        Raises:
+            RuntimeError: it consumes already, or has been stopped: it would take
+                nothing from the queue, or what is in the other's hands.
+        """
+        with self._lock:
+            if not self.ended.is_set():
+                raise RuntimeError("this consumer has been started; make another")
+            if self._own_threads and self.stopping.is_set():
+                raise RuntimeError("this consumer has been stopped; make another")
+            self.ended.clear()
         self._process = os.getpid()
         run = partial(self._run, work)
         pool = []
@@ -335,6 +330,11 @@ class PoolAndConnection(Copies):
         """
         self.count("unsettled")
         logging.getLogger(__name__).error("left to the broker", exc_info=error)
+        if isinstance(error, ProducerEnded) and not self.stopping.is_set():
+            # Nothing that fails could be put aside: it would come again and again.
+            self._fatal = error
+            self.stopping.set()
+            self.stop_listening()
         self.on_io(partial(self._reject_later, delivery))
 
     def _reject_later(self, delivery: Delivery) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from course.amqp.errors import (
     MessagingError,
     NotInTime,
+    ProducerEnded,
     PublishFailed,
     Unpublishable,
     Unroutable,
@@ -140,6 +141,8 @@ class Copies:
         Given back meanwhile, the original would come again, and each time count as a
         failure of its own until the broker buries it.
         """
+        if self.producer is None:
+            raise ProducerEnded("there is no producer to put aside what fails")
         while True:
             try:
                 self.producer.publish(exchange, key, delivery.body, about)

@@ -11,14 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import StaticPool
 
-from course.amqp.errors import BadAddress
+from course.amqp.errors import BadAddress, MessagingError
 from course.amqp.publishing import DEADLINE
 
+LIMIT = "connect_timeout"  # seconds; PGCONNECT_TIMEOUT says it, too
 LOCKED = ("database is locked", "database table is locked")
 
 
-def engine_for(where: str | os.PathLike[str]) -> sa.Engine:
+def engine_for(where: str | os.PathLike[str] | sa.URL) -> sa.Engine:
     """Return an engine for a SQLite file, ":memory:", or a URL."""
+    if isinstance(where, sa.URL):  # whose str() has asterisks for a password
+        where = where.render_as_string(hide_password=False)
     where = os.fspath(where)
     if "://" not in where:
         where = sa.URL.create("sqlite", database=where).render_as_string()
@@ -26,7 +29,15 @@ def engine_for(where: str | os.PathLike[str]) -> sa.Engine:
         url = sa.make_url(where)
         if url.get_backend_name() in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
-            return sa.create_engine(url, pool_pre_ping=True, max_overflow=50)
+            # One that accepts and stays silent would keep us for ever.
+            limit = (
+                {}
+                if LIMIT in url.query or "PGCONNECT_TIMEOUT" in os.environ
+                else {LIMIT: round(DEADLINE)}
+            )
+            return sa.create_engine(
+                url, connect_args=limit, pool_pre_ping=True, max_overflow=50
+            )
         if url.get_backend_name() != "sqlite":
             raise ValueError(url.get_backend_name())
     except (sa.exc.ArgumentError, ValueError):
@@ -39,7 +50,22 @@ def engine_for(where: str | os.PathLike[str]) -> sa.Engine:
     engine = sa.create_engine(url, connect_args=arguments, **options)
     event.listen(engine, "connect", set_up_sqlite)
     event.listen(engine, "begin", begin_sqlite)
+    if "poolclass" in options:
+        event.listen(engine, "connect", OnlyOnce())
     return engine
+
+
+class OnlyOnce:
+    """Refuses a second connection to what is in memory: it would find no table."""
+
+    def __init__(self) -> None:
+        self.was_open = False
+
+    def __call__(self, *_: object) -> None:
+        """Note the first connection."""
+        if self.was_open:
+            raise MessagingError("the ledger was in memory, and is closed")
+        self.was_open = True
 
 
 def set_up_sqlite(connection: Any, _: object) -> None:

@@ -1,214 +1,52 @@
-"""What the lesson's message classes stand on: field types, and who reads a type."""
+"""What the lesson's message classes stand on: checked fields, and who reads a type."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, Field, asdict, fields, is_dataclass
-from functools import cache
-from inspect import currentframe, get_annotations
+from dataclasses import Field
+from functools import cache, wraps
+from inspect import currentframe, signature
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
-PLAIN = (str, int, bool, list, dict)  # what JSON gives back as it was
-AS_IT_IS = frozenset((*PLAIN, float))  # nothing inside to look at
-LEAVES = frozenset((str, int, float, bool, types.NoneType))  # of a JSON tree
-ANYTHING = (Any, object)
-NARROWER = {"type": (Literal,), "payload": (dict,)}  # what a subclass may say of those
-NOTHING = object()  # no part of a type hint
+from course.amqp.hints import (
+    AS_IT_IS,
+    LEAVES,
+    FieldError,
+    as_json,
+    converted,
+    fields_of,
+    refuse_fixed,
+    refuse_taken,
+    refuse_unsuitable,
+    same_kinds,
+)
 
-
-class FieldError(ValueError):
-    """A field has another type than its class says; the text names both."""
-
-
-def name_of(hint: Any) -> str:
-    """Return a type as one writes it."""
-    return hint.__name__ if isinstance(hint, type) else str(hint)
-
-
-def plain(hint: Any) -> Any:
-    """Return the type that a NewType, or a name given by `type X = ...`, stands for."""
-    while (meant := getattr(hint, "__supertype__", None)) or (
-        meant := getattr(hint, "__value__", None)
-    ):
-        hint = meant
-    return types.NoneType if hint is None else hint
+# What a check of one's own may raise for a value that it did not expect.
+OF_A_CHECK = (AssertionError, ArithmeticError, AttributeError, LookupError)
 
 
-def unsuitable(hint: Any, seen: frozenset[Any] = frozenset()) -> Any:
-    """Return the part of a type hint that JSON has no type for, or NOTHING."""
-    hint = plain(hint)
-    kind = get_origin(hint) or hint
-    inner = get_args(hint)
-    if kind is Literal:
-        known = all(type(one) in LEAVES for one in inner)  # a member of an Enum is not
-        return NOTHING if known else hint
-    if hint in ANYTHING or kind in (types.NoneType, float) or kind in seen:
-        return NOTHING
-    if kind is dict and inner and plain(inner[0]) is not str:
-        return hint  # JSON turns every key into text
-    if is_dataclass(kind):
-        inner = tuple(raw_hints(kind).values())
-        seen = seen | {kind}  # a tree has trees inside
-    elif kind not in (*PLAIN, Union, types.UnionType):
-        return hint
-    found = [unsuitable(one, seen) for one in inner]
-    return next((one for one in found if one is not NOTHING), NOTHING)
+def checked_after(check: Callable[..., None]) -> Any:
+    """Return a __post_init__ after which a message is checked, whatever it has done.
 
-
-def converted(hint: Any, value: Any, where: str) -> Any:
-    """Return a value as a field of this type has it; raise FieldError if it can't.
-
-    Only a dataclass changes: JSON has made an object of it.
+    One that forgets to call that of its base would let everything in.
     """
-    hint = plain(hint)
-    kind = get_origin(hint) or hint
-    if hint in ANYTHING:
-        return value
-    if kind in (Union, types.UnionType):
-        return first_that_fits(hint, value, where)
-    if kind is Literal:
-        # Trap: 1 == True, and a hint may name both.
-        fits = (type(value), value) in [(type(one), one) for one in get_args(hint)]
-    elif is_dataclass(kind):
-        return nested(kind, value, where)
-    elif kind is float:
-        fits = type(value) in (float, int)  # another language writes 5 for 5.0
-    else:
-        # Trap: isinstance would take True for an int.
-        fits = type(value) is kind
-    if not fits:
-        raise FieldError(f"{where} is not of type {name_of(hint)}")
-    if kind in (list, dict) and get_args(hint):
-        return collection(get_args(hint)[-1], value, where)
-    return value
 
+    @wraps(check)
+    def checked(self: Any, *arguments: Any) -> None:
+        check(self, *arguments)
+        base: Any = self.base
+        base.__post_init__(self)
 
-def first_that_fits(hint: Any, value: Any, where: str) -> Any:
-    """Return a value as the first type of several has it."""
-    for one in get_args(hint):
-        try:
-            return converted(one, value, where)
-        except FieldError:
-            continue
-    raise FieldError(f"{where} is not of type {name_of(hint)}")
-
-
-def collection(hint: Any, value: Any, where: str) -> Any:
-    """Return a list or dict, each of whose values is of the type."""
-    if hint in ANYTHING:
-        return value.copy()
-    if isinstance(value, list):
-        return [converted(hint, one, f"{where}[{n}]") for n, one in enumerate(value)]
-    return {key: converted(hint, one, f"{where}.{key}") for key, one in value.items()}
-
-
-def nested(kind: Any, value: Any, where: str) -> Any:
-    """Return a dataclass within a message, from JSON's object or as it is."""
-    if isinstance(value, dict):
-        try:
-            value = kind(**value)
-        except TypeError:
-            reason = f"{where}: fields of {kind.__name__} are missing or unknown"
-            raise FieldError(reason) from None
-    if type(value) is not kind:
-        raise FieldError(f"{where} is not of type {kind.__name__}")
-    for name, hint in fields_of(kind).items():
-        # Frozen or not: what is checked may only be what was there, converted.
-        whole = converted(hint, getattr(value, name), f"{where}.{name}")
-        object.__setattr__(value, name, whole)
-    return value
-
-
-def as_json(value: Any) -> Any:
-    """Return a value with dataclasses as the objects that JSON has for them."""
-    if type(value) in LEAVES:
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, list):
-        return [as_json(one) for one in value]
-    if isinstance(value, dict):
-        return {key: as_json(one) for key, one in value.items()}
-    return value
-
-
-def refuse_unsuitable(kind: Any, hints: Mapping[str, Any]) -> None:
-    """Raise TypeError for the first field of a type that JSON does not have."""
-    for name, hint in hints.items():
-        if get_origin(hint) is ClassVar or hint in (ClassVar, KW_ONLY):
-            continue
-        wrong = unsuitable(hint)
-        if wrong is not NOTHING:
-            raise TypeError(f"{kind.__name__}.{name}: JSON has no {name_of(wrong)}")
-
-
-def refuse_taken(kind: Any, hints: Mapping[str, Any]) -> None:
-    """Raise TypeError for a field that would hide what all messages have.
-
-    A publisher that asks a message for its key would get what the field says.
-    """
-    common = raw_hints(kind.base)
-    for name in get_annotations(kind):
-        hint = hints[name]
-        if get_origin(hint) is ClassVar or hint in (ClassVar, KW_ONLY):
-            continue
-        narrower = get_origin(hint) in NARROWER.get(name, ())
-        if name in common and plain(hint) != common[name] and not narrower:
-            reason = f"in all messages it is of type {name_of(common[name])}"
-            raise TypeError(f"{kind.__name__}.{name}: {reason}")
-        if name not in common and hasattr(kind.base, name):
-            reason = "all messages use that name; take another, or write ClassVar"
-            raise TypeError(f"{kind.__name__}.{name}: {reason}")
-
-
-def raw_hints(kind: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, each with its type, suitable or not."""
-    known = vars(kind).get("_hints") or get_type_hints(kind)
-    return {item.name: known[item.name] for item in fields(kind)}
-
-
-@cache
-def hints_of(kind: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass, each with its type.
-
-    Raises:
-        TypeError: no reader could make one, so none is to be sent.
-    """
-    if "__dataclass_fields__" not in vars(kind) and get_annotations(kind):
-        raise TypeError(f"write @dataclass(kw_only=True) above class {kind.__name__}")
-    for item in fields(kind):
-        if not item.init:
-            raise TypeError(f"{kind.__name__}.{item.name}: a reader can't set it")
-    hints = raw_hints(kind)
-    refuse_unsuitable(kind, hints)
-    return hints
+    ours: Any = checked
+    ours.is_ours = True
+    return ours
 
 
 def place_of(kind: Any) -> str:
     """Return a class with where it is defined."""
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def same_kinds(one: Any, other: Any) -> bool:
-    """Tell whether two values consist of the same types, as far as dataclasses go."""
-    if is_dataclass(type(one)) or is_dataclass(type(other)):
-        if type(one) is not type(other):
-            return False
-        names = [item.name for item in fields(one)]
-        return all(same_kinds(getattr(one, n), getattr(other, n)) for n in names)
-    if isinstance(one, list):
-        return all(map(same_kinds, one, other))
-    if isinstance(one, dict):
-        return all(same_kinds(one[key], other[key]) for key in one)
-    return True
-
-
-def fields_of(kind: Any) -> dict[str, Any]:
-    """Return the same of a class of messages, which has found its types already."""
-    return hints_of(kind)
 
 
 @cache
@@ -287,6 +125,12 @@ class Envelope:
         if Envelope in cls.__bases__:
             cls.base = cls
             cls.known = {}
+        if cls is not cls.base:
+            refuse_fixed(cls)
+            own = vars(cls).get("__post_init__")
+            if own and not hasattr(own, "is_ours"):  # slots=True: the second time
+                kind: Any = cls
+                kind.__post_init__ = checked_after(own)
         if "_hints" not in vars(cls):  # slots=True makes the class a second time
             # A type that is defined in a function is seen from that function only.
             frame = currentframe()
@@ -316,6 +160,27 @@ class Envelope:
         if other and other.__name__ != cls.__name__:
             raise TypeError(f"the type {kind!r} is that of {other.__name__}")
         cls.known[kind] = cls
+
+    @classmethod
+    def made_of(cls, values: dict[str, Any]) -> Self:
+        """Return a message of what a body says.
+
+        Raises:
+            FieldError: that is none; a check of its own may say so in its own way.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            reason = f"{type(error).__name__}: {error}"
+            try:
+                signature(cls).bind(**values)
+            except TypeError:
+                reason = "fields are missing or unknown"
+            raise FieldError(reason) from None
+        except ValueError as error:
+            raise FieldError(str(error)) from None
+        except OF_A_CHECK as error:
+            raise FieldError(f"{type(error).__name__}: {error}") from None
 
     @classmethod
     def payload_fields(cls) -> Sequence[str]:

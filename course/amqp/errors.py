@@ -29,6 +29,7 @@ class PublishFailed(MessagingError):
     `message_id` is that id, `message_ids` those of all that failed in one wait().
     """
 
+    outcome = "failed"  # what a producer counts it as
     message_id = ""
     message_ids: Sequence[str] = ()
 
@@ -38,6 +39,10 @@ class PublishFailed(MessagingError):
         one.message_id = message_id or ""
         one.message_ids = (one.message_id,)
         return one
+
+
+class ProducerEnded(PublishFailed):
+    """The producer is closed, or its thread has ended: it publishes nothing more."""
 
 
 class NotInTime(PublishFailed):
@@ -50,6 +55,8 @@ class Unpublishable(PublishFailed):
 
 class Unroutable(PublishFailed):
     """The exchange had no queue for it: the broker gave it back."""
+
+    outcome = "returned"
 
 
 class EndedInside(MessagingError):

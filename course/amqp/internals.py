@@ -11,11 +11,14 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any
 
 import pika
 from pika import exceptions, frame, spec
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
+
+from course.amqp.errors import MessagingError
 
 LOGIN_ERRORS = (
     exceptions.ProbableAuthenticationError,
@@ -81,6 +84,51 @@ class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
                 self._adapter_emit_data(b"".join(parts))
 
 
+@cache
+def own_kind(kind: Any) -> Any:
+    """Return a kind of pika's errors that is the library's own as well."""
+
+    def words(error: BaseException) -> str:
+        if error.__cause__:
+            return broker_words(error.__cause__)
+        return str(kind.__str__(error))
+
+    return type(kind.__name__, (MessagingError, kind), {"__str__": words})
+
+
+@contextmanager
+def own_errors(*kinds: type[BaseException]) -> Iterator[None]:
+    """Raise these of pika's errors as the library's own, in the broker's words.
+
+    They stay what they are: an `except` for pika's catches them, too.
+    """
+    try:
+        yield
+    except MessagingError:
+        raise
+    except kinds as error:
+        kind: Any = type(error)
+        raise own_kind(kind)(*error.args) from error
+
+
+# What a connection that is open may raise; no OSError, which may be somebody else's.
+BY_THE_BROKER = (exceptions.AMQPConnectionError, exceptions.ChannelClosedByBroker)
+
+
+class BrokerConnection(pika.BlockingConnection):  # type: ignore[misc]
+    """pika's blocking connection, whose errors leave `with` as the library's own."""
+
+    def __init__(self, parameters: Any) -> None:
+        with own_errors(*CONNECTION_LOST):
+            super().__init__(parameters, TolerantConnection)
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        with own_errors(*BY_THE_BROKER):
+            super().__exit__(kind, error, traceback)
+            if isinstance(error, BY_THE_BROKER):
+                raise error
+
+
 def batch_of(connection: Any) -> AbstractContextManager[None]:
     """Hold back what a blocking connection sends inside, for a single write."""
     batch: AbstractContextManager[None] = connection._impl.batch()
@@ -139,6 +187,8 @@ def hang_up(connection: Any) -> bool:
 
 def broker_words(error: BaseException) -> str:
     """Return the broker's own words about what went wrong, else the error's."""
+    if isinstance(error, MessagingError):
+        return str(error)
     if isinstance(error, (exceptions.ConnectionClosed, exceptions.ChannelClosed)):
         return str(error.reply_text)
     # A login that fails is wrapped in a guess of pika's, which repeats them.
@@ -158,6 +208,8 @@ def refused(error: BaseException) -> bool:
     A limit on connections is no refusal: after a restart all come at the same time,
     and a moment later there is room.
     """
+    if isinstance(error, MessagingError) and error.__cause__:
+        error = error.__cause__
     by_broker = re.search(r"ByBroker: \((403|530)\)", str(error))
     if not isinstance(error, LOGIN_ERRORS) or by_broker is None:
         return False

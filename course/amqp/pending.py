@@ -86,6 +86,15 @@ class Confirmation:
             raise error
 
 
+def as_bytes(body: object) -> bytes:
+    """Return a body as it is sent; what its owner changes later does not change it."""
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise TypeError(f"a body is bytes or str, not {body!r:.40}")
+
+
 @dataclass(eq=False, slots=True)
 class Pending:
     """A publish on its way: what is sent, and the promise of a confirm."""
@@ -100,6 +109,8 @@ class Pending:
     def __post_init__(self) -> None:
         if self.properties is None:
             self.properties = BasicProperties()
+        if type(self.body) is not bytes:
+            self.body = as_bytes(self.body)
         # What is returned is known by these two: refused here, not in the I/O thread.
         for text in (self.key, self.properties.message_id or ""):
             if not isinstance(text, str):

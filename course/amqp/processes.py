@@ -200,13 +200,13 @@ def run_process(args: Namespace, parts: Parts) -> int:
     except PublishFailed as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 1
-    except MessagingError as error:
-        raise BadInput(str(error)) from None
     except CONNECTION_LOST as error:
         if refused(error) or is_limit(error):
             raise BadInput(broker_words(error)) from None
         print(f"{script}: {broker_words(error)}", file=sys.stderr)
         return 1
+    except MessagingError as error:
+        raise BadInput(str(error)) from None
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pika import exceptions
 from pika.adapters.select_connection import IOLoop
 
-from course.amqp.errors import NotInTime, PublishFailed, Unpublishable, Unroutable
+from course.amqp.errors import NotInTime, ProducerEnded, PublishFailed, Unpublishable
 from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
 from course.amqp.pending import Pending, Window
 from course.amqp.reconnecting import backoff, refuse_number, refuse_seconds
@@ -105,7 +105,7 @@ class PublishingThread:
             if flush:
                 self.wait(*self._unheard())
         finally:
-            self._end(PublishFailed("the producer is closed"))
+            self._end(ProducerEnded("the producer is closed"))
             self._closing = True
             if self._thread.is_alive():
                 self._loop.add_callback_threadsafe(self._close)
@@ -132,7 +132,7 @@ class PublishingThread:
             # Trap: a fork takes the connection along, and not the thread that serves
             # it. What is sent here would wait for nobody.
             reason = "the producer was made before a fork; the child needs its own"
-            raise PublishFailed(reason).about(pending.message_id)
+            raise ProducerEnded(reason).about(pending.message_id)
         if self._ended:
             raise self._ended.about(pending.message_id)
 
@@ -214,12 +214,7 @@ class PublishingThread:
 
     def finish(self, pending: Pending, error: PublishFailed | None) -> None:
         """Count a publish, make room for another, wake up the thread that waits."""
-        if error is None:
-            self.counts["confirmed"] += 1
-        elif isinstance(error, Unroutable):
-            self.counts["returned"] += 1
-        else:
-            self.counts["failed"] += 1
+        self.counts[error.outcome if error else "confirmed"] += 1
         pending.end(error)
         if error:
             with self._lock:
@@ -237,12 +232,12 @@ class PublishingThread:
             self._loop.start()
         except BaseException as failure:
             logging.getLogger(__name__).exception("the I/O thread of a producer ends")
-            self._end(PublishFailed(f"the I/O thread ended with {failure!r}"))
+            self._end(ProducerEnded(f"the I/O thread ended with {failure!r}"))
             self._closing = True
             with suppress(Exception):  # it is broken already
                 if hang_up(self._connection):
                     self._loop.start()  # until _on_lost() stops it
-        self._end(PublishFailed("the producer is closed"))
+        self._end(ProducerEnded("the producer is closed"))
         if self._closed_inside:
             self._loop.close()
 

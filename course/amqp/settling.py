@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course.amqp.copies import RETURNS
+from course.amqp.errors import check_effect
 
 Content = tuple[Any, ...]  # by which a message is known
 
@@ -73,6 +74,26 @@ class OpenTags:
             yield tag, False
         for tag in tags:
             self.remove(tag)
+
+
+class ByLedger:
+    """Asks a consumer's ledger, if it has one, what has had its effect."""
+
+    queue: str
+    ledger: Any
+
+    def is_done(self, message: Any) -> bool:
+        """Tell whether a message has had its effect."""
+        return bool(self.ledger and self.ledger.is_done(self.queue, message))
+
+    def once(self, message: Any, effect: Any) -> bool:
+        """Write an effect unless the message has had it; tell whether it is new."""
+        if self.ledger:
+            return bool(self.ledger.once(self.queue, message, effect))
+        check_effect(effect)
+        if callable(effect):  # to forget it would lose it
+            raise TypeError("an effect that is a function needs a ledger")
+        return True
 
 
 class InHand:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Self
 
 import sqlalchemy as sa
+from pika import BasicProperties
 
 from course.amqp.engines import LOCKED, engine_for, is_open
 from course.amqp.errors import EndedInside, Unpublishable, check_effect, refuse_unrun
@@ -63,6 +64,7 @@ def ledger_tables() -> LedgerTables:
     return LedgerTables()
 
 
+THE_MESSAGES_OWN = {"message_id", "type", "content_type", "delivery_mode"}
 ENDED = "within a transaction, nothing may commit, roll back, close, or hide an error"
 OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
 
@@ -111,6 +113,18 @@ class StoredMessage:
         return str(error or "")
 
 
+def sendable(about: dict[str, Any]) -> dict[str, Any]:
+    """Return properties; ValueError here, and not an hour later in the relay."""
+    taken = THE_MESSAGES_OWN & set(about)
+    if taken:
+        raise ValueError(f"{', '.join(sorted(taken))}: the message says that itself")
+    try:
+        BasicProperties(**about).encode()
+    except Exception as error:
+        raise ValueError(f"not to be sent with {about!r:.200}: {error}") from None
+    return about
+
+
 @cache
 def statement(text: str) -> sa.TextClause:
     """Return a statement of SQL, the same object each time."""
@@ -144,7 +158,7 @@ class Store:
     threads and processes may share it; on several machines, take PostgreSQL.
     """
 
-    def __init__(self, where: str | os.PathLike[str] = ":memory:") -> None:
+    def __init__(self, where: str | os.PathLike[str] | sa.URL = ":memory:") -> None:
         self.engine = engine_for(where)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self._lock = threading.Lock()  # SQLite has one writer: the others wait here
@@ -260,7 +274,8 @@ class Store:
     def put_in_outbox(self, db: sa.Connection, messages: Sequence[Any]) -> None:
         """Store messages, or Outgoing, that a relay will publish.
 
-        All carry the id of the first: the correlation id that they share.
+        All carry the id of the first: the correlation id that they share, where they
+        have none of their own. Raises ValueError for properties that no relay can send.
         """
         cause = ""
         for one in messages:
@@ -270,7 +285,7 @@ class Store:
                 "body": outgoing.message.to_json(),
                 "cause": cause,
                 "key": outgoing.key,
-                "about": json.dumps(outgoing.about, allow_nan=False),
+                "about": json.dumps(sendable(outgoing.about), allow_nan=False),
             }
             db.execute(ledger_tables().outbox.insert().values(row))
 

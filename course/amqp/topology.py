@@ -8,18 +8,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import pika
 from pika import exceptions
 
 from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
-from course.amqp.internals import NOT_NOW, TolerantConnection, server_properties
+from course.amqp.internals import (
+    BY_THE_BROKER,
+    NOT_NOW,
+    BrokerConnection,
+    own_errors,
+    server_properties,
+)
 from course.errors import BadInput
 
 PRECONDITION_FAILED = 406  # it is there, with other arguments
 NATIVE_SINCE = [4, 3]
 LEAST_TIMES = {"x-message-ttl": 0, "x-expires": 1}  # milliseconds
 LONGEST_TIME = 2**32 - 1
+LONGEST_NAME = 255  # bytes
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
 OVER: set[str] = set()  # prefixes of runs that have ended: nothing comes back there
 
@@ -40,6 +46,12 @@ class Planned:
     kind: str  # "queue" or "exchange"
     name: str
     options: dict[str, Any] = field(hash=False)
+
+
+def refuse_name(name: str) -> None:
+    """Raise ValueError for a name that AMQP has no room for."""
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"{name:.40}...: a name has at most {LONGEST_NAME} bytes")
 
 
 class Topology:
@@ -75,13 +87,15 @@ class Topology:
 
     def plan_exchange(self, name: str, kind: str) -> None:
         """Plan an exchange: "direct", "topic" or "fanout"."""
+        refuse_name(name)
         options: dict[str, Any] = {"exchange_type": kind}
         if self.expires:
             options["auto_delete"] = True  # it goes with the last queue bound to it
         self.plan.append(Planned("exchange", name, options))
 
     def plan_queue(self, name: str, arguments: dict[str, Any]) -> None:
-        """Plan a queue; raise ValueError for times that no broker takes."""
+        """Plan a queue; raise ValueError for a name or times that no broker takes."""
+        refuse_name(name)
         if self.expires:
             arguments = arguments | {"x-expires": round(1000 * self.expires)}
         for key, least in LEAST_TIMES.items():
@@ -93,14 +107,15 @@ class Topology:
 
     def connect(self) -> Any:
         """Return a new connection; every thread needs its own."""
-        return pika.BlockingConnection(self.parameters, TolerantConnection)
+        return BrokerConnection(self.parameters)
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
         """Yield a channel on a connection of its own, lost or not when it ends."""
         connection = self.connect()
         try:
-            yield connection.channel()
+            with own_errors(*BY_THE_BROKER):
+                yield connection.channel()
         finally:
             with suppress(Exception):
                 connection.close()

@@ -189,10 +189,10 @@ def open_broker(
             try:
                 with interruptible(), Watch(env):  # it may fall silent just now
                     _ = env.rabbit
-            except MessagingError as refusal:
-                raise BadInput(str(refusal)) from None
             except CONNECTION_LOST as lost:  # it goes in this very moment, or is full
                 raise BadInput(f"{backend}: {broker_words(lost)}") from None
+            except MessagingError as refusal:
+                raise BadInput(str(refusal)) from None
         yield env
 
 

@@ -314,6 +314,13 @@ class Channel:
         exchange.bindings.add((ask.queue, ask.routing_key))
         return ()
 
+    def queue_purge(self, ask: Any) -> Fields:
+        """Drop what is ready in a queue; say how much that was."""
+        queue = self.broker.queue(ask.queue)
+        count = len(queue.ready)
+        queue.ready.clear()
+        return (count,)
+
     def queue_delete(self, ask: Any) -> Fields:
         """Remove a queue, if it is there; say how much was in it."""
         if ask.queue not in self.broker.queues:

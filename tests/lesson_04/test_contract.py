@@ -246,6 +246,20 @@ def test_counts_of_declare_and_delete(env: Any, channel: Any, name: str) -> None
     assert channel.queue_delete(name).method.message_count == 0
 
 
+def test_a_purge_drops_what_is_ready_and_nothing_in_hand(
+    env: Any, channel: Any, name: str
+) -> None:
+    channel.queue_declare(name, durable=True)
+    for n in range(3):
+        channel.basic_publish("", name, str(n).encode())
+    method, _, body = channel.basic_get(name)
+    assert body == b"0"
+    assert channel.queue_purge(name).method.message_count == 2
+    channel.basic_nack(method.delivery_tag, requeue=True)
+    env.until(lambda: env.rabbit.ready(name) == 1)
+    assert channel.queue_purge(name).method.message_count == 1
+
+
 def test_exclusive_queues_go_with_their_connection(env: Any) -> None:
     with env.rabbit.connect() as connection:
         own = connection.channel().queue_declare("", exclusive=True).method.queue

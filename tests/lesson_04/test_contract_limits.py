@@ -278,6 +278,14 @@ def test_waits_that_no_broker_takes_are_refused_where_they_are_planned(
         lesson.RabbitMQConnection(where, expires=base)
 
 
+@pytest.mark.parametrize("prefix", ["a" * 250, "\u0457" * 125], ids=["ascii", "bytes"])
+def test_names_that_amqp_has_no_room_for_are_refused_where_they_are_planned(
+    env: Any, prefix: str
+) -> None:
+    with pytest.raises(ValueError, match="a name has at most 255 bytes"):
+        lesson.RabbitMQConnection(env.rabbit.parameters, prefix)
+
+
 def test_a_wait_queue_that_was_deleted_is_declared_again(env: Any) -> None:
     """Else each failure would come back at once, until the broker has had enough."""
     queue = env.declare_queue("unwaited")

@@ -56,6 +56,26 @@ def test_what_cannot_be_encoded_fails_alone(env: Any, wrong: dict[str, Any]) -> 
     assert env.rabbit.ready(queue) == 2
 
 
+def test_a_body_is_what_it_was_when_it_was_sent(env: Any) -> None:
+    own = bytearray(b"buffer")
+    bodies = ["text \u0457", own, memoryview(b"view"), b"bytes", b""]
+    with env.queue("bodies") as queue, lesson.Producer(env.rabbit) as producer:
+        pending = [producer.send("", queue, body, None) for body in bodies]
+        own[:] = b"reused"
+        producer.wait(*pending)
+        sent = [one.body for one in pending]
+        assert sent == ["text \u0457".encode(), b"buffer", b"view", b"bytes", b""]
+        assert [body for _, body in emptied(env.rabbit, queue)] == sent
+
+
+@pytest.mark.parametrize("body", [None, 5, {"a": 1}, ["a"]], ids=repr)
+def test_what_is_no_body_is_refused_at_once(env: Any, body: Any) -> None:
+    with lesson.Producer(env.rabbit) as producer:
+        with pytest.raises(TypeError, match="a body is bytes or str, not"):
+            producer.send("", "nowhere", body, None)
+        assert producer.unconfirmed() == []
+
+
 @pytest.mark.parametrize(
     "wrong", [{"expiration": "soon"}, {"user_id": "mallory"}], ids=min
 )

@@ -1,0 +1,90 @@
+"""On the stand-in and RabbitMQ: a consumer starts once, and ends where it is no use."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from lessons import load
+
+from course.amqp.errors import ConsumerRefused, PublishFailed
+from course.amqp.trials import consumer_with, running
+from course.lab import in_background
+
+lesson = load("04")
+LIMIT = 30.0
+
+
+def test_a_consumer_is_not_started_twice_at_a_time(env: Any) -> None:
+    """The second took the channel: what the first had in hand was never settled."""
+    with env.queue("starts") as queue, lesson.Producer(env.rabbit) as producer:
+        work = consumer_with(lesson.Consumer, str, env.rabbit, queue, producer)
+        with running(work):
+            with pytest.raises(RuntimeError, match="has been started; make another"):
+                work.start_consuming()
+            lesson.publish_all(producer, queue, lesson.users(20))
+            env.until(lambda: work.counts["acked"] == 20)
+        assert work.ended.is_set()
+
+
+def test_a_consumer_that_was_stopped_says_so_when_it_is_started_again(env: Any) -> None:
+    """It returned at once, as if its work were done."""
+    with env.queue("starts.again") as queue:
+        work = consumer_with(lesson.Consumer, str, env.rabbit, queue)
+        with running(work):
+            pass
+        with pytest.raises(RuntimeError, match="has been stopped; make another"):
+            work.start_consuming()
+
+
+def test_a_stop_before_the_start_is_a_stop(env: Any) -> None:
+    with env.queue("stops.first") as queue:
+        work = consumer_with(lesson.Consumer, str, env.rabbit, queue)
+        work.stop()
+        work.stop()
+        in_background(work.start_consuming).result(LIMIT)
+        work.close()
+
+
+def test_a_consumer_that_was_refused_may_be_started_again(env: Any) -> None:
+    """Whoever supervises it waits until somebody has made the queue."""
+    name = env.rabbit.name("late")
+    work = consumer_with(lesson.Consumer, str, env.rabbit, name)
+    with pytest.raises(ConsumerRefused):
+        in_background(work.start_consuming).result(LIMIT)
+    with (
+        env.queue("late") as queue,
+        lesson.Producer(env.rabbit) as producer,
+        running(work),
+    ):
+        lesson.publish_all(producer, queue, lesson.users(3))
+        env.until(lambda: work.counts["acked"] == 3)
+
+
+@pytest.mark.parametrize("priorities", [0, 5], ids=["quorum", "classic"])
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "none"])
+def test_a_consumer_ends_where_nothing_that_fails_can_be_put_aside(
+    env: Any, closed: bool, priorities: int
+) -> None:
+    """It took the same message five times a second: until the limit, or for ever."""
+    with env.queue("putaside", priorities) as queue:
+        with lesson.Producer(env.rabbit) as producer:
+            lesson.publish_all(producer, queue, [lesson.Message()])
+        with lesson.Producer(env.rabbit) as other:
+            other.close()
+        has_begun = threading.Event()
+
+        def fail(_: Any) -> None:
+            has_begun.set()
+            raise ConnectionError("no answer")
+
+        producer = other if closed else None
+        work = consumer_with(lesson.Consumer, fail, env.rabbit, queue, producer)
+        reason = "the producer is closed" if closed else "there is no producer"
+        with pytest.raises(PublishFailed, match=reason):
+            in_background(work.start_consuming).result(LIMIT)
+        assert has_begun.is_set()
+        assert work.counts["unsettled"] == 1
+        env.until(lambda: env.rabbit.ready(queue) == 1)
+        assert env.rabbit.ready(queue + ".dead") == 0
