@@ -123,16 +123,24 @@ class Topology:
     def declare(self, channel: Any, plan: Sequence[Planned]) -> None:
         """Declare queues and exchanges, and all bindings between them.
 
+        Queues first, and then each exchange with its bindings. Trap: one that is never
+        bound is not deleted automatically, and would outlive a run that dies here.
+
         Raises:
             TopologyRefused: the broker says no: one is there with other arguments, or
                 there is no right to; or the run has ended, and a thread of it has not.
         """
+        names = {item.name for item in plan}
         try:
-            for item in plan:
+            for item in sorted(plan, key=lambda item: item.kind, reverse=True):
                 if self.prefix in OVER:
                     raise TopologyRefused(f"{self.prefix}.*: this run has ended")
                 declare = getattr(channel, f"{item.kind}_declare")
                 declare(item.name, durable=True, **item.options)
+                if item.kind == "exchange":  # a queue may have the same name
+                    for queue, exchange, key in self.bindings:
+                        if exchange == item.name and queue in names:
+                            channel.queue_bind(queue, exchange, key)
         except exceptions.ChannelClosedByBroker as refusal:
             reason = refusal.reply_text
             if any(words in reason for words in NOT_NOW):
@@ -140,10 +148,6 @@ class Topology:
             if refusal.reply_code == PRECONDITION_FAILED:
                 reason += "; delete it, or take another prefix"
             raise TopologyRefused(reason) from None
-        names = {item.name for item in plan}
-        for queue, exchange, key in self.bindings:
-            if queue in names and exchange in names:
-                channel.queue_bind(queue, exchange, key)
 
     def look(self, connection: Any, item: Planned) -> Any:
         """Return what the broker says of a queue or exchange, or None."""

@@ -257,3 +257,37 @@ def test_a_forked_child_closes_its_copy_of_a_consumer_and_not_the_parents(
             assert os.waitpid(child, 0)[1] == 0
             lesson.publish_all(producer, queue, lesson.users(3))
             env.until(lambda: consumer.counts["acked"] == 3)
+
+
+class DiesAfter:
+    """A channel on which a run dies after so many orders."""
+
+    def __init__(self, channel: Any, orders: int) -> None:
+        self.channel = channel
+        self.left = orders
+
+    def __getattr__(self, order: str) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise lesson.Crash
+        return getattr(self.channel, order)
+
+
+@pytest.mark.parametrize("orders", [15, 16, 17, 20, 23, 26])
+def test_a_run_that_dies_while_it_declares_leaves_one_exchange_at_most(
+    env: Any, orders: int
+) -> None:
+    """Its queues expire, and the exchanges go with what was bound to them."""
+    prefix = f"{env.rabbit.prefix}.dies{orders}"
+    rabbit = lesson.RabbitMQConnection(env.rabbit.parameters, prefix, expires=60)
+    try:
+        with rabbit.channel() as channel, pytest.raises(lesson.Crash):
+            rabbit.declare(DiesAfter(channel, orders), rabbit.plan)
+        with rabbit.channel() as channel:
+            for item in rabbit.plan:
+                if item.kind == "queue":  # as if it had expired
+                    channel.queue_delete(item.name)
+        with rabbit.connect() as connection:
+            assert len(rabbit.existing(connection)) <= 1
+    finally:
+        rabbit.teardown()
