@@ -48,6 +48,14 @@ NAME_WIDTH = 34  # columns of a fact's name
 TALLY: Counter[str] = Counter()  # of the run under way
 
 
+def was_cut_off() -> bool:
+    """Tell whether something of this run may still be at work: it was ended, or failed.
+
+    Such as a thread that nobody waited for, or what a worker that was killed had sent.
+    """
+    return bool(ENDING.reason or TALLY["failed"])
+
+
 def write(text: str = "", style: str = "", indent: int = 4) -> None:
     """Print a text: in colour on a terminal, broken between words where too long."""
     PRINTED.append(text)
