@@ -10,7 +10,7 @@ import bson
 from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
-from course.ending import one_line
+from course.ending import CANCELLED, with_kind
 from course.errors import BadInput, NoService
 from course.listeners import (
     TLS_ANSWERS,
@@ -39,7 +39,7 @@ ABSENT = {
     "No route": "no way to its network",
 }
 CLOSED = "it hangs up: is it a MongoDB, and does it want tls=true?"
-LATE = ("timed out", "timeout")
+LATE = ("timed out", "timeout", CANCELLED)
 OP_MSG = 2013
 HELLO = bson.encode({"hello": 1, "$db": "admin"})
 
@@ -86,7 +86,7 @@ def diagnosis(
 
 def senseless(error: Exception, named: ServiceUrl) -> BadInput:
     """Return the complaint about an answer that has no sense, from whatever gave it."""
-    why = f"what answers makes no sense ({type(error).__name__}: {one_line(error)})"
+    why = f"what answers makes no sense ({with_kind(error)})"
     return BadInput(f"{named.source}: no MongoDB at {named.place}: {why}")
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from lessons import load
+from pymongo.errors import _OperationCancelled
 
-from course.console import TALLY, was_cut_off
+from course.console import TALLY, run_claims, was_cut_off
 from course.ending import ENDING, Ended
 from course.lab import in_background
 from course.naming import folder_of_the_run
@@ -85,3 +86,17 @@ def test_a_run_that_has_failed_may_still_be_at_work(
     monkeypatch.setitem(TALLY, "failed", 0)
     monkeypatch.setattr(ENDING, "reason", Ended("by SIGHUP", 129))
     assert was_cut_off()
+
+
+def test_an_operation_that_a_library_gave_up_is_told_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyMongo ends the others where one has found that the server is silent."""
+    monkeypatch.setitem(TALLY, "failed", 0)
+
+    def demo() -> None:
+        raise _OperationCancelled("operation cancelled")
+
+    run_claims(demo)
+    said = "AutoReconnect: operation cancelled, since its server was silent to another"
+    assert capsys.readouterr().out.startswith(f"  [FAIL] {said} one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from types import SimpleNamespace
 from typing import Any
 
 import pymongo
@@ -12,7 +13,10 @@ from services import Server
 
 from course.errors import BadInput
 from course.lab import outcome_of
+from course.mongo.diagnosis import told_by
 from course.network import FaultyNetwork
+from course.services import ServiceAddress
+from course.urls import MONGO_FORM, service_url
 
 lesson = load("02")
 NOISE = bytes(range(200, 256)) * 4
@@ -64,3 +68,14 @@ def test_one_answer_that_is_spoilt_is_no_riddle(
     with pymongo.MongoClient[Any](private_mongo.url) as client:
         left = [one for one in client.list_database_names() if "module8_" in one]
     assert [one for one in left if one not in printed.replace("\n    ", " ")] == []
+
+
+def test_what_pymongo_gives_up_is_not_what_a_server_said() -> None:
+    error = "127.0.0.1:1: operation cancelled"
+    silent = SimpleNamespace(server_type_name="Unknown", error=error)
+    servers = {("127.0.0.1", 1): silent}
+    known = SimpleNamespace(server_descriptions=lambda: servers)
+    named = service_url(
+        ServiceAddress("mongodb://127.0.0.1:1/", "--url", True), MONGO_FORM
+    )
+    assert told_by(SimpleNamespace(topology_description=known), named) is None
