@@ -27,7 +27,7 @@ from course.services import redact
 GRACE = 3.0  # seconds in which a signal should have ended what runs
 REMOVAL_LIMIT = 10.0  # seconds for a server to remove what is ours
 LOST_LIMIT = 2.0  # seconds for one that has not answered before
-CANCELLED = "operation cancelled"  # says PyMongo, and not why
+GIVEN_UP_BY_PYMONGO = "operation cancelled"  # says PyMongo, and not why
 FAREWELL = 1.0  # seconds for threads to end; then the process ends without them
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
@@ -290,7 +290,7 @@ def with_kind(error: Exception) -> str:
     kinds = [kind.__name__ for kind in type(error).__mro__]
     kind = next(name for name in kinds if not name.startswith("_"))
     said = one_line(error)
-    if said == CANCELLED:
+    if said == GIVEN_UP_BY_PYMONGO:
         said += ", since its server was silent to another one"
     return f"{kind}: {said}"
 

@@ -10,7 +10,7 @@ import bson
 from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
-from course.ending import CANCELLED, with_kind
+from course.ending import GIVEN_UP_BY_PYMONGO, with_kind
 from course.errors import BadInput, NoService
 from course.listeners import (
     TLS_ANSWERS,
@@ -39,7 +39,7 @@ ABSENT = {
     "No route": "no way to its network",
 }
 CLOSED = "it hangs up: is it a MongoDB, and does it want tls=true?"
-LATE = ("timed out", "timeout", CANCELLED)
+LATE = ("timed out", "timeout", GIVEN_UP_BY_PYMONGO)
 OP_MSG = 2013
 HELLO = bson.encode({"hello": 1, "$db": "admin"})
 
