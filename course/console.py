@@ -37,6 +37,7 @@ from course.ending import (
     leave,
     one_line,
     printing,
+    with_kind,
 )
 from course.errors import BadInput, ClaimFailed, Skip
 from course.naming import folder_of_the_run
@@ -46,6 +47,14 @@ from course.watching import Watch, absence_of
 
 NAME_WIDTH = 34  # columns of a fact's name
 TALLY: Counter[str] = Counter()  # of the run under way
+
+
+def was_cut_off() -> bool:
+    """Tell whether something of this run may still be at work: it was ended, or failed.
+
+    Such as a thread that nobody waited for, or what a worker that was killed had sent.
+    """
+    return bool(ENDING.reason or TALLY["failed"])
 
 
 def write(text: str = "", style: str = "", indent: int = 4) -> None:
@@ -264,7 +273,7 @@ class Lesson(Generic[AnyEnv]):
             give_up_stdout()
             return 141
         except Exception as error:
-            complain(f"{parser.prog}: {type(error).__name__}: {one_line(error)}")
+            complain(f"{parser.prog}: {with_kind(error)}")
             logging.debug("%s", redact(traceback.format_exc()))
             return 1
 
@@ -313,8 +322,9 @@ def run_claims(run: Callable[[], None]) -> None:
         write(f"  [skip] {reason}", "yellow")
     except Exception as error:
         TALLY["failed"] += 1
-        kind = "" if isinstance(error, ClaimFailed) else f"{type(error).__name__}: "
-        write(f"  [FAIL] {kind}{one_line(error)}", "bold red")
+        is_claim = isinstance(error, ClaimFailed)
+        said = one_line(error) if is_claim else with_kind(error)
+        write(f"  [FAIL] {said}", "bold red")
         logging.debug("%s", redact(traceback.format_exc()))
 
 

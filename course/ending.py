@@ -27,6 +27,7 @@ from course.services import redact
 GRACE = 3.0  # seconds in which a signal should have ended what runs
 REMOVAL_LIMIT = 10.0  # seconds for a server to remove what is ours
 LOST_LIMIT = 2.0  # seconds for one that has not answered before
+GIVEN_UP_BY_PYMONGO = "operation cancelled"  # says PyMongo, and not why
 FAREWELL = 1.0  # seconds for threads to end; then the process ends without them
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
@@ -281,6 +282,17 @@ def one_line(error: Exception) -> str:
     """Return what an error says, as one line, and without SQLAlchemy's link."""
     text = redact(error).partition("\n(Background on this error at")[0]
     return " ".join(text.splitlines())
+
+
+def with_kind(error: Exception) -> str:
+    """Return what an error is and says, as one line."""
+    # A library's private class is nothing to look up: it is a kind of a public one.
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    kind = next(name for name in kinds if not name.startswith("_"))
+    said = one_line(error)
+    if said == GIVEN_UP_BY_PYMONGO:
+        said += ", since its server was silent to another one"
+    return f"{kind}: {said}"
 
 
 def output_lost(name: str, error: OSError) -> OutputLost:

@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from course.ending import remark
 
 STAMP = "%Y%m%d%H%M%S"  # in UTC
+REMOVAL_TRIES = 10  # of the folder of a run
 MADE_BY_A_RUN = re.compile(r"module8([_.:-])(\d{14})\1[0-9a-f]{8}(?![0-9a-z])")
 
 
@@ -68,6 +70,11 @@ def folder_of_the_run() -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
+        # Again: a thread that was cut off may just be making a file in it.
+        for _ in range(REMOVAL_TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)
+        else:
             remark(f"{folder} left behind")

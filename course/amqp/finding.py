@@ -59,6 +59,18 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
     return parameters
 
 
+def by_another_way(parameters: Any, host: str, port: int) -> Any:
+    """Return parameters for the same broker where a network of ours leads to it."""
+    around = copy.copy(parameters)
+    secure = parameters.ssl_options
+    if secure and secure.server_hostname is None:
+        # Trap: a certificate is for the broker's name, not for where the way begins.
+        around.ssl_options = pika.SSLOptions(secure.context, parameters.host)
+    around.host = host
+    around.port = port
+    return around
+
+
 def probing(parameters: Any, named: ServiceUrl) -> Any:
     """Return parameters with which nobody's absence takes long to see."""
     probe = copy.copy(parameters)

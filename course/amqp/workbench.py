@@ -17,7 +17,12 @@ import pika
 from pika import exceptions
 
 from course.amqp.errors import MessagingError
-from course.amqp.finding import DEFAULT_URL, broker_of, parameters_of
+from course.amqp.finding import (
+    DEFAULT_URL,
+    broker_of,
+    by_another_way,
+    parameters_of,
+)
 from course.amqp.internals import CONNECTION_LOST, broker_words
 from course.amqp.leftovers import leftovers_on
 from course.amqp.topology import NATIVE_SINCE
@@ -135,10 +140,9 @@ class BrokerEnv:
     def network(self) -> Iterator[tuple[FaultyNetwork, Any]]:
         """Yield a network that can fail, and the connection that goes over it."""
         far = copy.copy(self.rabbit)
-        far.parameters = copy.copy(self.parameters)
-        with FaultyNetwork(self.parameters.host, self.parameters.port) as network:
-            far.parameters.host = "127.0.0.1"
-            far.parameters.port = network.port
+        ours = self.parameters
+        with FaultyNetwork(ours.host, ours.port) as network:
+            far.parameters = by_another_way(ours, "127.0.0.1", network.port)
             yield network, far
 
     def consume(self, consumer: Any, count: int) -> None:

@@ -26,7 +26,8 @@ from course.caching.client import (
     unlink_matching,
 )
 from course.caching.tracking import CHANNEL, channel_named
-from course.ending import ENDING, remove
+from course.console import was_cut_off
+from course.ending import remove
 from course.errors import BadInput
 from course.listeners import refuse_another_service, tls_complaint
 from course.naming import new_name, run_name_in
@@ -244,12 +245,12 @@ def open_service(args: Namespace, kind: type[AnyService]) -> Iterator[AnyService
 
 
 def delete_keys(connect: Callable[[], Any], prefix: str) -> None:
-    """Delete every key under a prefix; threads of a run that was ended may add some."""
+    """Delete every key under a prefix; what a run was cut off in may add some."""
     client = connect()
     pattern = escape(prefix) + "*"
     unlink_matching(client, pattern)
     quiet_at = time.monotonic() + NO_NEW_KEY
-    while ENDING.reason and time.monotonic() < quiet_at:
+    while was_cut_off() and time.monotonic() < quiet_at:
         time.sleep(PAUSE)
         if unlink_matching(client, pattern):
             quiet_at = time.monotonic() + NO_NEW_KEY

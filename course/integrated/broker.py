@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any
 
 from pika import exceptions
 
-from course.amqp.finding import DEFAULT_URL, parameters_of
+from course.amqp.finding import DEFAULT_URL, by_another_way, parameters_of
 from course.amqp.trials import emptied, running
 from course.amqp.workbench import remove_from
 from course.integrated.letters import PATIENCE, Letter
@@ -39,10 +38,7 @@ class Broker:
 
     def through(self, place: Place) -> Broker:
         """Return the same broker, reached through another address."""
-        # A copy: the addresses of the broker itself must stay as they are.
-        parameters = copy.copy(self.parameters)
-        parameters.host = place.host
-        parameters.port = place.port
+        parameters = by_another_way(self.parameters, place.host, place.port)
         return Broker(self.lesson, parameters, self.prefix)
 
     def declare(self) -> None:
@@ -161,7 +157,5 @@ def rabbit_url(back_end: Any) -> str:
 
 def open_broker(lesson: Any, task: Task) -> Broker:
     """Return the broker that a task names."""
-    parameters = parameters_of(task.rabbit_url)
-    parameters.host = task.rabbit_place.host
-    parameters.port = task.rabbit_place.port
-    return Broker(lesson, parameters, task.rabbit_prefix)
+    named = Broker(lesson, parameters_of(task.rabbit_url), task.rabbit_prefix)
+    return named.through(task.rabbit_place)

@@ -71,6 +71,8 @@ class Database:
 
     def url(self) -> str:
         """Return how a worker reaches this database: with its password."""
+        if self.dialect == "sqlite":
+            return str(self.engine.url.database)  # not each path can stand in a URL
         return self.engine.url.render_as_string(hide_password=False)
 
     def schema(self) -> str:
@@ -157,10 +159,8 @@ class Database:
 
 def open_database(lesson: Any, task: Task) -> Database:
     """Return the database that a task names, with an engine of its own."""
-    url = sa.make_url(task.sql_url)
     if task.sql_schema:
-        engine = lesson.postgres_engine(url, task.sql_schema)
+        engine = lesson.postgres_engine(sa.make_url(task.sql_url), task.sql_schema)
     else:
-        path = Path(str(url.database))
-        engine = lesson.sqlite_engine(path)
+        engine = lesson.sqlite_engine(Path(task.sql_url))
     return Database(lesson, engine)

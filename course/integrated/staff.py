@@ -8,8 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from course.console import TALLY
-from course.ending import ENDING
+from course.console import was_cut_off
 from course.integrated.lessons import lesson_path
 from course.integrated.task import LIMIT, Task
 
@@ -52,8 +51,7 @@ class Staff:
 
     def dismiss(self) -> None:
         """Let the workers finish what they have begun; not for long in a bad run."""
-        bad = ENDING.reason or TALLY["failed"]
-        deadline = time.monotonic() + (SHORT_LIMIT if bad else LIMIT)
+        deadline = time.monotonic() + (SHORT_LIMIT if was_cut_off() else LIMIT)
         for worker in self.workers:
             if worker.stdin:
                 with suppress(OSError):  # it is dead

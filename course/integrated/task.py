@@ -36,7 +36,7 @@ class Task:
     """
 
     sql_url: str = field(repr=False)
-    sql_schema: str  # of PostgreSQL; empty on SQLite
+    sql_schema: str  # of PostgreSQL; empty on SQLite, of which the URL is a path
     mongo_url: str = field(repr=False)
     mongo_database: str
     redis_url: str = field(repr=False)

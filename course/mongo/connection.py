@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 import pymongo
 import pymongo.errors
 from dns.exception import DNSException
@@ -18,6 +17,7 @@ from course.mongo.codec import Document
 from course.mongo.diagnosis import (
     ABSENT,
     NOT_ALLOWED,
+    SENSELESS,
     asks_for_tls,
     diagnosis,
     options_of,
@@ -32,8 +32,7 @@ NO_ANSWER = (
     pymongo.errors.ConnectionFailure,
     pymongo.errors.OperationFailure,
     pymongo.errors.ConfigurationError,
-    pymongo.errors.ProtocolError,
-    bson.errors.BSONError,  # what answers is no MongoDB
+    *SENSELESS,
 )
 FOR_EVER = "for ever"
 BY_DEFAULT = "as the server says"
@@ -141,10 +140,16 @@ def probed(
             build = client.admin.command("buildInfo")
             # Whoever is not logged in is refused here, and not by the first.
             client.admin.command("listDatabases", nameOnly=True)
+        return known_server(build)
     except NO_ANSWER as error:
         is_let_in = named is not None and named.user != ""
         if getattr(error, "code", None) != NOT_ALLOWED or not is_let_in:
             raise diagnosis(error, source, limit, client, named) from None
+        return known_server(build)
+
+
+def known_server(build: Document) -> Server:
+    """Return who says this of itself; BadInput if it is too old."""
     if build["versionArray"][0] < OLDEST_SERVER:
         raise BadInput(f"MongoDB {build['version']} is too old: 5.0 or later is needed")
     if "secantusVersion" in build:

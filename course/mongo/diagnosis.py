@@ -10,6 +10,7 @@ import bson
 from pymongo import errors
 from pymongo.read_preferences import ReadPreference
 
+from course.ending import GIVEN_UP_BY_PYMONGO, with_kind
 from course.errors import BadInput, NoService
 from course.listeners import (
     TLS_ANSWERS,
@@ -21,6 +22,9 @@ from course.listeners import (
 from course.services import redact
 from course.urls import Host, ServiceUrl
 
+# What PyMongo, or who reads its answer, makes of one that was spoilt on its way, or was
+# given by something else.
+SENSELESS = (errors.ProtocolError, bson.errors.BSONError, LookupError, TypeError)
 NO_ENTRY = (13, 18, 8000)  # unauthorized, no such login, and the same by Atlas
 NOT_ALLOWED = 13
 # What a network says where no server answers; all else is an answer.
@@ -35,7 +39,7 @@ ABSENT = {
     "No route": "no way to its network",
 }
 CLOSED = "it hangs up: is it a MongoDB, and does it want tls=true?"
-LATE = ("timed out", "timeout")
+LATE = ("timed out", "timeout", GIVEN_UP_BY_PYMONGO)
 OP_MSG = 2013
 HELLO = bson.encode({"hello": 1, "$db": "admin"})
 
@@ -75,7 +79,15 @@ def diagnosis(
     no_answer = NoService(f"no answer in {limit:g} s")
     if named is None:
         return no_answer
+    if isinstance(error, SENSELESS):
+        return senseless(error, named)
     return told_by(client, named) or no_answer
+
+
+def senseless(error: Exception, named: ServiceUrl) -> BadInput:
+    """Return the complaint about an answer that has no sense, from whatever gave it."""
+    why = f"what answers makes no sense ({with_kind(error)})"
+    return BadInput(f"{named.source}: no MongoDB at {named.place}: {why}")
 
 
 def told_by(client: Any, named: ServiceUrl) -> Exception | None:

@@ -17,6 +17,7 @@ from course.errors import BadInput, NoService, Skip
 from course.mongo.codec import Database, Document
 from course.mongo.connection import VARIABLE, connect, opened
 from course.mongo.counting import CommandCounter
+from course.mongo.diagnosis import SENSELESS, senseless
 from course.mongo.leftovers import (
     CALL_LIMIT,
     leftovers_on,
@@ -146,19 +147,12 @@ class Opening:
         try:
             place = workplace(client, database, self.address.source)
         except BaseException as error:
-            # A user may not, or the server is gone.
-            with suppress(Exception), pymongo.timeout(CALL_LIMIT):
-                client.drop_database(database)
+            with suppress(Exception):  # a user may not, or the server is gone
+                with pymongo.timeout(CALL_LIMIT):
+                    client.drop_database(database)
+                database = ""
             client.close()
-            if isinstance(error, OperationFailure):  # such as ?w=5 on three members
-                words = redact(str(error).partition(", full error")[0])
-                raise BadInput(f"{self.address.source}: MongoDB says {words}") from None
-            if isinstance(error, ConnectionFailure):
-                where = service_url(self.address, MONGO_FORM).place
-                remark(f"on MongoDB at {where}, database {database} may be left behind")
-                why = f"MongoDB at {where} does not answer any more"
-                raise BadInput(f"{self.address.source}: {why}") from None
-            raise
+            raise self.refused(error, database) from None
         places = [Host(host, port or 0).place for host, port in client.nodes]
         backend = f"{server.name} at {', '.join(sorted(places))}"
         reach = partial(connect, url, CommandCounter(), self.address.source)
@@ -181,6 +175,26 @@ class Opening:
             mongodb=server.is_mongodb,
             asking=asking,
         )
+
+    def refused(self, error: BaseException, left: str) -> BaseException:
+        """Return what to raise where a database of our own cannot be set up.
+
+        `left` is its name if it may still be there.
+        """
+        source = self.address.source
+        # Such as ?w=5 on three members. Without its message, the answer was spoilt.
+        if isinstance(error, OperationFailure) and (error.details or {}).get("errmsg"):
+            words = redact(str(error).partition(", full error")[0])
+            return BadInput(f"{source}: MongoDB says {words}")
+        if not isinstance(error, (ConnectionFailure, OperationFailure, *SENSELESS)):
+            return error
+        named = service_url(self.address, MONGO_FORM)
+        if left:
+            remark(f"on MongoDB at {named.place}, database {left} may be left behind")
+        if isinstance(error, ConnectionFailure):
+            why = f"MongoDB at {named.place} does not answer any more"
+            return BadInput(f"{source}: {why}")
+        return senseless(error, named)
 
     def stand_in(self, why: str) -> MongoEnv:
         """Open mongomock, with its gaps filled."""

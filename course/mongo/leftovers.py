@@ -11,7 +11,8 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure
 
-from course.ending import ENDING, in_time, remove
+from course.console import was_cut_off
+from course.ending import in_time, remove
 from course.mongo.codec import Database
 from course.mongo.workplace import drop_collections
 from course.naming import is_of_a_run, made_at
@@ -49,7 +50,7 @@ def remove_collections(client: Any, place: Any, reach: Any, backend: str) -> Non
             in_time(client.close, CALL_LIMIT)
         with reach() as other:
             drop_collections(other, place)
-            if ENDING.reason:  # an insert that was cut off may bring one back
+            if was_cut_off():  # an insert that was cut off may bring one back
                 time.sleep(QUIET)
                 drop_collections(other, place)
 
@@ -63,7 +64,7 @@ def drop(db: Database) -> None:
     """
     started = time.monotonic()
     last_seen = started
-    quiet = QUIET if ENDING.reason else 0.0
+    quiet = QUIET if was_cut_off() else 0.0
     while True:
         with pymongo.timeout(CALL_LIMIT):
             db.client.drop_database(db.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo
-from pymongo.errors import OperationFailure
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from course.errors import BadInput
 from course.mongo.codec import Document
@@ -225,6 +225,8 @@ def lacking_right(tried: Mapping[str, Callable[[], object]]) -> str:
     for right, call in tried.items():
         try:
             call()
+        except DuplicateKeyError:  # it was sent again, as its first answer was lost
+            continue
         except OperationFailure as error:
             if error.code != NOT_ALLOWED:
                 raise

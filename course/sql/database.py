@@ -151,7 +151,10 @@ class Database:
 def temporary_folder(stack: ExitStack) -> Path:
     """Return a new folder that the stack removes; BadInput if there is no room."""
     try:
-        temporary = tempfile.TemporaryDirectory(prefix="module8-")
+        # What a thread still makes in it goes with the folder of the run.
+        temporary = tempfile.TemporaryDirectory(
+            prefix="module8-", ignore_cleanup_errors=True
+        )
     except OSError as error:
         raise BadInput(f"name a folder to write in, as TMPDIR: {error}") from None
     return Path(stack.enter_context(temporary))

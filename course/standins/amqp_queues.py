@@ -260,6 +260,9 @@ class Queues:
         del self.queues[queue.name]
         for one in queue.subscriptions:
             one.channel.cancelled(one.tag)
-        for exchange in self.exchanges.values():
+        for name, exchange in [*self.exchanges.items()]:
             kept = {bound for bound in exchange.bindings if bound[0] != queue.name}
+            was_bound = kept != exchange.bindings
             exchange.bindings = kept
+            if was_bound and not kept and exchange.flags.get("auto_delete"):
+                del self.exchanges[name]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,10 +17,13 @@ from typing import Any
 import pymongo
 import pytest
 from conftest import absent
-from lessons import path_of
+from lessons import load, path_of
 from programs import program
-from services import wait_for
+from services import Server, wait_for
 
+from course.console import TALLY
+from course.ending import ENDING
+from course.lab import in_background
 from course.naming import made_at
 
 SCRIPT = path_of("02")
@@ -92,3 +97,25 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
             process.communicate(timeout=240)
         finally:
             process.kill()
+
+
+def test_what_a_failed_run_had_sent_does_not_bring_its_database_back(
+    private_mongo: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a worker of `05 --integrated` that was killed in the midst of it."""
+    monkeypatch.setattr(ENDING, "reason", None)
+    monkeypatch.setitem(TALLY, "failed", 1)
+    given = {"offline": False, "require_live": True, "url": private_mongo.url}
+    over = threading.Event()
+    with pymongo.MongoClient[Any](private_mongo.url) as other:
+        with load("02").open_env(Namespace(**given)) as env:
+            name = env.db.name
+
+            def go_on() -> None:
+                while not over.wait(0.05):
+                    other[name]["late"].insert_one({})
+
+            done = in_background(go_on)
+            threading.Timer(1.0, over.set).start()
+        done.result(20)
+        assert name not in other.list_database_names()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ import pytest
 from lesson_04.fault_helpers import LIMIT, NAMES, SCRIPT, worker
 from lessons import load, run
 from services import Server
+
+from course.amqp.finding import parameters_of
+from course.amqp.workbench import BrokerEnv
+from course.integrated.broker import Broker
+from course.integrated.task import Place
 
 lesson = load("04")
 
@@ -92,6 +98,28 @@ def test_a_connection_is_encrypted_and_verified_or_not_made(
         plain = node.url.replace("amqp:", "amqps:")
         assert "TLS" in refused(*mode, "--url", plain, **trusted)
     assert rabbit.ready(rabbit.name("user_data")) == 50
+
+
+def test_a_certificate_is_for_the_brokers_name_wherever_the_way_begins(
+    node: Server, rabbit: Any, tls: tuple[Path, int]
+) -> None:
+    """A network of our own begins at 127.0.0.1, which no certificate names."""
+    folder, port = tls
+    trusted = f"ssl_options={{'ca_certs':'{folder}/ca.pem'}}"
+    for host, fits in (("localhost", True), ("127.0.0.1", False)):
+        parameters = parameters_of(f"amqps://guest:guest@{host}:{port}/%2F?{trusted}")
+        env = BrokerEnv("", True, parameters, "", None, lambda: None)
+        env.rabbit = lesson.RabbitMQConnection(parameters, rabbit.prefix)
+        named = Broker(lesson, parameters, rabbit.prefix)
+        with env.network() as (network, far):
+            over = named.through(Place("127.0.0.1", network.port)).rabbit
+            for one in (far, over):
+                if fits:
+                    with one.connect() as connection:
+                        assert one.existing(connection)
+                else:
+                    with pytest.raises(ssl.SSLCertVerificationError, match="127"):
+                        one.connect()
 
 
 def test_a_question_that_a_node_cannot_answer_is_an_error(node: Server) -> None:
