@@ -44,7 +44,7 @@ return ARGV[1]
 # process that had waited too long: nothing may be stored.
 RELEASE = """
 if redis.call('MGET', KEYS[1])[1] ~= ARGV[1] then return 0 end
--- A user who may not delete lets it expire: else others wait for a load that is over.
+-- A user who may not delete lets it expire: else others wait for nothing.
 local gone = redis.pcall('UNLINK', KEYS[1])
 if type(gone) == 'table' then redis.call('SET', KEYS[1], '', 'PX', 1) end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
