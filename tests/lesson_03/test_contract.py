@@ -87,7 +87,10 @@ def story(connect: Callable[[], Any], prefix: str) -> list[object]:
     said += [one.bump(), two.get("u:2"), one.set("u:2", 2), two.get("u:2")]
     said += [two.clear_pattern("*"), one.get("u:2")]
     outcome_of(functools.partial(one.get_or_load, "e", _fail, policy))
-    said += [one.stats.as_json(), two.stats.as_json()]
+    for cache in (one, two):
+        counts = json.loads(cache.stats.as_json())
+        del counts["load_ms"]  # a time: no two loads take equally long
+        said.append(counts)
     return said
 
 
