@@ -43,8 +43,16 @@ class LoopbackServer:
     def call(
         self, work: Callable[..., Coroutine[Any, Any, Returned]], *args: Any
     ) -> Returned:
-        """Run a coroutine function on the loop and return its result."""
-        done = asyncio.run_coroutine_threadsafe(work(*args), self.loop)
+        """Run a coroutine function on the loop and return its result.
+
+        Raises RuntimeError where the loop has ended.
+        """
+        running = work(*args)
+        try:
+            done = asyncio.run_coroutine_threadsafe(running, self.loop)
+        except RuntimeError:
+            running.close()  # else Python warns of it, somewhere and later
+            raise
         try:
             return done.result(CALL_LIMIT)
         except TimeoutError:

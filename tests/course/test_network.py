@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -227,3 +228,11 @@ def test_a_reply_can_be_garbled_or_cut(
     network.cut_in_reply()
     assert asked(client, b"four") == b"fo"
     assert is_cut(client)
+
+
+def test_a_network_that_has_ended_says_so_and_leaves_nothing_unawaited() -> None:
+    with EchoServer() as server, FaultyNetwork("127.0.0.1", server.port) as network:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        network.freeze()  # a coroutine left over would be a warning, here an error
+    gc.collect()

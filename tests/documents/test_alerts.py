@@ -302,4 +302,6 @@ def test_everything_that_is_counted_is_on_the_page_before_it_happens() -> None:
         counted |= set(
             re.findall(r"self\.count(?:\(|s\[)\"(\w+)\"(?:\] \+=|[,)])", text)
         )
+        counted |= set(re.findall(r"outcome = \"(\w+)\"", text))
+        counted |= set(re.findall(r"self\.counts\[.* else \"(\w+)\"\] \+=", text))
     assert counted == set(EVENTS)
