@@ -123,10 +123,15 @@ class BrokerConnection(pika.BlockingConnection):  # type: ignore[misc]
             super().__init__(parameters, TolerantConnection)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        with own_errors(*BY_THE_BROKER):
-            super().__exit__(kind, error, traceback)
-            if isinstance(error, BY_THE_BROKER):
-                raise error
+        try:
+            with own_errors(*BY_THE_BROKER):
+                super().__exit__(kind, error, traceback)
+                if isinstance(error, BY_THE_BROKER):
+                    raise error
+        finally:
+            # Trap: a loop that saw the end of its connection while it did something
+            # else keeps its sockets. For one that was closed this does nothing.
+            self._cleanup()
 
 
 def batch_of(connection: Any) -> AbstractContextManager[None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pika
 import pytest
 from lessons import load
+from services import wait_for
 
 from course.amqp.errors import MessagingError
 from course.amqp.internals import broker_words, own_errors, refused
@@ -84,6 +86,28 @@ def test_errors_of_others_leave_a_connection_as_they_are(env: Any) -> None:
         with pytest.raises(OSError, match=r"^my own$") as error, block():
             raise OSError("my own")
         assert not isinstance(error.value, MessagingError)
+
+
+@pytest.mark.parametrize("error", [None, KeyError("my own")])
+def test_a_connection_that_was_cut_unnoticed_leaves_no_sockets(
+    env: Any, error: Exception | None
+) -> None:
+    """Its loop sees the end while it waits for something else, as a consumer's does."""
+    with env.network() as (network, far):
+        with suppress(KeyError), far.connect() as connection:
+            loop = connection._impl.ioloop
+            network.cut()
+
+            def is_over() -> bool:
+                loop.poll()
+                loop.process_timeouts()
+                return bool(connection.is_closed)
+
+            wait_for(is_over)
+            if error:
+                raise error
+        assert loop._poller._r_interrupt is None  # it wakes the loop
+        assert loop._poller._w_interrupt is None
 
 
 def test_a_wrong_password_stays_a_refusal() -> None:
