@@ -123,14 +123,25 @@ class BrokerConnection(pika.BlockingConnection):  # type: ignore[misc]
             super().__init__(parameters, TolerantConnection)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        try:
-            with own_errors(*BY_THE_BROKER):
+        with own_errors(*BY_THE_BROKER):
+            try:
                 super().__exit__(kind, error, traceback)
-                if isinstance(error, BY_THE_BROKER):
-                    raise error
+            finally:
+                self._release()
+            if isinstance(error, BY_THE_BROKER):
+                raise error
+
+    def close(self, *reason: Any, **more: Any) -> None:
+        """Close as pika does, and leave no socket, whatever happened before."""
+        try:
+            super().close(*reason, **more)
         finally:
-            # Trap: a loop that saw the end of its connection while it did something
-            # else keeps its sockets. For one that was closed this does nothing.
+            self._release()
+
+    def _release(self) -> None:
+        # Trap: a loop that saw the end of its connection while it did something else
+        # keeps the sockets that wake it up. Of one that was closed, nothing is left.
+        if self.is_closed:
             self._cleanup()
 
 

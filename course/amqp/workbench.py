@@ -131,10 +131,10 @@ class BrokerEnv:
             with self.rabbit.channel() as channel:
                 for item in own:
                     channel.queue_delete(item.name)
-            # Only now: what stays goes at the end. So does what a thread of a demo that
-            # was ended declares again, as it connects.
-            if not ENDING.reason:
-                del self.rabbit.plan[known:]
+        # Only now: what stays goes at the end. So does what a thread of a demo that has
+        # failed, or was ended, declares again as it connects.
+        if not ENDING.reason:
+            del self.rabbit.plan[known:]
 
     @contextmanager
     def network(self) -> Iterator[tuple[FaultyNetwork, Any]]:

@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import pika
 import pytest
+from lesson_04.amqp_helpers import open_stand_in
 from lessons import load
 from services import wait_for
 
@@ -192,6 +194,24 @@ def test_what_a_run_has_declared_does_not_come_back_when_it_ends(env: Any) -> No
             one.result(DEADLINE)
     with rabbit.connect() as connection:
         assert not rabbit.existing(connection)
+
+
+def test_what_a_demo_that_failed_declares_again_is_deleted_at_the_end() -> None:
+    """A thread of it may, which connects just now."""
+    with open_stand_in() as found:
+        rabbit = found.rabbit
+        known = list(rabbit.plan)
+        with found.queue("calm"):
+            pass
+        assert rabbit.plan == known
+        with suppress(KeyError), found.queue("failed") as queue:
+            as_it_was = list(rabbit.plan)
+            raise KeyError
+        with rabbit.channel() as channel:
+            rabbit.declare(channel, as_it_was)
+        rabbit.teardown()
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="no queue"):
+            rabbit.ready(queue)
 
 
 def test_what_a_confirm_calls_may_send_and_close_and_waits_for_nothing(

@@ -88,14 +88,35 @@ def test_errors_of_others_leave_a_connection_as_they_are(env: Any) -> None:
         assert not isinstance(error.value, MessagingError)
 
 
-@pytest.mark.parametrize("error", [None, KeyError("my own")])
+def leave(rabbit: Any, cut: Callable[[Any], None]) -> None:
+    with rabbit.connect() as connection:
+        cut(connection)
+
+
+def fail(rabbit: Any, cut: Callable[[Any], None]) -> None:
+    with suppress(KeyError), rabbit.connect() as connection:
+        cut(connection)
+        raise KeyError("my own")
+
+
+def close(rabbit: Any, cut: Callable[[Any], None]) -> None:
+    connection = rabbit.connect()
+    cut(connection)
+    with suppress(pika.exceptions.ConnectionWrongStateError):
+        connection.close()
+
+
+@pytest.mark.parametrize("end", [leave, fail, close])
 def test_a_connection_that_was_cut_unnoticed_leaves_no_sockets(
-    env: Any, error: Exception | None
+    env: Any, end: Callable[[Any, Callable[[Any], None]], None]
 ) -> None:
     """Its loop sees the end while it waits for something else, as a consumer's does."""
+    loops = []
     with env.network() as (network, far):
-        with suppress(KeyError), far.connect() as connection:
+
+        def cut(connection: Any) -> None:
             loop = connection._impl.ioloop
+            loops.append(loop)
             network.cut()
 
             def is_over() -> bool:
@@ -104,10 +125,10 @@ def test_a_connection_that_was_cut_unnoticed_leaves_no_sockets(
                 return bool(connection.is_closed)
 
             wait_for(is_over)
-            if error:
-                raise error
-        assert loop._poller._r_interrupt is None  # it wakes the loop
-        assert loop._poller._w_interrupt is None
+
+        end(far, cut)
+        assert loops[0]._poller._r_interrupt is None  # it wakes the loop
+        assert loops[0]._poller._w_interrupt is None
 
 
 def test_a_wrong_password_stays_a_refusal() -> None:
