@@ -16,6 +16,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from forks import forks, may_fork
+
 from course import columns
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,10 +141,14 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a lesson as a user does: a process of its own, no input, no variables set."""
     clean = {name: text for name, text in os.environ.items() if name not in VARIABLES}
+    whole = clean | dict.fromkeys(VARIABLES, "") | (env or {})
+    if may_fork(whole):
+        where = str(cwd or Path.cwd())
+        return forks().run([str(script), *args], where, whole, RUN_LIMIT)
     return subprocess.run(
         [sys.executable, str(script), *args],
         cwd=cwd,
-        env=clean | dict.fromkeys(VARIABLES, "") | (env or {}),
+        env=whole,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
