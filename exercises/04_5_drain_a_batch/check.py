@@ -264,6 +264,7 @@ def check_full(answer: ModuleType, count: int, batches: int) -> None:
         trial.start()
         what = f"{batches} stored and acknowledged"
         trial.until(tried, what, trial.has_stored_all)
+        trial.settle(looks=2)  # it is past what it does after a store
         trial.stop(f"{tried}; then a stop", 2)
         trial.expect_batches(tried, 1, [count] * batches)
         if min(trial.held) < count:

@@ -257,7 +257,7 @@ CHANGES = (
     Change(
         "a worker killed by -9, all connections cut: still equal",
         "trouble.py",
-        "own = max(1, orders // (8 * workers))",
+        "own = max(1, orders // (32 * workers))",
         "own = 0",
         options=CHAOS,
     ),
