@@ -2,8 +2,9 @@
 
 Prints Markdown: each table is one run, in which the contestants took turns in another
 order each round. A ratio is the median of the rounds' ratios: what slows a round of a
-busy machine slows both sides. Every message is counted: those of a run have to be in
-the queue, and be taken out of it, before the next one begins.
+busy machine slows both sides. A bar has more rounds, in which only its contestants take
+turns: the median of a few is a matter of luck. Every message is counted: those of a run
+have to be in the queue, and be taken out of it, before the next one begins.
 
 Takes the RabbitMQ that answers at $RABBITMQ_URL (or on the loopback port), else a
 private one; what it declares there has a prefix of its own and is deleted at the end.
@@ -24,6 +25,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,18 +128,20 @@ def our_publishers(rabbit: Any) -> dict[str, Callable[[], Publisher]]:
     }
 
 
-def publishing_bars(kind: str, rates: Rates) -> list[list[str]]:
-    """Return what a window has to be worth on one kind of queue."""
+def least_of(kind: str, rates: Rates) -> dict[str, float]:
+    """Return how many times each of some peers a window has to be worth."""
     aio = [name for name in rates if name.startswith("aio")]
     best = max(aio, key=lambda name: statistics.median(rates[name]))
-    least_of = {
-        BY_HAND: 0.8,
-        PIKA_EACH: 8 if kind == "quorum" else 4,
-        best: 1.8,
-    }
+    return {BY_HAND: 0.8, PIKA_EACH: 8 if kind == "quorum" else 4, best: 1.8}
+
+
+def publishing_bars(
+    kind: str, rates: Rates, least: Mapping[str, float]
+) -> list[list[str]]:
+    """Return what a window is worth on one kind of queue."""
     return [
-        bar(f"{kind}: window / {theirs}", ratio(rates, OURS_WINDOW, theirs), least)
-        for theirs, least in least_of.items()
+        bar(f"{kind}: window / {theirs}", ratio(rates, OURS_WINDOW, theirs), times)
+        for theirs, times in least.items()
     ]
 
 
@@ -194,9 +198,11 @@ def consuming(rabbit: Any, url: str, queue: Counted, size: Size) -> dict[str, Ra
             return found
 
         def in_rounds(
-            runs: Mapping[str, Callable[[int], float]], count: int
+            runs: Mapping[str, Callable[[int], float]], size: Size
         ) -> dict[str, list[float]]:
-            filling = {name: partial(filled, run, count) for name, run in runs.items()}
+            filling = {}
+            for name, run in runs.items():
+                filling[name] = partial(filled, run, size.messages)
             return in_turns(filling, size)
 
         name = queue.queue
@@ -209,7 +215,10 @@ def consuming(rabbit: Any, url: str, queue: Counted, size: Size) -> dict[str, Ra
         }
         many |= consumers(rabbit.parameters, url, name)
         say("consuming, prefetch 300")
-        fast = in_rounds(many, size.messages)
+        found: dict[str, Rates] = {"300": in_rounds(many, size)}
+        few = {name: many[name] for name in (OURS, SELECT)}
+        say("only those of the bar")
+        found["bar 300"] = in_rounds(few, size.for_bars())
         say("consuming, prefetch 1")
         one = {
             OURS: partial(ours, prefetch=1),
@@ -217,7 +226,12 @@ def consuming(rabbit: Any, url: str, queue: Counted, size: Size) -> dict[str, Ra
             "ours, prefetch 300": ours,
             "ours, prefetch 300, an inbox on disk": partial(ours, inbox=True),
         }
-        return {"300": fast, "1": in_rounds(one, min(SLOWLY, size.messages))}
+        slow = replace(size, messages=min(SLOWLY, size.messages))
+        found["1"] = in_rounds(one, slow)
+        few = {name: one[name] for name in (OURS, SELECT)}
+        say("only those of the bar")
+        found["bar 1"] = in_rounds(few, slow.for_bars())
+        return found
 
 
 # Brokers
@@ -276,17 +290,22 @@ def measure_usual(size: Size) -> list[list[str]]:
             say(f"publishing to a {kind} queue")
             with rabbit.channel() as channel:
                 rates = publishing(clients, messages, Counted(channel, queue), size)
-            print_rates(f"Publishing to a durable {kind} queue:", rates, packages)
-            bars += publishing_bars(kind, rates)
+                print_rates(f"Publishing to a durable {kind} queue:", rates, packages)
+                least = least_of(kind, rates)
+                few = {name: clients[name] for name in (OURS_WINDOW, *least)}
+                say("only those of the bars")
+                counted = Counted(channel, queue)
+                rates = publishing(few, messages, counted, size.for_bars())
+            bars += publishing_bars(kind, rates, least)
         with rabbit.channel() as channel:
             found = consuming(rabbit, url, Counted(channel, to_read), size)
     title = "Consuming from a quorum queue, prefetch 300, ack each:"
     print_rates(title, found["300"], packages)
     title = "The same, prefetch 1; the last two rows compare ours with itself:"
     print_rates(title, found["1"], ["pika"])
-    for prefetch, least in (("300", 0.9), ("1", 0.8)):
+    for prefetch, times in (("300", 0.9), ("1", 0.8)):
         what = f"our consumer / {SELECT}, prefetch {prefetch}"
-        bars.append(bar(what, ratio(found[prefetch], OURS, SELECT), least))
+        bars.append(bar(what, ratio(found["bar " + prefetch], OURS, SELECT), times))
     return bars
 
 

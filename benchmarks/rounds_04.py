@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,10 @@ class Size:
 
     rounds: int
     messages: int
+
+    def for_bars(self) -> Size:
+        """Return what decides whether a bar is met: a median of more rounds."""
+        return replace(self, rounds=3 * self.rounds)
 
     def of(self, name: str) -> int:
         """Return how many messages a contestant publishes in a round."""
