@@ -107,9 +107,10 @@ def forks() -> Forks:
 def may_fork(env: Mapping[str, str]) -> bool:
     """Tell whether scripts are forked: in a worker of a whole run, as it is worth it.
 
-    Not where a variable is set that is read only when a program starts.
+    Not where a variable is set that is read only when a program starts, nor on macOS,
+    whose own libraries may have threads.
     """
-    if "PYTEST_XDIST_WORKER" not in os.environ or not hasattr(socket, "send_fds"):
+    if "PYTEST_XDIST_WORKER" not in os.environ or sys.platform != "linux":
         return False
     if any(name.startswith("COV") for name in os.environ):
         return False

@@ -37,6 +37,10 @@ ENDS = {
 ENV = {**os.environ, "ANOTHER": "one"}
 
 
+if sys.platform != "linux":
+    pytest.skip("platform: scripts are forked on Linux only", allow_module_level=True)
+
+
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
     with closing(Forks()) as found:
