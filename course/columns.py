@@ -43,6 +43,7 @@ class TableColumn:
         self.heading_broken = max(heading_word, longest_of(texts))
         self.texts_broken = max(heading_word, longest_of(words))
         self.words_broken = max(heading_word, longest_of(figures), MIN_TEXT)
+        self.all_broken = max(longest_of(figures), MIN_TEXT)
 
 
 def shrunk(widths: list[int], least: list[int], available: int) -> list[int]:
@@ -61,15 +62,16 @@ def column_widths(columns: Sequence[TableColumn]) -> list[int]:
     """Return how wide each column is printed; figures are never broken.
 
     Where a table is too wide, headings are broken between words, then texts are. Words
-    are broken where it would still be wider than a line.
+    are broken where it would still be wider than a line: those of headings last.
     """
     margins = 2 * len(columns)
     fits = TABLE_WIDTH - margins
     widths = [column.full for column in columns]
     widths = shrunk(widths, [column.heading_broken for column in columns], fits)
     widths = shrunk(widths, [column.texts_broken for column in columns], fits)
-    least = [column.words_broken for column in columns]
-    return shrunk(widths, least, WIDTH - margins)
+    longest = WIDTH - margins
+    widths = shrunk(widths, [column.words_broken for column in columns], longest)
+    return shrunk(widths, [column.all_broken for column in columns], longest)
 
 
 def wrapped(text: str, indent: int = 4) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lessons import run
 
@@ -149,6 +149,7 @@ def tables(draw: st.DrawFn) -> list[tuple[object, ...]]:
 
 
 @given(tables())
+@example([tuple(letter * 23 for letter in "abcd")])  # headings of 101 columns
 def test_no_table_is_too_wide_and_no_number_broken(
     rows: list[tuple[object, ...]],
 ) -> None:

@@ -93,7 +93,7 @@ def test_a_user_of_few_rights_works_beside_what_is_there(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[FAIL]" not in done.stdout
     assert done.stdout.count("[ok]") >= claims
-    assert state(shop) == before
+    assert state(shop) == before, done.stderr  # which says what was left, and why
     assert shop.client.list_database_names() == databases
     assert "s3cr3tpw" not in done.stdout + done.stderr
 
