@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pymongo
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from course.console import was_cut_off
 from course.ending import in_time, remove
@@ -49,12 +49,24 @@ def remove_collections(client: Any, place: Any, reach: Any, backend: str) -> Non
         with suppress(TimeoutError):
             in_time(client.close, CALL_LIMIT)
         with reach() as other:
-            drop_collections(other, place)
+            drop_in_time(other, place)
             if was_cut_off():  # an insert that was cut off may bring one back
                 time.sleep(QUIET)
-                drop_collections(other, place)
+                drop_in_time(other, place)
 
     remove(f"collections {place.prefix}*", backend, work, limit=LONGEST_DROP)
+
+
+def drop_in_time(client: Any, place: Any) -> None:
+    """Drop the collections of a run; ask again where an answer does not come."""
+    end = time.monotonic() + LONGEST_DROP
+    while True:
+        try:
+            with pymongo.timeout(CALL_LIMIT):
+                return drop_collections(client, place)
+        except PyMongoError as error:
+            if not error.timeout or time.monotonic() > end:
+                raise
 
 
 def drop(db: Database) -> None:

@@ -19,12 +19,16 @@ import pytest
 from conftest import absent
 from lessons import load, path_of
 from programs import program
+from pymongo import monitoring
 from services import Server, wait_for
 
 from course.console import TALLY
 from course.ending import ENDING
 from course.lab import in_background
+from course.mongo.leftovers import remove_collections
+from course.mongo.workplace import PrefixedDatabase
 from course.naming import made_at
+from course.network import FaultyNetwork
 
 SCRIPT = path_of("02")
 
@@ -119,3 +123,58 @@ def test_what_a_failed_run_had_sent_does_not_bring_its_database_back(
             threading.Timer(1.0, over.set).start()
         done.result(20)
         assert name not in other.list_database_names()
+
+
+class SwallowedAnswer(monitoring.CommandListener):
+    """Has a network keep the answer to the first drop to itself."""
+
+    def __init__(self, network: FaultyNetwork) -> None:
+        self.network = network
+        self.drops = 0
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "drop":
+            self.drops += 1
+            if self.drops == 1:
+                self.network.spoilt.append(lambda _: (b"", True))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Nothing to do."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing to do."""
+
+
+def test_a_drop_whose_answer_does_not_come_is_sent_again(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("course.mongo.leftovers.CALL_LIMIT", 1.0)
+    monkeypatch.setattr("course.mongo.leftovers.LONGEST_DROP", 20.0)
+    database, prefix = "drop_in_time", "module8_in_time_"
+    (host, port), *_ = pymongo.uri_parser.parse_uri(mongo_url)["nodelist"]
+    with (
+        pymongo.MongoClient[Any](mongo_url) as ours,
+        FaultyNetwork(host, port) as network,
+    ):
+        swallowed = SwallowedAnswer(network)
+
+        def reach() -> pymongo.MongoClient[Any]:
+            return pymongo.MongoClient(
+                f"mongodb://127.0.0.1:{network.port}/?directConnection=true",
+                event_listeners=[swallowed],
+                serverMonitoringMode="poll",
+                heartbeatFrequencyMS=60_000,
+            )
+
+        try:
+            for name in ("one", "another"):
+                ours[database][prefix + name].insert_one({})
+            ours[database]["theirs"].insert_one({})
+            run = pymongo.MongoClient[Any](mongo_url)
+            place = PrefixedDatabase(run, database, prefix)
+            remove_collections(run, place, reach, f"MongoDB at {host}")
+            assert ours[database].list_collection_names() == ["theirs"]
+            assert swallowed.drops >= 2
+            assert "left behind" not in capsys.readouterr().err
+        finally:
+            ours.drop_database(database)
