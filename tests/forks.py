@@ -43,6 +43,7 @@ PACKAGES = (
 )
 # Python, the C library and OpenBLAS look at these once, at the start.
 AT_START = ("PYTHON", "COV", "LC_", "LANG", "LD_", "TZ", "OMP_", "OPENBLAS_")
+START_LIMIT = 120.0  # seconds, in which the packages are imported, too
 LONGEST = 1 << 20  # bytes of a request
 
 
@@ -76,11 +77,12 @@ class Forks:
             files = [out.fileno(), err.fileno(), theirs.fileno()]
             with theirs, self.lock:
                 socket.send_fds(self.socket, [request.encode()], files)
-            answers.settimeout(limit)
+            answers.settimeout(START_LIMIT)
             child = 0
             try:
                 with answers.makefile("r") as lines:
                     child = int(lines.readline())
+                    answers.settimeout(limit)
                     status = int(lines.readline())
             except TimeoutError:
                 raise subprocess.TimeoutExpired(list(argv), limit) from None

@@ -145,10 +145,17 @@ def run(
     if may_fork(whole):
         where = str(cwd or Path.cwd())
         return forks().run([str(script), *args], where, whole, RUN_LIMIT)
+    return run_alone([str(script), *args], cwd, whole)
+
+
+def run_alone(
+    argv: Sequence[str], cwd: Path | None, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in a Python of its own, which is started for it."""
     return subprocess.run(
-        [sys.executable, str(script), *args],
+        [sys.executable, *argv],
         cwd=cwd,
-        env=whole,
+        env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

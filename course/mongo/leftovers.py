@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pymongo
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import NetworkTimeout, OperationFailure
 
 from course.console import was_cut_off
 from course.ending import in_time, remove
@@ -58,14 +58,17 @@ def remove_collections(client: Any, place: Any, reach: Any, backend: str) -> Non
 
 
 def drop_in_time(client: Any, place: Any) -> None:
-    """Drop the collections of a run; ask again where an answer does not come."""
+    """Drop the collections of a run; ask again where an answer does not come.
+
+    A server that cannot be reached at all is not asked again.
+    """
     end = time.monotonic() + LONGEST_DROP
     while True:
         try:
             with pymongo.timeout(CALL_LIMIT):
                 return drop_collections(client, place)
-        except PyMongoError as error:
-            if not error.timeout or time.monotonic() > end:
+        except NetworkTimeout:
+            if time.monotonic() > end:
                 raise
 
 
