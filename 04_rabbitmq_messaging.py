@@ -77,6 +77,7 @@ from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
 
 # region limits
+ID = re.compile("[!-~]{1,64}")  # printable, none a blank
 VERSION = 1  # of the envelope; a consumer refuses one that it does not know
 MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness less
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
@@ -136,7 +137,7 @@ class Message(Envelope):
             self.check_fields()
         except FieldError as error:
             raise BadMessage(str(error)) from None
-        if not re.fullmatch(r"[!-~]{1,64}", self.id):
+        if not ID.fullmatch(self.id):
             raise BadMessage("id is not 1 to 64 printable characters")
         if not is_time_with_zone(self.timestamp):
             raise BadMessage("timestamp is not an ISO 8601 time with its zone")

@@ -32,11 +32,11 @@ from course.amqp.internals import (
 )
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff, refuse_pool
-from course.amqp.settling import ByLedger, Content, Delivery, InHand, OpenTags
+from course.amqp.settling import ByLedger, Content, Delivery, InHand, OpenTags, ahead
 
 PAUSE = 0.2  # seconds until a message is given back that could not be settled
-AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
-CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
+MANY = 25  # settled messages, for which a thread of the pool waits
+FLUSHED = 0.005  # seconds that it waits at most
 MOST_LOST = 10_000  # acknowledgements that were too late, of which we know
 
 
@@ -78,6 +78,7 @@ class PoolAndConnection(Copies, ByLedger):
         self._own_threads: list[threading.Thread] = []
         self._fatal: BaseException | None = None  # what ended a thread of the pool
         self._flushing = False  # the I/O thread knows that something is settled
+        self._flushed = threading.Event()  # what was settled has left since
         self._failures = 0  # connections in a row that brought nothing
         self._acknowledged = 0
         self._lock = threading.Lock()  # of what follows, and of what is counted
@@ -221,16 +222,10 @@ class PoolAndConnection(Copies, ByLedger):
         raise NotImplementedError
 
     def _follow_pace(self) -> None:
-        """Take as much ahead as the pool begins within a second, up to the prefetch.
-
-        What waits for a thread has to be acknowledged in time, like what has begun.
-        """
-        pace = max(self._pace, 1e-6)
-        wanted = int(min(self.prefetch - self.room(), self.concurrency * AHEAD / pace))
-        now = self._more_count
-        much_more = wanted >= CHANGE * now
-        much_less = wanted * CHANGE <= now
-        if wanted != now and (much_more or much_less):
+        """Take as much ahead as the pool begins within a second, up to the prefetch."""
+        most = self.prefetch - self.room()
+        wanted = ahead(self._more_count, most, self.concurrency, self._pace)
+        if wanted != self._more_count:
             self._more_count = wanted
             self.on_io(partial(self._take_ahead, wanted))
 
@@ -285,7 +280,12 @@ class PoolAndConnection(Copies, ByLedger):
         if not self._flushing:
             self._flushing = True
             if self.connection:
+                self._flushed.clear()
                 call_soon(self.connection, self.flush)
+        elif len(self.settled) >= max(self.prefetch // 2, MANY):
+            # Trap: the I/O thread runs when the others wait, or after 5 ms. By then
+            # short work is through with a prefetch, and waits for the broker.
+            self._flushed.wait(FLUSHED)
 
     def flush(self) -> None:
         """Send the acknowledgements that have gathered, in one write."""
@@ -300,6 +300,7 @@ class PoolAndConnection(Copies, ByLedger):
                 self.settled.popleft()
             for tag, multiple in self.open.acknowledged(done):
                 acknowledge(self._channel, tag, multiple)
+        self._flushed.set()
         if done:
             self.count("acked", number=len(done))
 
@@ -324,10 +325,7 @@ class PoolAndConnection(Copies, ByLedger):
                     del self._lost[next(iter(self._lost))]
 
     def give_back(self, delivery: Delivery, error: Exception) -> None:
-        """Reject a message with requeue, after a pause.
-
-        At once, a classic queue would deliver it in a hot loop.
-        """
+        """Reject with requeue after a pause: at once, it would come back in a loop."""
         self.count("unsettled")
         logging.getLogger(__name__).error("left to the broker", exc_info=error)
         if isinstance(error, ProducerEnded) and not self.stopping.is_set():

@@ -65,20 +65,16 @@ class Checks:
     def __init__(self, kind: Any) -> None:
         hints = fields_of(kind)
         self.own = kind.payload_fields()
-        plain_ones = {name: hint for name, hint in hints.items() if hint in AS_IT_IS}
+        own_first = sorted(hints, key=lambda name: name not in self.own)
+        plain_ones = {n: hints[n] for n in own_first if hints[n] in AS_IT_IS}
         if self.own:
             plain_ones["payload"] = dict  # made of the others, afterwards
-        self.plain_types = tuple(plain_ones.values())
+        self.plain_types = list(plain_ones.values())
         self.plain_values = values_of(tuple(plain_ones))
         self.others = [pair for pair in hints.items() if pair[0] not in plain_ones]
         self.all = list(hints.items())
         self.own_values = values_of(self.own)
         self.is_flat = all(hints[name] in LEAVES for name in self.own)
-
-    def left(self, message: Any) -> Sequence[tuple[str, Any]]:
-        """Return the fields that one has to look at further, with their types."""
-        types = tuple(map(type, self.plain_values(message)))
-        return self.others if types == self.plain_types else self.all
 
     def payload(self, message: Any) -> dict[str, Any]:
         """Return the fields that a message consists of, as JSON has them."""
@@ -206,16 +202,26 @@ class Envelope:
     def _check_fields(self) -> None:
         kind: Any = type(self)
         checks = checks_of(kind)
-        # What was changed since the last time counts: a field, or its place in there.
-        before = vars(self).get("_payload_before") or {}
-        for name in checks.own if before else ():
+        if before := vars(self).get("_payload_before"):
+            self._take_changes(checks, before)
+        values = checks.plain_values(self)
+        as_expected = list(map(type, values)) == checks.plain_types
+        left = checks.others if as_expected else checks.all
+        for name, hint in left:
+            setattr(self, name, converted(hint, getattr(self, name), name))
+        if not checks.own:
+            return
+        if left or not checks.is_flat:
+            self.payload = checks.payload(self)
+        else:  # the first values are those
+            self.payload = dict(zip(checks.own, values, strict=False))
+        self._payload_before = checks.copied(self.payload)
+
+    def _take_changes(self, checks: Checks, before: dict[str, Any]) -> None:
+        """Let what was changed last count: a field, or its place in the payload."""
+        for name in checks.own:
             if name in before and before[name] != self.payload.get(name):
                 setattr(self, name, self.payload.get(name))
-        for name, hint in checks.left(self):
-            setattr(self, name, converted(hint, getattr(self, name), name))
-        if checks.own:
-            self.payload = checks.payload(self)
-            self._payload_before = checks.copied(self.payload)
 
     def check_type(self) -> None:
         """Raise FieldError unless a reader would make the same class of it."""

@@ -30,7 +30,10 @@ FRAME_HEAD = ">BHL"  # its kind, its channel, its size
 BODY_SIZE_AT = (
     11  # bytes into the frame of a header: 7 of the frame's head, 4 of its own
 )
-NO_ANSWERS = (spec.Basic.Deliver,)  # content comes, and goes to its channel
+READ_AT_ONCE = 65_536  # bytes; pika reads 4,096
+DECODED_AT_ONCE = 4_096  # of these
+CONTENT = (frame.Header, frame.Body)  # which comes, and goes to its channel
+DELIVER = spec.Basic.Deliver  # what it begins with
 
 
 class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
@@ -56,11 +59,25 @@ class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
             properties = pika.BasicProperties(headers=headers)
             return size + 8, frame.Header(channel, body_size, properties)
 
-    def _process_callbacks(self, value: Any) -> bool:
-        """Spare a delivery the search for who waits for an answer."""
-        if type(value) is not frame.Method or type(value.method) in NO_ANSWERS:
-            return False
-        return super()._process_callbacks(value)  # type: ignore[no-any-return]
+    def _proto_connection_made(self, transport: Any) -> None:
+        """Read more at once: each read leaves the interpreter to the other threads."""
+        transport._MAX_RECV_BYTES = READ_AT_ONCE
+        super()._proto_connection_made(transport)
+
+    def _on_data_available(self, data: bytes) -> None:
+        """Decode in small parts: pika moves what is left of a part after each frame."""
+        for start in range(0, len(data), DECODED_AT_ONCE):
+            super()._on_data_available(data[start : start + DECODED_AT_ONCE])
+
+    def _process_frame(self, value: Any) -> None:
+        """Spare content the search for who waits for an answer."""
+        kind = type(value)
+        begins = kind is frame.Method and type(value.method) is DELIVER
+        if begins or kind in CONTENT:
+            self.frames_received += 1
+            self._deliver_frame_to_channel(value)
+        else:
+            super()._process_frame(value)
 
     def _output_marshaled_frames(self, frames: Sequence[bytes]) -> None:
         """Refuse properties that no frame can hold: the broker would hang up.

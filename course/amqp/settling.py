@@ -10,7 +10,24 @@ from typing import Any
 from course.amqp.copies import RETURNS
 from course.amqp.errors import check_effect
 
+AHEAD = 1.0  # seconds of work that a consumer may hold beside what has begun
+CHANGE = 4  # times: by so much has the pace to change until the prefetch follows
+
 Content = tuple[Any, ...]  # by which a message is known
+
+
+def ahead(now: int, most: int, threads: int, pace: float) -> int:
+    """Return how many messages to take ahead, where one takes `pace` seconds.
+
+    What waits for a thread has to be acknowledged in time, like what has begun. `now`
+    stays unless the pace has changed much.
+    """
+    wanted = most
+    if most * pace > threads * AHEAD:
+        wanted = int(threads * AHEAD / pace)
+    much_more = wanted >= CHANGE * now
+    much_less = wanted * CHANGE <= now
+    return wanted if much_more or much_less else now
 
 
 @dataclass(eq=False, slots=True)

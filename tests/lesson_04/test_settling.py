@@ -13,6 +13,7 @@ import pika
 import pytest
 from lessons import load
 
+from course.amqp import consuming
 from course.amqp.errors import PublishFailed
 from course.amqp.pending import Confirmation, Pending, until_settled
 from course.amqp.settling import Delivery, OpenTags
@@ -157,3 +158,26 @@ def test_what_comes_again_meanwhile_waits_for_the_one_in_hand() -> None:
     assert consumer.jobs.get(timeout=1) is again  # the first was not done
     with consumer.in_hand(again) as begun_again:
         assert begun_again
+
+
+@pytest.mark.parametrize(("prefetch", "begins_at"), [(100, 50), (60, 30), (20, 25)])
+def test_short_work_lets_the_broker_know_before_it_is_through_with_a_prefetch(
+    prefetch: int, begins_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = consumer_with(
+        lesson.Consumer, lambda _: None, Mock(), "q", prefetch=prefetch
+    )
+    consumer.connection = Mock()
+    asked: list[Callable[[], None]] = []
+    monkeypatch.setattr(consuming, "call_soon", lambda _, work: asked.append(work))
+    waited_at = []
+
+    def wait(limit: float) -> None:
+        assert limit < 0.1
+        waited_at.append(len(consumer.settled))
+
+    consumer._flushed = Mock(wait=wait)
+    for tag in range(1, prefetch):
+        consumer.acknowledge(Delivery(Mock(), tag, Mock(), b""))
+    assert waited_at == [count for count in range(1, prefetch) if count >= begins_at]
+    assert asked == [consumer.flush]  # once for all
