@@ -76,8 +76,8 @@ from course.claims import at_least, less_than, more_than, other_than
 from course.console import Lesson, check, fact, note, table
 from course.lab import in_background, outcome_of, raises, wait_until
 
-# region limits
 ID = re.compile("[!-~]{1,64}")  # printable, none a blank
+# region limits
 VERSION = 1  # of the envelope; a consumer refuses one that it does not know
 MAX_BODY = 256 * 1024  # bytes; RabbitMQ 4 takes 16 MiB, memory and fairness less
 MAX_RETRIES = 5  # waits of 1, 2, 4, 8, 16 x the base: 31 s with a base of one
