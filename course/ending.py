@@ -82,7 +82,7 @@ class Ending:
                 self.check()
 
     def on_alarm(self, *_: object) -> None:
-        """Raise the reason once more, unless what it ends is being cleaned up.
+        """Raise the reason, if there is one, unless what it ends is being cleaned up.
 
         Trap: an exception that a signal raises is lost if it strikes in a finalizer, or
         in a callback of a library. It may also be held up by a wait for threads.
@@ -107,7 +107,7 @@ class Ending:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     def set_alarm(self, seconds: float) -> None:
-        """Have the reason raised again every so many seconds, or not (0)."""
+        """Have the reason looked at again every so many seconds, or not (0)."""
         if self.has_alarm:
             signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
 
@@ -172,6 +172,9 @@ def ending_well() -> Iterator[None]:
         with quiet_threads():
             for number, handler in new.items():
                 signal.signal(number, handler)
+            # Trap: Python hears a signal between two of its steps. One that comes just
+            # before a wait, or to another thread, is heard when the next one wakes it.
+            ENDING.set_alarm(GRACE)
             yield
     finally:
         ENDING.phase = Phase.OUTSIDE

@@ -57,6 +57,28 @@ needs_signals = pytest.mark.skipif(
     sys.platform == "win32", reason="platform: Windows ends a process without a signal"
 )
 
+UNHEARD = """
+import os, signal, sys, threading
+from course.ending import Ended, ending_well, interruptible
+
+def strike():  # this thread is no main thread, which sleeps on and hears nothing
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+read, _ = os.pipe()
+try:
+    with ending_well(), interruptible():
+        threading.Timer(0.5, strike).start()
+        os.read(read, 1)
+except Ended as end:
+    sys.exit(end.code)
+"""
+
+
+@needs_signals
+def test_a_signal_that_does_not_wake_what_waits_is_heard_all_the_same() -> None:
+    command = [sys.executable, "-c", UNHEARD]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 143
+
 
 @needs_signals
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
