@@ -9,7 +9,12 @@ from functools import partial
 from typing import Any
 
 import pymongo
-from pymongo.errors import NetworkTimeout, OperationFailure
+from pymongo.errors import (
+    AutoReconnect,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from course.console import was_cut_off
 from course.ending import in_time, remove
@@ -67,9 +72,16 @@ def drop_in_time(client: Any, place: Any) -> None:
         try:
             with pymongo.timeout(CALL_LIMIT):
                 return drop_collections(client, place)
-        except NetworkTimeout:
-            if time.monotonic() > end:
+        except PyMongoError as error:
+            if not is_answer_lost(error) or time.monotonic() > end:
                 raise
+
+
+def is_answer_lost(error: PyMongoError) -> bool:
+    """Tell whether a server that is there was cut off, or took longer than it may."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return False
+    return error.timeout or isinstance(error, AutoReconnect)
 
 
 def drop(db: Database) -> None:
@@ -81,10 +93,16 @@ def drop(db: Database) -> None:
     last_seen = started
     quiet = QUIET if was_cut_off() else 0.0
     while True:
-        with pymongo.timeout(CALL_LIMIT):
-            db.client.drop_database(db.name)
-            is_there = db.name in db.client.list_database_names()
-            is_busy = quiet > 0 and writes_under_way(db)
+        is_there = True
+        is_busy = False
+        try:
+            with pymongo.timeout(CALL_LIMIT):
+                db.client.drop_database(db.name)
+                is_there = db.name in db.client.list_database_names()
+                is_busy = quiet > 0 and writes_under_way(db)
+        except PyMongoError as error:
+            if not is_answer_lost(error):
+                raise
         now = time.monotonic()
         if is_there or is_busy:
             last_seen = now

@@ -19,13 +19,14 @@ import pytest
 from conftest import absent
 from lessons import load, path_of
 from programs import program
-from pymongo import monitoring
+from pymongo import errors, monitoring
 from services import Server, wait_for
 
 from course.console import TALLY
 from course.ending import ENDING
 from course.lab import in_background
-from course.mongo.leftovers import remove_collections
+from course.mongo import leftovers
+from course.mongo.leftovers import remove_collections, remove_database
 from course.mongo.workplace import PrefixedDatabase
 from course.naming import made_at
 from course.network import FaultyNetwork
@@ -133,7 +134,7 @@ class SwallowedAnswer(monitoring.CommandListener):
         self.drops = 0
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        if event.command_name == "drop":
+        if event.command_name in ("drop", "dropDatabase"):
             self.drops += 1
             if self.drops == 1:
                 self.network.spoilt.append(lambda _: (b"", True))
@@ -145,11 +146,14 @@ class SwallowedAnswer(monitoring.CommandListener):
         """Nothing to do."""
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["collections", "database"])
 def test_a_drop_whose_answer_does_not_come_is_sent_again(
-    mongo_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: bool,
+    mongo_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("course.mongo.leftovers.CALL_LIMIT", 1.0)
-    monkeypatch.setattr("course.mongo.leftovers.LONGEST_DROP", 20.0)
+    monkeypatch.setattr("course.mongo.leftovers.CALL_LIMIT", 2.0)
     database, prefix = "drop_in_time", "module8_in_time_"
     (host, port), *_ = pymongo.uri_parser.parse_uri(mongo_url)["nodelist"]
     with (
@@ -171,10 +175,48 @@ def test_a_drop_whose_answer_does_not_come_is_sent_again(
                 ours[database][prefix + name].insert_one({})
             ours[database]["theirs"].insert_one({})
             run = pymongo.MongoClient[Any](mongo_url)
-            place = PrefixedDatabase(run, database, prefix)
-            remove_collections(run, place, reach, f"MongoDB at {host}")
-            assert ours[database].list_collection_names() == ["theirs"]
+            if whole:
+                remove_database(run, database, reach, f"MongoDB at {host}")
+            else:
+                place = PrefixedDatabase(run, database, prefix)
+                remove_collections(run, place, reach, f"MongoDB at {host}")
+            left = [] if whole else ["theirs"]
+            assert ours[database].list_collection_names() == left
             assert swallowed.drops >= 2
-            assert "left behind" not in capsys.readouterr().err
+            assert capsys.readouterr().err == ""
         finally:
             ours.drop_database(database)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (errors.NetworkTimeout("timed out"), True),
+        (errors.ExecutionTimeout("would exceed time limit", 50), True),
+        (errors.WaitQueueTimeoutError("no connection in time"), True),
+        (errors.AutoReconnect("connection closed"), True),
+        (errors.NotPrimaryError("another server leads"), True),
+        (errors.ServerSelectionTimeoutError("connection refused"), False),
+        (errors.OperationFailure("not authorized", 13), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_drop_is_sent_again_where_the_server_may_be_there(
+    error: errors.PyMongoError, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = iter([error, None])
+    asked = []
+
+    def drop_collections(*_: object) -> None:
+        asked.append(1)
+        outcome = next(outcomes)
+        if outcome:
+            raise outcome
+
+    monkeypatch.setattr(leftovers, "drop_collections", drop_collections)
+    if lost:
+        leftovers.drop_in_time(None, None)
+    else:
+        with pytest.raises(type(error)):
+            leftovers.drop_in_time(None, None)
+    assert len(asked) == 1 + lost
