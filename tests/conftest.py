@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import services
@@ -95,6 +95,15 @@ def pytest_collection_modifyitems(
 def absent(reason: str) -> None:
     """Skip the test: what it needs is not here."""
     pytest.skip(reason)
+
+
+@contextmanager
+def with_tls() -> Iterator[None]:
+    """Skip a test whose server was built without TLS."""
+    try:
+        yield
+    except services.NoTls:
+        absent("this server was built without TLS")
 
 
 def _start(name: str, stack: ExitStack, *options: str) -> Server:

@@ -26,6 +26,7 @@ from programs import (
 )
 
 START_LIMIT = 90.0  # seconds; RabbitMQ takes 5 to 15 on an idle machine
+WITHOUT_TLS = ("Failed finding TLS support", "SSL is not supported by this build")
 
 
 def free_port() -> int:
@@ -51,6 +52,10 @@ def wait_for(state: Callable[[], object], limit: float = 10.0, what: str = "") -
         if time.monotonic() > deadline:
             raise TimeoutError(what or "the state was not reached in time")
         time.sleep(0.02)
+
+
+class NoTls(RuntimeError):
+    """A server was built without TLS, as those of the wheels are."""
 
 
 def states_of(group: int) -> set[str]:
@@ -109,9 +114,8 @@ class Server:
         assert self.process
         if self.process.poll() is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(
-                f"{self.name} ended with {self.process.returncode}: {tail}"
-            )
+            kind = NoTls if any(said in tail for said in WITHOUT_TLS) else RuntimeError
+            raise kind(f"{self.name} ended with {self.process.returncode}: {tail}")
         return self.ready()
 
     def signal(self, number: int) -> None:
@@ -137,10 +141,13 @@ class Server:
         """Kill it as a crash would (SIGKILL); its folder stays for a restart."""
         if self.process is None:
             return
+        group = self.process.pid
         with suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
         self.process.wait(START_LIMIT)
         self.process = None
+        # A child that ends a moment later keeps the memory that it shared.
+        wait_for(lambda: states_of(group) <= set("ZX"), what=f"{self.name} still runs")
         wait_for(lambda: not answers(self.port), what=f"{self.name} still listens")
 
     def restart(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import services
+from conftest import absent, with_tls
 from lessons import ROOT, path_of, run
 
 pytest.importorskip("pwd", reason="platform: Windows has no accounts of this kind")
@@ -42,11 +43,6 @@ extendedKeyUsage = serverAuth
 """
 
 
-def absent(what: str) -> None:
-    """Skip the test: a program that it needs is not here."""
-    pytest.skip(f"{what} is not installed")
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with ca.pem, and server.pem for localhost with its key."""
@@ -58,7 +54,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
     if not shutil.which("openssl"):
-        absent("openssl")
+        absent("there is no openssl here")
     new = "req -config config -newkey rsa:2048 -nodes"
     openssl(f"{new} -x509 -days 2 -keyout ca.key -out ca.pem -subj /CN=module8")
     openssl(f"{new} -keyout server.key -out server.csr -subj /CN=localhost")
@@ -71,9 +67,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def stopped(name: str, certificates: Path, folder: str = "") -> Iterator[Any]:
     """Yield a private server that has stopped, with the certificates in its folder."""
-    with services.private(name) as server:
+    with with_tls(), services.private(name) as server:
         if server is None:
-            absent(name)
+            absent(f"there is no {name} here")
         assert server
         server.kill()
         for file in ("ca.pem", "server.pem", "server.key"):

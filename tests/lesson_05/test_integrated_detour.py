@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 import redis
 import services
-from conftest import absent
+from conftest import absent, with_tls
 from lessons import load
 from services import Server
 from stack.odd_servers import Certificates, make_certificates
@@ -40,7 +40,7 @@ def secure(certificates: Certificates) -> Iterator[tuple[Server, int]]:
         ("ca-cert-file", "ca.pem"),
     ):
         options += [f"--tls-{option}", str(certificates.folder / file)]
-    with services.private("redis", *options) as server:
+    with with_tls(), services.private("redis", *options) as server:
         if server is None:
             absent("no redis-server on the PATH to start a private one from")
         assert server

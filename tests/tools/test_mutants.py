@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import absent
 from lessons import ROOT
 from services import wait_for
 
@@ -430,6 +432,8 @@ def test_the_results_are_one_object_a_line() -> None:
 @pytest.mark.slow
 def test_a_handful_of_mutants_is_still_noticed(tmp_path: Path) -> None:
     """Those noticed by units or demos before, whose function is the same today."""
+    if not shutil.which("git"):
+        absent("git is not installed, which knows what a copy needs")
     chosen = list(mutants.handful(3, seed=1))
     assert chosen
     assert mutants.unnoticed(chosen, tmp_path / "copy") == []
