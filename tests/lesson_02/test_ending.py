@@ -148,12 +148,8 @@ class SwallowedAnswer(monitoring.CommandListener):
 
 @pytest.mark.parametrize("whole", [False, True], ids=["collections", "database"])
 def test_a_drop_whose_answer_does_not_come_is_sent_again(
-    whole: bool,
-    mongo_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    whole: bool, mongo_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("course.mongo.leftovers.CALL_LIMIT", 2.0)
     database, prefix = "drop_in_time", "module8_in_time_"
     (host, port), *_ = pymongo.uri_parser.parse_uri(mongo_url)["nodelist"]
     with (
