@@ -160,7 +160,7 @@ def test_what_comes_again_meanwhile_waits_for_the_one_in_hand() -> None:
         assert begun_again
 
 
-@pytest.mark.parametrize(("prefetch", "begins_at"), [(100, 50), (60, 30), (20, 25)])
+@pytest.mark.parametrize(("prefetch", "begins_at"), [(100, 50), (40, 25), (20, 25)])
 def test_short_work_lets_the_broker_know_before_it_is_through_with_a_prefetch(
     prefetch: int, begins_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

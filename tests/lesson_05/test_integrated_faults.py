@@ -88,6 +88,7 @@ class Run:
         assert self.parent.returncode == 0, printed + complaints
         assert "[FAIL]" not in printed
         assert "Traceback" not in complaints
+        assert "left behind" not in complaints, complaints
         return str(printed)
 
 
