@@ -27,6 +27,7 @@ from course.ending import (
     ENDING,
     Ended,
     OutputLost,
+    apart,
     as_ended,
     complain,
     ending_well,
@@ -218,13 +219,13 @@ class Lesson(Generic[AnyEnv]):
         ):
             write(f"backend: {env.backend}")
             if args.sweep:
-                return swept(env, args)
+                return apart(swept, env, args)
             if args.require_live and not env.live:
                 return 3
             with Watch(env):
                 for name in self.demos:
                     if not args.only or name in args.only:
-                        self.run_demo(name, env, bets)
+                        apart(self.run_demo, name, env, bets)
                         flush()
         return None
 

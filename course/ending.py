@@ -16,14 +16,17 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from enum import Enum
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from course.columns import WIDTH
 from course.lab import in_background
 from course.services import redact
 
+P = ParamSpec("P")
+T = TypeVar("T")
 GRACE = 3.0  # seconds in which a signal should have ended what runs
 REMOVAL_LIMIT = 10.0  # seconds for a server to remove what is ours
 LOST_LIMIT = 2.0  # seconds for one that has not answered before
@@ -221,6 +224,15 @@ class Held:
 
 interruptible = Interruptible
 held = Held
+
+
+def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do something that a signal may break off, with context variables of its own.
+
+    Trap: PyMongo keeps a call's time limit in two of them. A signal between the two
+    leaves half a limit, with which the next call fails, such as one that cleans up.
+    """
+    return copy_context().run(work, *args, **kwargs)
 
 
 # What is removed

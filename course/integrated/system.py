@@ -18,7 +18,7 @@ from course.console import (
     told_at_once,
     write,
 )
-from course.ending import flush, held, interruptible
+from course.ending import apart, flush, held, interruptible
 from course.integrated.analytics import Analytics, first_customers
 from course.integrated.answers import answer
 from course.integrated.feeding import CAME_AGAIN, deliver_twice, feed
@@ -67,7 +67,7 @@ def run_on_back_ends(lessons: Lessons, args: Namespace, log: Any) -> int | None:
                 shop = Shop(lessons, back_ends, some, stack)
                 # Stand-ins live in one process: a second worker would wait for it.
                 workers = args.workers or (2 if all_live else 1)
-                run_parts(shop, workers, args.chaos)
+                apart(run_parts, shop, workers, args.chaos)
         finally:
             if shop and TALLY["failed"]:
                 show_how_far(shop)

@@ -6,16 +6,20 @@ import itertools
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lessons import load
 from pymongo.errors import _OperationCancelled
 
-from course.console import TALLY, run_claims, was_cut_off
+from course.console import TALLY, Lesson, run_claims, was_cut_off
 from course.ending import ENDING, Ended
 from course.lab import in_background
 from course.naming import folder_of_the_run
@@ -100,3 +104,26 @@ def test_an_operation_that_a_library_gave_up_is_told_with_a_reason(
     run_claims(demo)
     said = "AutoReconnect: operation cancelled, since its server was silent to another"
     assert capsys.readouterr().out.startswith(f"  [FAIL] {said} one")
+
+
+def test_what_a_demo_leaves_half_set_is_gone_when_the_run_cleans_up() -> None:
+    limit = ContextVar("limit", default=0.0)
+    found = []
+
+    @contextmanager
+    def open_env(_: Namespace) -> Iterator[Any]:
+        try:
+            yield SimpleNamespace(backend="a small one", live=False)
+        finally:
+            found.append(limit.get())
+
+    lesson = Lesson("A small lesson", open_env)
+
+    @lesson.demo
+    def cut_off(_: object) -> None:
+        """Cut off: between two halves of a limit"""
+        limit.set(5.0)
+        raise Ended("by SIGINT", 130)
+
+    assert lesson.main([]) == 130
+    assert found == [0.0]
