@@ -1,11 +1,19 @@
-"""How long to wait before the next try to connect; which waits make no sense."""
+"""How often to try, how long to wait in between; which waits make no sense."""
 
 from __future__ import annotations
 
 import math
 import random
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
 
+from course.amqp.internals import CONNECTION_LOST
+
+T = TypeVar("T")
+TRIES = 4  # to do something on a connection that may be cut meanwhile
 LONGEST_PAUSE = 10.0  # seconds
 FIRST_PAUSE = 0.05  # seconds; it doubles from there
 MOST_AHEAD = 65_535  # deliveries; for AMQP, 0 is no limit at all
@@ -19,6 +27,15 @@ def backoff(attempt: int) -> float:
     """
     doubled = FIRST_PAUSE * 2.0 ** min(attempt, 8)
     return min(LONGEST_PAUSE, doubled) * random.uniform(0.5, 1)
+
+
+def tried_again(work: Callable[[], T]) -> T:
+    """Do something that may be repeated, again if its connection is lost meanwhile."""
+    for attempt in range(TRIES - 1):
+        with suppress(*CONNECTION_LOST):
+            return work()
+        time.sleep(backoff(attempt))
+    return work()
 
 
 def refuse_number(name: str, number: object, most: float = math.inf) -> None:

@@ -25,6 +25,7 @@ from course.amqp.finding import (
 )
 from course.amqp.internals import CONNECTION_LOST, broker_words
 from course.amqp.leftovers import leftovers_on
+from course.amqp.reconnecting import tried_again
 from course.amqp.topology import NATIVE_SINCE
 from course.amqp.trials import all_in, consumer_with, running
 from course.console import in_notebook
@@ -204,7 +205,7 @@ def remove_from(rabbit: Any, backend: str) -> None:
     """Delete our queues and exchanges; say their names where that cannot be."""
     what = f"queues and exchanges {rabbit.prefix}.*"
     minutes = f"{rabbit.expires / 60:.0f} minutes"
-    delete_all = partial(rabbit.teardown, for_good=True)
+    delete_all = partial(tried_again, partial(rabbit.teardown, for_good=True))
     remove(what, backend, delete_all, f"they expire after {minutes} without use")
 
 

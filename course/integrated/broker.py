@@ -11,7 +11,8 @@ from typing import Any
 from pika import exceptions
 
 from course.amqp.finding import DEFAULT_URL, by_another_way, parameters_of
-from course.amqp.trials import emptied, running
+from course.amqp.reconnecting import tried_again
+from course.amqp.trials import all_in, running
 from course.amqp.workbench import remove_from
 from course.integrated.letters import PATIENCE, Letter
 from course.integrated.spans import Span, span_since
@@ -43,12 +44,12 @@ class Broker:
 
     def declare(self) -> None:
         """Declare all exchanges and queues."""
-        self.rabbit.setup_infrastructure()
+        tried_again(self.rabbit.setup_infrastructure)
 
     def declare_also(self, queue: str) -> None:
         """Declare one more queue, with its dead letters."""
         self.rabbit.add_queue(queue)
-        self.rabbit.setup_infrastructure()
+        self.declare()
 
     def remove(self, backend: str) -> None:
         """Delete everything of this run; say its names where that cannot be."""
@@ -79,13 +80,21 @@ class Broker:
         # Lesson 04 has a queue for each attempt, each with a longer wait.
         attempts = range(self.lesson.MAX_RETRIES)
         names = [self.rabbit.wait_queue(attempt) for attempt in attempts]
-        return int(self.rabbit.ready(*names))
+        return int(tried_again(lambda: self.rabbit.ready(*names)))
 
     def take_ids(self, queue: str) -> set[str]:
         """Take all messages out of a queue; return their ids."""
-        # Messages come as pairs of properties and body.
-        messages = emptied(self.rabbit, self.name(queue))
-        return {properties.message_id for properties, _ in messages}
+        ids: set[str] = set()
+
+        def take() -> None:
+            with self.rabbit.channel() as channel:
+                for method, properties, _ in all_in(channel, self.name(queue), False):
+                    # Noted first: of what is acknowledged, the broker knows no more.
+                    ids.add(properties.message_id)
+                    channel.basic_ack(method.delivery_tag)
+
+        tried_again(take)
+        return ids
 
     def consuming(self, queue: str, kind: str, **options: Any) -> Any:
         """Return a context in which a consumer of a kind reads a queue."""

@@ -34,7 +34,9 @@ def drop_schema(engine: sa.Engine, schema: str) -> None:
                 connection.execute(LOCK_WAIT)
                 connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {quoted} CASCADE")
             return
-        except exc.OperationalError as error:
+        except exc.DBAPIError as error:
+            if error.connection_invalidated:  # somebody has ended this one as well
+                continue
             if "too many connections" in str(error.orig):
                 time.sleep(0.2)  # those that were just closed may still count
                 continue

@@ -20,6 +20,7 @@ from services import Server, wait_for
 from course.errors import NoService
 from course.services import ServiceAddress
 from course.sql.backends import BACKEND_PID, end_backend
+from course.sql.leftovers import drop_schema
 from course.sql.postgres import postgres_server
 
 SCRIPT = path_of("01")
@@ -212,3 +213,26 @@ def test_a_server_that_dies_under_the_lesson_fails_it_without_a_traceback(
     printed = capsys.readouterr()
     assert "[FAIL] it is there" in printed.out
     assert "is gone: schema module8_" in printed.err
+
+
+def test_a_schema_goes_although_connections_are_ended_meanwhile(
+    private_postgres: Server,
+) -> None:
+    engine = sa.create_engine(private_postgres.url)
+    endings = [1, 1]
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def end_it(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DROP") and endings:
+            endings.pop()
+            end_backend(elsewhere, cursor.connection.info.backend_pid)
+
+    elsewhere = sa.create_engine(private_postgres.url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.schema.CreateSchema("module8_cut"))
+        drop_schema(engine, "module8_cut")
+        assert "module8_cut" not in sa.inspect(elsewhere).get_schema_names()
+    finally:
+        engine.dispose()
+        elsewhere.dispose()

@@ -6,7 +6,8 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -340,3 +341,23 @@ def test_chaos_refuses_the_socket_of_a_redis() -> None:
     back_end = Namespace(connect=lambda: cache_client("unix:///run/redis.sock"))
     with pytest.raises(BadInput, match="its URL names a socket"):
         redis_place(back_end)
+
+
+def test_what_the_parts_leave_half_set_is_gone_when_the_run_cleans_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = ContextVar("limit", default=0.0)
+
+    def cut_off(*_: object) -> None:
+        limit.set(5.0)
+        raise Ended("by SIGINT", 130)
+
+    monkeypatch.setattr(system, "open_back_ends", MagicMock())
+    monkeypatch.setattr(system, "watched", nullcontext)
+    monkeypatch.setattr(system, "Shop", MagicMock())
+    monkeypatch.setattr(system, "first_customers", MagicMock())
+    monkeypatch.setattr(system, "run_parts", cut_off)
+    args = Namespace(require_live=False, customers=1, workers=1, chaos=False)
+    with pytest.raises(Ended):
+        system.run_on_back_ends(MagicMock(), args, MagicMock())
+    assert limit.get() == 0.0
