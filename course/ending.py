@@ -31,7 +31,7 @@ GRACE = 3.0  # seconds in which a signal should have ended what runs
 REMOVAL_LIMIT = 10.0  # seconds for a server to remove what is ours
 LOST_LIMIT = 2.0  # seconds for one that has not answered before
 GIVEN_UP_BY_PYMONGO = "operation cancelled"  # says PyMongo, and not why
-FAREWELL = 1.0  # seconds for threads to end; then the process ends without them
+FAREWELL = 1.0  # seconds for Python to exit; then the process ends at once
 ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
@@ -344,11 +344,12 @@ def give_up_stdout() -> None:
 
 
 def leave(code: int) -> None:
-    """End the process of a script, also where threads wait for a dead server."""
+    """End the process of a script, also where threads wait for a dead server.
+
+    Trap: at its exit Python waits for the threads of pools, whatever they wait for.
+    """
     if ENDING.reason:
-        for thread in threading.enumerate():
-            if thread is not threading.main_thread() and not thread.daemon:
-                thread.join(FAREWELL)
-                if thread.is_alive():
-                    os._exit(code)
+        late = threading.Timer(FAREWELL, os._exit, [code])
+        late.daemon = True
+        late.start()
     sys.exit(code)

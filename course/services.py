@@ -109,6 +109,7 @@ def log_to_stderr(level: int) -> None:
     The same goes for warnings, and for the traceback of what nobody catches.
     """
     handler = logging.StreamHandler()
+    handler.setLevel(level)  # SQLAlchemy's logger has a level of its own
     handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
     # Where others have put theirs, such as a test runner's, these stay.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lessons import load
+from lessons import ROOT, load
 from pymongo.errors import _OperationCancelled
 
 from course.console import TALLY, Lesson, run_claims, was_cut_off
@@ -127,3 +129,48 @@ def test_what_a_demo_leaves_half_set_is_gone_when_the_run_cleans_up() -> None:
 
     assert lesson.main([]) == 130
     assert found == [0.0]
+
+
+LEAVING = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+from course.ending import ENDING, Ended, leave
+
+def ask():
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asked).result()
+
+def asked():
+    waits.set()
+    time.sleep(60)
+
+waits = threading.Event()
+threading.Thread(target=ask, daemon={daemon}).start()
+waits.wait()
+ENDING.reason = Ended("by SIGTERM", 143)
+leave(143)
+"""
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_a_process_that_is_ended_waits_for_no_thread_of_a_pool(daemon: bool) -> None:
+    """Python waits for those at its exit, also where a daemon started them."""
+    command = [sys.executable, "-c", LEAVING.format(daemon=daemon)]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == 143
+
+
+def test_what_a_library_logs_beside_its_run_is_shown_with_verbose_only() -> None:
+    program = """
+import logging, sys
+from course.services import log_to_stderr
+log_to_stderr(getattr(logging, sys.argv[1]))
+loud = logging.getLogger("loud")
+loud.setLevel(logging.WARNING)  # as SQLAlchemy gives itself a level
+loud.error("of no use to a reader")
+"""
+    for level, said in {"CRITICAL": "", "DEBUG": "ERROR loud: of no use"}.items():
+        command = [sys.executable, "-c", program, level]
+        done = subprocess.run(
+            command, cwd=ROOT, timeout=30, check=True, capture_output=True, text=True
+        )
+        assert done.stderr.startswith(said) and bool(done.stderr) == bool(said)
