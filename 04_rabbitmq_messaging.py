@@ -1621,9 +1621,8 @@ class UserDataPipeline:
         # No other relay has these rows. What is confirmed is deleted at the end.
         with self.ledger.outbox(limit) as rows:
             for row in rows:
-                with row.unreadable(BadMessage, TypeError):
-                    arguments = self.arguments_of(row)
-                    row.pending = self.producer.send(*arguments)
+                with row.unreadable():
+                    row.pending = self.producer.send(*row.read_by(self.arguments_of))
             pending = [row.pending for row in rows if row.pending]
             with suppress(Unpublishable):  # set aside as well
                 self.producer.wait(*pending)

@@ -19,7 +19,7 @@ from typing import Any
 from pika import exceptions
 
 from course.amqp.copies import Copies
-from course.amqp.errors import ConsumerRefused, ProducerEnded
+from course.amqp.errors import ConsumerRefused, MessagingError, ProducerEnded
 from course.amqp.internals import (
     acknowledge,
     batch_of,
@@ -30,6 +30,7 @@ from course.amqp.internals import (
     refused_for_good,
     reject,
 )
+from course.amqp.pool import start_threads
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff, refuse_pool
 from course.amqp.settling import ByLedger, Content, Delivery, InHand, OpenTags, ahead
@@ -105,10 +106,11 @@ class PoolAndConnection(Copies, ByLedger):
             self.ended.clear()
         self._process = os.getpid()
         run = partial(self._run, work)
-        pool = []
-        for _ in range(self.concurrency):
-            pool.append(threading.Thread(target=run, daemon=True))
-            pool[-1].start()
+        try:
+            pool = start_threads(run, self.concurrency, self.jobs)
+        except MessagingError:
+            self.ended.set()
+            raise
         self._own_threads = [threading.current_thread(), *pool]
 
     def _run(self, work: Callable[[], None]) -> None:

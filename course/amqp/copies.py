@@ -11,6 +11,8 @@ from contextlib import suppress
 from threading import Event
 from typing import Any
 
+from pika import BasicProperties
+
 from course.amqp.errors import (
     MessagingError,
     NotInTime,
@@ -19,8 +21,10 @@ from course.amqp.errors import (
     Unpublishable,
     Unroutable,
 )
+from course.amqp.pending import Pending
 from course.amqp.publishing import DEADLINE
 from course.amqp.strict import utc_now
+from course.lab import outcome_of
 
 PERSISTENT_MODE = 2
 RETURNS = "x-return-count"  # of a classic queue, which does not count them itself
@@ -50,9 +54,47 @@ def sent_headers(properties: Any) -> dict[str, Any]:
     """
     kept = {}
     for name, value in (properties.headers or {}).items():
-        if name not in (*OURS, *ADDRESSES) and not name.startswith(BROKERS):
-            kept[name] = value
+        text = as_text(name)
+        if text not in (*OURS, *ADDRESSES) and not text.startswith(BROKERS):
+            kept[text] = value
     return kept
+
+
+def as_text(name: str | bytes) -> str:
+    """Return a header's name, which pika reads as bytes if it is not UTF-8."""
+    return name if isinstance(name, str) else bytes(name).decode("latin-1")
+
+
+def writable(value: Any) -> Any:
+    """Return a header's value with the numbers in it that are too large as text.
+
+    pika reads a double as a whole number, and writes none of more than 64 bits.
+    """
+    if isinstance(value, dict):
+        return {as_text(name): writable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [writable(inner) for inner in value]
+    if isinstance(value, int) and value.bit_length() > 63:
+        return str(int(value))
+    return value
+
+
+def can_be_sent(headers: Mapping[str, Any]) -> bool:
+    """Tell whether pika can write headers."""
+    return not isinstance(
+        outcome_of(BasicProperties(headers=headers).encode), Exception
+    )
+
+
+def sendable_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those headers that can be sent, and a note if others were dropped."""
+    if can_be_sent(headers):
+        return dict(headers)
+    found: dict[str, Any] = {}
+    for name, value in headers.items():
+        header = {name: writable(value)}
+        found |= header if can_be_sent(header) else {DROPPED: True}
+    return found
 
 
 def ours_alone(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +103,7 @@ def ours_alone(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {DROPPED: True, **ours}
 
 
-def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
+def copied(properties: Any, headers: dict[str, Any]) -> Any:
     """Return properties as the publisher sent them, and headers of ours beside his.
 
     Two can't stay: an expiration, or it would expire where it waits or lies dead; and
@@ -73,7 +115,7 @@ def copied(properties: Any, headers: Mapping[str, Any]) -> Any:
     same.user_id = None
     same.delivery_mode = PERSISTENT_MODE
     same.message_id = properties.message_id or uuid.uuid4().hex
-    same.headers = sent_headers(properties) | dict(headers) or None
+    same.headers = sendable_headers(sent_headers(properties) | headers) or None
     if sum(len(piece) for piece in same.encode()) > MOST_HEADERS:
         same.headers = ours_alone(headers)
     return same
@@ -145,9 +187,10 @@ class Copies:
             raise ProducerEnded("there is no producer to put aside what fails")
         while True:
             try:
-                self.producer.publish(exchange, key, delivery.body, about)
+                pending = self.producer.send(exchange, key, delivery.body, about)
+                self._wait_for_confirm(delivery, pending)
             except NotInTime:
-                if self.stopping.is_set() or not delivery.channel.is_open:
+                if self._is_given_up(delivery):
                     raise
                 self.counts["delayed"] += 1
             except Unpublishable:
@@ -161,6 +204,19 @@ class Copies:
                 raise
             else:
                 return
+
+    def _wait_for_confirm(self, delivery: Any, pending: Pending) -> None:
+        """Wait as long as it takes: what is sent twice will be there twice."""
+        while not pending.confirmed.wait(self.producer.deadline):
+            if self._is_given_up(delivery):
+                pending.end(self.producer.too_late(pending, "not confirmed"))
+                break
+            self.counts["delayed"] += 1
+        self.producer.wait(pending)
+
+    def _is_given_up(self, delivery: Any) -> bool:
+        """Tell whether the broker gives the original to somebody else."""
+        return self.stopping.is_set() or not delivery.channel.is_open
 
     def _is_planned(self, name: str) -> bool:
         """Tell whether we declare what has this name."""

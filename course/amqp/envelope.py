@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import Field
 from functools import cache, wraps
-from inspect import currentframe, signature
+from inspect import currentframe, get_annotations, signature
 from operator import attrgetter
 from typing import Any, ClassVar, Self, get_type_hints
 
@@ -145,7 +145,9 @@ class Envelope:
         """Note which class reads messages of its type."""
         # With slots=True, the second class has the default there only.
         made = vars(cls).get("__dataclass_fields__", {})
-        kind = made.get("type") or vars(cls).get("type")
+        kind = vars(cls).get("type")
+        if "type" in get_annotations(cls):  # what is inherited is that of its base
+            kind = made.get("type") or kind
         if isinstance(kind, Field):
             kind = kind.default
         if not isinstance(kind, str):

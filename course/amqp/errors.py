@@ -59,6 +59,18 @@ class Unroutable(PublishFailed):
     outcome = "returned"
 
 
+class Unreadable(MessagingError):
+    """A stored message that cannot be read, with the reason as a database takes it."""
+
+
+class ForeignTable(MessagingError):
+    """The database has a table of somebody else's with the name of one of a ledger."""
+
+    def __init__(self, name: str) -> None:
+        advice = "take another schema or database"
+        super().__init__(f"the table {name} there is no ledger's; {advice}")
+
+
 class EndedInside(MessagingError):
     """What ran inside a transaction has ended it, or hidden an error that did."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -69,6 +70,10 @@ class Confirmation:
             except Exception as error:
                 logging.getLogger(__name__).error("a callback failed", exc_info=error)
 
+    def has_succeeded(self) -> bool:
+        """Tell whether it has ended well; how it failed is no better known by that."""
+        return bool(self._ends) and self._ends[0][0] is None
+
     def exception(self, timeout: float | None = None) -> PublishFailed | None:
         """Return how it failed, or None; from here on it is known.
 
@@ -95,6 +100,16 @@ def as_bytes(body: object) -> bytes:
     raise TypeError(f"a body is bytes or str, not {body!r:.40}")
 
 
+def as_it_is_now(properties: Any) -> Any:
+    """Return a copy of properties, whose owner may take them for the next message."""
+    kind: Any = type(properties)
+    same = kind.__new__(kind)
+    vars(same).update(vars(properties))
+    if properties.headers:
+        same.headers = copy.deepcopy(properties.headers)
+    return same
+
+
 @dataclass(eq=False, slots=True)
 class Pending:
     """A publish on its way: what is sent, and the promise of a confirm."""
@@ -109,22 +124,30 @@ class Pending:
     def __post_init__(self) -> None:
         if self.properties is None:
             self.properties = BasicProperties()
+        else:
+            self.properties = as_it_is_now(self.properties)
         if type(self.body) is not bytes:
             self.body = as_bytes(self.body)
         # What is returned is known by these two: refused here, not in the I/O thread.
-        for text in (self.key, self.properties.message_id or ""):
-            if not isinstance(text, str):
-                raise TypeError(f"key and message_id are str, not {text!r}")
+        if not isinstance(self.key, str):
+            raise TypeError(f"a key is str, not {self.key!r}")
+        # One that is not UTF-8 is read as bytes, and sent on as such.
+        if not isinstance(self.properties.message_id or "", str | bytes):
+            text = f"a message_id is str, not {self.properties.message_id!r}"
+            raise TypeError(text)
 
     @property
     def message_id(self) -> str:
         """The id to send it again with; empty if it has none."""
-        return self.properties.message_id or ""
+        found = self.properties.message_id or ""
+        if isinstance(found, bytes):
+            return found.decode("utf-8", "backslashreplace")
+        return str(found)
 
     @property
     def is_confirmed(self) -> bool:
         """Whether the broker has confirmed it."""
-        return self.confirmed.done() and self.confirmed.exception() is None
+        return self.confirmed.has_succeeded()
 
     def end(self, error: PublishFailed | None) -> None:
         """Settle it, unless that has happened."""

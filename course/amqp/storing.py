@@ -10,63 +10,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from pika import BasicProperties
 
 from course.amqp.engines import LOCKED, engine_for, is_open
-from course.amqp.errors import EndedInside, Unpublishable, check_effect, refuse_unrun
+from course.amqp.errors import (
+    EndedInside,
+    Unpublishable,
+    Unreadable,
+    check_effect,
+    refuse_unrun,
+)
 from course.amqp.pending import Pending
 from course.amqp.publishing import DEADLINE
 from course.amqp.strict import strict_json
+from course.amqp.tables import ledger_tables, make_tables
+from course.lab import outcome_of
 
+T = TypeVar("T")
 Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
 
 
-class LedgerTables:
-    """What a ledger consists of; made when first asked for, as an import makes none."""
-
-    def __init__(self) -> None:
-        self.all = sa.MetaData()
-        self.inbox = sa.Table(
-            "inbox",
-            self.all,
-            sa.Column("queue", sa.Text, primary_key=True),
-            sa.Column("id", sa.Text, primary_key=True),
-        )
-        self.outbox = sa.Table(
-            "outbox",
-            self.all,
-            sa.Column("number", sa.Integer, primary_key=True),
-            sa.Column("body", sa.Text),
-            sa.Column("cause", sa.Text),
-            sa.Column("key", sa.Text),
-            sa.Column("about", sa.Text),  # further properties, in JSON
-            sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
-            sa.Column("reason", sa.Text),  # why the last try failed
-            sa.Column("aside", sa.Integer, nullable=False, server_default="0"),
-        )
-        self.effects = sa.Table(
-            "effects",
-            self.all,
-            sa.Column("number", sa.Integer, primary_key=True),
-            sa.Column("queue", sa.Text),
-            sa.Column("id", sa.Text),
-            sa.Column("what", sa.Text),
-        )
-        self.record = self.effects.insert().inline()
-
-
-@cache
-def ledger_tables() -> LedgerTables:
-    """Return the tables, the same each time."""
-    return LedgerTables()
-
-
 THE_MESSAGES_OWN = {"message_id", "type", "content_type", "delivery_mode"}
+MOST_OF_A_REASON = 1000  # characters
 ENDED = "within a transaction, nothing may commit, roll back, close, or hide an error"
-OPENING = 0x4D6F64756C65  # of the advisory lock under which tables are made
 
 
 @dataclass(frozen=True)
@@ -92,15 +61,27 @@ class StoredMessage:
 
     def set_aside(self, reason: object) -> None:
         """Keep it, with the reason, and publish it no more."""
-        self.reason = str(reason)
+        self.reason = storable(reason)
 
     @contextmanager
-    def unreadable(self, *errors: type[Exception]) -> Iterator[None]:
-        """Set it aside if a block raises one of these errors."""
+    def unreadable(self) -> Iterator[None]:
+        """Set it aside if a block cannot read it, or may not send what it says."""
         try:
             yield
-        except errors as error:
+        except (Unreadable, TypeError) as error:
             self.set_aside(error)
+
+    def read_by(self, read: Callable[[Self], T]) -> T:
+        """Return what a function makes of it.
+
+        Raises:
+            Unreadable: with the error's text. A check of one's own raises what it
+                likes, and would keep all others back.
+        """
+        try:
+            return read(self)
+        except Exception as error:
+            raise Unreadable(storable(error)) from error
 
     @property
     def failure(self) -> str:
@@ -110,7 +91,16 @@ class StoredMessage:
         error = self.pending.confirmed.exception()
         if isinstance(error, Unpublishable):
             self.set_aside(error)
-        return str(error or "")
+        return storable(error) if error else ""
+
+
+def storable(reason: object) -> str:
+    """Return a reason as every database takes it: no half of a character, no NUL."""
+    text = outcome_of(lambda: str(reason))
+    if not isinstance(text, str) or not text:
+        text = type(reason).__name__
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return text[:MOST_OF_A_REASON]
 
 
 def sendable(about: dict[str, Any]) -> dict[str, Any]:
@@ -134,21 +124,6 @@ def statement(text: str) -> sa.TextClause:
 def readable(rows: Sequence[StoredMessage]) -> list[StoredMessage]:
     """Return the rows that are not set aside."""
     return [row for row in rows if not row.reason]
-
-
-def make_tables(connection: sa.Connection) -> None:
-    """Make the tables, and the columns that those of the last release lack."""
-    if connection.dialect.name == "postgresql":
-        # Else two that come at the same time both find nothing, and one of them fails.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(OPENING)))
-    ledger_tables().all.create_all(connection)
-    there = {one["name"] for one in sa.inspect(connection).get_columns("outbox")}
-    for column in ledger_tables().outbox.columns:
-        if column.name not in there:
-            kind = column.type.compile(connection.dialect)
-            default = " NOT NULL DEFAULT 0" if column.server_default else ""
-            change = f"ALTER TABLE outbox ADD COLUMN {column.name} {kind}{default}"
-            connection.execute(sa.text(change))
 
 
 class Store:

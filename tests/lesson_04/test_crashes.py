@@ -22,9 +22,9 @@ class CrashingProducer(lesson.Producer):  # type: ignore[name-defined, misc]
     before: bool
     crashed = False
 
-    def publish(self, *what: Any) -> None:
+    def send(self, *what: Any) -> Any:
         if not self.before:
-            super().publish(*what)
+            self.wait(super().send(*what))
         self.consumer.round_trip()  # what it has sent so far has arrived
         self.network.freeze()
         self.crashed = True

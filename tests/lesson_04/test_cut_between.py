@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lessons import load
 
+from course.amqp.trials import all_in
 from course.amqp.workbench import remove_from
 from course.integrated import broker as of_05
 from course.integrated.broker import Broker
@@ -59,9 +60,9 @@ def test_what_is_taken_is_all_that_was_there(
         with lesson.Producer(env.rabbit) as producer:
             for user in lesson.users(3):
                 producer.publish(*lesson.publish_arguments(user, "", queue))
-        letters = of_05.all_in
+
         noted = once_after(lambda letter: letter, cut)
-        monkeypatch.setattr(of_05, "all_in", lambda *args: map(noted, letters(*args)))
+        monkeypatch.setattr(of_05, "all_in", lambda *args: map(noted, all_in(*args)))
         assert len(broker.take_ids("archive.dead")) == 3
 
 

@@ -324,3 +324,18 @@ def test_names_of_json_types_are_types(hint: Any, value: Any) -> None:
     body = {"__annotations__": {"type": str, "field": hint}, "type": kind}
     made: Any = dataclass(kw_only=True)(type(f"Named{kind}", (lesson.Message,), body))
     assert lesson.Message.from_json(made(field=value).to_json()).field == value
+
+
+def test_a_base_of_others_may_have_slots() -> None:
+    @dataclass(kw_only=True, slots=True)
+    class Tenant(lesson.Message):  # type: ignore[name-defined, misc]
+        tenant: str
+
+    @dataclass(kw_only=True, slots=True)
+    class Rented(Tenant):
+        type: str = "rented"
+        flat: int
+
+    message = Rented(tenant="ann", flat=3)
+    assert lesson.Message.from_json(message.to_json()) == message
+    assert lesson.Message.known["message"] is lesson.Message
