@@ -37,6 +37,7 @@ versions: .venv/dev ## run each lesson on each version of its server, and write 
 # What the ranges of requirements.txt allow at the least, each direct requirement.
 floors: .venv/dev ## run all lessons on the oldest packages that requirements.txt allows
 	@env=$$(mktemp -d) && trap 'rm -rf "$$env"' EXIT && \
+	  trap 'exit 129' HUP && trap 'exit 130' INT && trap 'exit 143' TERM && \
 	  $(UV) venv --quiet --python $(PY) "$$env" && \
 	  $(UV) pip install --quiet --python "$$env" --resolution lowest-direct \
 	    -r requirements.txt && "$$env/bin/python" \
@@ -127,6 +128,8 @@ clean: ## remove the virtual environment, dist/, site/ and all caches
 
 # Order-only: an .env that is there, with its passwords, is never written over.
 .env: | .env.example
-	@umask 077; $(PYTHON) -c 'import re, secrets, sys; print(re.sub("change-me", \
-	  lambda _: secrets.token_urlsafe(18), sys.stdin.read()), end="")' < .env.example > .env
+	@umask 077; trap 'rm -f .env.new' EXIT; trap 'exit 129' HUP; trap 'exit 130' INT; \
+	  trap 'exit 143' TERM; $(PYTHON) -c 'import re, secrets, sys; print(re.sub("change-me", \
+	  lambda _: secrets.token_urlsafe(18), sys.stdin.read()), end="")' \
+	  < .env.example > .env.new && mv .env.new .env
 	@echo "wrote .env with fresh passwords"

@@ -48,8 +48,11 @@ def listener_at(host: str, port: int) -> str:
             return name
     if answer:
         return "another kind of server"
-    if answer_to(SSL_REQUEST, host, port) in (b"S", b"N"):
+    answer = answer_to(SSL_REQUEST, host, port)
+    if answer in (b"S", b"N"):
         return "PostgreSQL"
+    if answer.startswith(b"AMQP"):  # it has waited for as many bytes as these
+        return "RabbitMQ"
     # Some hang up on a greeting without TLS, and say nothing.
     if answer_to(hello_of_tls(), host, port).startswith(TLS_ANSWERS):
         return WANTS_TLS

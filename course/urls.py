@@ -32,6 +32,8 @@ INNER_SECRET = re.compile(
          (?: "((?:[^"\\]|\\.)*)" | '((?:[^'\\]|\\.)*)' | ["']? ([^"',}}]+) )""",
     re.IGNORECASE | re.VERBOSE,
 )
+# How the names of options look, of all four libraries; passwords have odder characters.
+LIKE_AN_OPTION = re.compile(r"[a-z]+([A-Z][a-zA-Z]*)?(_[a-z]+)*")
 NO_HOST = "the host is not the name or the address of a server"
 ENCODED = "percent-encoded: / is %2F, ? %3F, # %23, @ %40, [ %5B, % %25"
 
@@ -346,9 +348,13 @@ def _remember(login: str, options: Mapping[str, str]) -> None:
     remember_secret(password or user)
     if not re.fullmatch(r"[\w.@+-]*", unquote(user)):
         remember_secret(user)  # of a password with an odd character, rather than a name
+    behind_a_secret = False
     for name, value in options.items():
+        if behind_a_secret and not LIKE_AN_OPTION.fullmatch(name):
+            remember_secret(name)  # what follows an & in it, which is written %26
         if SECRET_OPTION.search(name):
             remember_secret(value)
+            behind_a_secret = True
         for inner in INNER_SECRET.finditer(value):
             remember_secret(inner[inner.lastindex or 0])
 

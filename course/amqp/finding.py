@@ -19,12 +19,13 @@ from course.amqp.internals import (
     server_properties,
 )
 from course.errors import BadInput, NoService
-from course.listeners import refuse_another_service, tls_complaint
+from course.listeners import listener_at, refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
 from course.urls import AMQP_FORM, LONGEST_WAIT, ServiceUrl, service_url
 
 AUTHORITY = "SSL_CERT_FILE names an authority of your own"
 DEFAULT_URL = "amqp://guest:guest@127.0.0.1:5672/%2F"
+LONGEST_HEARTBEAT = 65_535  # seconds, for AMQP
 IO_LIMIT = 10.0  # seconds that a connection may take to open, later on
 USUAL = {  # what a URL may say otherwise
     "socket_timeout": IO_LIMIT,
@@ -47,8 +48,10 @@ def parameters_of(url: str, source: str = "RABBITMQ_URL") -> Any:
     except OSError:
         raise BadInput(f"{source}: a file of ssl_options can't be read") from None
     except Exception as error:  # what it reads as Python may be anything
-        wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
-        raise BadInput(f"{wrong}; write {AMQP_FORM.example}") from None
+        raise no_such_url(source, error) from None
+    if not 0 <= (parameters.heartbeat or 0) <= LONGEST_HEARTBEAT:
+        limits = f"0 to {LONGEST_HEARTBEAT} seconds"
+        raise BadInput(f"{source}: heartbeat is {limits}")
     for name, value in USUAL.items():
         if name not in named.options:
             setattr(parameters, name, value)
@@ -113,9 +116,30 @@ def broker_of(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
             isinstance(error, exceptions.IncompatibleProtocolError)
         ):
             refuse_another_service(named, "RabbitMQ")
+        refuse_what_it_minds(named, error)
         hint = "docker compose up -d rabbitmq starts one"
         raise NoService(f"no RabbitMQ at {where}; {hint}") from None
+    except Exception as error:  # what pika can't send, or set, may be anything
+        raise no_such_url(address.source, error) from None
     return parameters, about
+
+
+def refuse_what_it_minds(named: ServiceUrl, error: Exception) -> None:
+    """Raise BadInput where RabbitMQ is there, and hangs up on what a URL asks for."""
+    is_away = any(words in repr(error) for words in ("refused", "Timeout", "timed out"))
+    place = named.hosts[0]
+    if is_away or isinstance(error, socket.gaierror):
+        return
+    if listener_at(place.reached, place.port) == "RabbitMQ":
+        # Without pika's words, in which all that was to be sent may stand.
+        why = f"answers, but not to these options: {type(error).__name__}"
+        raise BadInput(f"{named.source}: RabbitMQ at {named.place} {why}")
+
+
+def no_such_url(source: str, error: Exception) -> BadInput:
+    """Return what to say of a URL that pika takes for none."""
+    wrong = f"{source} is not a RabbitMQ URL: pika says: {redact(error)}"
+    return BadInput(f"{wrong}; write {AMQP_FORM.example}")
 
 
 def refusal(named: ServiceUrl, parameters: Any, error: Exception) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
+from re import compile as pattern
 from re import fullmatch
 from types import FrameType
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from pika import exceptions
 from rich.console import Console
 from rich.progress import track
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
@@ -29,7 +30,8 @@ from course.amqp.rejects import Rejects, rejects_file
 from course.console import fact, table
 from course.errors import BadInput, NoService
 from course.lab import in_background
-from course.services import redact
+from course.services import ServiceAddress, redact
+from course.sql.postgres import PostgresServer, postgres_server
 
 MOMENT = 1.0  # seconds in which the last confirms may come
 GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
@@ -48,6 +50,8 @@ CONCURRENCY = 4  # messages that a worker works on at a time
 DRAIN = 5.0  # seconds in which a stopped worker may finish what it has begun
 IN_MEMORY = ":memory:"  # where it notes what it has done
 PREFIX = "module8"
+NO_FILE = pattern(r"(?i)@|://|^postgres\w*[:/]")  # in what --ledger names
+A_FILE = pattern(r"sqlite(\+\w+)?:|\.{0,2}/")  # how it begins, whatever follows
 
 
 @dataclass
@@ -178,6 +182,7 @@ def run_process(args: Namespace, parts: Parts) -> int:
     if not fullmatch(r"[\w.-]{1,100}", prefix):
         raise BadInput(f"--prefix: {prefix!r} may only have letters, digits, . _ -")
     script = sys.argv[0].rpartition("/")[2]
+    server = server_of_ledger(args)
     try:
         parameters, _ = broker_of(args)
         rabbit = parts.connection(parameters, prefix)
@@ -195,8 +200,10 @@ def run_process(args: Namespace, parts: Parts) -> int:
     except exceptions.ChannelClosedByBroker as refusal:
         raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
     except SQLAlchemyError as error:
+        if server and isinstance(error, DBAPIError):
+            raise server.complaint(error) from None
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise BadInput(f"--ledger {redact(args.ledger or '')}: {reason}") from None
+        raise BadInput(f"--ledger {args.ledger}: {redact(reason)}") from None
     except PublishFailed as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 1
@@ -208,6 +215,21 @@ def run_process(args: Namespace, parts: Parts) -> int:
     except MessagingError as error:
         raise BadInput(str(error)) from None
     return 0
+
+
+def server_of_ledger(args: Namespace) -> PostgresServer | None:
+    """Return the PostgreSQL of a ledger, if it has one; --ledger is its URL afterwards.
+
+    Raises:
+        BadInput: it is neither a file nor a URL; nothing of it is repeated, as a
+            password may stand anywhere in it.
+    """
+    where = args.ledger or ""
+    if not NO_FILE.search(where) or A_FILE.match(where):
+        return None
+    server = postgres_server(ServiceAddress(where, "--ledger", named=True))
+    args.ledger = server.url
+    return server
 
 
 def work_on(rabbit: Any, args: Namespace, parts: Parts) -> None:

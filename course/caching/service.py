@@ -22,6 +22,7 @@ from course.caching.client import (
     SCAN_COUNT,
     cache_client,
     escape,
+    refuse_client,
     run_script,
     unlink_matching,
 )
@@ -29,7 +30,7 @@ from course.caching.tracking import CHANNEL, channel_named
 from course.console import was_cut_off
 from course.ending import remove
 from course.errors import BadInput
-from course.listeners import refuse_another_service, tls_complaint
+from course.listeners import listener_at, refuse_another_service, tls_complaint
 from course.naming import new_name, run_name_in
 from course.services import ServiceAddress, address_of, redact
 from course.sweeping import Leftover, refuse_clocks_apart, sweep, temporary_folders
@@ -87,6 +88,8 @@ def probe(address: ServiceAddress) -> Service:
     """
     named = service_url(address, REDIS_FORM)
     place = named.place
+    if "retry_on_error" in named.options:  # redis-py wants a list of exceptions
+        raise BadInput(f"{named.source}: retry_on_error cannot stand in a URL")
     limit = named.connect_limit / 2  # of each try, of which there are two
     limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:
@@ -96,6 +99,9 @@ def probe(address: ServiceAddress) -> Service:
             version = str(server["redis_version"])
             refuse_cluster(server, place)
             try_rights(client)
+        with cache_client(named.text, limit) as client:  # as the demos will have it
+            refuse_client(client, "")
+            client.ping()
     except BadInput:
         raise
     except redis.AuthenticationError:
@@ -205,6 +211,17 @@ def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
         )
     if not isinstance(cause, ConnectionRefusedError | socket.gaierror):
         refuse_another_service(url, "Redis")
+        refuse_what_it_cannot(error, url)
+
+
+def refuse_what_it_cannot(error: Exception, url: ServiceUrl) -> None:
+    """Raise BadInput where Redis answers, and not with the options of a URL."""
+    host = url.hosts[0]
+    if isinstance(error, redis.TimeoutError) or host.name.startswith("/"):
+        return
+    if listener_at(host.reached, host.port) == "Redis":
+        words = redact(error)
+        raise BadInput(f"{url.source}: Redis at {url.place} answers, but: {words}")
 
 
 def speaks_without_tls(url: ServiceUrl) -> bool:

@@ -117,6 +117,8 @@ def open_back_end(module: Any, args: Namespace, stack: ExitStack) -> Any:
         options.append("--require-live")
     if getattr(args, "sweep", False):
         options.append("--sweep")
+    if limit := getattr(args, "connect_timeout", None):
+        options += ["--connect-timeout", str(limit)]
     asked = module.lesson.parser().parse_args(options)
     return stack.enter_context(module.lesson.open_env(asked))
 

@@ -210,8 +210,15 @@ def is_public(password: str, url: str, form: UrlForm) -> bool:
     except BadInput:
         return False
     public = [read.place, read.path]
+    behind_a_secret = False
     for name, value in read.options.items():
-        public.append(name)
+        if not behind_a_secret or re.fullmatch(
+            "[a-z]+([A-Z][a-zA-Z]*)?(_[a-z]+)*", name
+        ):
+            public.append(name)
+        behind_a_secret = behind_a_secret or bool(
+            re.search("pass|pwd|secret|key|token", name, re.I)
+        )
         if not re.search("pass|pwd|secret|key|token", name, re.I):
             public.append(value)
     return bool(seen(password, " ".join(public)))

@@ -245,6 +245,21 @@ def test_make_writes_fresh_passwords_once(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text("utf-8") == written
 
 
+def test_make_leaves_no_env_that_is_not_whole(tmp_path: Path) -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    for name in ("Makefile", ".env.example", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    before = set(tmp_path.iterdir())
+    command = ["make", "-C", str(tmp_path), ".env", "PYTHON=python3.99"]
+    for _ in range(2):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "python3.99" in done.stderr
+        assert "wrote" not in done.stdout
+        assert set(tmp_path.iterdir()) == before
+
+
 def test_the_hints_of_the_lessons_name_services_that_are_there(stack: Any) -> None:
     hints = set(re.findall(r"docker compose up -d (\w+)", code()))
     assert hints

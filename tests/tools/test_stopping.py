@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +43,13 @@ def start_all(stack):
 live.start_all = start_all
 sys.exit(live.run_to_its_end(live.main))
 """
+WAITING = "echo ready; sleep 30"
+# Stand in for what fills a folder of some hundred megabytes.
+FILLING = {
+    "apt-get": "echo http://mirror.invalid",
+    "debootstrap": 'mkdir "$4/etc"',
+    "uv": f'for last; do true; done; touch "$last/begun"; {WAITING}',
+}
 
 
 def begun(program: str, *arguments: str) -> subprocess.Popen[str]:
@@ -93,3 +102,39 @@ def test_the_servers_end_too(name: str) -> None:
     assert printed == "servers ended\n"
     assert tool.returncode == 128 + number
     assert complaints.splitlines() == [f"-c: ended by {name}"]
+
+
+@pytest.mark.parametrize("what", ["floors", "newest"])
+@every_signal
+def test_the_folder_of_a_tool_goes_too(name: str, what: str, tmp_path: Path) -> None:
+    commands, made, project = (tmp_path / each for each in ("bin", "made", "project"))
+    for folder in (commands, made, project / ".venv"):
+        folder.mkdir(parents=True)
+    for command, does in FILLING.items():
+        (commands / command).write_text(f"#!/bin/sh\n{does}\n", "utf-8")
+        (commands / command).chmod(0o755)
+    for file in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / file, project)
+    (project / ".venv" / "dev").touch()  # newer than what it is made from
+    asked = ["make", "-s", "floors", f"UV={commands / 'uv'}"]
+    if what == "newest":
+        asked = [str(ROOT / "tools" / "newest_servers"), "sh", "-c", WAITING]
+    elif not shutil.which("make"):
+        pytest.skip("make is not installed")
+    tool = subprocess.Popen(
+        asked,
+        cwd=project,
+        env={"PATH": f"{commands}:{os.environ['PATH']}", "TMPDIR": str(made)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal's signal comes to all of a group
+    )
+    with tool:
+        assert tool.stdout
+        assert tool.stdout.readline() == "ready\n"
+        assert len(list(made.iterdir())) == 1
+        os.killpg(tool.pid, getattr(signal, name))
+        tool.communicate(timeout=30)
+    assert tool.returncode
+    assert not list(made.iterdir())
