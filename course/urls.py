@@ -34,6 +34,9 @@ INNER_SECRET = re.compile(
 )
 # How the names of options look, of all four libraries; passwords have odder characters.
 LIKE_AN_OPTION = re.compile(r"[a-z]+([A-Z][a-zA-Z]*)?(_[a-z]+)*")
+# What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
+NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
+NO_OPTIONS |= {"row_factory"}
 NO_HOST = "the host is not the name or the address of a server"
 ENCODED = "percent-encoded: / is %2F, ? %3F, # %23, @ %40, [ %5B, % %25"
 

@@ -19,7 +19,7 @@ from typing import Any
 from pika import exceptions
 from rich.console import Console
 from rich.progress import track
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from course.amqp.errors import MessagingError, PublishFailed
 from course.amqp.finding import broker_of
@@ -31,7 +31,7 @@ from course.console import fact, table
 from course.errors import BadInput, NoService
 from course.lab import in_background
 from course.services import ServiceAddress, redact
-from course.sql.postgres import PostgresServer, postgres_server
+from course.urls import NO_OPTIONS, POSTGRES_FORM, ServiceUrl, service_url
 
 MOMENT = 1.0  # seconds in which the last confirms may come
 GOODBYE = 5.0  # seconds beyond its drain limit that a worker may take to end
@@ -200,10 +200,9 @@ def run_process(args: Namespace, parts: Parts) -> int:
     except exceptions.ChannelClosedByBroker as refusal:
         raise BadInput(f"{refusal.reply_text}; --publish declares it") from None
     except SQLAlchemyError as error:
-        if server and isinstance(error, DBAPIError):
-            raise server.complaint(error) from None
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise BadInput(f"--ledger {args.ledger}: {redact(reason)}") from None
+        where = f"PostgreSQL at {server.place}" if server else args.ledger
+        raise BadInput(f"--ledger {where}: {redact(reason)}") from None
     except PublishFailed as error:
         print(f"{script}: {error}", file=sys.stderr)
         return 1
@@ -217,8 +216,8 @@ def run_process(args: Namespace, parts: Parts) -> int:
     return 0
 
 
-def server_of_ledger(args: Namespace) -> PostgresServer | None:
-    """Return the PostgreSQL of a ledger, if it has one; --ledger is its URL afterwards.
+def server_of_ledger(args: Namespace) -> ServiceUrl | None:
+    """Return the PostgreSQL of a ledger, if it has one.
 
     Raises:
         BadInput: it is neither a file nor a URL; nothing of it is repeated, as a
@@ -227,8 +226,9 @@ def server_of_ledger(args: Namespace) -> PostgresServer | None:
     where = args.ledger or ""
     if not NO_FILE.search(where) or A_FILE.match(where):
         return None
-    server = postgres_server(ServiceAddress(where, "--ledger", named=True))
-    args.ledger = server.url
+    server = service_url(ServiceAddress(where, "--ledger", named=True), POSTGRES_FORM)
+    for name in sorted(NO_OPTIONS.intersection(server.options)):
+        raise BadInput(f"--ledger: {name} is no option of PostgreSQL")
     return server
 
 

@@ -17,11 +17,8 @@ from course.errors import BadInput, NoService
 from course.listeners import SSL_REQUEST, refuse_another_service
 from course.services import ServiceAddress, redact
 from course.sql.connection import LINE_LIMITS
-from course.urls import POSTGRES_FORM, Host, ServiceUrl, service_url
+from course.urls import NO_OPTIONS, POSTGRES_FORM, Host, ServiceUrl, service_url
 
-# What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
-NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
-NO_OPTIONS |= {"row_factory"}
 ELSEWHERE = ("service", "servicefile")  # these name a server that we would not show
 
 

@@ -26,8 +26,8 @@ AMQP = {
 REDIS = {
     "decode_responses=true": "the client decodes",
     "protocol=4": "answers, but: protocol must be either 2 or 3",
-    "socket_timeout=0": "answers, but: Error while reading from socket",
-    "socket_read_size=0": "answers, but: Connection closed",
+    "socket_timeout=0": "answers, but: ",
+    "socket_read_size=0": "answers, but: ",
     "retry_on_error=x": "retry_on_error cannot stand in a URL",
 }
 SECRET = "Xq7Zk9WvJmQ"
