@@ -15,8 +15,6 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT = 0.2  # seconds; a cache that answers later than its source is no help
 SCAN_COUNT = 1000  # keys per step; Redis' default of 10 takes 18 times as long
 BATCH = 500  # keys per UNLINK
-TIMEOUTS = ("socket_timeout", "socket_connect_timeout")
-USUAL_TIMEOUT = 5.0  # seconds, of redis-py where nobody says otherwise
 NO_ROOM = "No connection available"  # says redis-py's blocking pool
 
 
@@ -102,26 +100,11 @@ def refuse_client(client: Any, prefix: str) -> None:
             "the client tries again for ever: no caller would get an answer without "
             "Redis; take cache_client(url), or a Retry with a limit"
         )
-    refuse_endless_waits(client)
     # A tag is what is between the first { and the next }, if that is not empty.
     if is_cluster(client) and not re.search(r"^[^{]*\{[^}]+\}", prefix):
         raise ValueError(
             f"in Redis Cluster a prefix holds a hash tag, as in '{{cache}}:', "
             f"not {prefix!r}: the names of a cache lie on one node"
-        )
-
-
-def refuse_endless_waits(client: Any) -> None:
-    """Raise ValueError for a client that a frozen server, or its own pool, can hold."""
-    options = client.get_connection_kwargs()
-    pool = getattr(client, "connection_pool", None)
-    waits = [options.get(name, USUAL_TIMEOUT) for name in TIMEOUTS]
-    if isinstance(pool, redis.BlockingConnectionPool):
-        waits.append(pool.timeout)
-    if None in waits:
-        raise ValueError(
-            "the client waits for ever: no caller would get an answer from a frozen "
-            "Redis; take cache_client(url), or limits for its sockets and its pool"
         )
 
 

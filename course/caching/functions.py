@@ -85,21 +85,19 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
 
 
 def is_iterator(result: object) -> bool:
-    """Tell whether a result is read from its start to its end, and then is empty.
-
-    A file can be rewound, what a process or a server sends can not. A mock is anything.
-    """
+    """Tell whether a result is an iterator, no file, and no mock, which is anything."""
     if isinstance(result, IOBase):
-        return not (result.closed or result.seekable())
-    is_one = isinstance(result, Iterator | AsyncIterator)
-    return is_one and type(result).__module__ != "unittest.mock"
+        return False
+    if isinstance(result, Iterator):
+        return iter(result) is result
+    return isinstance(result, AsyncIterator) and aiter(result) is result
 
 
 def refuse_used_once(result: object) -> None:
     """Raise TypeError for a result that only its first reader can use.
 
     A lambda that calls a coroutine function does not look like one; and a map or a
-    cursor is empty for the next reader, who would not be told.
+    cursor is empty for the next reader, who would not be told. A file can be rewound.
     """
     if isinstance(result, USED_ONCE) or is_iterator(result):
         if isinstance(result, Coroutine):

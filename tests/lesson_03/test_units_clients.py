@@ -14,7 +14,6 @@ from unittest.mock import MagicMock
 import fakeredis
 import pytest
 import redis
-import sqlalchemy as sa
 from lessons import load
 from redis.backoff import NoBackoff
 from redis.cache import CacheConfig
@@ -87,16 +86,6 @@ class Pages:
         raise StopAsyncIteration
 
 
-def rows() -> Any:
-    """Return rows whose iterator is another object each time, and goes on."""
-    with sa.create_engine("sqlite://").connect() as db:
-        return db.execute(sa.text("SELECT 1 UNION SELECT 2"))
-
-
-class Reply(io.RawIOBase):
-    """As a server's answer or what a process prints: it cannot be rewound."""
-
-
 ONE_READER: list[Callable[[], Any]] = [
     lambda: map(str, [1, 2]),
     lambda: zip([1], [2], strict=True),
@@ -106,8 +95,6 @@ ONE_READER: list[Callable[[], Any]] = [
     Pages,
     opened,
     opened_later,
-    rows,
-    Reply,
 ]
 
 
@@ -205,19 +192,3 @@ def test_copies_are_dropped_if_one_differs_from_what_is_stored() -> None:
     asked.find([b"g"], object())
     asked.compare(b"g", b"1")  # what is asked for is still to come
     assert len(asked) == 1
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: redis.Redis(socket_timeout=None),
-        lambda: redis.Redis(socket_connect_timeout=None),
-        lambda: redis.Redis(
-            connection_pool=redis.BlockingConnectionPool(timeout=None)  # type: ignore[arg-type]
-        ),
-    ],
-    ids=["an answer", "a connection", "a place in the pool"],
-)
-def test_a_client_that_waits_for_ever_is_refused(make: Callable[[], Any]) -> None:
-    with pytest.raises(ValueError, match="the client waits for ever"):
-        lesson.RedisCache(make(), "module8:test:")
