@@ -227,12 +227,12 @@ def near_copy(near: Any, name: str) -> bool:
     return bool(lesson.commands_sent(near, functools.partial(near.get, name)) == 0)
 
 
-def test_half_a_piece_of_news_ends_the_copies_of_a_client_without_limits(
+def test_half_a_piece_of_news_ends_the_copies_of_a_patient_client(
     place: Place,
 ) -> None:
     writer = lesson.RedisCache(cache_client(place.url, 5.0), place.prefix)
     writer.set("n", 0)
-    client = redis.Redis.from_url(place.far_url, protocol=2, socket_timeout=None)
+    client = redis.Redis.from_url(place.far_url, protocol=2, socket_timeout=60.0)
     with lesson.NearCache(client, place.prefix) as near:
         listening(near)
         services.wait_for(lambda: near_copy(near, "n"))
