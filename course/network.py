@@ -105,6 +105,7 @@ class FaultyNetwork(LoopbackServer):
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self.delay = 0.0  # seconds that each chunk takes, either way
+        self.drip = 0.0  # seconds from byte to byte down, if above 0
         # What happens to the next chunks down, one each: what is passed on in place of
         # one, and whether the connection goes on.
         self.spoilt: deque[Callable[[bytes], tuple[bytes, bool]]] = deque()
@@ -163,6 +164,10 @@ class FaultyNetwork(LoopbackServer):
                 goes_on = True
                 if way == "down" and self.spoilt:
                     data, goes_on = self.spoilt.popleft()(data)
+                while way == "down" and self.drip and data:
+                    writer.write(data[:1])
+                    data = data[1:]
+                    await asyncio.sleep(self.drip)
                 writer.write(data)
                 await writer.drain()  # one side that stops reading stops the other
                 if not goes_on:

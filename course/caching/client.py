@@ -94,6 +94,7 @@ def refuse_client(client: Any, prefix: str) -> None:
     if client.get_connection_kwargs().get("decode_responses"):
         raise ValueError("the client decodes: leave out decode_responses=True")
     refuse_old_answers(client)
+    refuse_endless_waits(client)
     retry = client.retry if is_cluster(client) else client.get_retry()
     if retry is not None and retry.get_retries() < 0:
         raise ValueError(
@@ -113,6 +114,23 @@ def is_for_one_use(client: Any) -> bool:
     if isinstance(client, redis.client.Pipeline | redis.client.PubSub):
         return True
     return not hasattr(client, "get_connection_kwargs")  # a monitor, say
+
+
+def refuse_endless_waits(client: Any) -> None:
+    """Raise ValueError for a client that waits for ever, as None tells it to.
+
+    Where a limit is left out, it is redis-py's.
+    """
+    limits = dict(client.get_connection_kwargs())
+    pool = getattr(client, "connection_pool", None)
+    if isinstance(pool, redis.BlockingConnectionPool):
+        limits["timeout"] = pool.timeout
+    for name in ("socket_timeout", "socket_connect_timeout", "timeout"):
+        if limits.get(name, 0) is None:
+            raise ValueError(
+                f"the client waits for ever, by {name}=None: take cache_client(url), "
+                "or a number of seconds"
+            )
 
 
 def refuse_old_answers(client: Any) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from course.caching.locks import ForkSafeLock
 from course.caching.policy import refuse_size
+
+PROMISE = 1.0  # seconds for which copies are good without news, whatever holds it up
 
 
 class Copies:
@@ -22,6 +26,7 @@ class Copies:
         self.maxsize = maxsize
         self.lock = ForkSafeLock()
         self.held: dict[bytes, Any] | None = None  # None: nobody tells of changes
+        self.valid_until = -math.inf  # by monotonic()
 
     @property
     def followed(self) -> bool:
@@ -35,6 +40,11 @@ class Copies:
         """Begin to keep copies: from now on every change is told."""
         with self.lock:
             self.held = {}
+            self.valid_until = monotonic() + PROMISE
+
+    def confirm_copies(self, asked: float) -> None:
+        """Note that all changes from before this moment have been told."""
+        self.valid_until = asked + PROMISE
 
     def end_copies(self) -> None:
         """Keep no copies any more: changes may be missed."""
@@ -66,7 +76,8 @@ class Copies:
     ) -> list[bytes | None] | None:
         """Return the copies of all names; None if one is missing, and mark that."""
         with self.lock.of_process():
-            if self.held is None:
+            # By the clock: news that trickles keeps the one who tells of it waiting.
+            if self.held is None or monotonic() >= self.valid_until:
                 return None
             found: list[Any] = []
             missing = False

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import sys
+import weakref
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -43,6 +44,11 @@ USED_ONCE: tuple[type, ...] = (
     AsyncGenerator,
     type(contextmanager(ANY_ITER)(())),
     type(asynccontextmanager(ANY_ITER)(())),
+)
+
+# By what is inside, and by title: the first wrapper of that name.
+WRAPPED: weakref.WeakKeyDictionary[Any, dict[str, Callable[[], Any]]] = (
+    weakref.WeakKeyDictionary()
 )
 
 BY_POSITION = (
@@ -87,17 +93,18 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
 def is_iterator(result: object) -> bool:
     """Tell whether a result is an iterator, no file, and no mock, which is anything."""
     if isinstance(result, IOBase):
+        return not result.closed and not result.seekable()
+    if type(result).__module__ == "unittest.mock":
         return False
-    if isinstance(result, Iterator):
-        return iter(result) is result
-    return isinstance(result, AsyncIterator) and aiter(result) is result
+    return isinstance(result, Iterator | AsyncIterator)
 
 
 def refuse_used_once(result: object) -> None:
     """Raise TypeError for a result that only its first reader can use.
 
     A lambda that calls a coroutine function does not look like one; and a map or a
-    cursor is empty for the next reader, who would not be told. A file can be rewound.
+    cursor is empty for the next reader, who would not be told. A file can be rewound,
+    a pipe can't.
     """
     if isinstance(result, USED_ONCE) or is_iterator(result):
         if isinstance(result, Coroutine):
@@ -131,7 +138,12 @@ def full_name(fn: Callable[..., Any]) -> str:
         raise TypeError(f"{name} is {kind}, others may be called so: give it a name=")
     module = getattr(fn, "__module__", None)
     refuse_nameless(module, name)
-    return f"{module}.{name}{wrapper_of(fn)}"
+    title = f"{module}.{name}"
+    wrappers, innermost = unwrapped(fn)
+    if wrappers:
+        title += "".join(map(name_of_wrapper, wrappers))
+        refuse_twin(title, wrappers[0], innermost)
+    return title
 
 
 def refuse_nameless(module: str | None, name: str) -> None:
@@ -144,10 +156,36 @@ def refuse_nameless(module: str | None, name: str) -> None:
         )
 
 
-def wrapper_of(fn: Callable[..., Any]) -> str:
+def unwrapped(fn: Any) -> tuple[list[Any], Any]:
+    """Return a function's wrappers, the outermost first, and what they wrap."""
+    wrappers = []
+    seen = set()
+    while hasattr(fn, "__wrapped__") and id(fn) not in seen:
+        seen.add(id(fn))
+        if not isinstance(fn, staticmethod):
+            wrappers.append(fn)
+        fn = fn.__wrapped__
+    return wrappers, fn
+
+
+def refuse_twin(title: str, wrapper: Any, innermost: Any) -> None:
+    """Raise TypeError for a second wrapper that has a first one's name.
+
+    As two of one factory have, called with two arguments. A module that is loaded
+    again has a new function inside.
+    """
+    known = None
+    with suppress(TypeError):  # of what has no hash, or no weak references
+        first = WRAPPED.setdefault(innermost, {})
+        known = first.get(title, lambda: None)()
+        if known is None:
+            first[title] = weakref.ref(wrapper)
+    if known is not None and known is not wrapper:
+        raise TypeError(f"{title} is another wrapper's name, too: give it a name=")
+
+
+def name_of_wrapper(fn: Any) -> str:
     """Return what tells apart two wrappers of one function, which have its name."""
-    if not hasattr(fn, "__wrapped__") or isinstance(fn, staticmethod):
-        return ""
     code = getattr(fn, "__code__", None)
     if code is None:  # an object of a class of its own
         module, name = type(fn).__module__, type(fn).__qualname__

@@ -29,6 +29,9 @@ class Follower(Protocol):
     def begin_copies(self) -> None:
         """Begin to keep copies: from now on every change is told."""
 
+    def confirm_copies(self, asked: float) -> None:
+        """Note that all changes from before this moment have been told."""
+
     def drop(self, *names: bytes) -> None:
         """Drop the copies of these names, or all."""
 
@@ -226,8 +229,11 @@ class ChangeListener:
                 is_answered = False
                 witness.ask()
             witness.hear()
-            if connection.can_read(timeout=QUIET / 2):
-                is_answered = self.hear(connection.read_response()) or is_answered
+            if not connection.can_read(timeout=QUIET / 2):
+                continue
+            if self.hear(connection.read_response()):
+                is_answered = True
+                self.follower.confirm_copies(asked)
 
     def hear(self, news: Any) -> bool:
         """Pass on what Redis says, and tell whether it answers PING.

@@ -100,6 +100,20 @@ def test_a_delay_is_paid_each_way(
     assert time.monotonic() - begin >= 0.1
 
 
+def test_a_reply_drips_byte_by_byte_until_it_flows_again(
+    network: FaultyNetwork, client: socket.socket
+) -> None:
+    network.drip = 0.05
+    begin = time.monotonic()
+    client.sendall(b"hello")
+    for byte in (b"h", b"e", b"l"):
+        assert client.recv(1000) == byte
+    assert time.monotonic() - begin >= 0.1
+    network.drip = 0.0
+    assert client.recv(1000)[:1] == b"l"
+    assert asked(client, b"again").endswith(b"again"[-1:])
+
+
 def test_frozen_up_nothing_reaches_the_server(
     server: EchoServer, network: FaultyNetwork, client: socket.socket
 ) -> None:

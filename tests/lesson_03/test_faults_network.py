@@ -17,6 +17,7 @@ import services
 from lessons import load
 
 from course.caching.client import cache_client
+from course.caching.copies import PROMISE
 from course.caching.policy import Policy
 from course.lab import in_background
 from course.network import FaultyNetwork
@@ -115,6 +116,27 @@ def test_whatever_ends_the_listener_no_copy_is_served(
         services.wait_for(functools.partial(_gives, near, 6))
 
 
+def test_copies_end_in_time_while_news_trickles(place: Place) -> None:
+    """Each byte comes within the socket's timeout, and the news never does."""
+    writer = lesson.RedisCache(cache_client(place.url, 5.0), place.prefix)
+    with lesson.NearCache(cache_client(place.far_url, 5.0), place.prefix) as near:
+        listening(near)
+        writer.set("n", 1)
+        services.wait_for(
+            lambda: lesson.commands_sent(near, lambda: near.get("n")) == 0
+        )
+        names = [near.generation, near.name("value", "n")]
+        place.network.drip = 0.1
+        writer.set("n", 2)
+        time.sleep(PROMISE + 0.1)
+        for _ in range(20):
+            assert near.copies.find(names, object()) is None
+            time.sleep(0.05)
+        place.network.drip = 0.0
+        place.network.cut()
+        services.wait_for(functools.partial(_gives, near, 2))
+
+
 def _gives(cache: Any, number: int) -> bool:
     return bool(cache.get("n") == number)
 
@@ -205,12 +227,12 @@ def near_copy(near: Any, name: str) -> bool:
     return bool(lesson.commands_sent(near, functools.partial(near.get, name)) == 0)
 
 
-def test_half_a_piece_of_news_ends_the_copies_of_a_client_without_limits(
+def test_half_a_piece_of_news_ends_the_copies_of_a_patient_client(
     place: Place,
 ) -> None:
     writer = lesson.RedisCache(cache_client(place.url, 5.0), place.prefix)
     writer.set("n", 0)
-    client = redis.Redis.from_url(place.far_url, protocol=2, socket_timeout=None)
+    client = redis.Redis.from_url(place.far_url, protocol=2, socket_timeout=60.0)
     with lesson.NearCache(client, place.prefix) as near:
         listening(near)
         services.wait_for(lambda: near_copy(near, "n"))

@@ -14,6 +14,7 @@ from unittest.mock import MagicMock
 import fakeredis
 import pytest
 import redis
+import sqlalchemy
 from lessons import load
 from redis.backoff import NoBackoff
 from redis.cache import CacheConfig
@@ -59,6 +60,28 @@ def test_a_client_that_never_gives_up_is_refused() -> None:
     refuse_client(cache_client("unix:///tmp/none.sock"), "module8:test:")
 
 
+def blocking(timeout: float | None) -> redis.Redis:
+    pool = redis.BlockingConnectionPool(timeout=timeout)  # type: ignore[arg-type]
+    return redis.Redis(connection_pool=pool)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("socket_timeout", lambda: redis.Redis(socket_timeout=None)),
+        ("socket_connect_timeout", lambda: redis.Redis(socket_connect_timeout=None)),
+        ("timeout", lambda: blocking(None)),
+    ],
+)
+def test_a_client_that_waits_for_ever_is_refused(
+    name: str, make: Callable[[], Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"waits for ever, by {name}=None"):
+        refuse_client(make(), "module8:test:")
+    for client in (redis.Redis(), redis.Redis.from_url("redis://x"), blocking(1.0)):
+        refuse_client(client, "module8:test:")
+
+
 def test_what_a_client_makes_is_no_client() -> None:
     client: Any = fakeredis.FakeRedis()
     for made in (client.pipeline(), client.pubsub(), redis.Redis().pipeline(False)):
@@ -86,6 +109,19 @@ class Pages:
         raise StopAsyncIteration
 
 
+def rows_of_a_query() -> Any:
+    engine = sqlalchemy.create_engine("sqlite://")
+    with engine.connect() as connection:
+        return connection.execute(sqlalchemy.text("select 1")).scalars()
+
+
+class Stream(io.BytesIO):
+    """As a pipe is: what has been read is gone."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 ONE_READER: list[Callable[[], Any]] = [
     lambda: map(str, [1, 2]),
     lambda: zip([1], [2], strict=True),
@@ -93,6 +129,8 @@ ONE_READER: list[Callable[[], Any]] = [
     lambda: csv.reader(["a,b"]),
     lambda: sqlite3.connect(":memory:").cursor(),
     Pages,
+    rows_of_a_query,
+    lambda: Stream(),
     opened,
     opened_later,
 ]
