@@ -61,9 +61,8 @@ def test_a_client_that_never_gives_up_is_refused() -> None:
 
 
 def blocking(timeout: float | None) -> redis.Redis:
-    make: Any = redis.BlockingConnectionPool  # which has no types
-    pool = make(timeout=timeout)
-    return redis.Redis(connection_pool=pool)
+    pool_class: Any = redis.BlockingConnectionPool
+    return redis.Redis(connection_pool=pool_class(timeout=timeout))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ ONE_READER: list[Callable[[], Any]] = [
     lambda: sqlite3.connect(":memory:").cursor(),
     Pages,
     rows_of_a_query,
-    Stream,
+    lambda: Stream(b"x"),
     opened,
     opened_later,
 ]
