@@ -1256,7 +1256,7 @@ class CacheInvalidationManager:
             self.dependents.setdefault(parent, set()).add(key)
 
     def tag(self, tag: str, *keys: str) -> None:
-        """Put keys under a tag, before each load; delete them if Redis can't."""
+        """Put keys under a tag, within each load; delete them if Redis can't."""
         if not keys:
             return
         name = self.cache.name("tag", tag)

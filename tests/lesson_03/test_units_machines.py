@@ -323,3 +323,19 @@ def test_no_steps_break_a_rule(machine: type[RuleBasedStateMachine]) -> None:
 def test_the_steps_would_show_a_mistake(machine: type[RuleBasedStateMachine]) -> None:
     with pytest.raises(AssertionError):
         run_state_machine_as_test(machine, settings=UNTIL_FOUND)
+
+
+def test_an_invalidation_within_a_load_that_has_tagged_its_key_is_not_lost() -> None:
+    cache = lesson.RedisCache(fakeredis.FakeRedis(), "module8:test:")
+    manager = lesson.CacheInvalidationManager(cache)
+    source = [1]
+
+    def load() -> int:
+        value = source[0]
+        manager.tag("t", "k")
+        source[0] += 1
+        manager.invalidate_tag("t")
+        return value
+
+    assert cache.get_or_load("k", load, Policy(ttl=60)) == 1
+    assert cache.get_or_load("k", load, Policy(ttl=60)) == 2

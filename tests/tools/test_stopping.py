@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,13 +44,6 @@ def start_all(stack):
 live.start_all = start_all
 sys.exit(live.run_to_its_end(live.main))
 """
-WAITING = "echo ready; sleep 30"
-# Stand in for what fills a folder of some hundred megabytes.
-FILLING = {
-    "apt-get": "echo http://mirror.invalid",
-    "debootstrap": 'mkdir "$4/etc"',
-    "uv": f'for last; do true; done; touch "$last/begun"; {WAITING}',
-}
 
 
 def begun(program: str, *arguments: str) -> subprocess.Popen[str]:
@@ -104,37 +98,53 @@ def test_the_servers_end_too(name: str) -> None:
     assert complaints.splitlines() == [f"-c: ended by {name}"]
 
 
-@pytest.mark.parametrize("what", ["floors", "newest"])
+def waiting(folder: Path, *names: str) -> dict[str, str]:
+    """Put programs that wait in the place of others; return the variables for that."""
+    folder.mkdir()
+    for name in names:
+        program = folder / name
+        program.write_text("#!/bin/sh\ntouch $0.begun\nsleep 2\n", "utf-8")
+        program.chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin", "TMPDIR": str(folder / "temporary")}
+
+
+def ended_while_waiting(argv: list[str], folder: Path, begun: str, name: str) -> int:
+    """End a shell while the program that it has started waits; return its code."""
+    variables = waiting(folder, "uv", "debootstrap", "apt-get")
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    with subprocess.Popen(argv, cwd=ROOT, env=variables) as shell:
+        while not (folder / f"{begun}.begun").exists():
+            time.sleep(0.02)
+        assert list(temporary.iterdir())
+        shell.send_signal(getattr(signal, name))
+        code = shell.wait(30)
+    assert not list(temporary.iterdir())
+    return code
+
+
 @every_signal
-def test_the_folder_of_a_tool_goes_too(name: str, what: str, tmp_path: Path) -> None:
-    commands, made, project = (tmp_path / each for each in ("bin", "made", "project"))
-    for folder in (commands, made, project / ".venv"):
-        folder.mkdir(parents=True)
-    for command, does in FILLING.items():
-        (commands / command).write_text(f"#!/bin/sh\n{does}\n", "utf-8")
-        (commands / command).chmod(0o755)
-    for file in ("Makefile", "requirements.txt", "requirements-dev.txt"):
-        shutil.copy(ROOT / file, project)
-    (project / ".venv" / "dev").touch()  # newer than what it is made from
-    asked = ["make", "-s", "floors", f"UV={commands / 'uv'}"]
-    if what == "newest":
-        asked = [str(ROOT / "tools" / "newest_servers"), "sh", "-c", WAITING]
-    elif not shutil.which("make"):
-        pytest.skip("make is not installed")
-    tool = subprocess.Popen(
-        asked,
-        cwd=project,
-        env={"PATH": f"{commands}:{os.environ['PATH']}", "TMPDIR": str(made)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a terminal's signal comes to all of a group
-    )
-    with tool:
-        assert tool.stdout
-        assert tool.stdout.readline() == "ready\n"
-        assert len(list(made.iterdir())) == 1
-        os.killpg(tool.pid, getattr(signal, name))
-        tool.communicate(timeout=30)
-    assert tool.returncode
-    assert not list(made.iterdir())
+def test_no_folder_of_servers_is_left(name: str, tmp_path: Path) -> None:
+    argv = ["sh", "tools/newest_servers", "true"]
+    code = ended_while_waiting(argv, tmp_path / "programs", "apt-get", name)
+    assert code == 128 + getattr(signal, name)
+
+
+@every_signal
+def test_no_folder_of_the_oldest_packages_is_left(name: str, tmp_path: Path) -> None:
+    recipe = (ROOT / "Makefile").read_text("utf-8").partition("\nfloors:")[2]
+    recipe = recipe.partition("\n\n")[0].partition("@")[2].replace("$$", "$")
+    line = re.sub(r"\$\((\w+)\)", lambda found: found[1].lower(), recipe)
+    argv = ["sh", "-c", line]
+    code = ended_while_waiting(argv, tmp_path / "programs", "uv", name)
+    assert code == 128 + getattr(signal, name)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="platform: no make here")
+def test_passwords_that_could_not_be_written_leave_no_file(tmp_path: Path) -> None:
+    for name in ("Makefile", ".env.example", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    command = ["make", "-C", str(tmp_path), ".env", "PYTHON=no-such-python"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert done.returncode
+    assert not list(tmp_path.glob(".env")) + list(tmp_path.glob(".env.new"))
