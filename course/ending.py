@@ -25,8 +25,8 @@ from course.columns import WIDTH
 from course.lab import in_background
 from course.services import redact
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Params = ParamSpec("Params")
+Outcome = TypeVar("Outcome")
 GRACE = 3.0  # seconds in which a signal should have ended what runs
 REMOVAL_LIMIT = 10.0  # seconds for a server to remove what is ours
 LOST_LIMIT = 2.0  # seconds for one that has not answered before
@@ -226,7 +226,9 @@ interruptible = Interruptible
 held = Held
 
 
-def apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def apart(
+    work: Callable[Params, Outcome], *args: Params.args, **kwargs: Params.kwargs
+) -> Outcome:
     """Do something that a signal may break off, with context variables of its own.
 
     Trap: PyMongo keeps a call's time limit in two of them. A signal between the two

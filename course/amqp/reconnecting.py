@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from course.amqp.internals import CONNECTION_LOST
 
-T = TypeVar("T")
+Done = TypeVar("Done")
 TRIES = 4  # to do something on a connection that may be cut meanwhile
 LONGEST_PAUSE = 10.0  # seconds
 FIRST_PAUSE = 0.05  # seconds; it doubles from there
@@ -29,7 +29,7 @@ def backoff(attempt: int) -> float:
     return min(LONGEST_PAUSE, doubled) * random.uniform(0.5, 1)
 
 
-def tried_again(work: Callable[[], T]) -> T:
+def tried_again(work: Callable[[], Done]) -> Done:
     """Do something that may be repeated, again if its connection is lost meanwhile."""
     for attempt in range(TRIES - 1):
         with suppress(*CONNECTION_LOST):

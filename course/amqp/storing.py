@@ -29,7 +29,7 @@ from course.amqp.strict import strict_json
 from course.amqp.tables import ledger_tables, make_tables
 from course.lab import outcome_of
 
-T = TypeVar("T")
+Made = TypeVar("Made")
 Effect = str | Callable[[sa.Connection], object]  # a text to record, or what writes
 
 
@@ -71,7 +71,7 @@ class StoredMessage:
         except (Unreadable, TypeError) as error:
             self.set_aside(error)
 
-    def read_by(self, read: Callable[[Self], T]) -> T:
+    def read_by(self, read: Callable[[Self], Made]) -> Made:
         """Return what a function makes of it.
 
         Raises:

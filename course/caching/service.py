@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -90,6 +91,9 @@ def probe(address: ServiceAddress) -> Service:
     place = named.place
     if "retry_on_error" in named.options:  # redis-py wants a list of exceptions
         raise BadInput(f"{named.source}: retry_on_error cannot stand in a URL")
+    for name in REDIS_FORM.timeouts:  # 0 is to wait for no answer: few are that quick
+        if re.fullmatch(r"[+-]?(0+\.?0*|\.0+)", named.options.get(name, "")):
+            raise BadInput(f"{named.source}: {name} must be above zero")
     limit = named.connect_limit / 2  # of each try, of which there are two
     limits: dict[str, Any] = {"socket_timeout": limit, "socket_connect_timeout": limit}
     try:

@@ -26,7 +26,7 @@ AMQP = {
 REDIS = {
     "decode_responses=true": "the client decodes",
     "protocol=4": "answers, but: protocol must be either 2 or 3",
-    "socket_timeout=0": "answers, but: ",
+    "socket_timeout=0": "socket_timeout must be above zero",
     "socket_read_size=0": "answers, but: ",
     "retry_on_error=x": "retry_on_error cannot stand in a URL",
 }
