@@ -1622,7 +1622,8 @@ class UserDataPipeline:
         with self.ledger.outbox(limit) as rows:
             for row in rows:
                 with row.unreadable():
-                    row.pending = self.producer.send(*row.read_by(self.arguments_of))
+                    arguments = row.read_by(self.arguments_of)
+                    row.pending = self.producer.send(*arguments)
             pending = [row.pending for row in rows if row.pending]
             with suppress(Unpublishable):  # set aside as well
                 self.producer.wait(*pending)

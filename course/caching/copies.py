@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from time import monotonic
 from typing import Any
 
 from course.caching.locks import ForkSafeLock
@@ -26,7 +26,7 @@ class Copies:
         self.maxsize = maxsize
         self.lock = ForkSafeLock()
         self.held: dict[bytes, Any] | None = None  # None: nobody tells of changes
-        self.valid_until = -math.inf  # by monotonic()
+        self.valid_until = -math.inf  # by time.monotonic()
 
     @property
     def followed(self) -> bool:
@@ -40,11 +40,15 @@ class Copies:
         """Begin to keep copies: from now on every change is told."""
         with self.lock:
             self.held = {}
-            self.valid_until = monotonic() + PROMISE
+            self.valid_until = time.monotonic() + PROMISE
 
     def confirm_copies(self, asked: float) -> None:
         """Note that all changes from before this moment have been told."""
         self.valid_until = asked + PROMISE
+
+    def are_confirmed(self) -> bool:
+        """Tell whether the copies count now."""
+        return time.monotonic() < self.valid_until
 
     def end_copies(self) -> None:
         """Keep no copies any more: changes may be missed."""
@@ -76,8 +80,8 @@ class Copies:
     ) -> list[bytes | None] | None:
         """Return the copies of all names; None if one is missing, and mark that."""
         with self.lock.of_process():
-            # By the clock: news that trickles keeps the one who tells of it waiting.
-            if self.held is None or monotonic() >= self.valid_until:
+            # By the clock: who tells of news may be kept waiting.
+            if self.held is None or not self.are_confirmed():
                 return None
             found: list[Any] = []
             missing = False
