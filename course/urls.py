@@ -32,11 +32,23 @@ INNER_SECRET = re.compile(
          (?: "((?:[^"\\]|\\.)*)" | '((?:[^'\\]|\\.)*)' | ["']? ([^"',}}]+) )""",
     re.IGNORECASE | re.VERBOSE,
 )
-# How the names of options look, of all four libraries; passwords have odder characters.
-LIKE_AN_OPTION = re.compile(r"[a-z]+([A-Z][a-zA-Z]*)?(_[a-z]+)*")
+# Names that may be shown behind a secret's value, an & of which begins another option.
+USUAL_NAMES = """
+application_name appname authmechanism authsource blocked_connection_timeout channel_max
+client_encoding connect_timeout connection_attempts connecttimeoutms dbname
+decode_responses directconnection frame_max heartbeat hostaddr maxpoolsize options
+password protocol replicaset retry_delay retryreads retrywrites serverselectiontimeoutms
+service servicefile socket_connect_timeout socket_read_size socket_timeout
+sockettimeoutms ssl_ca_certs ssl_cert_reqs ssl_certfile ssl_check_hostname ssl_keyfile
+ssl_options ssl_password sslcert sslkey sslmode sslpassword sslrootcert stack_timeout
+target_session_attrs tcp_options timeout tlscafile tlscertificatekeyfile
+tlscertificatekeyfilepassword username
+"""
+LEAST_OF_A_SECRET = 5  # characters that would tell something of it
 # What SQLAlchemy or psycopg takes for itself, and no text in a URL can be.
 NO_OPTIONS = {"autocommit", "context", "cursor_factory", "plugin", "prepare_threshold"}
 NO_OPTIONS |= {"row_factory"}
+KNOWN_OPTIONS = NO_OPTIONS.union(USUAL_NAMES.split())
 NO_HOST = "the host is not the name or the address of a server"
 ENCODED = "percent-encoded: / is %2F, ? %3F, # %23, @ %40, [ %5B, % %25"
 
@@ -351,15 +363,22 @@ def _remember(login: str, options: Mapping[str, str]) -> None:
     remember_secret(password or user)
     if not re.fullmatch(r"[\w.@+-]*", unquote(user)):
         remember_secret(user)  # of a password with an odd character, rather than a name
-    behind_a_secret = False
+    for name in doubtful_names(options):
+        remember_secret(name)
     for name, value in options.items():
-        if behind_a_secret and not LIKE_AN_OPTION.fullmatch(name):
-            remember_secret(name)  # what follows an & in it, which is written %26
         if SECRET_OPTION.search(name):
             remember_secret(value)
-            behind_a_secret = True
         for inner in INNER_SECRET.finditer(value):
             remember_secret(inner[inner.lastindex or 0])
+
+
+def doubtful_names(options: Mapping[str, str]) -> list[str]:
+    """Return the names that may be the rest of a secret, in which an & stands."""
+    names = list(options)
+    first = next((n for n, one in enumerate(names) if SECRET_OPTION.search(one)), None)
+    later = [] if first is None else names[first + 1 :]
+    long = [name for name in later if len(name) >= LEAST_OF_A_SECRET]
+    return [name for name in long if name.lower() not in KNOWN_OPTIONS]
 
 
 def given_url(text: str) -> str:

@@ -39,6 +39,7 @@ from course.urls import (
     POSTGRES_FORM,
     REDIS_FORM,
     UrlForm,
+    doubtful_names,
     service_url,
 )
 
@@ -210,15 +211,8 @@ def is_public(password: str, url: str, form: UrlForm) -> bool:
     except BadInput:
         return False
     public = [read.place, read.path]
-    behind_a_secret = False
     for name, value in read.options.items():
-        if not behind_a_secret or re.fullmatch(
-            "[a-z]+([A-Z][a-zA-Z]*)?(_[a-z]+)*", name
-        ):
-            public.append(name)
-        behind_a_secret = behind_a_secret or bool(
-            re.search("pass|pwd|secret|key|token", name, re.I)
-        )
+        public += [] if name in doubtful_names(read.options) else [name]
         if not re.search("pass|pwd|secret|key|token", name, re.I):
             public.append(value)
     return bool(seen(password, " ".join(public)))

@@ -84,13 +84,14 @@ def test_a_ledger_shows_no_part_of_a_password(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("rest", ["Hunter22==", "hunter=", "hunterTwo=x"])
 @pytest.mark.parametrize("lesson", ["01", "03"])
 def test_what_follows_an_ampersand_of_a_secret_is_hidden(
-    lesson: str, postgres_url: str, redis_url: str
+    lesson: str, rest: str, postgres_url: str, redis_url: str
 ) -> None:
     url = {"01": postgres_url, "03": redis_url}[lesson]
-    line = refused(lesson, "--url", f"{url}?password=ab&Hunter22==")
-    assert "unter2" not in line
+    line = refused(lesson, "--url", f"{url}?password=ab&{rest}")
+    assert "unter" not in line
 
 
 def test_the_integrated_part_waits_as_long_as_it_is_told_to() -> None:
