@@ -81,9 +81,8 @@ def writable(value: Any) -> Any:
 
 def can_be_sent(headers: Mapping[str, Any]) -> bool:
     """Tell whether pika can write headers."""
-    return not isinstance(
-        outcome_of(BasicProperties(headers=headers).encode), Exception
-    )
+    encode = BasicProperties(headers=headers).encode
+    return not isinstance(outcome_of(encode), Exception)
 
 
 def sendable_headers(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -11,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
-from re import compile as pattern
-from re import fullmatch
 from types import FrameType
 from typing import Any
 
@@ -50,8 +49,8 @@ CONCURRENCY = 4  # messages that a worker works on at a time
 DRAIN = 5.0  # seconds in which a stopped worker may finish what it has begun
 IN_MEMORY = ":memory:"  # where it notes what it has done
 PREFIX = "module8"
-NO_FILE = pattern(r"(?i)@|://|^postgres\w*[:/]")  # in what --ledger names
-A_FILE = pattern(r"sqlite(\+\w+)?:|\.{0,2}/")  # how it begins, whatever follows
+NO_FILE = re.compile(r"(?i)@|://|^postgres\w*[:/]")  # in what --ledger names
+A_FILE = re.compile(r"sqlite(\+\w+)?:|\.{0,2}/")  # how it begins, whatever follows
 
 
 @dataclass
@@ -179,7 +178,7 @@ def run_process(args: Namespace, parts: Parts) -> int:
         known = ", ".join(parts.consumers)
         raise BadInput(f"--{mode}: no queue {queue!r}; there are {known}")
     prefix = PREFIX if args.prefix is None else args.prefix
-    if not fullmatch(r"[\w.-]{1,100}", prefix):
+    if not re.fullmatch(r"[\w.-]{1,100}", prefix):
         raise BadInput(f"--prefix: {prefix!r} may only have letters, digits, . _ -")
     script = sys.argv[0].rpartition("/")[2]
     server = server_of_ledger(args)

@@ -90,11 +90,11 @@ def refuse_limits(maxsize: object, ttl_seconds: float) -> None:
         raise ValueError(f"ttl_seconds is a number above 0, not {ttl_seconds!r}")
 
 
-def is_iterator(result: object) -> bool:
-    """Tell whether a result is an iterator, no file, and no mock, which is anything."""
+def is_empty_once_read(result: object) -> bool:
+    """Tell whether a result is an iterator, or a stream that can't be rewound."""
     if isinstance(result, IOBase):
         return not result.closed and not result.seekable()
-    if type(result).__module__ == "unittest.mock":
+    if type(result).__module__ == "unittest.mock":  # a mock is anything
         return False
     return isinstance(result, Iterator | AsyncIterator)
 
@@ -106,7 +106,7 @@ def refuse_used_once(result: object) -> None:
     cursor is empty for the next reader, who would not be told. A file can be rewound,
     a pipe can't.
     """
-    if isinstance(result, USED_ONCE) or is_iterator(result):
+    if isinstance(result, USED_ONCE) or is_empty_once_read(result):
         if isinstance(result, Coroutine):
             result.close()  # else Python warns that nobody has awaited it
         kind = type(result).__name__

@@ -74,6 +74,11 @@ def listening(near: Any) -> None:
     services.wait_for(lambda: near.copies.followed)
 
 
+def until_copied(near: Any) -> None:
+    """Wait until a near cache has a copy of the number."""
+    services.wait_for(lambda: near_copy(near, "n"))
+
+
 ENDS: dict[str, BaseException] = {
     "MemoryError": MemoryError(),
     "ValueError": ValueError("not enough values to unpack"),
@@ -91,9 +96,7 @@ def test_whatever_ends_the_listener_no_copy_is_served(
     with lesson.NearCache(cache_client(place.url, 5.0), place.prefix) as near:
         listening(near)
         writer.set("n", 1)
-        services.wait_for(
-            lambda: lesson.commands_sent(near, lambda: near.get("n")) == 0
-        )
+        until_copied(near)
         ended = threading.Event()
 
         def end(news: Any) -> None:
@@ -109,9 +112,7 @@ def test_whatever_ends_the_listener_no_copy_is_served(
             services.wait_for(functools.partial(_gives, near, number))
         monkeypatch.undo()
         # It recovers: copies again, and the changes of them are heard.
-        services.wait_for(
-            lambda: lesson.commands_sent(near, lambda: near.get("n")) == 0
-        )
+        until_copied(near)
         writer.set("n", 6)
         services.wait_for(functools.partial(_gives, near, 6))
 
@@ -122,9 +123,7 @@ def test_copies_end_in_time_while_news_trickles(place: Place) -> None:
     with lesson.NearCache(cache_client(place.far_url, 5.0), place.prefix) as near:
         listening(near)
         writer.set("n", 1)
-        services.wait_for(
-            lambda: lesson.commands_sent(near, lambda: near.get("n")) == 0
-        )
+        until_copied(near)
         names = [near.generation, near.name("value", "n")]
         place.network.drip = 0.1
         writer.set("n", 2)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from lessons import ROOT
+from services import wait_for
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="platform: Windows ends a process without a signal"
@@ -114,8 +113,7 @@ def ended_while_waiting(argv: list[str], folder: Path, begun: str, name: str) ->
     temporary = folder / "temporary"
     temporary.mkdir()
     with subprocess.Popen(argv, cwd=ROOT, env=variables) as shell:
-        while not (folder / f"{begun}.begun").exists():
-            time.sleep(0.02)
+        wait_for((folder / f"{begun}.begun").exists)
         assert list(temporary.iterdir())
         shell.send_signal(getattr(signal, name))
         code = shell.wait(30)
@@ -138,13 +136,3 @@ def test_no_folder_of_the_oldest_packages_is_left(name: str, tmp_path: Path) -> 
     argv = ["sh", "-c", line]
     code = ended_while_waiting(argv, tmp_path / "programs", "uv", name)
     assert code == 128 + getattr(signal, name)
-
-
-@pytest.mark.skipif(shutil.which("make") is None, reason="platform: no make here")
-def test_passwords_that_could_not_be_written_leave_no_file(tmp_path: Path) -> None:
-    for name in ("Makefile", ".env.example", "requirements-dev.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    command = ["make", "-C", str(tmp_path), ".env", "PYTHON=no-such-python"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
-    assert done.returncode
-    assert not list(tmp_path.glob(".env")) + list(tmp_path.glob(".env.new"))
