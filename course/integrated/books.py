@@ -155,10 +155,16 @@ class Purchases(Books):
         self.database.add_purchases(session, rows)
 
     def committed(self, new: int) -> None:
-        """With --chaos, die after so many orders, before any acknowledgement."""
+        """With --chaos, die after so many orders, before any acknowledgement.
+
+        Of all workers that come so far, the first one does: the broker may give nearly
+        all orders to any of them.
+        """
         self.orders += new
-        if self.dies_after and self.orders > self.dies_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.dies_after and self.orders >= self.dies_after:
+            if self.database.is_first("death"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.dies_after = 0
 
     def follow(self, messages: Messages) -> None:
         """Forget what was predicted without these orders."""

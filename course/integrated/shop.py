@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from course.console import note
@@ -95,12 +96,12 @@ class Shop:
 
     def open(self, workers: int) -> None:
         """Start the workers, wait until all consume, and connect the producer."""
-        task = self.task()
+        early = len(self.purchases_until_cut())
+        dies_after = self.trouble.first_death(early, workers)
+        task = replace(self.task(), dies_after=dies_after)
         self.staff = Staff(task)
         self.stack.callback(self.staff.dismiss)
-        early = len(self.purchases_until_cut())
-        self.staff.hire(self.trouble.first_death(early, workers))
-        for _ in range(1, workers):
+        for _ in range(workers):
             self.staff.hire()
         # As the workers do, which is with --chaos over a network that can fail.
         reached = self.broker.through(task.rabbit_place)
@@ -112,6 +113,11 @@ class Shop:
         """Return how many workers consume, and see to those that have died."""
         self.staff.replace_dead()
         return self.broker.consumers(LAST_DESK)
+
+    def deaths(self) -> int:
+        """Return how many workers have died, and replace them."""
+        self.staff.replace_dead()
+        return len(self.staff.exit_codes)
 
     def task(self) -> Task:
         """Return what a worker has to know."""

@@ -110,6 +110,11 @@ class Database:
         new_ids = session.scalars(insert.returning(INBOX.c.id), marks)
         return set(new_ids)
 
+    def is_first(self, what: str) -> bool:
+        """Tell whether nobody has asked this yet, in any process of the run."""
+        with self.sessions.begin() as session:
+            return bool(self.mark(session, "", [what]))
+
     def mark_done(self, session: Session, queue: str, ids: Ids) -> None:
         """Mark messages as done in every store."""
         values = {"queue": queue, "ids": list(ids)}

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 
 from course.console import was_cut_off
 from course.integrated.lessons import lesson_path
@@ -21,29 +20,29 @@ class Staff:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.deaths = 0
+        self.exit_codes: list[int] = []  # of those that died
         self.workers: list[subprocess.Popen[str]] = []
 
-    def hire(self, dies_after: int = 0) -> subprocess.Popen[str]:
-        """Start a worker, which may have to die after so many orders."""
+    def hire(self) -> None:
+        """Start a worker."""
         command = [sys.executable, str(lesson_path("05")), "--as-worker"]
         # In a session of its own it does not hear a Ctrl-C that is meant for us.
         worker = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, text=True, start_new_session=True
         )
         self.workers.append(worker)
-        task = replace(self.task, dies_after=dies_after)
         with suppress(BrokenPipeError):  # it is dead, as replace_dead() will find
-            print(task.to_json(), file=worker.stdin, flush=True)
-        return worker
+            print(self.task.to_json(), file=worker.stdin, flush=True)
 
     def replace_dead(self) -> None:
         """Start a worker for each that has died; RuntimeError if that goes on."""
         dead = [worker for worker in self.workers if worker.poll() is not None]
-        self.deaths += len(dead)
-        if self.deaths > MOST_DEATHS:
-            codes = ", ".join(str(worker.returncode) for worker in dead)
-            died = f"{self.deaths} have died, the last with exit code {codes}"
+        codes = [worker.returncode for worker in dead]
+        self.exit_codes += codes
+        deaths = len(self.exit_codes)
+        if deaths > MOST_DEATHS:
+            last = ", ".join(map(str, codes))
+            died = f"{deaths} have died, the last with exit code {last}"
             raise RuntimeError(f"workers end by themselves: {died}")
         for worker in dead:
             self.workers.remove(worker)

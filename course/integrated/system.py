@@ -132,4 +132,4 @@ def show_how_far(shop: Shop) -> None:
         rows.append((queue, published, done))
     table(("queue", "published", "applied"), *rows)
     staff = getattr(shop, "staff", None)  # not there before any was started
-    fact("workers that died", staff.deaths if staff else 0)
+    fact("workers that died", len(staff.exit_codes) if staff else 0)

@@ -46,7 +46,7 @@ class Task:
     rabbit_place: Place
     rabbit_prefix: str
     lent: Lent | None  # None if MongoDB and Redis are both servers
-    dies_after: int = 0  # orders, with --chaos; 0 for a worker that does not
+    dies_after: int = 0  # orders, with --chaos: the first that gets there; 0 for never
 
     def to_json(self) -> str:
         """Return the task as one line."""

@@ -42,7 +42,7 @@ class Calm:
         return None
 
     def first_death(self, orders: int, workers: int) -> int:
-        """Return after how many orders the first worker dies; 0 for never."""
+        """Return after how many orders a worker dies, the first one; 0 for never."""
         return 0
 
     @contextmanager
@@ -89,7 +89,7 @@ class Chaos(Calm):
     def first_death(self, orders: int, workers: int) -> int:
         """Return a 32nd of what one worker gets, if all get the same.
 
-        On a busy machine they do not: one that starts to consume late gets few orders.
+        One of them gets so many, however unequal their shares are.
         """
         own = max(1, orders // (32 * workers))
         when = f"feed, {own:,} orders done"

@@ -260,6 +260,7 @@ CHANGES = (
         "own = max(1, orders // (32 * workers))",
         "own = 0",
         options=CHAOS,
+        error="TimeoutError: a worker's death: 0 of 1",
     ),
     Change(
         "what was not acknowledged came again, for one effect",

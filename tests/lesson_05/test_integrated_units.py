@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock, call
+from unittest.mock import MagicMock
 
 import fakeredis
 import pytest
@@ -202,19 +202,45 @@ def test_chaos_kills_a_worker_of_any_number(orders: int, workers: int) -> None:
     assert Calm().first_death(orders, workers) == 0
 
 
-def test_only_the_first_worker_is_told_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Staff", "Publisher", "reach"):
+def a_task() -> Task:
+    near, far = Place("127.0.0.1", 1), Place("::1", 65_535)
+    stores = ("sqlite://", "s", "mongodb://", "d", "redis://", near, "p")
+    return Task(*stores, "amqp://", far, "m", Lent(2, "key"))
+
+
+@pytest.mark.parametrize("shares", [(40, 0), (0, 40), (3, 37), (20, 20)])
+def test_chaos_kills_one_worker_however_unequal_their_shares_are(
+    shares: tuple[int, ...], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = MagicMock()
+    monkeypatch.setattr("course.integrated.books.os.kill", killed)
+    start = 0
+    for share in shares:  # to a worker each
+        books = ledger()
+        books.dies_after = 5
+        for number in range(start, start + share):
+            books.once("analytics", order(number), "")
+        start += share
+        assert len(rows(books, "purchases")) == start
+    assert killed.call_count == 1
+
+
+def test_every_worker_is_told_when_to_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    staff = MagicMock()
+    monkeypatch.setattr("course.integrated.shop.Staff", staff)
+    for name in ("Publisher", "reach"):
         monkeypatch.setattr(f"course.integrated.shop.{name}", MagicMock())
     shop = MagicMock()
     shop.trouble.first_death.return_value = 7
+    shop.task.return_value = a_task()
     Shop.open(shop, workers=3)
-    assert shop.staff.hire.call_args_list == [call(7), call(), call()]
+    (task,) = staff.call_args.args
+    assert task.dies_after == 7
+    assert staff.return_value.hire.call_count == 3
 
 
 def test_a_task_survives_the_pipe() -> None:
-    near, far = Place("127.0.0.1", 1), Place("::1", 65_535)
-    stores = ("sqlite://", "s", "mongodb://", "d", "redis://", near, "p")
-    task = Task(*stores, "amqp://", far, "m", Lent(2, "key"), dies_after=3)
+    task = replace(a_task(), dies_after=3)
     for one in (task, replace(task, redis_place=None, lent=None)):
         line = one.to_json()
         assert "\n" not in line
