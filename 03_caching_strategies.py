@@ -81,7 +81,6 @@ from course.caching.functions import (
     CachedFunction,
     Result,
     TimedFunction,
-    full_name,
     refuse_coroutines,
     refuse_limits,
     refuse_misuse,
@@ -97,6 +96,7 @@ from course.caching.jobs import (
 )
 from course.caching.locks import ForkSafeLock
 from course.caching.log import RareWarnings
+from course.caching.names import full_name
 from course.caching.orders import RaceOfCaches, RaceOfClients, explore
 from course.caching.policy import LONGEST_TTL, Policy, refuse_breaker, refuse_ttl
 from course.caching.scripts import TAKE
