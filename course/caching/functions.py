@@ -119,13 +119,29 @@ def refuse_misuse(ttl: object, cache: object, policy: object) -> None:
         )
 
 
+def is_method(fn: Callable[..., Any]) -> bool:
+    """Tell whether a function stands in a class, and gets an object of it."""
+    name = getattr(fn, "__qualname__", "").rpartition("<locals>.")[2]
+    with suppress(TypeError, ValueError):  # of a built-in
+        first = next(iter(inspect.signature(fn).parameters), "")
+        return "." in name and first in {"self", "cls"}
+    return False
+
+
+def class_name(found: Any) -> str:
+    """Return the name of a class, or of an object's class."""
+    kind = found if isinstance(found, type) else type(found)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 class CallKey:
     """Makes a hash of a call's arguments, the same however the call is spelt.
 
     The parameters are those of the function that is called, not of one that it wraps:
     a wrapper may put in an argument. Of a built-in that does not tell its parameters,
     each spelling is a call of its own. A hook makes plain values of the arguments; it
-    gets them in one spelling, too, where it takes all parameters.
+    gets them in one spelling, too, where it takes all parameters. Of a method the key
+    holds the class as well: another one may inherit it, and have other results.
     """
 
     def __init__(
@@ -133,6 +149,7 @@ class CallKey:
     ) -> None:
         refuse_hook("key", hook)
         self.hook = hook
+        self.of_method = is_method(fn)
         self.signature: inspect.Signature | None = None
         self.required = 0
         self.defaults: tuple[Any, ...] = ()
@@ -173,6 +190,8 @@ class CallKey:
                 args, kwargs = self.spelt_out(args, kwargs)
             found = self.hook(*args, **kwargs)
             strict(found, "what key= returns")
+            if self.of_method and args:
+                found = [class_name(args[0]), found]
         try:
             text = ascii(found)  # tells 1, 1.0 and True apart
             # The order of a dict's items is no part of its value. One {} is kwargs'.

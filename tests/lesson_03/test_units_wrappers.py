@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,8 +57,118 @@ def test_two_wrappers_of_one_factory_need_a_name(cache: Any) -> None:
     first = times(priced, 2)
     second = times(priced, 3)
     cached = lesson.redis_cache(60, cache=cache)(first)
-    with pytest.raises(TypeError, match="another wrapper's name, too: give it a name="):
+    with pytest.raises(TypeError, match="too: give it a name="):
         lesson.redis_cache(60, cache=cache)(second)
     named = lesson.redis_cache(60, cache=cache, name="thrice")(second)
     again = lesson.redis_cache(60, cache=cache)(first)  # the same one
     assert (cached(1), named(1), again(1)) == (2, 3, 2)
+
+
+def test_an_app_that_is_made_twice_decorates_as_before(cache: Any) -> None:
+    first = lesson.redis_cache(60, cache=cache)(times(times(priced, 2), 3))
+    again = lesson.redis_cache(60, cache=cache)(times(times(priced, 2), 3))
+    assert (first(1), again(1)) == (6, 6)
+    with pytest.raises(TypeError, match="another function's name, too"):
+        lesson.redis_cache(60, cache=cache)(times(times(priced, 3), 3))
+
+
+TWO_OF_ONE_NAME = """
+from functools import wraps
+from lessons import load
+redis_cache = load("03").redis_cache
+registered = []
+
+def keep(fn):
+    registered.append(fn)
+    return fn
+
+{first}
+
+{second}
+"""
+A_FUNCTION = """
+@keep
+@redis_cache(60)
+def report(n):
+    return {}
+"""
+A_METHOD = """
+class Shop:
+    @redis_cache(60, key=lambda self, n: n)
+    def report(self, n):
+        return {}
+keep(Shop)
+"""
+
+
+def load_text(text: str, path: Path, name: str = "of_one_name") -> Any:
+    path.write_text(text, "utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", [A_FUNCTION, A_METHOD])
+def test_two_of_one_name_in_a_module_need_a_name(kind: str, tmp_path: Path) -> None:
+    text = TWO_OF_ONE_NAME.format(first=kind.format(1), second=kind.format(2))
+    with pytest.raises(TypeError, match=r"of_one_name\.\w*\.?report is another func"):
+        load_text(text, tmp_path / "of_one_name.py")
+
+
+@pytest.mark.parametrize("kind", [A_FUNCTION, A_METHOD])
+def test_a_module_that_is_loaded_again_keeps_its_names(
+    kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "of_one_name.py"
+    first = TWO_OF_ONE_NAME.format(first=kind.format(1), second="")
+    modules = [load_text(first, path), load_text(first, path)]
+    # Edited and loaded again, into the same names.
+    module = modules[0]
+    kept = list(module.registered)
+    edited = TWO_OF_ONE_NAME.format(first="\n\n", second=kind.format(2))
+    exec(compile(edited, str(path), "exec"), vars(module))
+    assert len(kept + module.registered) == 2
+
+
+def test_classes_that_inherit_a_method_have_results_of_their_own(cache: Any) -> None:
+    def decorate(name: str, key: Callable[..., Any]) -> Any:
+        return lesson.redis_cache(60, cache=cache, name=name, key=key)
+
+    class Prices:
+        factor = 1
+
+        @decorate("of", lambda self, n: n)  # type: ignore[untyped-decorator]
+        def of(self, n: int) -> int:
+            return self.factor * n
+
+        @classmethod
+        @decorate("known", lambda cls, n: n)  # type: ignore[untyped-decorator]
+        def known(cls, n: int) -> int:
+            return cls.factor * n
+
+        @staticmethod
+        @decorate("whole", lambda n: n)  # type: ignore[untyped-decorator]
+        def whole(n: int, more: int = 0) -> int:
+            return n + more
+
+    class Doubled(Prices):
+        factor = 2
+
+    class Tripled(Prices):
+        factor = 3
+
+        def of(self, n: int) -> int:
+            return 10 * int(super().of(n))
+
+    for _ in range(2):
+        assert [kind().of(1) for kind in (Prices, Doubled, Tripled)] == [1, 2, 30]
+        assert [kind.known(1) for kind in (Prices, Doubled, Tripled)] == [1, 2, 3]
+    assert Prices.of(Doubled(), 1) == 2  # however it is called
+    assert Doubled().of.key(1) == Prices.of.key(Doubled(), 1)
+    assert Doubled().of.key(1) != Prices().of.key(1)
+    assert Doubled().of.invalidate(1) == 1
+    assert Prices().of.cache_clear() == 2  # of the classes that are left
+    assert Prices.whole.key(1) == Prices.whole.key(n=1)
