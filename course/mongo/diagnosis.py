@@ -30,6 +30,7 @@ NOT_ALLOWED = 13
 # What a network says where no server answers; all else is an answer.
 ABSENT = {
     "refused": "connection refused",
+    "No such file": "no such socket",
     "not known": "its name does not resolve",
     "No address": "its name does not resolve",
     "getaddrinfo": "its name does not resolve",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
+from urllib.parse import quote
 
 import bson
 import dns.resolver
@@ -198,6 +199,17 @@ def test_without_a_name_server_every_server_is_absent(
     assert lesson.main(["--require-live", *arguments]) == 3
     printed = capsys.readouterr()
     assert "its name does not resolve" in unbroken(printed.out)
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize(("option", "code"), [([], 0), (["--require-live"], 3)])
+def test_a_socket_that_is_not_there_is_a_server_that_is_absent(
+    option: list[str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"mongodb://{quote(str(tmp_path / 'none.sock'), safe='')}/"
+    assert lesson.main([*option, "--only", "validators", "--url", url]) == code
+    printed = capsys.readouterr()
+    assert "none.sock: no such socket" in unbroken(printed.out)
     assert printed.err == ""
 
 
