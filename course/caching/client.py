@@ -28,6 +28,7 @@ def cache_client(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """Return a client made for a cache: it waits 0.2 s, tries twice, then gives up.
 
     redis-py's defaults (5 s, 11 tries) suit a database.
+    The limit is for each piece of an answer: a large one may take longer.
     RESP2 works from Redis 6 to 8.
     """
     limits: dict[str, Any] = {"timeout": timeout, "socket_timeout": timeout}
