@@ -51,8 +51,12 @@ def test_a_killed_broker_loses_no_confirmed_message(
         bad.payload["email"] = "nonsense"  # fails for good: to the dead letters
     pending: list[Any] = []
 
+    frozen = threading.Event()
+
     def publish() -> None:
-        for one in messages:
+        for number, one in enumerate(messages):
+            if number == 10_000:  # the others when nobody answers any more
+                frozen.wait(LIMIT)
             pending.append(producer.send(*lesson.publish_arguments(one, "", queue)))
 
     with (
@@ -64,7 +68,12 @@ def test_a_killed_broker_loses_no_confirmed_message(
             wait_for(lambda: producer.counts["confirmed"] > 3000, LIMIT)
             with thread(publish_unconfirmed, rabbit.parameters, naive, believed):
                 wait_for(lambda: believed[0] > 1000, LIMIT)
+                wait_for(lambda: bool(effects(ledger)), LIMIT)
                 before = sum(effects(ledger).values())
+                node.freeze()
+                frozen.set()
+                # Killed with messages on their way.
+                wait_for(lambda: len(pending) > producer.counts["confirmed"], LIMIT)
                 node.kill()
             sent_before = len(pending)
             node.start()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,5 +204,9 @@ def test_a_redrive_that_is_cut_says_how_far_it_came(
     dead = broker.queues["module8.user_data.dead"]
     wait_for(lambda: not dead.unacked, 30)
     assert 0 < moved <= len(queue.ready) <= moved + 1
-    assert len(queue.ready) + len(dead.ready) in (3000, 3001)
+    copies = Counter(one.properties.message_id for one in [*queue.ready, *dead.ready])
+    assert len(copies) == 3000
+    # The one that was on its way: published again if the network took its confirm, and
+    # delivered again if it took its acknowledgement.
+    assert copies.total() - 3000 <= {"SIGINT": 1, "lost": 2}[end]
     assert rejects.exists() == ("not confirmed" in out)
