@@ -11,13 +11,16 @@ import threading
 import traceback
 import warnings
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from os import environ
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from course.errors import BadInput
 
@@ -146,12 +149,26 @@ def setting(name: str, default: str = "") -> str:
     """
     if name in environ:
         return environ[name].strip() or default
-    path = PROJECT / ".env"
+    return (settings_in(PROJECT / ".env").get(name) or "").strip() or default
+
+
+def settings_in(path: Path) -> Mapping[str, str | None]:
+    """Return what an .env says; BadInput for a file, or a line, that cannot be read.
+
+    Trap: dotenv leaves such a line out. A run would take a server that nobody named.
+    """
     try:
-        return (dotenv_values(path).get(name) or "").strip() or default
+        text = "" if path.is_dir() else path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeError) as error:
         reason = type(error).__name__  # its text may show a piece of the file
         raise BadInput(f"{path.name} cannot be read ({reason})") from None
+    for statement in parse_stream(StringIO(text)):
+        if statement.error:
+            line = f"line {statement.original.line} of {path.name}"
+            raise BadInput(f"{line} is not of the form NAME=value, each quote closed")
+    return dotenv_values(stream=StringIO(text))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,26 @@ def checked(address: str) -> str:
     return address
 
 
+class StayingThere(urllib.request.HTTPRedirectHandler):
+    """Follows an answer to no other place."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Leave a redirection as the error that it is."""
+
+
+def straight(context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
+    """Return what asks a server itself, as AMQP does.
+
+    Trap: urllib asks the proxy that the environment names, and goes wherever an answer
+    sends it. Each time the login of the broker goes along.
+    """
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=context),
+        StayingThere(),
+    )
+
+
 class Management:
     """The management API of a broker, with the login of its AMQP connection."""
 
@@ -47,7 +67,7 @@ class Management:
         host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
         usual = f"https://{host}:15671" if tls else f"http://{host}:15672"
         self.base = checked(setting(VARIABLE, usual)).rstrip("/")
-        self.context: ssl.SSLContext | None = tls.context if tls else None
+        self.opener = straight(tls.context if tls else None)
         self.vhost = quote(parameters.virtual_host, safe="")
         login = parameters.credentials
         pair = f"{login.username}:{login.password}".encode()
@@ -57,9 +77,7 @@ class Management:
         """Return what the API answers to a request about this vhost."""
         url = f"{self.base}/api/{path}"
         request = urllib.request.Request(url, method=method, headers=self.headers)  # noqa: S310
-        with urllib.request.urlopen(  # noqa: S310
-            request, timeout=API_LIMIT, context=self.context
-        ) as answer:
+        with self.opener.open(request, timeout=API_LIMIT) as answer:
             if date := answer.headers["Date"]:
                 its_time = parsedate_to_datetime(date).replace(tzinfo=UTC)  # it is GMT
                 refuse_clocks_apart("RabbitMQ", its_time)

@@ -49,7 +49,14 @@ CONCURRENCY = 4  # messages that a worker works on at a time
 DRAIN = 5.0  # seconds in which a stopped worker may finish what it has begun
 IN_MEMORY = ":memory:"  # where it notes what it has done
 PREFIX = "module8"
-NO_FILE = re.compile(r"(?i)@|://|^postgres\w*[:/]")  # in what --ledger names
+# In what --ledger names: parts of a URL, or keywords of libpq or of other drivers.
+NO_FILE = re.compile(
+    r"""@ | :// | ^postgres\w*[:/]
+        | (?:^|[\s?&;])
+          (?:dbname|host|hostaddr|passfile|password|port|pwd|service|user) \s*=
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 A_FILE = re.compile(r"sqlite(\+\w+)?:|\.{0,2}/")  # how it begins, whatever follows
 
 

@@ -85,7 +85,8 @@ def stand_in(reason: str) -> Service:
 def probe(address: ServiceAddress) -> Service:
     """Return the Redis that answers at the URL within a second, else the stand-in.
 
-    No message of the library is repeated: it may hold a part of the password.
+    What a server says is repeated, and nothing that the library says while it looks for
+    one: that may hold a part of the password.
     """
     named = service_url(address, REDIS_FORM)
     place = named.place
@@ -110,17 +111,17 @@ def probe(address: ServiceAddress) -> Service:
         raise
     except redis.AuthenticationError:
         form = "before the host write user:password@, or :password@ alone"
-        problem = f"Redis at {place} refuses the password; {form}"
+        refused = f"Redis at {place} refuses the password"
+        problem = f"{named.source}: {refused}; {form}"
     except redis.InvalidResponse:
         problem = f"{named.source}: no Redis at {place}: what answers there is none"
     except (redis.ConnectionError, redis.TimeoutError) as error:
         refuse_what_fails(error, named)
         return stand_in(f"no Redis at {place}: {absence(error)}")
-    except redis.exceptions.NoPermissionError as error:
-        problem = f"{named.source}: Redis at {place}: {redact(error)}"
-    except redis.RedisError as error:
-        form = f"({type(error).__name__}): look at the database number and the rights"
-        problem = f"Redis at {place} refuses INFO {form}"
+    except redis.RedisError as error:  # such as a right, a replica, or a full memory
+        advice = "look at the database number, the rights, and whether it takes writes"
+        said = words_of_redis(error).rstrip(".")
+        problem = f"{named.source}: Redis at {place}: {said}; {advice}"
     except Exception as error:  # of an option that redis-py has not, or takes as it is
         wrong = f"{named.source} is not a Redis URL: redis-py says: {redact(error)}"
         problem = f"{wrong}; write {REDIS_FORM.example}"
@@ -216,6 +217,12 @@ def refuse_what_fails(error: Exception, url: ServiceUrl) -> None:
     if not isinstance(cause, ConnectionRefusedError | socket.gaierror):
         refuse_another_service(url, "Redis")
         refuse_what_it_cannot(error, url)
+
+
+def words_of_redis(error: redis.RedisError) -> str:
+    """Return what a Redis said of a command, without what it repeats of that."""
+    # One without AUTH repeats the beginning of the password.
+    return redact(str(error).partition(", with args beginning")[0])
 
 
 def refuse_what_it_cannot(error: Exception, url: ServiceUrl) -> None:

@@ -68,13 +68,8 @@ def diagnosis(
 
     Trap: a stand-in in place of a server that answered would hide what is to be mended.
     """
-    if isinstance(error, errors.OperationFailure):
-        if error.code in NO_ENTRY:
-            problem = f"the server lets nobody in like this (code {error.code})"
-            right = "check user, password and authSource in the URL"
-            return BadInput(f"{problem}: {right}")
-        if not error.timeout:
-            return NoService(f"error {error.code}")
+    if isinstance(error, errors.OperationFailure) and not error.timeout:
+        return refused_by_server(error, source, named)
     if isinstance(error, errors.ConfigurationError):
         return BadInput(f"{source}: {redact(error)}")
     no_answer = NoService(f"no answer in {limit:g} s")
@@ -83,6 +78,25 @@ def diagnosis(
     if isinstance(error, SENSELESS):
         return senseless(error, named)
     return told_by(client, named) or no_answer
+
+
+def refused_by_server(
+    error: errors.OperationFailure, source: str, named: ServiceUrl | None
+) -> BadInput:
+    """Return the complaint about a server that is there, and answers with an error."""
+    place = f" at {named.place}" if named else ""
+    problem = f"{source}: MongoDB{place}"
+    if error.code in NO_ENTRY:
+        right = "check user, password and authSource in the URL"
+        return BadInput(
+            f"{problem} lets nobody in like this (code {error.code}): {right}"
+        )
+    return BadInput(f"{problem} says: {words_of_server(error)}")
+
+
+def words_of_server(error: errors.OperationFailure) -> str:
+    """Return what a server has said, without the rest of its answer."""
+    return redact(str(error).partition(", full error")[0])
 
 
 def senseless(error: Exception, named: ServiceUrl) -> BadInput:

@@ -17,7 +17,7 @@ from course.errors import BadInput, NoService, Skip
 from course.mongo.codec import Database, Document
 from course.mongo.connection import VARIABLE, connect, opened
 from course.mongo.counting import CommandCounter
-from course.mongo.diagnosis import SENSELESS, senseless
+from course.mongo.diagnosis import SENSELESS, senseless, words_of_server
 from course.mongo.leftovers import (
     CALL_LIMIT,
     leftovers_on,
@@ -32,7 +32,6 @@ from course.services import (
     ServiceAddress,
     accepts_connections,
     address_of,
-    redact,
 )
 from course.standins.mongodb import StandInDatabase
 from course.sweeping import Leftover, sweep, temporary_folders
@@ -184,8 +183,7 @@ class Opening:
         source = self.address.source
         # Such as ?w=5 on three members. Without its message, the answer was spoilt.
         if isinstance(error, OperationFailure) and (error.details or {}).get("errmsg"):
-            words = redact(str(error).partition(", full error")[0])
-            return BadInput(f"{source}: MongoDB says {words}")
+            return BadInput(f"{source}: MongoDB says {words_of_server(error)}")
         if not isinstance(error, (ConnectionFailure, OperationFailure, *SENSELESS)):
             return error
         named = service_url(self.address, MONGO_FORM)

@@ -12,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from course.lab import wait_until
+from course.naming import new_name
 from course.services import accepts_connections
 
 # Runs a server in a folder of its own as long as the lesson's end of a pipe is open, so
-# that neither outlives the lesson, even if that is killed.
+# that neither outlives the lesson, even if that is killed. A signal that goes to all
+# processes of a run ends the lesson, and by that this. If all are killed, the folder
+# has a name that --sweep knows.
 KEEPER = """
-import subprocess, sys, tempfile
-with tempfile.TemporaryDirectory(prefix="module8-mongo-") as folder:
-    server = subprocess.Popen(sys.argv[1:], cwd=folder, stdin=subprocess.DEVNULL)
+import signal, subprocess, sys, tempfile
+for name in {"SIGINT", "SIGTERM", "SIGHUP"}.intersection(dir(signal)):
+    signal.signal(getattr(signal, name), lambda *_: None)
+with tempfile.TemporaryDirectory(prefix=sys.argv[1]) as folder:
+    server = subprocess.Popen(sys.argv[2:], cwd=folder, stdin=subprocess.DEVNULL)
     sys.stdin.read()
     server.kill()
     server.wait()
@@ -43,7 +48,8 @@ def private_server() -> Iterator[str | None]:
         return
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", KEEPER, program, "--port", str(port)]
+    command = [sys.executable, "-c", KEEPER, f"{new_name('-')}-mongo-"]
+    command += [program, "--port", str(port)]
     command += ["--storage-path", "data", "--enable-test-commands"]
     quiet: Any = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
     # In a session of its own, it does not hear a Ctrl-C that is meant for us.

@@ -11,6 +11,7 @@ from lessons import path_of, run
 from services import Server
 
 from course.amqp.processes import server_of_ledger
+from course.errors import BadInput
 from course.standins.amqp import Broker
 
 MARKERS = ("Xq7Zk", "9WvJmQ", "Hunter2", "s3cr3t", "dor3x", "Tr0ub")
@@ -25,6 +26,7 @@ LEDGERS = [
     "sqlite://u:Xq7Zk9WvJmQ@h/db",
     "postgresql://u:Xq7Zk9WvJmQ@127.0.0.1:1/x?autocommit=1",
     "postgresql://127.0.0.1:1/x?password=Xq7Zk9WvJmQ",
+    "host=127.0.0.1 port=1 dbname=x user=u password=Xq7Zk9WvJmQ",
 ]
 
 
@@ -51,7 +53,30 @@ def test_a_user_that_may_be_a_password_is_hidden_in_the_words_of_the_server(
 
 
 @pytest.mark.parametrize(
-    "name", ["work.sqlite", "sqlite:///a@b", "sqlite://", "a:b", "./a@b", "/a@b", None]
+    "keywords",
+    [
+        "host=127.0.0.1 port=1 dbname=x user=u password=Xq7Zk9WvJmQ",
+        " dbname = x password = 'Xq7Zk 9WvJmQ'",
+        "password=Xq7Zk9WvJmQ",
+        "Server=h;Database=x;Uid=u;Pwd=Xq7Zk9WvJmQ;",
+        "127.0.0.1/x?user=u&password=Xq7Zk9WvJmQ",
+    ],
+)
+def test_keywords_of_a_driver_name_no_file(keywords: str) -> None:
+    """A file of that name would hold what belongs on a server, and show a password."""
+    with pytest.raises(
+        BadInput, match="write postgresql://user:password@"
+    ) as complaint:
+        server_of_ledger(Namespace(ledger=keywords))
+    assert not [one for one in MARKERS if one in str(complaint.value)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("work.sqlite", "sqlite:///a@b", "sqlite://", "a:b", "./a@b", "/a@b", None),
+        *("user", "day=3.sqlite", "./user=3", "superuser=3"),
+    ],
 )
 def test_a_file_stays_a_file(name: str | None) -> None:
     args = Namespace(ledger=name)

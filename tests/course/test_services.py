@@ -90,6 +90,37 @@ def test_a_file_that_cannot_be_read_is_named_and_not_shown(project: Path) -> Non
         setting("SMALL_URL")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'SMALL_URL="redis://:s3cr3t@h',
+        "SMALL_URL='redis://:s3cr3t@h",
+        "SMALL_URL redis://:s3cr3t@h",
+        "SMALL_URL: redis://:s3cr3t@h",
+        'SMALL_URL="redis://:s3cr3t@h" it',
+        "set SMALL_URL=redis://:s3cr3t@h",
+        "<<<<<<< s3cr3t",
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_and_not_left_out(
+    project: Path, line: str
+) -> None:
+    text = f"# two lines before\nEMPTY=\n{line}\nOTHER='it'\n"
+    (project / ".env").write_text(text)
+    with pytest.raises(BadInput, match=r"^line 3 of \.env is not .* NAME=value") as why:
+        setting("SMALL_URL", "default")
+    assert "s3cr3t" not in str(why.value)
+
+
+def test_what_other_systems_write_is_read(project: Path) -> None:
+    text = "\ufeffexport SMALL_URL = 'of the file'  # note\r\n\r\nNAME\r\n"
+    (project / ".env").write_bytes(text.encode())
+    assert setting("SMALL_URL") == "of the file"
+    (project / ".env").unlink()
+    (project / ".env").mkdir()  # as Docker makes one where it is to mount a file
+    assert setting("SMALL_URL", "default") == "default"
+
+
 def test_an_address_knows_who_named_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

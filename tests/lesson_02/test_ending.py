@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pymongo
 import pytest
 from conftest import absent
+from ends import Run
 from lessons import load, path_of
 from programs import program
 from pymongo import errors, monitoring
@@ -60,17 +62,42 @@ def test_a_private_server_leaves_with_the_run(
         assert process.stdout
         backend = process.stdout.readline()
         assert "SecantusDB" in backend and "not MongoDB" in backend
-        assert len(list(tmp_path.glob("module8-mongo-*/data"))) == 1
+        assert len(list(tmp_path.glob("module8-*-mongo-*/data"))) == 1
         process.send_signal(number)  # 0 is none: it ends by itself
     assert process.returncode in ((-signal.SIGKILL, 130, 143) if number else (0,))
     # Its folder goes when the server has ended, and not before.
-    servers = partial(tmp_path.glob, "module8-mongo-*")
+    servers = partial(tmp_path.glob, "module8-*-mongo-*")
     wait_for(lambda: not list(servers()), 20, "the server is still there")
     if number == signal.SIGKILL:  # after which nobody removes the folder of the run
         (left,) = tmp_path.iterdir()
         assert made_at(left.name) and not list(left.iterdir())
     else:
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="platform: no /proc here")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_all_processes_leaves_nothing_that_a_sweep_would_miss(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as that of a service manager that stops a session."""
+    if not program("secantusd-py"):
+        absent("secantusd-py is not installed")
+    run = Run("02", (), {}, tmp_path)
+    monkeypatch.setenv(*run.mark.split("="))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("MONGODB_URI", "")
+    with running("-c", ALONE, str(SCRIPT), "--only", "bulk") as process:
+        assert process.stdout and "SecantusDB" in process.stdout.readline()
+        for pid in run.processes():
+            os.kill(pid, number)
+    wait_for(lambda: not run.processes(), 20, f"left: {run.processes()}")
+    left = [path.name for path in tmp_path.iterdir()]
+    if number == signal.SIGKILL:
+        assert len(left) == 2  # the run's and its server's
+        assert all(map(made_at, left)), left
+    else:
+        assert left == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="platform: signals differ")

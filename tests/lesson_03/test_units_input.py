@@ -108,12 +108,46 @@ def test_a_wrong_password_and_database_are_named() -> None:
             assert "refuses the password; before the host write user:pass" in line
             assert "wr0ng" not in line
         line = refused("--url", f"redis://:s3cret@{place}/99")
-        assert "look at the database number" in line
+        assert f"--url: Redis at {place}: DB index is out of range" in line
         assert "s3cret" not in line
         done = run(SCRIPT, "--only", "tier", "--url", f"redis://:s3cret@{place}/1")
         assert done.returncode == 0, done.stdout
         assert re.search(rf"backend: (redis|valkey) [\d.]+ at {place}\n", done.stdout)
         assert "s3cret" not in done.stdout + done.stderr
+
+
+# What a Redis refuses to write for, by its setting; and what it says.
+UNWRITABLE = {
+    ("maxmemory", "1"): "command not allowed when used memory > 'maxmemory'",
+    ("min-replicas-to-write", "3"): "NOREPLICAS Not enough good replicas to write",
+    ("replicaof", "127.0.0.1 1"): "You can't write against a read only replica",
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), UNWRITABLE.items(), ids=lambda one: one[0]
+)
+def test_a_redis_that_takes_no_writes_is_named_with_its_words(
+    setting: tuple[str, str], said: str
+) -> None:
+    name, value = setting
+    with services.private("redis", f"--{name}", *value.split()) as server:
+        if server is None:
+            absent("no redis-server on the PATH")
+        assert server
+        place = f"127.0.0.1:{server.port}"
+        line = refused("--url", f"redis://{place}/0")
+    assert f"--url: Redis at {place}: {said}" in line
+    assert "INFO" not in line
+
+
+def test_a_redis_without_auth_repeats_no_part_of_a_long_password() -> None:
+    password = "Xq7Zk9WvJmQ" * 20  # of which a Redis repeats so many characters
+    beginning = f"`AUTH`, with args beginning with: `{password[:128]}`, "
+    with talking(lambda _: f"-ERR unknown command {beginning}\r\n".encode()) as port:
+        line = refused("--url", f"redis://:{password}@127.0.0.1:{port}/0")
+    assert "unknown command `AUTH`" in line
+    assert "Xq7Zk" not in line
 
 
 def test_require_live_without_a_server_exits_3() -> None:

@@ -11,6 +11,7 @@ import shutil
 import time
 from asyncio import StreamReader, StreamWriter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -418,8 +419,25 @@ def test_mongodb_without_a_right_or_a_login(private_mongo: Server) -> None:
     at = f"127.0.0.1:{private_mongo.port}"
     for wrong in (f"nobody:{SECRET}", f"weak:wrong-{SECRET}"):
         line = refused(service, f"mongodb://{wrong}@{at}/shop")
-        assert "lets nobody in like this" in line
+        assert f"{service.variable}: MongoDB at {at} lets nobody in like this" in line
         assert "password" in line
+
+
+@as_itself_and_in_05
+def test_mongodb_that_answers_with_an_error(private_mongo: Server, alone: bool) -> None:
+    import pymongo
+
+    place = f"127.0.0.1:{private_mongo.port}"
+    refusal = {"failCommands": ["saslStart"], "errorCode": 334}  # no such mechanism
+    with pymongo.MongoClient[Any](private_mongo.url) as client:
+        fail = partial(client.admin.command, "configureFailPoint", "failCommand")
+        fail(mode="alwaysOn", data=refusal)
+        try:
+            url = f"mongodb://u:{SECRET}@{place}/?authMechanism=PLAIN"
+            line = refused(SERVICES[1], url, alone=alone)
+        finally:
+            fail(mode="off")
+    assert f"{SERVICES[1].variable}: MongoDB at {place} says: " in line
 
 
 def test_redis_without_a_right_or_a_connection(private_redis: Server) -> None:
