@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import weakref
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+from course.caching.locks import ForkSafeLock
 
 # Modules of this name are many: each script, each notebook, each child of one.
 NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
 
-# The functions that have been given a title, as long as they live.
-TITLED: defaultdict[str, weakref.WeakSet[Any]] = defaultdict(weakref.WeakSet)
+# What is equal here does the same in every function. (kind, value): 1 is not True.
+PLAIN_TEXTS = {type(None), bool, int, str, bytes}
+PLAIN_NUMBERS = {float, complex}  # by their text: 0.0 equals -0.0
+ITEMS_OF: dict[Any, Callable[[Any], Iterable[Any]]] = {
+    tuple: list,
+    list: list,
+    dict: dict.items,
+}
+MOST_ITEMS = 100  # items of a container; a table that is closed over is not copied
 
 
 def full_name(fn: Callable[..., Any]) -> str:
     """Return a function's name in full; TypeError if others have the same."""
     name = getattr(fn, "__qualname__", "<no name>")
-    owner = getattr(fn, "__self__", None)
-    is_bound = owner is not None and not inspect.ismodule(owner)
+    wrappers, innermost = unwrapped(fn)
+    # What wraps a bound method has its name, and is not one.
+    is_bound = any(map(has_owner, [fn, *wrappers, innermost]))
     # "_" is what functions are called that singledispatch registers.
     if is_bound or "<" in name or name.rpartition(".")[2] == "_":
         kind = "a bound method" if is_bound else "a local function, lambda or object"
@@ -29,13 +39,15 @@ def full_name(fn: Callable[..., Any]) -> str:
     module = getattr(fn, "__module__", None)
     refuse_nameless(module, name)
     title = f"{module}.{name}"
-    wrappers, innermost = unwrapped(fn)
     title += "".join(map(name_of_wrapper, wrappers))
-    outermost = wrappers[0] if wrappers else innermost
-    refuse_namesake(title, outermost)
-    with suppress(TypeError):  # of what has no hash, or no weak references
-        TITLED[title].add(outermost)
+    TITLES.give(title, wrappers[0] if wrappers else innermost, innermost)
     return title
+
+
+def has_owner(fn: Any) -> bool:
+    """Tell whether a function is bound to an object, or to a class."""
+    owner = getattr(fn, "__self__", None)
+    return owner is not None and not isinstance(owner, ModuleType)
 
 
 def refuse_nameless(module: str | None, name: str) -> None:
@@ -62,46 +74,68 @@ def unwrapped(fn: Any) -> tuple[list[Any], Any]:
 
 def name_of_wrapper(fn: Any) -> str:
     """Return what tells apart two wrappers of one function, which have its name."""
-    code = getattr(fn, "__code__", None)
-    if code is None:  # an object of a class of its own
-        module, name = type(fn).__module__, type(fn).__qualname__
+    # By its real type: an object may have the __code__, and the __class__, of what it
+    # wraps (numba's, wrapt's).
+    if type(fn) is FunctionType:
+        module, name = fn.__globals__.get("__name__"), fn.__code__.co_qualname
     else:
-        module, name = fn.__globals__["__name__"], code.co_qualname
+        module, name = type(fn).__module__, type(fn).__qualname__
     refuse_nameless(module, name)
     return f"@{module}.{name}"
 
 
-def refuse_namesake(title: str, fn: Any) -> None:
-    """Raise TypeError for a function that has the title of an unlike one.
+class Referent:
+    """An object that a function has closed over, or that is called as one.
 
-    As two of one factory have, called with two arguments, or two of one file. A module
-    that is loaded again has new functions, under their old names.
+    It is not kept alive. Of what can be called nobody knows what it does: only the same
+    one is alike.
     """
-    innermost = unwrapped(fn)[1]
-    for known in list(TITLED[title]):
-        first = unwrapped(known)[1]
-        stand_together = first is innermost or are_of_one_file(first, innermost)
-        if stand_together and not is_alike(known, fn):
-            raise TypeError(f"{title} is another function's name, too: give it a name=")
+
+    def __init__(self, value: Any) -> None:
+        self.find: Callable[[], Any] = lambda: value
+        with suppress(TypeError):  # of what has no weak references
+            self.find = weakref.ref(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Referent):
+            return False
+        one, two = self.find(), other.find()
+        if one is two:
+            return one is not None
+        if callable(one) or type(one) is not type(two):
+            return False
+        with suppress(Exception):  # of its own comparison: an array's, say
+            return bool(one == two)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-def is_alike(one: Any, other: Any) -> bool:
-    """Tell whether functions do the same: their code, and what they have closed over.
+def form_of(value: Any, others: list[Any], outside: tuple[Any, ...]) -> Any:
+    """Return what is equal for functions that do the same, as they are now.
 
-    Of other objects nobody knows what they do: only the same one is alike.
+    That is their code, and what they have closed over. `others` receives what of it is
+    neither a text, nor a number, nor a function.
     """
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if not isinstance(one, FunctionType):
-        with suppress(Exception):
-            return bool(one == other)
-        return False
-    if one.__code__ != other.__code__ or one.__globals__ is not other.__globals__:
-        return False
-    first, second = held_by(one), held_by(other)
-    return len(first) == len(second) and all(map(is_alike, first, second))
+    kind = type(value)
+    if kind in PLAIN_TEXTS:
+        return kind, value
+    if kind in PLAIN_NUMBERS:
+        return kind, repr(value)
+    # What it wraps; or itself, if it counts its own calls, say.
+    if any(value is one for one in outside):
+        return [value is one for one in outside]
+    within = (*outside, value)
+    if kind is FunctionType:
+        held = [form_of(item, others, within) for item in held_by(value)]
+        return value.__code__, id(value.__globals__), held
+    if (
+        kind in ITEMS_OF and len(value) <= MOST_ITEMS
+    ):  # as it is now: it may fill up later
+        items = list(ITEMS_OF[kind](value))
+        return kind, [form_of(item, others, within) for item in items]
+    others.append(kind)
+    return Referent(value)
 
 
 def held_by(fn: FunctionType) -> list[Any]:
@@ -113,19 +147,90 @@ def held_by(fn: FunctionType) -> list[Any]:
     return held
 
 
+class Titled:
+    """A function that has been given a title, and what it did then."""
+
+    def __init__(self, fn: Any, innermost: Any) -> None:
+        others: list[Any] = []
+        self.form = form_of(fn, others, (innermost,))
+        self.fn = Referent(fn)
+        self.innermost = Referent(innermost)
+        # Its results stay in Redis. Of two functions that hold only texts and numbers
+        # anyone can tell whether they do the same, also when one of them is gone.
+        self.is_known_for_good = not others
+
+    def counts(self) -> bool:
+        """Tell whether another function may still be mistaken for this one."""
+        if self.innermost.find() is None:
+            return False
+        return self.is_known_for_good or self.fn.find() is not None
+
+    def differs(self, later: Titled) -> bool:
+        """Tell whether a later one does something else, and is no new version of it.
+
+        As two of one factory do, called with two arguments, or two of one file. A
+        module that is loaded again has new functions, under their old names.
+        """
+        one, two = self.innermost.find(), later.innermost.find()
+        if one is two:
+            return self.fn != later.fn and bool(self.form != later.form)
+        return are_of_one_file(one, two)
+
+
+class Titles:
+    """The functions that have been given a title, by that."""
+
+    def __init__(self) -> None:
+        self.lock = ForkSafeLock()
+        self.given: dict[str, list[Titled]] = {}
+
+    def give(self, title: str, fn: Any, innermost: Any) -> None:
+        """Note that a function has a title; TypeError if an unlike one has it, too."""
+        new = Titled(fn, innermost)
+        if self.add(title, new):
+            return
+        gc.collect()  # an app, or a module, that has ended may still lie about
+        if not self.add(title, new):
+            raise TypeError(f"{title} is another function's name, too: give it a name=")
+
+    def add(self, title: str, new: Titled) -> bool:
+        """Add a function to those of its title; False if an unlike one is there."""
+        with self.lock:
+            known = [one for one in self.given.get(title, []) if one.counts()]
+            if any(one.differs(new) for one in known):
+                return False
+            twins = [one for one in known if one.innermost == new.innermost]
+            if not (twins and new.is_known_for_good):  # else one of them is enough
+                known.append(new)
+            self.given[title] = known
+            return True
+
+
+TITLES = Titles()
+
+
 def are_of_one_file(one: Any, other: Any) -> bool:
-    """Tell whether two functions of unlike code stand in the file that runs now."""
+    """Tell whether two functions of unlike code stand in one file, as it is now."""
     wanted = [getattr(one, "__code__", None), getattr(other, "__code__", None)]
     if wanted[0] == wanted[1]:
         return False
+    for code in codes_of_modules(other):
+        found = list(codes_in(code))
+        if all(one in found for one in wanted):
+            return True
+    return False
+
+
+def codes_of_modules(fn: Any) -> Iterator[CodeType]:
+    """Yield the code of each module that runs now, and of the function's."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":
-            found = list(codes_in(frame.f_code))
-            if all(code in found for code in wanted):
-                return True
+            yield frame.f_code
         frame = frame.f_back
-    return False
+    with suppress(Exception):  # of what is no module's, or of a loader of its own kind
+        loader = fn.__globals__["__loader__"]
+        yield loader.get_code(fn.__globals__["__name__"])
 
 
 def codes_in(code: CodeType) -> Iterator[CodeType]:
