@@ -172,3 +172,68 @@ def test_classes_that_inherit_a_method_have_results_of_their_own(cache: Any) -> 
     assert Doubled().of.invalidate(1) == 1
     assert Prices().of.cache_clear() == 2  # of the classes that are left
     assert Prices.whole.key(1) == Prices.whole.key(n=1)
+
+
+def test_a_method_is_one_whatever_it_calls_its_object(cache: Any) -> None:
+    by_object = lesson.redis_cache(60, cache=cache, name="of", key=lambda this, n: n)
+    by_class = lesson.redis_cache(60, cache=cache, name="known", key=lambda kind, n: n)
+
+    class Prices:
+        factor = 1
+
+        @by_object  # type: ignore[untyped-decorator]
+        def of(this, n: int) -> int:  # noqa: N805
+            return this.factor * n
+
+        @classmethod
+        @by_class  # type: ignore[untyped-decorator]
+        def known(kind, n: int) -> int:  # noqa: N804
+            return kind.factor * n
+
+    class Doubled(Prices):
+        factor = 2
+
+    for _ in range(2):
+        assert [Prices().of(1), Doubled().of(1)] == [1, 2]
+        assert [Prices.known(1), Doubled.known(1)] == [1, 2]
+
+
+A_CLASS = """
+class Prices:
+    @redis_cache(60, cache=cache, name="of", key=lambda self, n: n)
+    def of(self, n):
+        return n
+
+class Doubled(Prices):
+    pass
+"""
+
+
+def test_a_method_has_one_key_however_a_process_calls_the_module(cache: Any) -> None:
+    """A script is __main__, __mp_main__ in its children, and shop to who imports it."""
+    keys = []
+    for name in ("__main__", "__mp_main__", "shop"):
+        scope = {"__name__": name, "redis_cache": lesson.redis_cache, "cache": cache}
+        exec(A_CLASS, scope)
+        prices: Any = scope["Prices"]
+        doubled: Any = scope["Doubled"]
+        theirs = type("Prices", (prices,), {"__module__": "another"})
+        keys.append([kind().of.key(1) for kind in (prices, doubled, theirs)])
+    assert keys == [keys[0]] * 3
+    assert len(set(keys[0])) == 3
+
+
+def test_a_subclass_of_a_script_has_one_key_in_its_children_too(cache: Any) -> None:
+    of = lesson.redis_cache(60, cache=cache, name="of", key=lambda self, n: n)
+    prices = type("Prices", (), {})
+
+    def rank(self: Any, n: int) -> int:
+        return n
+
+    rank.__qualname__ = "Prices.rank"
+    prices.rank = of(rank)  # type: ignore[attr-defined]
+    keys = {
+        type("Mine", (prices,), {"__module__": name})().rank.key(1)
+        for name in ("__main__", "__mp_main__")
+    }
+    assert len(keys) == 1
