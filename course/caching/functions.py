@@ -22,7 +22,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
 from course.caching.codec import strict
-from course.caching.policy import Policy, refuse_hook, refuse_type
+from course.caching.policy import Policy, refuse_hook, refuse_policy, refuse_type
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -110,13 +110,21 @@ def refuse_misuse(ttl: object, cache: object, policy: object) -> None:
     if callable(ttl):
         name = getattr(ttl, "__name__", "the function")
         raise TypeError(f"write @redis_cache() above {name}, with parentheses")
-    if cache is not None and not hasattr(cache, "get_or_load"):
-        kind = type(cache).__name__
-        raise TypeError(f"cache= is a RedisCache(client), not a {kind}")
-    if policy is not None and not isinstance(policy, Policy):
-        raise TypeError(
-            f"policy= is a Policy, such as Policy(ttl=60), not {policy!r:.40}"
-        )
+    if cache is not None:
+        refuse_cache(cache)
+    if policy is not None:
+        refuse_policy(policy)
+
+
+def refuse_cache(cache: object) -> None:
+    """Raise TypeError for what loads nothing: a client, say, or the class itself."""
+    if isinstance(cache, type):
+        found = f"the class {cache.__name__} itself"
+    elif not hasattr(cache, "get_or_load"):
+        found = f"a {type(cache).__name__}"
+    else:
+        return
+    raise TypeError(f"cache= is a RedisCache(client), not {found}")
 
 
 def owner_name(fn: Callable[..., Any]) -> str:
