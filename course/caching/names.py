@@ -15,6 +15,12 @@ from course.caching.locks import ForkSafeLock
 # Modules of this name are many: each script, each notebook, each child of one.
 NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
 
+PLACE_OF_MODULE = (
+    "__file__",
+    "__loader__",
+    "__name__",
+)  # of a module, among its globals
+
 # What is equal here does the same in every function. (kind, value): 1 is not True.
 PLAIN_TEXTS = {type(None), bool, int, str, bytes}
 PLAIN_NUMBERS = {float, complex}  # by their text: 0.0 equals -0.0
@@ -111,33 +117,6 @@ class Referent:
     __hash__ = None  # type: ignore[assignment]
 
 
-def form_of(value: Any, others: list[Any], outside: tuple[Any, ...]) -> Any:
-    """Return what is equal for functions that do the same, as they are now.
-
-    That is their code, and what they have closed over. `others` receives what of it is
-    neither a text, nor a number, nor a function.
-    """
-    kind = type(value)
-    if kind in PLAIN_TEXTS:
-        return kind, value
-    if kind in PLAIN_NUMBERS:
-        return kind, repr(value)
-    # What it wraps; or itself, if it counts its own calls, say.
-    if any(value is one for one in outside):
-        return [value is one for one in outside]
-    within = (*outside, value)
-    if kind is FunctionType:
-        held = [form_of(item, others, within) for item in held_by(value)]
-        return value.__code__, id(value.__globals__), held
-    if (
-        kind in ITEMS_OF and len(value) <= MOST_ITEMS
-    ):  # as it is now: it may fill up later
-        items = list(ITEMS_OF[kind](value))
-        return kind, [form_of(item, others, within) for item in items]
-    others.append(kind)
-    return Referent(value)
-
-
 def held_by(fn: FunctionType) -> list[Any]:
     """Return what a function has closed over, and its defaults."""
     held: list[Any] = [fn.__defaults__, fn.__kwdefaults__]
@@ -151,13 +130,41 @@ class Titled:
     """A function that has been given a title, and what it did then."""
 
     def __init__(self, fn: Any, innermost: Any) -> None:
-        others: list[Any] = []
-        self.form = form_of(fn, others, (innermost,))
         self.fn = Referent(fn)
         self.innermost = Referent(innermost)
+        self.codes: list[tuple[CodeType, dict[str, Any]]] = []  # and where from
         # Its results stay in Redis. Of two functions that hold only texts and numbers
         # anyone can tell whether they do the same, also when one of them is gone.
-        self.is_known_for_good = not others
+        self.is_known_for_good = True
+        self.form = self.form_of(fn, (innermost,))
+
+    def form_of(self, value: Any, outside: tuple[Any, ...]) -> Any:
+        """Return what is equal for functions that do the same, as they are now.
+
+        That is their code, and what they have closed over.
+        """
+        kind = type(value)
+        if kind in PLAIN_TEXTS:
+            return kind, value
+        if kind in PLAIN_NUMBERS:
+            return kind, repr(value)
+        # What it wraps; or itself, if it counts its own calls, say.
+        if any(value is one for one in outside):
+            return [value is one for one in outside]
+        within = (*outside, value)
+        if kind is FunctionType:
+            place = {name: value.__globals__.get(name) for name in PLACE_OF_MODULE}
+            self.codes.append((value.__code__, place))
+            held = [self.form_of(item, within) for item in held_by(value)]
+            # A module that is imported once more has other globals, of the same file.
+            module = place["__file__"] or id(value.__globals__)
+            return value.__code__, module, held
+        if kind in ITEMS_OF and len(value) <= MOST_ITEMS:
+            # As it is now: it may fill up later.
+            items = list(ITEMS_OF[kind](value))
+            return kind, [self.form_of(item, within) for item in items]
+        self.is_known_for_good = False
+        return Referent(value)
 
     def counts(self) -> bool:
         """Tell whether another function may still be mistaken for this one."""
@@ -172,9 +179,25 @@ class Titled:
         module that is loaded again has new functions, under their old names.
         """
         one, two = self.innermost.find(), later.innermost.find()
-        if one is two:
-            return self.fn != later.fn and bool(self.form != later.form)
-        return are_of_one_file(one, two)
+        if one is not two:
+            return are_of_one_file(one, two)
+        if self.fn == later.fn or self.form == later.form:
+            return False
+        return not self.is_of_old_version()
+
+    def is_twin(self, other: Titled) -> bool:
+        """Tell whether the other one will always be known for doing the same."""
+        if not (self.is_known_for_good and self.innermost == other.innermost):
+            return False
+        return bool(self.form == other.form)
+
+    def is_of_old_version(self) -> bool:
+        """Tell whether a part of what it did does not stand in its file any more."""
+        for code, place in self.codes:
+            now = code_of_module(place)
+            if now is not None and code not in codes_in(now):
+                return True
+        return False
 
 
 class Titles:
@@ -199,8 +222,7 @@ class Titles:
             known = [one for one in self.given.get(title, []) if one.counts()]
             if any(one.differs(new) for one in known):
                 return False
-            twins = [one for one in known if one.innermost == new.innermost]
-            if not (twins and new.is_known_for_good):  # else one of them is enough
+            if not any(map(new.is_twin, known)):  # else one of them is enough
                 known.append(new)
             self.given[title] = known
             return True
@@ -228,9 +250,17 @@ def codes_of_modules(fn: Any) -> Iterator[CodeType]:
         if frame.f_code.co_name == "<module>":
             yield frame.f_code
         frame = frame.f_back
-    with suppress(Exception):  # of what is no module's, or of a loader of its own kind
-        loader = fn.__globals__["__loader__"]
-        yield loader.get_code(fn.__globals__["__name__"])
+    code = code_of_module(getattr(fn, "__globals__", {}))
+    if code is not None:
+        yield code
+
+
+def code_of_module(place: dict[str, Any]) -> CodeType | None:
+    """Return the code of a module, as its file is now; None if nobody can tell."""
+    with suppress(Exception):  # it has no file, or a loader of its own kind
+        code = place["__loader__"].get_code(place["__name__"])
+        return code if isinstance(code, CodeType) else None
+    return None
 
 
 def codes_in(code: CodeType) -> Iterator[CodeType]:

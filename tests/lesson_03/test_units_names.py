@@ -239,17 +239,62 @@ def handle(n):
 """
 
 
-def test_two_of_one_name_need_one_also_when_they_are_cached_later(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "registered.py"
-    path.write_text(REGISTERED, "utf-8")
-    spec = importlib.util.spec_from_file_location("registered", path)
+def module_of(path: Path, text: str) -> Any:
+    path.write_text(text, "utf-8")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    first, second = module.handlers
+    return module
+
+
+def test_two_of_one_name_need_one_also_when_they_are_cached_later(
+    tmp_path: Path,
+) -> None:
+    first, second = module_of(tmp_path / "registered.py", REGISTERED).handlers
     assert full_name(first) == full_name(first) == "registered.handle"
     with pytest.raises(TypeError, match="handle is another function's name, too"):
         full_name(second)
+
+
+A_DECORATOR = """
+from functools import wraps
+
+def priced_in(fn, currency):
+    if currency == "UAH":
+        @wraps(fn)
+        def price(n):
+            return fn(n)
+    else:
+        @wraps(fn)
+        def price(n):
+            return fn(n) * {}
+    return price
+"""
+
+
+def test_a_decorator_that_is_edited_and_loaded_again_keeps_its_names(
+    tmp_path: Path,
+) -> None:
+    """As a notebook does, which loads a module again when its file has changed."""
+    path = tmp_path / "decorators.py"
+    module = module_of(path, A_DECORATOR.format(40))
+    kept = [module.priced_in(priced, "EUR")]
+    title = full_name(kept[0])
+    with pytest.raises(TypeError, match="is another function's name, too"):
+        full_name(module.priced_in(priced, "UAH"))
+    path.write_text("# Edited.\n" + A_DECORATOR.format(41_000), "utf-8")
+    module.__loader__.exec_module(module)
+    assert full_name(module.priced_in(priced, "EUR")) == title
+    with pytest.raises(TypeError, match="is another function's name, too"):
+        full_name(module.priced_in(priced, "UAH"))
+
+
+def test_a_module_that_is_imported_once_more_has_the_decorators_it_had(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "imported.py"
+    found = [module_of(path, A_DECORATOR.format(40)) for _ in range(2)]
+    kept = [module.priced_in(priced, "EUR") for module in found]
+    assert full_name(kept[0]) == full_name(kept[1])
