@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import hashlib
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import CodeType, FunctionType, ModuleType
+from dataclasses import dataclass
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from course.caching.locks import ForkSafeLock
@@ -15,29 +18,33 @@ from course.caching.locks import ForkSafeLock
 # Modules of this name are many: each script, each notebook, each child of one.
 NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
 
-PLACE_OF_MODULE = (
-    "__file__",
-    "__loader__",
-    "__name__",
-)  # of a module, among its globals
+NAMED = (type, BuiltinFunctionType)  # classes, and functions that are written in C
+PLAIN = {type(None), bool, int, float, complex, str, bytes}
+ORDERED = {tuple, list}
+CONTAINERS = {tuple, list, dict, set, frozenset}
+MOST_ITEMS = 100  # of a container; a larger one is a thing of its own
+MADE_BY_LRU_CACHE = type(functools.lru_cache(len))  # it only calls what it wraps
+DIGEST_SIZE = 8  # bytes
 
-# What is equal here does the same in every function. (kind, value): 1 is not True.
-PLAIN_TEXTS = {type(None), bool, int, str, bytes}
-PLAIN_NUMBERS = {float, complex}  # by their text: 0.0 equals -0.0
-ITEMS_OF: dict[Any, Callable[[Any], Iterable[Any]]] = {
-    tuple: list,
-    list: list,
-    dict: dict.items,
-}
-MOST_ITEMS = 100  # items of a container; a table that is closed over is not copied
+
+@dataclass(frozen=True)
+class Titled:
+    """A function that has been given a title, for as long as it lives."""
+
+    fn: weakref.ref[Any]
+    held: list[int]  # the objects without a name that its wrappers hold, by their id
+
+
+TITLED: dict[str, list[Titled]] = {}
+TITLED_LOCK = ForkSafeLock()
 
 
 def full_name(fn: Callable[..., Any]) -> str:
     """Return a function's name in full; TypeError if others have the same."""
     name = getattr(fn, "__qualname__", "<no name>")
-    wrappers, innermost = unwrapped(fn)
+    layers = layers_of(fn)
     # What wraps a bound method has its name, and is not one.
-    is_bound = any(map(has_owner, [fn, *wrappers, innermost]))
+    is_bound = any(map(has_owner, [fn, *layers]))
     # "_" is what functions are called that singledispatch registers.
     if is_bound or "<" in name or name.rpartition(".")[2] == "_":
         kind = "a bound method" if is_bound else "a local function, lambda or object"
@@ -45,8 +52,12 @@ def full_name(fn: Callable[..., Any]) -> str:
     module = getattr(fn, "__module__", None)
     refuse_nameless(module, name)
     title = f"{module}.{name}"
-    title += "".join(map(name_of_wrapper, wrappers))
-    TITLES.give(title, wrappers[0] if wrappers else innermost, innermost)
+    held = []
+    for layer in layers[:-1]:
+        wrapper = Wrapper(layer, layers)
+        title += f"@{wrapper.name()}"
+        held += [id(one) for one in wrapper.objects]
+    note_title(title, layers, held)
     return title
 
 
@@ -66,169 +77,117 @@ def refuse_nameless(module: str | None, name: str) -> None:
         )
 
 
-def unwrapped(fn: Any) -> tuple[list[Any], Any]:
+def layers_of(fn: Any) -> list[Any]:
     """Return a function's wrappers, the outermost first, and what they wrap."""
-    wrappers = []
+    layers = []
     seen = set()
     while hasattr(fn, "__wrapped__") and id(fn) not in seen:
         seen.add(id(fn))
         if not isinstance(fn, staticmethod):
-            wrappers.append(fn)
+            layers.append(fn)
         fn = fn.__wrapped__
-    return wrappers, fn
+    return [*layers, fn]
 
 
-def name_of_wrapper(fn: Any) -> str:
-    """Return what tells apart two wrappers of one function, which have its name."""
-    # By its real type: an object may have the __code__, and the __class__, of what it
-    # wraps (numba's, wrapt's).
-    if type(fn) is FunctionType:
-        module, name = fn.__globals__.get("__name__"), fn.__code__.co_qualname
-    else:
-        module, name = type(fn).__module__, type(fn).__qualname__
-    refuse_nameless(module, name)
-    return f"@{module}.{name}"
+class Wrapper:
+    """One of a function's wrappers: its name, and what it has closed over.
 
-
-class Referent:
-    """An object that a function has closed over, or that is called as one.
-
-    It is not kept alive. Of what can be called nobody knows what it does: only the same
-    one is alike.
+    Two wrappers of one factory have one name. A text or a number that tells them apart
+    becomes a part of it, the same in every process; of another object, a client, say,
+    nobody knows what it changes.
     """
 
-    def __init__(self, value: Any) -> None:
-        self.find: Callable[[], Any] = lambda: value
-        with suppress(TypeError):  # of what has no weak references
-            self.find = weakref.ref(value)
+    def __init__(self, fn: Any, layers: list[Any]) -> None:
+        self.fn = fn
+        self.within = list(layers)  # named elsewhere in the title
+        self.objects: list[Any] = []  # that nobody can name
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Referent):
-            return False
-        one, two = self.find(), other.find()
-        if one is two:
-            return one is not None
-        if callable(one) or type(one) is not type(two):
-            return False
-        with suppress(Exception):  # of its own comparison: an array's, say
-            return bool(one == two)
-        return False
+    def name(self) -> str:
+        """Return its name, with a hash of what it holds."""
+        # By its real type: an object may have the __code__, and the __class__, of what
+        # it wraps (numba's, wrapt's).
+        if type(self.fn) is not FunctionType:
+            module, name = type(self.fn).__module__, type(self.fn).__qualname__
+            if type(self.fn) is not MADE_BY_LRU_CACHE:
+                self.objects.append(self.fn)
+            held: list[Any] = []
+        else:
+            module = str(self.fn.__globals__.get("__name__"))
+            name = self.fn.__code__.co_qualname
+            held = held_by(self.fn)
+        refuse_nameless(module, name)
+        forms = [self.form(value) for value in held if not self.is_named(value)]
+        if not forms:
+            return f"{module}.{name}"
+        content = repr(forms).encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
+        return f"{module}.{name}({digest})"
 
-    __hash__ = None  # type: ignore[assignment]
+    def is_named(self, value: Any) -> bool:
+        """Tell whether a value is what it wraps; or itself, if it counts on that."""
+        return any(value is one for one in self.within)
+
+    def form(self, value: Any) -> str:
+        """Return a text that is the same for values that do the same."""
+        kind = type(value)
+        if self.is_named(value):
+            return "itself"
+        if kind in PLAIN:
+            return repr(value)  # 1, 1.0 and True are three
+        if isinstance(value, NAMED) and not has_owner(value):
+            return f"{kind.__name__} {value.__module__}.{value.__qualname__}"
+        if kind in CONTAINERS and len(value) <= MOST_ITEMS:
+            items = list(value.items()) if kind is dict else list(value)
+            forms = self.forms_within(value, items)
+            return f"{kind.__name__} {forms if kind in ORDERED else sorted(forms)}"
+        if kind is FunctionType and "<lambda>" not in value.__qualname__:
+            name = f"{value.__module__}.{value.__code__.co_qualname}"
+            return f"{name} {self.forms_within(value, held_by(value))}"
+        self.objects.append(value)
+        return f"a {kind.__module__}.{kind.__qualname__}"
+
+    def forms_within(self, value: Any, items: list[Any]) -> list[str]:
+        """Return the texts of what is in a value, which may hold itself."""
+        self.within.append(value)
+        return [self.form(item) for item in items]
 
 
 def held_by(fn: FunctionType) -> list[Any]:
     """Return what a function has closed over, and its defaults."""
-    held: list[Any] = [fn.__defaults__, fn.__kwdefaults__]
+    held: list[Any] = [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).items()]
     for cell in fn.__closure__ or ():
         with suppress(ValueError):  # of a name that has no value yet
             held.append(cell.cell_contents)
     return held
 
 
-class Titled:
-    """A function that has been given a title, and what it did then."""
-
-    def __init__(self, fn: Any, innermost: Any) -> None:
-        self.fn = Referent(fn)
-        self.innermost = Referent(innermost)
-        self.codes: list[tuple[CodeType, dict[str, Any]]] = []  # and where from
-        # Its results stay in Redis. Of two functions that hold only texts and numbers
-        # anyone can tell whether they do the same, also when one of them is gone.
-        self.is_known_for_good = True
-        self.form = self.form_of(fn, (innermost,))
-
-    def form_of(self, value: Any, outside: tuple[Any, ...]) -> Any:
-        """Return what is equal for functions that do the same, as they are now.
-
-        That is their code, and what they have closed over.
-        """
-        kind = type(value)
-        if kind in PLAIN_TEXTS:
-            return kind, value
-        if kind in PLAIN_NUMBERS:
-            return kind, repr(value)
-        # What it wraps; or itself, if it counts its own calls, say.
-        if any(value is one for one in outside):
-            return [value is one for one in outside]
-        within = (*outside, value)
-        if kind is FunctionType:
-            place = {name: value.__globals__.get(name) for name in PLACE_OF_MODULE}
-            self.codes.append((value.__code__, place))
-            held = [self.form_of(item, within) for item in held_by(value)]
-            # A module that is imported once more has other globals, of the same file.
-            module = place["__file__"] or id(value.__globals__)
-            return value.__code__, module, held
-        if kind in ITEMS_OF and len(value) <= MOST_ITEMS:
-            # As it is now: it may fill up later.
-            items = list(ITEMS_OF[kind](value))
-            return kind, [self.form_of(item, within) for item in items]
-        self.is_known_for_good = False
-        return Referent(value)
-
-    def counts(self) -> bool:
-        """Tell whether another function may still be mistaken for this one."""
-        if self.innermost.find() is None:
-            return False
-        return self.is_known_for_good or self.fn.find() is not None
-
-    def differs(self, later: Titled) -> bool:
-        """Tell whether a later one does something else, and is no new version of it.
-
-        As two of one factory do, called with two arguments, or two of one file. A
-        module that is loaded again has new functions, under their old names.
-        """
-        one, two = self.innermost.find(), later.innermost.find()
-        if one is not two:
-            return are_of_one_file(one, two)
-        if self.fn == later.fn or self.form == later.form:
-            return False
-        return not self.is_of_old_version()
-
-    def is_twin(self, other: Titled) -> bool:
-        """Tell whether the other one will always be known for doing the same."""
-        if not (self.is_known_for_good and self.innermost == other.innermost):
-            return False
-        return bool(self.form == other.form)
-
-    def is_of_old_version(self) -> bool:
-        """Tell whether a part of what it did does not stand in its file any more."""
-        for code, place in self.codes:
-            now = code_of_module(place)
-            if now is not None and code not in codes_in(now):
-                return True
-        return False
+def note_title(title: str, layers: list[Any], held: list[int]) -> None:
+    """Note that a function has a title; TypeError if an unlike one has it, too."""
+    if is_taken(title, layers, held):
+        gc.collect()  # what has ended may still lie about
+    if is_taken(title, layers, held):
+        raise TypeError(f"{title} is another function's name, too: give it a name=")
+    with TITLED_LOCK, suppress(TypeError):  # of what has no weak references
+        new = Titled(weakref.ref(layers[0]), held)
+        living = [one for one in TITLED.get(title, []) if one.fn() is not None]
+        TITLED[title] = [*living, new]
 
 
-class Titles:
-    """The functions that have been given a title, by that."""
+def is_taken(title: str, layers: list[Any], held: list[int]) -> bool:
+    """Tell whether an unlike function that lives has this title.
 
-    def __init__(self) -> None:
-        self.lock = ForkSafeLock()
-        self.given: dict[str, list[Titled]] = {}
-
-    def give(self, title: str, fn: Any, innermost: Any) -> None:
-        """Note that a function has a title; TypeError if an unlike one has it, too."""
-        new = Titled(fn, innermost)
-        if self.add(title, new):
-            return
-        gc.collect()  # an app, or a module, that has ended may still lie about
-        if not self.add(title, new):
-            raise TypeError(f"{title} is another function's name, too: give it a name=")
-
-    def add(self, title: str, new: Titled) -> bool:
-        """Add a function to those of its title; False if an unlike one is there."""
-        with self.lock:
-            known = [one for one in self.given.get(title, []) if one.counts()]
-            if any(one.differs(new) for one in known):
-                return False
-            if not any(map(new.is_twin, known)):  # else one of them is enough
-                known.append(new)
-            self.given[title] = known
+    As two of one file have; or two of one factory, called with two objects. A module
+    that is loaded again has new functions, under their old names.
+    """
+    with TITLED_LOCK:
+        known = list(TITLED.get(title, []))
+    for one in known:
+        theirs = layers_of(one.fn())
+        if any(map(are_of_one_file, theirs, layers)):
             return True
-
-
-TITLES = Titles()
+        if theirs[-1] is layers[-1] and one.held != held:
+            return True
+    return False
 
 
 def are_of_one_file(one: Any, other: Any) -> bool:
@@ -250,17 +209,11 @@ def codes_of_modules(fn: Any) -> Iterator[CodeType]:
         if frame.f_code.co_name == "<module>":
             yield frame.f_code
         frame = frame.f_back
-    code = code_of_module(getattr(fn, "__globals__", {}))
-    if code is not None:
-        yield code
-
-
-def code_of_module(place: dict[str, Any]) -> CodeType | None:
-    """Return the code of a module, as its file is now; None if nobody can tell."""
+    place = getattr(fn, "__globals__", {})
     with suppress(Exception):  # it has no file, or a loader of its own kind
         code = place["__loader__"].get_code(place["__name__"])
-        return code if isinstance(code, CodeType) else None
-    return None
+        if isinstance(code, CodeType):
+            yield code
 
 
 def codes_in(code: CodeType) -> Iterator[CodeType]:

@@ -118,18 +118,43 @@ def times(fn: Callable[..., Any], factor: float) -> Callable[..., Any]:
 def test_a_wrapper_that_is_gone_has_left_its_results(
     factors: tuple[float, float],
 ) -> None:
-    """As in a function that decorates anew at each call."""
+    """What a wrapper holds is a part of its name, also for those that come later."""
     one, other = factors
+    assert full_name(times(priced, one)) == full_name(times(priced, one))
+    assert full_name(times(priced, one)) != full_name(times(priced, other))
 
-    def fresh(n: int) -> int:  # each with names of its own
-        return n
 
-    fresh.__qualname__ = f"fresh_{factors}"
-    full_name(times(fresh, one))
-    gc.collect()
-    full_name(times(fresh, one))
+def with_function(fn: Callable[..., Any], inner: Callable[..., Any]) -> Any:
+    @functools.wraps(fn)
+    def call(n: int) -> Any:
+        return inner(fn(n))
+
+    return call
+
+
+def test_what_a_wrapper_holds_has_a_name_or_is_asked_for_one() -> None:
+    titles = {
+        full_name(with_function(priced, len)),
+        full_name(with_function(priced, abs)),
+        full_name(with_function(priced, str)),
+        full_name(with_function(priced, logged)),
+        full_name(with_function(priced, times(priced, 2))),
+        full_name(with_function(priced, times(priced, 3))),
+        full_name(with_function(priced, [1, {"a": {2, 3}}])),  # type: ignore[arg-type]
+        full_name(with_function(priced, [1, {"a": {2, 4}}])),  # type: ignore[arg-type]
+    }
+    assert len(titles) == 8
+    itself: list[Any] = []
+    itself.append(itself)
+    assert full_name(with_function(priced, itself))  # type: ignore[arg-type]
+    kept = with_function(priced, lambda n: n + 1)
+    assert full_name(kept)
     with pytest.raises(TypeError, match="is another function's name, too: give it"):
-        full_name(times(fresh, other))
+        full_name(with_function(priced, lambda n: n + 2))
+
+
+def test_a_secret_that_a_wrapper_holds_is_not_in_its_name() -> None:
+    assert "s3cr3t" not in full_name(times(priced, "s3cr3t"))  # type: ignore[arg-type]
 
 
 def guarded(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -286,7 +311,8 @@ def test_a_decorator_that_is_edited_and_loaded_again_keeps_its_names(
         full_name(module.priced_in(priced, "UAH"))
     path.write_text("# Edited.\n" + A_DECORATOR.format(41_000), "utf-8")
     module.__loader__.exec_module(module)
-    assert full_name(module.priced_in(priced, "EUR")) == title
+    kept.append(module.priced_in(priced, "EUR"))
+    assert full_name(kept[1]) == title
     with pytest.raises(TypeError, match="is another function's name, too"):
         full_name(module.priced_in(priced, "UAH"))
 
