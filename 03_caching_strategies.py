@@ -81,6 +81,7 @@ from course.caching.functions import (
     CachedFunction,
     Result,
     TimedFunction,
+    refuse_cache,
     refuse_coroutines,
     refuse_limits,
     refuse_misuse,
@@ -789,7 +790,7 @@ class LoadingCache(JsonCache):
         Raises what the load raises, LoaderError if it failed in another process.
         """
         asked = time.perf_counter()
-        seen = self.decoded(self.read(key), policy.decode)
+        seen = self.decoded(self.read(key), policy)
         fresh = seen is not None and self.clock() < seen.expires
         self.stats.add("hits" if fresh else "misses")
         if seen and fresh and not self.is_due(seen, policy):
@@ -910,7 +911,7 @@ class LeasedCache(LoadingCache):
         holder, generation, payload, failure = stored
         name = self.name("value", job.key)
         entry = self.opened(name, payload, generation)
-        entry = self.decoded(entry, policy.decode)
+        entry = self.decoded(entry, policy)
         return Claim(generation, holder or b"", entry, failure or b"", asked)
 
     def load_and_store(self, job: Job, generation: bytes | None) -> Answer:
@@ -1247,6 +1248,7 @@ class CacheInvalidationManager:
     """
 
     def __init__(self, cache: LeasedCache) -> None:
+        refuse_cache(cache)
         self.cache = cache
         self.dependents: dict[str, set[str]] = {}
 

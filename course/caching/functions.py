@@ -22,7 +22,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
 from course.caching.codec import strict
-from course.caching.policy import Policy, refuse_hook, refuse_type
+from course.caching.policy import Policy, refuse_hook, refuse_policy, refuse_type
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -110,28 +110,38 @@ def refuse_misuse(ttl: object, cache: object, policy: object) -> None:
     if callable(ttl):
         name = getattr(ttl, "__name__", "the function")
         raise TypeError(f"write @redis_cache() above {name}, with parentheses")
-    if cache is not None and not hasattr(cache, "get_or_load"):
-        kind = type(cache).__name__
-        raise TypeError(f"cache= is a RedisCache(client), not a {kind}")
-    if policy is not None and not isinstance(policy, Policy):
-        raise TypeError(
-            f"policy= is a Policy, such as Policy(ttl=60), not {policy!r:.40}"
-        )
+    if cache is not None:
+        refuse_cache(cache)
+    if policy is not None:
+        refuse_policy(policy)
 
 
-def is_method(fn: Callable[..., Any]) -> bool:
-    """Tell whether a function stands in a class, and gets an object of it."""
-    name = getattr(fn, "__qualname__", "").rpartition("<locals>.")[2]
-    with suppress(TypeError, ValueError):  # of a built-in
-        first = next(iter(inspect.signature(fn).parameters), "")
-        return "." in name and first in {"self", "cls"}
-    return False
+def refuse_cache(cache: object) -> None:
+    """Raise TypeError for what loads nothing: a client, say, or the class itself."""
+    if isinstance(cache, type):
+        found = f"the class {cache.__name__} itself"
+    elif not hasattr(cache, "get_or_load"):
+        found = f"a {type(cache).__name__}"
+    else:
+        return
+    raise TypeError(f"cache= is a RedisCache(client), not {found}")
 
 
-def class_name(found: Any) -> str:
-    """Return the name of a class, or of an object's class."""
-    kind = found if isinstance(found, type) else type(found)
-    return f"{kind.__module__}.{kind.__qualname__}"
+def owner_name(fn: Callable[..., Any]) -> str:
+    """Return the name of the class in which a function stands, or that of nothing."""
+    return str(getattr(fn, "__qualname__", "")).rpartition(".")[0]
+
+
+def class_name(kind: type, home: str | None) -> str:
+    """Return the name of a class, as all processes call it that know it.
+
+    Within the function's own module its name alone: what is __main__ in one process is
+    imported by another.
+    """
+    if kind.__module__ == home:
+        return kind.__qualname__
+    module = str(kind.__module__).replace("__mp_main__", "__main__")
+    return f"{module}.{kind.__qualname__}"
 
 
 class CallKey:
@@ -149,7 +159,8 @@ class CallKey:
     ) -> None:
         refuse_hook("key", hook)
         self.hook = hook
-        self.of_method = is_method(fn)
+        self.home = getattr(fn, "__module__", None)
+        self.owner = owner_name(fn)
         self.signature: inspect.Signature | None = None
         self.required = 0
         self.defaults: tuple[Any, ...] = ()
@@ -179,6 +190,15 @@ class CallKey:
         bound.apply_defaults()
         return bound.args, dict(sorted(bound.kwargs.items()))
 
+    def class_of_call(self, args: Any) -> type | None:
+        """Return whose method is called: a class, or that of an object."""
+        if not args or not self.owner:
+            return None
+        kind = args[0] if isinstance(args[0], type) else type(args[0])
+        known = [*inspect.getmro(kind), *inspect.getmro(type(kind))]
+        is_method = any(one.__qualname__ == self.owner for one in known)
+        return kind if is_method else None
+
     def digest(self, args: Any, kwargs: Any) -> str:
         """Return the hash; TypeError for arguments that do not fit, or are not JSON."""
         if self.hook is None:
@@ -190,8 +210,9 @@ class CallKey:
                 args, kwargs = self.spelt_out(args, kwargs)
             found = self.hook(*args, **kwargs)
             strict(found, "what key= returns")
-            if self.of_method and args:
-                found = [class_name(args[0]), found]
+            kind = self.class_of_call(args)
+            if kind is not None:
+                found = [class_name(kind, self.home), found]
         try:
             text = ascii(found)  # tells 1, 1.0 and True apart
             # The order of a dict's items is no part of its value. One {} is kwargs'.

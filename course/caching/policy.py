@@ -89,3 +89,11 @@ class Policy:
         """Return this policy with the changes that are given, not None."""
         given = {name: value for name, value in changes.items() if value is not None}
         return replace(self, **given)
+
+
+def refuse_policy(policy: object) -> None:
+    """Raise TypeError for what is no policy: a number of seconds, say."""
+    if not isinstance(policy, Policy):
+        raise TypeError(
+            f"policy= is a Policy, such as Policy(ttl=60), not {policy!r:.40}"
+        )

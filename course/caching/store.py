@@ -25,7 +25,7 @@ from course.caching.codec import (
     key_bytes,
     payload_of,
 )
-from course.caching.policy import LONGEST_LEASE, LONGEST_TTL
+from course.caching.policy import LONGEST_LEASE, LONGEST_TTL, Policy, refuse_policy
 from course.caching.scripts import BEGIN, CLAIM, RELEASE
 from course.caching.stats import CacheStats
 
@@ -112,12 +112,13 @@ class Store:
             return None
         return envelope
 
-    def decoded(self, entry: Envelope | None, decode: Hook | None) -> Envelope | None:
+    def decoded(self, entry: Envelope | None, policy: Policy) -> Envelope | None:
         """Return an entry with its value decoded; None if that fails: a miss."""
-        if entry is None or decode is None:
+        refuse_policy(policy)
+        if entry is None or policy.decode is None:
             return entry
         try:
-            return entry._replace(value=decode(entry.value))
+            return entry._replace(value=policy.decode(entry.value))
         except Exception:  # of the caller's hook, which may be newer than the entry
             self.stats.add("corrupt")
             return None

@@ -123,6 +123,27 @@ def test_a_client_in_place_of_a_cache_is_refused_by_the_decorator() -> None:
             lesson.redis_cache(cache=client, name="f")
 
 
+def test_a_client_or_a_class_in_place_of_a_cache_is_refused_when_it_is_given() -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: lesson.redis_cache(cache=lesson.RedisCache, name="f"),
+        lambda: lesson.CacheInvalidationManager(lesson.RedisCache),
+        lambda: lesson.CacheInvalidationManager(fakeredis.FakeRedis()),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"cache= is a RedisCache\(client\), not "):
+            call()
+
+
+@pytest.mark.parametrize("policy", [60, None, {"ttl": 60}], ids=repr)
+def test_a_load_with_anything_but_a_policy_is_refused(policy: Any) -> None:
+    cache = cache_of()
+    with pytest.raises(TypeError, match=r"such as Policy\(ttl=60\), not "):
+        cache.get_or_load("k", lambda: 1, policy)
+    cache.set("k", 2)
+    with pytest.raises(TypeError, match=r"such as Policy\(ttl=60\), not "):
+        cache.get_or_load("k", lambda: 1, policy)
+
+
 @pytest.mark.parametrize("option", ["policy", "key", "encode", "decode"])
 def test_an_option_of_another_kind_is_refused_when_it_is_given(option: str) -> None:
     with pytest.raises(TypeError, match=f"{option}=? is a .*, not 60"):

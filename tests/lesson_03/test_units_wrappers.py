@@ -53,23 +53,18 @@ def test_wrappers_inside_wrappers_are_a_part_of_the_name(
     assert (first(1), second(1)) == (2, 3)
 
 
-def test_two_wrappers_of_one_factory_need_a_name(cache: Any) -> None:
-    first = times(priced, 2)
-    second = times(priced, 3)
-    cached = lesson.redis_cache(60, cache=cache)(first)
-    with pytest.raises(TypeError, match="too: give it a name="):
-        lesson.redis_cache(60, cache=cache)(second)
-    named = lesson.redis_cache(60, cache=cache, name="thrice")(second)
-    again = lesson.redis_cache(60, cache=cache)(first)  # the same one
-    assert (cached(1), named(1), again(1)) == (2, 3, 2)
+def test_two_wrappers_of_one_factory_have_results_of_their_own(cache: Any) -> None:
+    decorate = lesson.redis_cache(60, cache=cache)
+    first, second = decorate(times(priced, 2)), decorate(times(priced, 3))
+    assert (first(1), second(1)) == (2, 3)
 
 
-def test_an_app_that_is_made_twice_decorates_as_before(cache: Any) -> None:
+def test_an_app_that_is_made_twice_shares_its_results(cache: Any) -> None:
     first = lesson.redis_cache(60, cache=cache)(times(times(priced, 2), 3))
     again = lesson.redis_cache(60, cache=cache)(times(times(priced, 2), 3))
-    assert (first(1), again(1)) == (6, 6)
-    with pytest.raises(TypeError, match="another function's name, too"):
-        lesson.redis_cache(60, cache=cache)(times(times(priced, 3), 3))
+    assert (first(1), again(1), cache.stats.loads) == (6, 6, 1)
+    another = lesson.redis_cache(60, cache=cache)(times(times(priced, 3), 3))
+    assert another(1) == 9
 
 
 TWO_OF_ONE_NAME = """
@@ -172,3 +167,68 @@ def test_classes_that_inherit_a_method_have_results_of_their_own(cache: Any) -> 
     assert Doubled().of.invalidate(1) == 1
     assert Prices().of.cache_clear() == 2  # of the classes that are left
     assert Prices.whole.key(1) == Prices.whole.key(n=1)
+
+
+def test_a_method_is_one_whatever_it_calls_its_object(cache: Any) -> None:
+    by_object = lesson.redis_cache(60, cache=cache, name="of", key=lambda this, n: n)
+    by_class = lesson.redis_cache(60, cache=cache, name="known", key=lambda kind, n: n)
+
+    class Prices:
+        factor = 1
+
+        @by_object  # type: ignore[untyped-decorator]
+        def of(this, n: int) -> int:  # noqa: N805
+            return this.factor * n
+
+        @classmethod
+        @by_class  # type: ignore[untyped-decorator]
+        def known(kind, n: int) -> int:  # noqa: N804
+            return kind.factor * n
+
+    class Doubled(Prices):
+        factor = 2
+
+    for _ in range(2):
+        assert [Prices().of(1), Doubled().of(1)] == [1, 2]
+        assert [Prices.known(1), Doubled.known(1)] == [1, 2]
+
+
+A_CLASS = """
+class Prices:
+    @redis_cache(60, cache=cache, name="of", key=lambda self, n: n)
+    def of(self, n):
+        return n
+
+class Doubled(Prices):
+    pass
+"""
+
+
+def test_a_method_has_one_key_however_a_process_calls_the_module(cache: Any) -> None:
+    """A script is __main__, __mp_main__ in its children, and shop to who imports it."""
+    keys = []
+    for name in ("__main__", "__mp_main__", "shop"):
+        scope = {"__name__": name, "redis_cache": lesson.redis_cache, "cache": cache}
+        exec(A_CLASS, scope)
+        prices: Any = scope["Prices"]
+        doubled: Any = scope["Doubled"]
+        theirs = type("Prices", (prices,), {"__module__": "another"})
+        keys.append([kind().of.key(1) for kind in (prices, doubled, theirs)])
+    assert keys == [keys[0]] * 3
+    assert len(set(keys[0])) == 3
+
+
+def test_a_subclass_of_a_script_has_one_key_in_its_children_too(cache: Any) -> None:
+    of = lesson.redis_cache(60, cache=cache, name="of", key=lambda self, n: n)
+    prices = type("Prices", (), {})
+
+    def rank(self: Any, n: int) -> int:
+        return n
+
+    rank.__qualname__ = "Prices.rank"
+    prices.rank = of(rank)  # type: ignore[attr-defined]
+    keys = {
+        type("Mine", (prices,), {"__module__": name})().rank.key(1)
+        for name in ("__main__", "__mp_main__")
+    }
+    assert len(keys) == 1
