@@ -18,13 +18,17 @@ LIMIT = 600.0  # seconds
 def main(options: list[str]) -> int:
     """Run pip-audit; return the exit code."""
     command = [sys.executable, "-m", "pip_audit", "--local", "--format", "json"]
-    done = subprocess.run(
-        [*command, "--progress-spinner", "off", *options],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=LIMIT,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--progress-spinner", "off", *options],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        print(f"audit: not reached (no answer in {LIMIT:g} s)")
+        return 3
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (json.JSONDecodeError, KeyError):

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc, func, orm
@@ -162,14 +163,17 @@ def temporary_folder(stack: ExitStack) -> Path:
 
 def create_schema(server: PostgresServer, engine: sa.Engine, schema: str) -> str:
     """Create a schema; return the server's version. Raises BadInput if it refuses."""
+    names: list[str] = []  # of the database and the user, as SQL writes them
     try:
         with engine.begin() as connection:
             version = connection.dialect.server_version_info or ()
+            driver: Any = connection.connection.driver_connection
+            quote = connection.dialect.identifier_preparer.quote
+            names = [quote(name) for name in (driver.info.dbname, driver.info.user)]
             connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
     except exc.DBAPIError as error:
-        if sqlstate_of(error) == NO_RIGHT:
-            database = server.url.database or server.url.username
-            right = f"GRANT CREATE ON DATABASE {database} TO {server.url.username}"
+        if sqlstate_of(error) == NO_RIGHT and names:
+            right = "GRANT CREATE ON DATABASE {} TO {}".format(*names)
             raise server.complaint(error, f"; needed: {right}") from None
         raise server.complaint(error) from None
     except TypeError as error:  # such as an encoding that gives bytes instead of text

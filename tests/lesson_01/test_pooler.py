@@ -252,6 +252,20 @@ def test_without_the_right_to_a_schema_the_missing_right_is_named(clerk: str) ->
     assert "GRANT CREATE ON DATABASE shop TO clerk" in done.stderr
 
 
+def test_the_right_is_named_for_whoever_libpq_takes_for_the_user(shop: str) -> None:
+    """The URL names neither user nor database."""
+    run_all(shop, 'CREATE ROLE "Clerk-2" LOGIN')
+    try:
+        url = sa.make_url(shop)
+        bare = f"postgresql://{url.host}:{url.port}"
+        login = {"PGUSER": "Clerk-2", "PGDATABASE": "shop", "PGPASSWORD": "not-asked"}
+        done = run(SCRIPT, "--require-live", "--url", bare, env=login)
+    finally:
+        run_all(shop, 'DROP ROLE "Clerk-2"')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'GRANT CREATE ON DATABASE shop TO "Clerk-2"' in done.stderr
+
+
 def test_the_right_to_a_schema_and_ten_connections_are_enough(
     shop: str, clerk: str
 ) -> None:

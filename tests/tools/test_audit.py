@@ -15,6 +15,17 @@ BAD = {"name": "two", "version": "2", "vulns": [{"id": "CVE-1"}, {"id": "CVE-2"}
 UNKNOWN = {"name": "three", "skip_reason": "not found"}
 
 
+def test_a_database_that_keeps_silent_is_not_reached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wait(command: list[str], **options: Any) -> None:
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", wait)
+    assert audit.main([]) == 3
+    assert capsys.readouterr().out == "audit: not reached (no answer in 600 s)\n"
+
+
 @pytest.mark.parametrize(
     ("packages", "code", "said"),
     [
