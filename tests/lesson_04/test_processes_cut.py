@@ -203,5 +203,6 @@ def test_a_redrive_that_is_cut_says_how_far_it_came(
     dead = broker.queues["module8.user_data.dead"]
     wait_for(lambda: not dead.unacked, 30)
     assert 0 < moved <= len(queue.ready) <= moved + 1
-    assert len(queue.ready) + len(dead.ready) in (3000, 3001)
+    # One may be there thrice: its confirm was lost, and it is a dead letter still.
+    assert 3000 <= len(queue.ready) + len(dead.ready) <= 3002
     assert rejects.exists() == ("not confirmed" in out)
