@@ -92,6 +92,26 @@ def test_a_consumer_ends_where_nothing_that_fails_can_be_put_aside(
         assert env.rabbit.ready(queue + ".dead") == 0
 
 
+def test_a_ledger_in_the_place_of_the_producer_is_refused() -> None:
+    """It was no inbox: what came twice was done twice, and recorded not once."""
+    with lesson.Ledger() as ledger:
+        with pytest.raises(TypeError, match=r"producer has no send\(\)"):
+            lesson.UserDataConsumer(None, "queue", ledger)
+        with pytest.raises(TypeError, match=r"ledger has no once\(\): 'ledger.db'"):
+            lesson.UserDataConsumer(None, "queue", None, "ledger.db")
+        lesson.UserDataConsumer(None, "queue", None, ledger)
+
+
+@pytest.mark.parametrize(
+    "permanent", [[KeyError], KeyError | OSError, (str,), "KeyError"]
+)
+def test_what_names_no_exceptions_is_not_permanent(permanent: Any) -> None:
+    """What failed came back at once, with all its work, until the queue buried it."""
+    kind = type("Mine", (lesson.UserDataConsumer,), {"permanent": permanent})
+    with pytest.raises(TypeError, match="class, or a tuple of them, not"):
+        kind(None, "queue")
+
+
 EVENTS = {"events": "fanout"}
 
 
