@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from queue import SimpleQueue
 from typing import Any
 
@@ -30,7 +29,7 @@ from course.amqp.internals import (
     refused_for_good,
     reject,
 )
-from course.amqp.pool import start_threads
+from course.amqp.pool import refuse_unfit, start_threads
 from course.amqp.publishing import DEADLINE
 from course.amqp.reconnecting import backoff, refuse_pool
 from course.amqp.settling import ByLedger, Content, Delivery, InHand, OpenTags, ahead
@@ -57,11 +56,7 @@ class PoolAndConnection(Copies, ByLedger):
     drain: float = DEADLINE  # seconds that a stop waits for what has begun
 
     def __post_init__(self) -> None:
-        work = getattr(self, "handle", None)
-        kinds = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
-        if any(is_one(work) for is_one in kinds):
-            # Called, it only returns what would have to be awaited, or gone through.
-            raise TypeError("handle() is a coroutine or generator, which nobody runs")
+        refuse_unfit(self)
         refuse_pool(self.prefetch, self.concurrency, self.drain)
         self.counts: Counter[str] = Counter()
         self.ages: Counter[int] = Counter()  # of deliveries, by digits of their seconds

@@ -16,6 +16,7 @@ from typing import Any
 
 import pika
 from pika import exceptions, frame, spec
+from pika.adapters.select_connection import IOLoop
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from course.amqp.errors import MessagingError
@@ -34,6 +35,27 @@ READ_AT_ONCE = 65_536  # bytes; pika reads 4,096
 DECODED_AT_ONCE = 4_096  # of these
 CONTENT = (frame.Header, frame.Body)  # which comes, and goes to its channel
 DELIVER = spec.Basic.Deliver  # what it begins with
+# Replies to what nobody may send, or declare, like this: PRECONDITION_FAILED,
+# FRAME_ERROR, SYNTAX_ERROR, COMMAND_INVALID, UNEXPECTED_FRAME, NOT_IMPLEMENTED.
+ITS_OWN_FAULT = (406, 501, 502, 503, 505, 540)
+
+
+class TolerantLoop(IOLoop):  # type: ignore[misc]
+    """pika's loop, which hands on what would end it: no socket, or no thread, is left.
+
+    A connection needs one of each to begin, and a moment later there may be some.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self._on_error = on_error
+
+    def process_timeouts(self) -> None:
+        """Call what is to be called."""
+        try:
+            super().process_timeouts()
+        except (OSError, RuntimeError) as error:
+            self._on_error(error)
 
 
 class TolerantConnection(pika.SelectConnection):  # type: ignore[misc]
@@ -137,7 +159,10 @@ class BrokerConnection(pika.BlockingConnection):  # type: ignore[misc]
 
     def __init__(self, parameters: Any) -> None:
         with own_errors(*CONNECTION_LOST):
-            super().__init__(parameters, TolerantConnection)
+            try:
+                super().__init__(parameters, TolerantConnection)
+            except RuntimeError as error:  # no thread is left to ask for the address
+                raise exceptions.AMQPConnectionError(str(error)) from error
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with own_errors(*BY_THE_BROKER):

@@ -15,6 +15,9 @@ from pika import BasicProperties
 
 from course.amqp.errors import PublishFailed
 
+DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
+MOST_FAILURES = 1000  # that a producer remembers; more of them with a wider window
+
 
 class Confirmation:
     """The promise of a confirm; it knows whether somebody has asked how it ended.
@@ -159,6 +162,10 @@ class Pending:
         """Where it was sent, for an error."""
         return f"{self.key!r} at exchange {self.exchange!r}"
 
+    def is_blamed_by(self, words: str) -> bool:
+        """Tell whether a refusal of the broker names its exchange."""
+        return f"'{self.exchange or DEFAULT_EXCHANGE}'" in words
+
     @property
     def sent_to(self) -> tuple[str, str, str]:
         """What a returned message is known by.
@@ -200,3 +207,76 @@ class Window:
     def release(self) -> None:
         """Give a place back."""
         self._free.put(None)
+
+
+class Outcomes:
+    """Which publishes are unsettled, and which have failed: asked for at the end.
+
+    Trap: a program that never closes its producer would fill the memory with failures.
+    So there is a limit, and those go first that somebody has heard of.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._most = max(window, MOST_FAILURES)  # all that may be open fails at once
+        self._lock = threading.RLock()  # a signal may come inside
+        self._unsettled: dict[Pending, None] = {}  # in order
+        self._failed: dict[Pending, None] = {}
+
+    def add(self, pending: Pending) -> None:
+        """Note that a publish is on its way."""
+        self._unsettled[pending] = None
+
+    def forget(self, pending: Pending) -> None:
+        """Note that there is nothing more to say of a publish."""
+        self._unsettled.pop(pending, None)
+
+    def failed(self, pending: Pending) -> None:
+        """Note that a publish has failed."""
+        with self._lock:
+            self._failed[pending] = None
+            self._unsettled.pop(pending, None)
+            if len(self._failed) >= 2 * self._most:  # seldom, as it looks at all
+                unheard = [one for one in self._failed if not one.confirmed.heard]
+                self._failed = dict.fromkeys(unheard[-self._most :])
+
+    def unsettled(self) -> list[Pending]:
+        """Return what is on its way."""
+        with self._lock:
+            return list(self._unsettled)
+
+    def known(self) -> list[Pending]:
+        """Return what has failed, and what is on its way, in the order of its end."""
+        with self._lock:
+            return [*self._failed, *self._unsettled]
+
+    def unheard(self) -> list[Pending]:
+        """Return those of the known whose end nobody has asked for."""
+        return [one for one in self.known() if not one.confirmed.heard]
+
+
+class PublishingHooks:
+    """What a producer says of its own: what happens on a channel, and how to wait."""
+
+    def wait(self, *publishes: Pending) -> None:
+        """Wait until all are confirmed or have failed; raise the first failure."""
+        raise NotImplementedError
+
+    def on_channel(self, channel: Any) -> None:
+        """Begin on a new channel."""
+        raise NotImplementedError
+
+    def on_lost(self) -> None:
+        """Keep what is unconfirmed."""
+        raise NotImplementedError
+
+    def transmit(self, channel: Any, pending: Pending) -> None:
+        """Publish once."""
+        raise NotImplementedError
+
+    def on_confirm(self, frame: Any) -> None:
+        """Settle what the broker confirms or refuses."""
+        raise NotImplementedError
+
+    def settle(self, settled: Sequence[Pending], error: PublishFailed | None) -> None:
+        """End publishes, with an error or without."""
+        raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -11,29 +12,29 @@ from contextlib import suppress
 from typing import Any, Self
 
 from pika import exceptions
-from pika.adapters.select_connection import IOLoop
 
 from course.amqp.errors import NotInTime, ProducerEnded, PublishFailed, Unpublishable
-from course.amqp.internals import TolerantConnection, broker_words, hang_up, refused
-from course.amqp.pending import Pending, Window
+from course.amqp.internals import (
+    ITS_OWN_FAULT,
+    TolerantConnection,
+    TolerantLoop,
+    broker_words,
+    hang_up,
+    refused,
+)
+from course.amqp.pending import Outcomes, Pending, PublishingHooks, Window
 from course.amqp.reconnecting import backoff, refuse_number, refuse_seconds
 
 DEADLINE = 5.0  # seconds a publish may stay unconfirmed; pika alone waits 130
 GOODBYE_LIMIT = 1.0  # seconds that a broker may take to say goodbye
 AT_ONCE = 100  # publishes in a write: with more of them, the broker would wait for us
-MOST_UNHEARD = 1000  # failures that close() still knows of
-# Replies to a message that nobody may send like this: PRECONDITION_FAILED, FRAME_ERROR,
-# SYNTAX_ERROR, COMMAND_INVALID, UNEXPECTED_FRAME, NOT_IMPLEMENTED.
-ITS_OWN_FAULT = (406, 501, 502, 503, 505, 540)
-DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
 
 
-class PublishingThread:
+class PublishingThread(PublishingHooks):
     """Owns the connection of a producer, in a thread of its own.
 
-    A subclass says what happens on a channel: `on_channel`, `on_lost`, `transmit`,
-    `on_confirm`, `settle`. These, and all methods here that begin with an underscore,
-    run in that thread: pika is not to be called from any other.
+    A subclass says what happens on a channel. What does, and all methods here that
+    begin with an underscore, run in that thread: pika is not to be called from others.
     """
 
     def __init__(
@@ -61,14 +62,15 @@ class PublishingThread:
         self._closed = False
         self._closed_inside = False  # by a callback of ours
         self._process = os.getpid()
-        self._lock = threading.RLock()  # of the next two; a signal may come inside
-        self._unsettled: set[Pending] = set()
-        self._failed: deque[Pending] = deque(maxlen=MOST_UNHEARD)
+        self._lock = threading.RLock()  # of what wakes; a signal may come inside
+        self._outcomes = Outcomes(window)
         self._ended: PublishFailed | None = None  # why nothing is sent any more
-        self._loop = IOLoop()
+        self._loop = TolerantLoop(self._on_error)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._loop.add_callback_threadsafe(self._connect)
         self._thread.start()
+        # Trap: the thread ends with the program, and what waits with it.
+        atexit.register(self._close_at_exit)
 
     def __enter__(self) -> Self:
         return self
@@ -99,11 +101,13 @@ class PublishingThread:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self._close_at_exit)
         if self._process != os.getpid():
             return  # the connection is the parent's, and so is the thread
         try:
             if flush:
-                self.wait(*self._unheard())
+                self._wake()  # an exception may have interrupted a send() before it did
+                self.wait(*self._outcomes.unheard())
         finally:
             self._end(ProducerEnded("the producer is closed"))
             self._closing = True
@@ -114,17 +118,21 @@ class PublishingThread:
                 self._thread.join(DEADLINE)
                 self._loop.close()
 
-    def _unheard(self) -> list[Pending]:
-        """Return what is unsettled, or has failed, and what nobody has waited for."""
-        with self._lock:
-            known = [*self._failed, *self._unsettled]
-        return [pending for pending in known if not pending.confirmed.heard]
+    def _close_at_exit(self) -> None:
+        """Close what nobody has closed; nobody is left to catch an error."""
+        try:
+            self.close()
+        except PublishFailed as error:
+            log = logging.getLogger(__name__)
+            left = len(error.message_ids)
+            log.error("the program ends, %d publishes not confirmed: %s", left, error)
 
     def unconfirmed(self) -> list[Pending]:
-        """Return what was sent and is not confirmed: it may have arrived or not."""
-        with self._lock:
-            known = [*self._failed, *self._unsettled]
-        return [pending for pending in known if not pending.is_confirmed]
+        """Return what was sent and is not confirmed: it may have arrived or not.
+
+        Of failures that somebody has asked about, the last ones.
+        """
+        return [one for one in self._outcomes.known() if not one.is_confirmed]
 
     def check_alive(self, pending: Pending) -> None:
         """Raise PublishFailed if nothing is sent any more, with the reason."""
@@ -138,9 +146,9 @@ class PublishingThread:
 
     def enqueue(self, pending: Pending) -> None:
         """Have a publish transmitted, in the order of the calls; from any thread."""
-        self._unsettled.add(pending)  # before the look at what _end() sets first
+        self._outcomes.add(pending)  # before the look at what _end() sets first
         if self._ended:
-            self._unsettled.discard(pending)
+            self._outcomes.forget(pending)  # the caller is told
             pending.end(self._ended)
             return
         self.waiting.append(pending)
@@ -154,10 +162,15 @@ class PublishingThread:
             # A signal may interrupt pika here, which holds a lock: nothing but a note.
             while self._again and not self._waking:
                 self._again = False
-                self._awake = True
-                self._waking = True
                 try:
+                    self._awake = True
+                    self._waking = True
                     self._loop.add_callback_threadsafe(self.send_waiting)
+                except BaseException:
+                    # Trap: Ctrl-C, or a time limit by a signal, ends this anywhere.
+                    # Taken for told, the thread would never be told again.
+                    self._awake = False
+                    raise
                 finally:
                     self._waking = False
 
@@ -171,30 +184,6 @@ class PublishingThread:
         elif self.lost:
             text += f"; no connection: {self.lost}"
         return NotInTime(text).about(pending.message_id)
-
-    def wait(self, *publishes: Pending) -> None:
-        """Wait until all are confirmed or have failed; raise the first failure."""
-        raise NotImplementedError
-
-    def on_channel(self, channel: Any) -> None:
-        """Begin on a new channel."""
-        raise NotImplementedError
-
-    def on_lost(self) -> None:
-        """Keep what is unconfirmed."""
-        raise NotImplementedError
-
-    def transmit(self, channel: Any, pending: Pending) -> None:
-        """Publish once."""
-        raise NotImplementedError
-
-    def on_confirm(self, frame: Any) -> None:
-        """Settle what the broker confirms or refuses."""
-        raise NotImplementedError
-
-    def settle(self, settled: Sequence[Pending], error: PublishFailed | None) -> None:
-        """End publishes, with an error or without."""
-        raise NotImplementedError
 
     def sent_up_to(self, last: int) -> list[Pending]:
         """Take all publishes up to a delivery tag off the list of the unconfirmed."""
@@ -217,11 +206,9 @@ class PublishingThread:
         self.counts[error.outcome if error else "confirmed"] += 1
         pending.end(error)
         if error:
-            with self._lock:
-                self._unsettled.discard(pending)
-                self._failed.append(pending)
+            self._outcomes.failed(pending)
         else:
-            self._unsettled.discard(pending)
+            self._outcomes.forget(pending)
         self.room.release()
         if self._one_by_one:
             self._one_by_one -= 1
@@ -246,11 +233,9 @@ class PublishingThread:
         with self._lock:
             if self._ended is None:
                 self._ended = error
-            unsettled = list(self._unsettled)
-            self._failed.extend(unsettled)
-            self._unsettled.clear()
-        for pending in unsettled:
+        for pending in self._outcomes.unsettled():
             pending.end(error)
+            self._outcomes.failed(pending)
 
     def _connect(self) -> None:
         self._connection = TolerantConnection(
@@ -326,10 +311,7 @@ class PublishingThread:
         # A missing exchange closes the channel under everybody else's messages.
         sent = list(self.sent.values())
         self.sent = {}
-        guilty = []
-        for one in sent:
-            if f"'{one.exchange or DEFAULT_EXCHANGE}'" in reason.reply_text:
-                guilty.append(one)
+        guilty = [one for one in sent if one.is_blamed_by(reason.reply_text)]
         if guilty:
             self.settle(guilty, PublishFailed(reason.reply_text))
             others = [one for one in sent if one not in guilty]
@@ -353,7 +335,15 @@ class PublishingThread:
         self._one_by_one = max(self._one_by_one, len(sent))
         self.waiting.extendleft(reversed(sent))
 
-    def _on_lost(self, _: Any, reason: Exception) -> None:
+    def _on_error(self, error: Exception) -> None:
+        """Connect later, if no socket or thread is left to do it with now."""
+        if self._closing or (self._connection and self._connection.is_open):
+            raise error
+        self._on_lost(self._connection, error)
+
+    def _on_lost(self, connection: Any, reason: Exception) -> None:
+        if connection is not self._connection:
+            return  # it has been given up
         self.blocked = ""
         self.lost = broker_words(reason)
         self._channel = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,17 +31,31 @@ class Rejects:
 
 
 def line_of(pending: Any) -> dict[str, Any]:
-    """Return what is to be sent again: with the same id, if it has one."""
+    """Return what is to be sent again: with the same id, and all other properties."""
     line = {
         "message_id": pending.message_id,
         "exchange": pending.exchange,
         "key": pending.key,
+        **properties_of(pending),
     }
     try:
         line["body"] = pending.body.decode()
     except UnicodeDecodeError:
         line["body_base64"] = base64.b64encode(pending.body).decode()
     return line
+
+
+def properties_of(pending: Any) -> dict[str, Any]:
+    """Return the properties: as JSON, else what decode() reads, else for people."""
+    values = vars(pending.properties).items()
+    about = {name: value for name, value in values if value is not None}
+    with suppress(TypeError, ValueError):
+        if json.loads(json.dumps(about, allow_nan=False)) == about:
+            return {"properties": about}
+    with suppress(Exception):  # what pika can't write may be anything
+        encoded = b"".join(pending.properties.encode())
+        return {"properties_base64": base64.b64encode(encoded).decode()}
+    return {"properties_text": ascii(about)}
 
 
 @contextmanager

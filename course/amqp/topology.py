@@ -14,6 +14,7 @@ from course.amqp.errors import BadAddress, TopologyRefused
 from course.amqp.finding import parameters_of
 from course.amqp.internals import (
     BY_THE_BROKER,
+    ITS_OWN_FAULT,
     NOT_NOW,
     BrokerConnection,
     own_errors,
@@ -26,17 +27,41 @@ NATIVE_SINCE = [4, 3]
 LEAST_TIMES = {"x-message-ttl": 0, "x-expires": 1}  # milliseconds
 LONGEST_TIME = 2**32 - 1
 LONGEST_NAME = 255  # bytes
+MOST_PRIORITIES = 255
+KINDS = ("direct", "topic", "fanout", "headers")  # those of plugins begin with x-
 BY_ITSELF = "x-delayed-retry-type"  # of a queue that delays what is rejected
+BY_ANSWER = (exceptions.ChannelClosedByBroker, exceptions.ConnectionClosedByBroker)
 OVER: set[str] = set()  # prefixes of runs that have ended: nothing comes back there
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which exchanges there are, and which queues get what is published to them."""
+    """Which exchanges there are, and which queues get what is published to them.
+
+    Raises:
+        ValueError: a queue would be bound to nothing, and nobody would be told.
+    """
 
     exchanges: Mapping[str, str]  # each with its kind: direct, topic, fanout
     queues: Mapping[str, Sequence[str]]  # each with its exchange, and with keys
     priorities: Mapping[str, int] = field(default_factory=dict)  # the highest of each
+
+    def __post_init__(self) -> None:
+        for queue, where in self.queues.items():
+            if isinstance(where, str) or len(where) < 2:
+                form = '(exchange, key, ...), with the key "" for a fanout'
+                raise ValueError(f"{queue}: write {form}, not {where!r}")
+            if where[0] not in self.exchanges:
+                known = ", ".join(self.exchanges)
+                raise ValueError(
+                    f"{queue}: no exchange {where[0]!r}; there are {known}"
+                )
+        for queue, most in self.priorities.items():
+            if queue not in self.queues:
+                raise ValueError(f"priorities: there is no queue {queue!r}")
+            if not isinstance(most, int) or not 0 <= most <= MOST_PRIORITIES:
+                limits = f"0 to {MOST_PRIORITIES}"
+                raise ValueError(f"priorities: {queue} has {limits}, not {most!r}")
 
 
 @dataclass(frozen=True)
@@ -86,8 +111,10 @@ class Topology:
         return self.name(message.exchange)
 
     def plan_exchange(self, name: str, kind: str) -> None:
-        """Plan an exchange: "direct", "topic" or "fanout"."""
+        """Plan an exchange; ValueError for a kind that no broker has."""
         refuse_name(name)
+        if kind not in KINDS and not kind.startswith("x-"):
+            raise ValueError(f"{name}: an exchange is {', '.join(KINDS)}, not {kind!r}")
         options: dict[str, Any] = {"exchange_type": kind}
         if self.expires:
             options["auto_delete"] = True  # it goes with the last queue bound to it
@@ -141,10 +168,13 @@ class Topology:
                     for queue, exchange, key in self.bindings:
                         if exchange == item.name and queue in names:
                             channel.queue_bind(queue, exchange, key)
-        except exceptions.ChannelClosedByBroker as refusal:
+        except BY_ANSWER as refusal:
             reason = refusal.reply_text
             if any(words in reason for words in NOT_NOW):
                 raise
+            is_channel = isinstance(refusal, exceptions.ChannelClosedByBroker)
+            if not is_channel and refusal.reply_code not in ITS_OWN_FAULT:
+                raise  # it closes all connections, for instance to shut down
             if refusal.reply_code == PRECONDITION_FAILED:
                 reason += "; delete it, or take another prefix"
             raise TopologyRefused(reason) from None

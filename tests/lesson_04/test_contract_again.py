@@ -356,5 +356,7 @@ def test_a_deadline_says_why_there_is_no_connection(env: Any) -> None:
 
 
 def test_properties_of_a_copy_can_be_encoded(env: Any) -> None:
-    about = pika.BasicProperties(headers={"x-death": [], "x-opt-a": 1, "x-mine": 2})
-    assert lesson.copied(about, {}).headers == {"x-mine": 2}
+    brokers = {"x-death": [], "x-opt-rabbitmq-received-time": 1, "x-opt-deaths": []}
+    his = {"x-mine": 2, "x-delivery-country": "UA", "x-opt-in": True}
+    about = pika.BasicProperties(headers=brokers | his)
+    assert lesson.copied(about, {}).headers == his

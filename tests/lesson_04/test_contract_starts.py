@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from lessons import load
 
-from course.amqp.errors import ConsumerRefused, PublishFailed
+from course.amqp.errors import ConsumerRefused, PublishFailed, TopologyRefused
+from course.amqp.topology import Layout
 from course.amqp.trials import consumer_with, running
 from course.lab import in_background
+from course.naming import new_name
 
 lesson = load("04")
 LIMIT = 30.0
@@ -88,3 +90,66 @@ def test_a_consumer_ends_where_nothing_that_fails_can_be_put_aside(
         assert work.counts["unsettled"] == 1
         env.until(lambda: env.rabbit.ready(queue) == 1)
         assert env.rabbit.ready(queue + ".dead") == 0
+
+
+def test_a_ledger_in_the_place_of_the_producer_is_refused() -> None:
+    """It was no inbox: what came twice was done twice, and recorded not once."""
+    with lesson.Ledger() as ledger:
+        with pytest.raises(TypeError, match=r"producer has no send\(\)"):
+            lesson.UserDataConsumer(None, "queue", ledger)
+        with pytest.raises(TypeError, match=r"ledger has no once\(\): 'ledger.db'"):
+            lesson.UserDataConsumer(None, "queue", None, "ledger.db")
+        lesson.UserDataConsumer(None, "queue", None, ledger)
+
+
+@pytest.mark.parametrize(
+    "permanent", [[KeyError], KeyError | OSError, (str,), "KeyError"]
+)
+def test_what_names_no_exceptions_is_not_permanent(permanent: Any) -> None:
+    """What failed came back at once, with all its work, until the queue buried it."""
+    kind = type("Mine", (lesson.UserDataConsumer,), {"permanent": permanent})
+    with pytest.raises(TypeError, match="class, or a tuple of them, not"):
+        kind(None, "queue")
+
+
+EVENTS = {"events": "fanout"}
+
+
+@pytest.mark.parametrize(
+    ("exchanges", "queues", "priorities", "said"),
+    [
+        (EVENTS, {"log": ("event", "")}, {}, "log: no exchange 'event'"),
+        (EVENTS, {"log": ("events",)}, {}, 'log: write .*the key "" for a fanout'),
+        (EVENTS, {"log": "events"}, {}, "log: write .*, not 'events'"),
+        (EVENTS, {"log": ("events", "")}, {"logs": 5}, "there is no queue 'logs'"),
+        (EVENTS, {"log": ("events", "")}, {"log": 256}, "log has 0 to 255, not 256"),
+    ],
+    ids=["exchange", "no key", "text", "queue of priorities", "priorities"],
+)
+def test_a_layout_that_says_something_else_than_it_means_is_refused(
+    exchanges: Any, queues: Any, priorities: Any, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Layout(exchanges, queues, priorities)
+
+
+def test_a_kind_that_no_broker_has_is_refused_where_it_is_planned() -> None:
+    layout = Layout({"events": "topics"}, {"log": ("events", "#")})
+    with pytest.raises(ValueError, match="topic, fanout, headers, not 'topics'"):
+        lesson.RabbitMQConnection("amqp://127.0.0.1/%2F", topology=layout)
+
+
+def test_a_kind_that_this_broker_lacks_ends_a_consumer(rabbitmq_url: str) -> None:
+    """It hangs up on it, which is no lost connection: it would do so each time."""
+    layout = Layout({"events": "x-none"}, {"log": ("events", "#")})
+    rabbit = lesson.RabbitMQConnection(
+        rabbitmq_url, new_name("."), expires=60, topology=layout
+    )
+    consumer = consumer_with(lesson.Consumer, str, rabbit, rabbit.name("log"))
+    try:
+        for begin in (rabbit.setup_infrastructure, consumer.start_consuming):
+            with pytest.raises(TopologyRefused, match="exchange type 'x-none'"):
+                in_background(begin).result(10)
+    finally:
+        consumer.stop()
+        rabbit.teardown()
