@@ -48,6 +48,8 @@ BY_POSITION = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 
+ANYTHING = [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
+
 
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
     """Raise TypeError for no function, or one whose result can be used only once."""
@@ -144,6 +146,14 @@ def class_name(kind: type, home: str | None) -> str:
     return f"{module}.{kind.__qualname__}"
 
 
+def passes_all_on(fn: Callable[..., Any]) -> bool:
+    """Tell whether this is a wrapper that takes whatever it is called with."""
+    with suppress(TypeError, ValueError):  # of a built-in
+        parameters = inspect.signature(fn, follow_wrapped=False).parameters.values()
+        return hasattr(fn, "__wrapped__") and [p.kind for p in parameters] == ANYTHING
+    return False
+
+
 class CallKey:
     """Makes a hash of a call's arguments, the same however the call is spelt.
 
@@ -162,6 +172,7 @@ class CallKey:
         self.home = getattr(fn, "__module__", None)
         self.owner = owner_name(fn)
         self.signature: inspect.Signature | None = None
+        self.inner = inspect.signature(fn) if passes_all_on(fn) else None
         self.required = 0
         self.defaults: tuple[Any, ...] = ()
         with suppress(ValueError):
@@ -189,6 +200,23 @@ class CallKey:
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound.args, dict(sorted(bound.kwargs.items()))
+
+    def spellings(self, args: Any, kwargs: Any) -> list[tuple[Any, dict[str, Any]]]:
+        """Return the ways to spell a call that have keys of their own.
+
+        They are several for a wrapper of `(*args, **kwargs)`. The defaults of what it
+        wraps are not filled in: it may have others.
+        """
+        found = [(args, kwargs)]
+        if self.inner is None:
+            return found
+        with suppress(TypeError):  # of a call that does not fit what is wrapped
+            bound = self.inner.bind_partial(*args, **kwargs)
+            values = list(bound.arguments.items())
+            for first in range(len(values) + 1):
+                by_position = tuple(value for _, value in values[:first])
+                found.append((by_position, dict(values[first:])))
+        return found
 
     def class_of_call(self, args: Any) -> type | None:
         """Return whose method is called: a class, or that of an object."""
@@ -275,7 +303,9 @@ class CachedFunction(Generic[Arguments, Result]):
 
     def invalidate(self, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
         """Delete the result of this call, for all processes; return how many."""
-        return self.find_cache().delete(self.key(*args, **kwargs))
+        spellings = self.call_key.spellings(args, kwargs)
+        keys = {self.key(*some, **others) for some, others in spellings}
+        return self.find_cache().delete(*keys)
 
     def cache_clear(self) -> int:
         """Delete all results of this function, for all processes; return how many."""

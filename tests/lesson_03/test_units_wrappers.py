@@ -232,3 +232,71 @@ def test_a_subclass_of_a_script_has_one_key_in_its_children_too(cache: Any) -> N
         for name in ("__main__", "__mp_main__")
     }
     assert len(keys) == 1
+
+
+def passing_on(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def with_default(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1:
+            kwargs.setdefault("more", 7)
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def with_argument(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(100, *args, **kwargs)
+
+    return call
+
+
+def summed(n: int, more: int = 0, *, most: int = 1000) -> int:
+    """Return a sum."""
+    return min(n + more, most)
+
+
+CALLS: list[tuple[list[int], dict[str, int]]] = [
+    ([1, 2], {"most": 50}),
+    ([1], {"more": 2, "most": 50}),
+    ([], {"most": 50, "more": 2, "n": 1}),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("change", CALLS)
+def test_what_is_invalidated_above_a_wrapper_goes_however_it_is_spelt(
+    cache: Any,
+    call: tuple[list[int], dict[str, int]],
+    change: tuple[list[int], dict[str, int]],
+) -> None:
+    cached = lesson.redis_cache(60, cache=cache)(passing_on(passing_on(summed)))
+    assert cached(*call[0], **call[1]) == 3
+    other = cached(2)
+    cached.invalidate(*change[0], **change[1])
+    before = cache.stats.loads
+    assert (cached(*call[0], **call[1]), cached(2)) == (3, other)
+    assert cache.stats.loads == before + 1
+
+
+def test_what_a_wrapper_puts_in_makes_no_two_calls_one(cache: Any) -> None:
+    cached = lesson.redis_cache(60, cache=cache)(with_default(summed))
+    assert [cached(1), cached(1, more=0), cached(1, 7)] == [8, 1, 8]
+    cached = lesson.redis_cache(60, cache=cache)(with_argument(summed))
+    assert [cached(1), cached(2), cached(more=2)] == [101, 102, 102]
+    for _ in range(2):
+        with pytest.raises(TypeError, match="multiple values for argument 'n'"):
+            cached(n=1)
+    assert cached.invalidate(1) == 1
+    with pytest.raises(TypeError, match="unexpected keyword argument 'amount'"):
+        cached(1, amount=2)
+    assert cached.invalidate(1, amount=2) == 0
