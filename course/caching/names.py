@@ -19,12 +19,12 @@ from course.caching.locks import ForkSafeLock
 NAMELESS_MODULES = {"", "__main__", "__mp_main__", "__console__", "builtins", None}
 
 NAMED = (type, BuiltinFunctionType)  # classes, and functions that are written in C
-PLAIN = {type(None), bool, int, float, complex, str, bytes}
+PLAIN_VALUES = {type(None), bool, int, float, complex, str, bytes}
 ORDERED = {tuple, list}
 CONTAINERS = {tuple, list, dict, set, frozenset}
 MOST_ITEMS = 100  # of a container; a larger one is a thing of its own
 MADE_BY_LRU_CACHE = type(functools.lru_cache(len))  # it only calls what it wraps
-DIGEST_SIZE = 8  # bytes
+NAME_DIGEST_SIZE = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Wrapper:
         if not forms:
             return f"{module}.{name}"
         content = repr(forms).encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
+        digest = hashlib.blake2b(content, digest_size=NAME_DIGEST_SIZE).hexdigest()
         return f"{module}.{name}({digest})"
 
     def is_named(self, value: Any) -> bool:
@@ -132,7 +132,7 @@ class Wrapper:
         kind = type(value)
         if self.is_named(value):
             return "itself"
-        if kind in PLAIN:
+        if kind in PLAIN_VALUES:
             return repr(value)  # 1, 1.0 and True are three
         if isinstance(value, NAMED) and not has_owner(value):
             return f"{kind.__name__} {value.__module__}.{value.__qualname__}"
