@@ -165,8 +165,8 @@ def note_title(title: str, layers: list[Any], held: list[int]) -> None:
     """Note that a function has a title; TypeError if an unlike one has it, too."""
     if is_taken(title, layers, held):
         gc.collect()  # what has ended may still lie about
-    if is_taken(title, layers, held):
-        raise TypeError(f"{title} is another function's name, too: give it a name=")
+        if is_taken(title, layers, held):
+            raise TypeError(f"{title} is another function's name, too: give it a name=")
     with TITLED_LOCK, suppress(TypeError):  # of what has no weak references
         new = Titled(weakref.ref(layers[0]), held)
         living = [one for one in TITLED.get(title, []) if one.fn() is not None]
