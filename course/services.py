@@ -166,7 +166,10 @@ def settings_in(path: Path) -> Mapping[str, str | None]:
         raise BadInput(f"{path.name} cannot be read ({reason})") from None
     for statement in parse_stream(StringIO(text)):
         if statement.error:
-            line = f"line {statement.original.line} of {path.name}"
+            text_before = statement.original.string  # with the empty lines before it
+            empty = text_before[: len(text_before) - len(text_before.lstrip())]
+            number = statement.original.line + empty.count("\n")
+            line = f"line {number} of {path.name}"
             raise BadInput(f"{line} is not of the form NAME=value, each quote closed")
     return dotenv_values(stream=StringIO(text))
 

@@ -233,8 +233,10 @@ class Outcomes:
     def failed(self, pending: Pending) -> None:
         """Note that a publish has failed."""
         with self._lock:
-            self._failed[pending] = None
             self._unsettled.pop(pending, None)
+            if pending.is_confirmed:  # in the meantime
+                return
+            self._failed[pending] = None
             if len(self._failed) >= 2 * self._most:  # seldom, as it looks at all
                 unheard = [one for one in self._failed if not one.confirmed.heard]
                 self._failed = dict.fromkeys(unheard[-self._most :])
@@ -245,7 +247,7 @@ class Outcomes:
             return list(self._unsettled)
 
     def known(self) -> list[Pending]:
-        """Return what has failed, and what is on its way, in the order of its end."""
+        """Return what has failed, in the order of its end, and what is on its way."""
         with self._lock:
             return [*self._failed, *self._unsettled]
 

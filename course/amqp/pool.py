@@ -39,7 +39,10 @@ def refuse_unfit(consumer: Any) -> None:
     kinds = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
     if any(is_one(work) for is_one in kinds):
         # Called, it only returns what would have to be awaited, or gone through.
-        raise TypeError("handle() is a coroutine or generator, which nobody runs")
+        raise TypeError(
+            "handle() is a coroutine or generator, which nobody runs: "
+            "write a plain function"
+        )
     for name, needed in (("producer", "send"), ("ledger", "once")):
         part = getattr(consumer, name)
         if part is not None and not hasattr(part, needed):

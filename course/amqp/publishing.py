@@ -130,7 +130,7 @@ class PublishingThread(PublishingHooks):
     def unconfirmed(self) -> list[Pending]:
         """Return what was sent and is not confirmed: it may have arrived or not.
 
-        Of failures that somebody has asked about, the last ones.
+        Failures that somebody has asked about may be left out.
         """
         return [one for one in self._outcomes.known() if not one.is_confirmed]
 

@@ -42,24 +42,23 @@ class Layout:
         ValueError: a queue would be bound to nothing, and nobody would be told.
     """
 
-    exchanges: Mapping[str, str]  # each with its kind: direct, topic, fanout
+    exchanges: Mapping[str, str]  # each with its kind, one of KINDS
     queues: Mapping[str, Sequence[str]]  # each with its exchange, and with keys
     priorities: Mapping[str, int] = field(default_factory=dict)  # the highest of each
 
     def __post_init__(self) -> None:
         for queue, where in self.queues.items():
-            if isinstance(where, str) or len(where) < 2:
+            is_list = isinstance(where, Sequence) and not isinstance(where, str)
+            if not is_list or len(where) < 2 or {type(one) for one in where} != {str}:
                 form = '(exchange, key, ...), with the key "" for a fanout'
                 raise ValueError(f"{queue}: write {form}, not {where!r}")
             if where[0] not in self.exchanges:
-                known = ", ".join(self.exchanges)
-                raise ValueError(
-                    f"{queue}: no exchange {where[0]!r}; there are {known}"
-                )
+                known = ", ".join(self.exchanges) or "none"
+                raise ValueError(f"{queue}: no exchange {where[0]!r}; known: {known}")
         for queue, most in self.priorities.items():
             if queue not in self.queues:
                 raise ValueError(f"priorities: there is no queue {queue!r}")
-            if not isinstance(most, int) or not 0 <= most <= MOST_PRIORITIES:
+            if type(most) is not int or not 0 <= most <= MOST_PRIORITIES:
                 limits = f"0 to {MOST_PRIORITIES}"
                 raise ValueError(f"priorities: {queue} has {limits}, not {most!r}")
 

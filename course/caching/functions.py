@@ -18,6 +18,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from io import IOBase
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from course.caching.client import escape
@@ -48,7 +49,7 @@ BY_POSITION = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 
-ANYTHING = [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]
+ANYTHING = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def refuse_coroutines(fn: Callable[..., Any]) -> None:
@@ -130,28 +131,33 @@ def refuse_cache(cache: object) -> None:
 
 
 def owner_name(fn: Callable[..., Any]) -> str:
-    """Return the name of the class in which a function stands, or that of nothing."""
+    """Return the name of the class in which a function stands, or "" of a plain one."""
     return str(getattr(fn, "__qualname__", "")).rpartition(".")[0]
 
 
 def class_name(kind: type, home: str | None) -> str:
     """Return the name of a class, as all processes call it that know it.
 
-    Within the function's own module its name alone: what is __main__ in one process is
-    imported by another.
+    Within the function's own module its name alone. A script is __main__ in one process
+    and imported by another: by the name of its file.
     """
-    if kind.__module__ == home:
+    module = kind.__module__
+    if module == home:
         return kind.__qualname__
-    module = str(kind.__module__).replace("__mp_main__", "__main__")
+    if module in {"__main__", "__mp_main__"}:
+        script: Any = sys.modules.get(module, sys.modules["__main__"])
+        spec = script.__spec__  # of python -m
+        module = spec.name if spec else Path(getattr(script, "__file__", module)).stem
     return f"{module}.{kind.__qualname__}"
 
 
-def passes_all_on(fn: Callable[..., Any]) -> bool:
-    """Tell whether this is a wrapper that takes whatever it is called with."""
+def signature_within(fn: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of what a wrapper of `(*args, **kwargs)` wraps."""
     with suppress(TypeError, ValueError):  # of a built-in
         parameters = inspect.signature(fn, follow_wrapped=False).parameters.values()
-        return hasattr(fn, "__wrapped__") and [p.kind for p in parameters] == ANYTHING
-    return False
+        if hasattr(fn, "__wrapped__") and {one.kind for one in parameters} >= ANYTHING:
+            return inspect.signature(fn)
+    return None
 
 
 class CallKey:
@@ -172,7 +178,7 @@ class CallKey:
         self.home = getattr(fn, "__module__", None)
         self.owner = owner_name(fn)
         self.signature: inspect.Signature | None = None
-        self.inner = inspect.signature(fn) if passes_all_on(fn) else None
+        self.inner = signature_within(fn)
         self.required = 0
         self.defaults: tuple[Any, ...] = ()
         with suppress(ValueError):
@@ -208,14 +214,30 @@ class CallKey:
         wraps are not filled in: it may have others.
         """
         found = [(args, kwargs)]
-        if self.inner is None:
+        # A hook makes of each spelling what it makes of the others.
+        if self.inner is None or self.hook is not None:
             return found
-        with suppress(TypeError):  # of a call that does not fit what is wrapped
+        try:
             bound = self.inner.bind_partial(*args, **kwargs)
-            values = list(bound.arguments.items())
-            for first in range(len(values) + 1):
-                by_position = tuple(value for _, value in values[:first])
-                found.append((by_position, dict(values[first:])))
+        except TypeError:  # it does not fit what is wrapped
+            return found
+        named, by_position, others = {}, [], {}
+        for name, value in bound.arguments.items():
+            kind = self.inner.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                return found  # all before it are by position
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                others = value
+            else:
+                named[name] = value
+                if kind in BY_POSITION:
+                    by_position.append(name)
+        for number in range(len(by_position) + 1):
+            first = tuple(named[name] for name in by_position[:number])
+            rest = {
+                name: named[name] for name in named if name not in by_position[:number]
+            }
+            found.append((first, rest | others))
         return found
 
     def class_of_call(self, args: Any) -> type | None:

@@ -25,6 +25,7 @@ CONTAINERS = {tuple, list, dict, set, frozenset}
 MOST_ITEMS = 100  # of a container; a larger one is a thing of its own
 MADE_BY_LRU_CACHE = type(functools.lru_cache(len))  # it only calls what it wraps
 NAME_DIGEST_SIZE = 8  # bytes
+KNOWN = "itself"  # or what it wraps: named elsewhere
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Titled:
     """A function that has been given a title, for as long as it lives."""
 
     fn: weakref.ref[Any]
-    held: list[int]  # the objects without a name that its wrappers hold, by their id
+    unnamed: list[int]  # what its wrappers hold and nobody can name, by id
 
 
 TITLED: dict[str, list[Titled]] = {}
@@ -40,7 +41,7 @@ TITLED_LOCK = ForkSafeLock()
 
 
 def full_name(fn: Callable[..., Any]) -> str:
-    """Return a function's name in full; TypeError if others have the same."""
+    """Return a function's name in full; TypeError if another could have it."""
     name = getattr(fn, "__qualname__", "<no name>")
     layers = layers_of(fn)
     # What wraps a bound method has its name, and is not one.
@@ -52,12 +53,15 @@ def full_name(fn: Callable[..., Any]) -> str:
     module = getattr(fn, "__module__", None)
     refuse_nameless(module, name)
     title = f"{module}.{name}"
-    held = []
+    unnamed: list[int] = []
     for layer in layers[:-1]:
         wrapper = Wrapper(layer, layers)
         title += f"@{wrapper.name()}"
-        held += [id(one) for one in wrapper.objects]
-    note_title(title, layers, held)
+        unnamed += [id(one) for one in wrapper.unnamed]
+    if not is_ours(title, layers, unnamed):
+        gc.collect()  # what has ended may still lie about
+        if not is_ours(title, layers, unnamed):
+            raise TypeError(f"{title} is another function's name, too: give it a name=")
     return title
 
 
@@ -99,8 +103,8 @@ class Wrapper:
 
     def __init__(self, fn: Any, layers: list[Any]) -> None:
         self.fn = fn
-        self.within = list(layers)  # named elsewhere in the title
-        self.objects: list[Any] = []  # that nobody can name
+        self.visiting = list(layers)  # what it wraps has a name already
+        self.unnamed: list[Any] = []  # objects that nobody can name
 
     def name(self) -> str:
         """Return its name, with a hash of what it holds."""
@@ -108,48 +112,56 @@ class Wrapper:
         # it wraps (numba's, wrapt's).
         if type(self.fn) is not FunctionType:
             module, name = type(self.fn).__module__, type(self.fn).__qualname__
+            refuse_nameless(module, name)
             if type(self.fn) is not MADE_BY_LRU_CACHE:
-                self.objects.append(self.fn)
-            held: list[Any] = []
-        else:
-            module = str(self.fn.__globals__.get("__name__"))
-            name = self.fn.__code__.co_qualname
-            held = held_by(self.fn)
-        refuse_nameless(module, name)
-        forms = [self.form(value) for value in held if not self.is_named(value)]
-        if not forms:
+                self.unnamed.append(self.fn)
             return f"{module}.{name}"
+        name = self.name_of_code(self.fn)
+        forms = [self.form(value) for value in held_by(self.fn)]
+        if all(form == KNOWN for form in forms):
+            return name
         content = repr(forms).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(content, digest_size=NAME_DIGEST_SIZE).hexdigest()
-        return f"{module}.{name}({digest})"
+        return f"{name}({digest})"
 
-    def is_named(self, value: Any) -> bool:
-        """Tell whether a value is what it wraps; or itself, if it counts on that."""
-        return any(value is one for one in self.within)
+    def name_of_code(self, fn: FunctionType) -> str:
+        """Return where the code of a function stands."""
+        module, name = fn.__globals__.get("__name__"), fn.__code__.co_qualname
+        refuse_nameless(module, name)
+        return f"{module}.{name}"
 
     def form(self, value: Any) -> str:
-        """Return a text that is the same for values that do the same."""
+        """Return a text that stands for a value, the same in every process."""
         kind = type(value)
-        if self.is_named(value):
-            return "itself"
+        if any(value is one for one in self.visiting):
+            return KNOWN
         if kind in PLAIN_VALUES:
             return repr(value)  # 1, 1.0 and True are three
+        if kind is FunctionType:
+            # Two of one name in a function have two codes. Of one, each call has it.
+            if "<locals>" in value.__qualname__ or "<lambda>" in value.__qualname__:
+                self.unnamed.append(value.__code__)
+            name = self.name_of_code(value)
+            return f"{name} {self.forms_within(value, held_by(value))}"
         if isinstance(value, NAMED) and not has_owner(value):
-            return f"{kind.__name__} {value.__module__}.{value.__qualname__}"
+            if value.__module__ != "builtins":
+                refuse_nameless(value.__module__, value.__qualname__)
+            if "<locals>" in value.__qualname__:
+                self.unnamed.append(value)
+            return f"{value.__module__}.{value.__qualname__}"
         if kind in CONTAINERS and len(value) <= MOST_ITEMS:
             items = list(value.items()) if kind is dict else list(value)
             forms = self.forms_within(value, items)
             return f"{kind.__name__} {forms if kind in ORDERED else sorted(forms)}"
-        if kind is FunctionType and "<lambda>" not in value.__qualname__:
-            name = f"{value.__module__}.{value.__code__.co_qualname}"
-            return f"{name} {self.forms_within(value, held_by(value))}"
-        self.objects.append(value)
+        self.unnamed.append(value)
         return f"a {kind.__module__}.{kind.__qualname__}"
 
     def forms_within(self, value: Any, items: list[Any]) -> list[str]:
         """Return the texts of what is in a value, which may hold itself."""
-        self.within.append(value)
-        return [self.form(item) for item in items]
+        self.visiting.append(value)
+        forms = [self.form(item) for item in items]
+        self.visiting.pop()
+        return forms
 
 
 def held_by(fn: FunctionType) -> list[Any]:
@@ -161,33 +173,24 @@ def held_by(fn: FunctionType) -> list[Any]:
     return held
 
 
-def note_title(title: str, layers: list[Any], held: list[int]) -> None:
-    """Note that a function has a title; TypeError if an unlike one has it, too."""
-    if is_taken(title, layers, held):
-        gc.collect()  # what has ended may still lie about
-        if is_taken(title, layers, held):
-            raise TypeError(f"{title} is another function's name, too: give it a name=")
-    with TITLED_LOCK, suppress(TypeError):  # of what has no weak references
-        new = Titled(weakref.ref(layers[0]), held)
-        living = [one for one in TITLED.get(title, []) if one.fn() is not None]
-        TITLED[title] = [*living, new]
+def is_ours(title: str, layers: list[Any], unnamed: list[int]) -> bool:
+    """Note that a function has a title; False if that belongs to another that lives.
 
-
-def is_taken(title: str, layers: list[Any], held: list[int]) -> bool:
-    """Tell whether an unlike function that lives has this title.
-
-    As two of one file have; or two of one factory, called with two objects. A module
-    that is loaded again has new functions, under their old names.
+    As it does for two of one file; or two of one factory, called with two objects. A
+    module that is loaded again has new functions, under their old names.
     """
     with TITLED_LOCK:
-        known = list(TITLED.get(title, []))
-    for one in known:
-        theirs = layers_of(one.fn())
-        if any(map(are_of_one_file, theirs, layers)):
-            return True
-        if theirs[-1] is layers[-1] and one.held != held:
-            return True
-    return False
+        living = [one for one in TITLED.get(title, []) if one.fn() is not None]
+        for one in living:
+            theirs = layers_of(one.fn())
+            if any(map(are_of_one_file, theirs, layers)):
+                return False
+            if theirs[-1] is layers[-1] and one.unnamed != unnamed:
+                return False
+        with suppress(TypeError):  # of what has no weak references
+            living.append(Titled(weakref.ref(layers[0]), unnamed))
+        TITLED[title] = living
+        return True
 
 
 def are_of_one_file(one: Any, other: Any) -> bool:
@@ -203,7 +206,7 @@ def are_of_one_file(one: Any, other: Any) -> bool:
 
 
 def codes_of_modules(fn: Any) -> Iterator[CodeType]:
-    """Yield the code of each module that runs now, and of the function's."""
+    """Yield the code of each module that is being imported, and of the function's."""
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "<module>":

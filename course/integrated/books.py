@@ -162,7 +162,7 @@ class Purchases(Books):
         """
         self.orders += new
         if self.dies_after and self.orders >= self.dies_after:
-            if self.database.is_first("death"):
+            if self.database.claim_once("death"):
                 os.kill(os.getpid(), signal.SIGKILL)
             self.dies_after = 0
 

@@ -110,8 +110,8 @@ class Database:
         new_ids = session.scalars(insert.returning(INBOX.c.id), marks)
         return set(new_ids)
 
-    def is_first(self, what: str) -> bool:
-        """Tell whether nobody has asked this yet, in any process of the run."""
+    def claim_once(self, what: str) -> bool:
+        """Claim something; tell whether no process of the run had claimed it before."""
         with self.sessions.begin() as session:
             return bool(self.mark(session, "", [what]))
 

@@ -105,9 +105,9 @@ def test_a_file_that_cannot_be_read_is_named_and_not_shown(project: Path) -> Non
 def test_a_line_that_cannot_be_read_is_named_and_not_left_out(
     project: Path, line: str
 ) -> None:
-    text = f"# two lines before\nEMPTY=\n{line}\nOTHER='it'\n"
+    text = f"# two lines before\nEMPTY=\n\n \n{line}\nOTHER='it'\n"
     (project / ".env").write_text(text)
-    with pytest.raises(BadInput, match=r"^line 3 of \.env is not .* NAME=value") as why:
+    with pytest.raises(BadInput, match=r"^line 5 of \.env is not .* NAME=value") as why:
         setting("SMALL_URL", "default")
     assert "s3cr3t" not in str(why.value)
 

@@ -324,3 +324,83 @@ def test_a_module_that_is_imported_once_more_has_the_decorators_it_had(
     found = [module_of(path, A_DECORATOR.format(40)) for _ in range(2)]
     kept = [module.priced_in(priced, "EUR") for module in found]
     assert full_name(kept[0]) == full_name(kept[1])
+
+
+def through(*steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a decorator that calls functions, one after the other, with the result."""
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(fn)
+        def call(n: int) -> Any:
+            found = fn(n)
+            for step in steps:
+                found = step(found)
+            return found
+
+        return call
+
+    return decorate
+
+
+def plus_one(n: int) -> int:
+    return n + 1
+
+
+def doubled(n: int) -> int:
+    return 2 * n
+
+
+def rounding(mode: str) -> Callable[..., Any]:
+    if mode == "up":
+
+        def step(n: int) -> int:
+            return n + 1
+    else:
+
+        def step(n: int) -> int:
+            return n - 1
+
+    return step
+
+
+def strategy(factor: int) -> type:
+    class Strategy(int):
+        __doc__ = f"Times {factor}."
+
+    return Strategy
+
+
+def test_what_a_wrapper_holds_twice_is_named_twice(cache: Any) -> None:
+    decorate = lesson.redis_cache(60, cache=cache)
+    first = decorate(through(plus_one, doubled, plus_one)(priced))
+    second = decorate(through(plus_one, doubled, doubled)(priced))
+    assert (first(1), second(1)) == (5, 8)
+    pair = (1, 2)
+    titles = [
+        full_name(through(*items)(priced))  # type: ignore[arg-type]
+        for items in ((pair, pair), (pair, tuple([1, 2])))  # noqa: C409
+    ]
+    assert titles[0] == titles[1]  # equal, whether or not it is one object
+
+
+@pytest.mark.parametrize("make", [rounding, strategy])
+def test_local_functions_and_classes_of_one_name_need_a_name(make: Any) -> None:
+    wanted = ("up", "down") if make is rounding else (1, 2)
+    kept = through(make(wanted[0]))(priced)
+    full_name(kept)
+    with pytest.raises(TypeError, match="is another function's name, too: give it"):
+        full_name(through(make(wanted[1]))(priced))
+
+
+def test_an_app_that_is_made_twice_may_hold_a_local_function() -> None:
+    kept = [through(rounding("up"))(priced) for _ in range(2)]
+    assert full_name(kept[0]) == full_name(kept[1])
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_what_a_wrapper_holds_of_a_script_needs_a_name(kind: str) -> None:
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    exec("def step(n): return n\nclass Step(int): pass", scope)
+    held = scope["step" if kind == "function" else "Step"]
+    with pytest.raises(TypeError, match="any script or notebook: give it a"):
+        full_name(through(held)(priced))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,88 @@ def test_what_a_wrapper_puts_in_makes_no_two_calls_one(cache: Any) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'amount'"):
         cached(1, amount=2)
     assert cached.invalidate(1, amount=2) == 0
+
+
+def test_a_hook_above_a_wrapper_gets_the_call_as_it_is(cache: Any) -> None:
+    decorate = lesson.redis_cache(60, cache=cache, key=lambda *args, most: [*args])
+    cached = decorate(passing_on(summed))
+    assert cached(1, 2, most=5) == 3
+    assert cached.invalidate(1, 2, most=5) == 1
+
+
+def with_options(n: int, **options: int) -> int:
+    """Return a sum."""
+    return n + sum(options.values())
+
+
+def with_first(fn: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(fn)
+    def call(n: int, *args: Any, **kwargs: Any) -> Any:
+        return fn(n, *args, **kwargs)
+
+    return call
+
+
+def test_options_and_first_arguments_are_found_too(cache: Any) -> None:
+    decorate = lesson.redis_cache(60, cache=cache)
+    cached = decorate(passing_on(with_options))
+    assert cached(n=1, x=3) == 4
+    assert cached.invalidate(1, x=3) == 1
+    cached = decorate(with_first(summed))
+    assert cached(1, 2) == 3
+    assert cached.invalidate(n=1, more=2) == 1
+
+    def number(*args: int) -> int:
+        return len(args)
+
+    cached = lesson.redis_cache(60, cache=cache, name="any")(passing_on(number))
+    assert cached(1, 2) == 2
+    assert (cached.invalidate([1, 2]), cached.invalidate(1, 2)) == (0, 1)
+
+
+def test_a_wrapper_of_a_built_in_without_a_signature_is_decorated(cache: Any) -> None:
+    cached = lesson.redis_cache(60, cache=cache, name="max")(passing_on(max))
+    assert [cached(1, 2), cached(1, 2), cached.invalidate(1, 2)] == [2, 2, 1]
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {paths!r}
+from lessons import load
+from shop import Prices
+
+class Mine(Prices):
+    factor = {factor}
+
+if __name__ == "__main__":
+    print(Mine().of.key(1))
+"""
+
+
+def test_a_subclass_of_a_script_has_the_name_of_its_file(tmp_path: Path) -> None:
+    shop = """
+from lessons import load
+
+class Prices:
+    @load("03").redis_cache(60, key=lambda self, n: n)
+    def of(self, n):
+        return n
+"""
+    (tmp_path / "shop.py").write_text(shop, "utf-8")
+    paths = [str(tmp_path), *sys.path]
+    keys = []
+    for name in ("first", "second"):
+        script = tmp_path / f"{name}.py"
+        script.write_text(SCRIPT.format(paths=paths, factor=2), "utf-8")
+        ask = f"import sys; sys.path[:0] = {paths!r}; import {name}; "
+        ask += f"print({name}.Mine().of.key(1))"
+        for command in ([str(script)], ["-c", ask]):
+            done = subprocess.run(
+                [sys.executable, *command],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            )
+            keys.append(done.stdout)
+    assert keys[0] == keys[1] != keys[2] == keys[3]

@@ -123,8 +123,11 @@ EVENTS = {"events": "fanout"}
         (EVENTS, {"log": "events"}, {}, "log: write .*, not 'events'"),
         (EVENTS, {"log": ("events", "")}, {"logs": 5}, "there is no queue 'logs'"),
         (EVENTS, {"log": ("events", "")}, {"log": 256}, "log has 0 to 255, not 256"),
+        (EVENTS, {"log": ("events", "")}, {"log": True}, "0 to 255, not True"),
+        (EVENTS, {"log": ("events", None)}, {}, "log: write .*, not .'events', None"),
+        (EVENTS, {"log": None}, {}, "log: write .*, not None"),
+        ({}, {"log": ("events", "")}, {}, "no exchange 'events'; known: none"),
     ],
-    ids=["exchange", "no key", "text", "queue of priorities", "priorities"],
 )
 def test_a_layout_that_says_something_else_than_it_means_is_refused(
     exchanges: Any, queues: Any, priorities: Any, said: str

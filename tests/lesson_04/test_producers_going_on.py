@@ -13,6 +13,7 @@ from pika.adapters.utils import connection_workflow, selector_ioloop_adapter
 from services import wait_for
 
 from course.amqp.errors import Unroutable
+from course.amqp.pending import Outcomes, Pending
 from course.amqp.trials import consumer_with, emptied, running
 
 lesson = load("04")
@@ -138,3 +139,15 @@ def test_what_a_connection_lacks_now_may_be_there_later(
             producer.deadline = 20.0
             lesson.publish_all(producer, queue, lesson.users(1))
             wait_for(lambda: consumer.counts["acked"] >= 2, 20)
+
+
+def test_what_was_confirmed_in_the_meantime_has_not_failed() -> None:
+    """The connection ends for good just after a confirm has come."""
+    outcomes = Outcomes(window=5)
+    confirmed, failed = (Pending("", "queue", b"", None) for _ in range(2))
+    for pending in (confirmed, failed):
+        outcomes.add(pending)
+    confirmed.end(None)
+    for pending in outcomes.unsettled():
+        outcomes.failed(pending)
+    assert outcomes.known() == [failed]
