@@ -16,6 +16,7 @@ from course.services import redact
 from course.urls import ServiceUrl
 
 GREETING_LIMIT = 0.25  # seconds; what understands a greeting answers at once
+PATIENCE = 3.0  # seconds, where something has answered: it may be busy, or far away
 # PostgreSQL answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -30,10 +31,12 @@ BEGINNINGS = {
 }
 
 
-def answer_to(greeting: bytes, host: str, port: int) -> bytes:
+def answer_to(
+    greeting: bytes, host: str, port: int, limit: float = GREETING_LIMIT
+) -> bytes:
     """Return how what listens there begins its answer; nothing if it says nothing."""
     try:
-        with socket.create_connection((host, port), GREETING_LIMIT) as line:
+        with socket.create_connection((host, port), limit) as line:
             line.sendall(greeting)
             return line.recv(8)
     except (OSError, UnicodeError):
@@ -57,6 +60,16 @@ def listener_at(host: str, port: int) -> str:
     if answer_to(hello_of_tls(), host, port).startswith(TLS_ANSWERS):
         return WANTS_TLS
     return ""
+
+
+def is_redis(host: str, port: int) -> bool:
+    """Tell whether what has answered there is a Redis."""
+    return answer_to(b"PING\r\n", host, port, PATIENCE).startswith((b"+PONG", b"-"))
+
+
+def is_rabbitmq(host: str, port: int) -> bool:
+    """Tell whether what has answered there is a RabbitMQ."""
+    return answer_to(SSL_REQUEST, host, port, PATIENCE).startswith(b"AMQP")
 
 
 def hello_of_tls() -> bytes:

@@ -19,7 +19,7 @@ from course.amqp.internals import (
     server_properties,
 )
 from course.errors import BadInput, NoService
-from course.listeners import listener_at, refuse_another_service, tls_complaint
+from course.listeners import is_rabbitmq, refuse_another_service, tls_complaint
 from course.services import ServiceAddress, address_of, redact
 from course.urls import AMQP_FORM, LONGEST_WAIT, ServiceUrl, service_url
 
@@ -130,7 +130,7 @@ def refuse_what_it_minds(named: ServiceUrl, error: Exception) -> None:
     place = named.hosts[0]
     if is_away or isinstance(error, socket.gaierror):
         return
-    if listener_at(place.reached, place.port) == "RabbitMQ":
+    if is_rabbitmq(place.reached, place.port):
         # Without pika's words, in which all that was to be sent may stand.
         why = f"answers, but not to these options: {type(error).__name__}"
         raise BadInput(f"{named.source}: RabbitMQ at {named.place} {why}")

@@ -31,7 +31,7 @@ from course.caching.tracking import CHANNEL, channel_named
 from course.console import was_cut_off
 from course.ending import remove
 from course.errors import BadInput
-from course.listeners import listener_at, refuse_another_service, tls_complaint
+from course.listeners import is_redis, refuse_another_service, tls_complaint
 from course.naming import new_name, run_name_in
 from course.services import ServiceAddress, address_of, redact
 from course.sweeping import Leftover, refuse_clocks_apart, sweep, temporary_folders
@@ -230,7 +230,7 @@ def refuse_what_it_cannot(error: Exception, url: ServiceUrl) -> None:
     host = url.hosts[0]
     if isinstance(error, redis.TimeoutError) or host.name.startswith("/"):
         return
-    if listener_at(host.reached, host.port) == "Redis":
+    if is_redis(host.reached, host.port):
         words = redact(error)
         raise BadInput(f"{url.source}: Redis at {url.place} answers, but: {words}")
 

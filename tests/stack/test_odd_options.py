@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -54,6 +59,35 @@ def test_a_vhost_that_is_too_long(rabbitmq_url: str) -> None:
 @pytest.mark.parametrize(("option", "why"), REDIS.items(), ids=lambda one: one[:20])
 def test_redis_and_options(redis_url: str, option: str, why: str) -> None:
     assert why in refused("03", "--only", "tier", "--url", f"{redis_url}?{option}")
+
+
+@contextmanager
+def far_away(answer: bytes) -> Iterator[int]:
+    """Yield the port of something that gives its first answer after 0.8 s."""
+
+    class Slow(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if self.request.recv(8):
+                time.sleep(0.8)
+                with suppress(OSError):
+                    self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_is_far_away_is_not_taken_for_absent() -> None:
+    with far_away(b"AMQP\x00\x00\x09\x01") as port:
+        url = f"amqp://127.0.0.1:{port}/%2F?tcp_options={{'TCP_KEEPIDLE':-1}}"
+        line = refused("04", "--only", "routing", "--url", url)
+        assert "answers, but not to these options" in line
+    with far_away(b"+PONG\r\n") as port:
+        url = f"redis://127.0.0.1:{port}?protocol=4"
+        assert "answers, but: protocol" in refused("03", "--only", "tier", "--url", url)
 
 
 @pytest.mark.parametrize("rest", ["Hunter22==", "hunter=", "hunterTwo=x"])
