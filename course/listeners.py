@@ -16,7 +16,7 @@ from course.services import redact
 from course.urls import ServiceUrl
 
 GREETING_LIMIT = 0.25  # seconds; what understands a greeting answers at once
-PATIENCE = 3.0  # seconds, where something has answered: it may be busy, or far away
+PATIENT_LIMIT = 3.0  # seconds, of what has answered once: it may be busy, or far away
 # PostgreSQL answers this before any login, with S or N:
 # https://www.postgresql.org/docs/current/protocol-flow.html
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -64,12 +64,13 @@ def listener_at(host: str, port: int) -> str:
 
 def is_redis(host: str, port: int) -> bool:
     """Tell whether what has answered there is a Redis."""
-    return answer_to(b"PING\r\n", host, port, PATIENCE).startswith((b"+PONG", b"-"))
+    answer = answer_to(b"PING\r\n", host, port, PATIENT_LIMIT)
+    return answer.startswith((b"+PONG", b"-"))
 
 
 def is_rabbitmq(host: str, port: int) -> bool:
     """Tell whether what has answered there is a RabbitMQ."""
-    return answer_to(SSL_REQUEST, host, port, PATIENCE).startswith(b"AMQP")
+    return answer_to(SSL_REQUEST, host, port, PATIENT_LIMIT).startswith(b"AMQP")
 
 
 def hello_of_tls() -> bytes:

@@ -147,7 +147,8 @@ def class_name(kind: type, home: str | None) -> str:
     if module in {"__main__", "__mp_main__"}:
         script: Any = sys.modules.get(module, sys.modules["__main__"])
         spec = script.__spec__  # of python -m
-        module = spec.name if spec else Path(getattr(script, "__file__", module)).stem
+        file = getattr(script, "__file__", "__main__")  # of a notebook there is none
+        module = spec.name if spec else Path(file).stem
     return f"{module}.{kind.__qualname__}"
 
 
