@@ -10,7 +10,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def test_a_signal_to_all_processes_leaves_nothing_that_a_sweep_would_miss(
     with running("-c", ALONE, str(SCRIPT), "--only", "bulk") as process:
         assert process.stdout and "SecantusDB" in process.stdout.readline()
         for pid in run.processes():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has ended with one before it
+                os.kill(pid, number)
     wait_for(lambda: not run.processes(), 20, f"left: {run.processes()}")
     left = [path.name for path in tmp_path.iterdir()]
     if number == signal.SIGKILL:
