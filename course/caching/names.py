@@ -181,6 +181,8 @@ def is_ours(title: str, layers: list[Any], unnamed: list[int]) -> bool:
     """
     with TITLED_LOCK:
         living = [one for one in TITLED.get(title, []) if one.fn() is not None]
+        if any(one.fn() is layers[0] for one in living):
+            return True  # decorated anew, as at each call of a program
         for one in living:
             theirs = layers_of(one.fn())
             if any(map(are_of_one_file, theirs, layers)):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from lessons import load
 
-from course.caching.names import full_name
+from course.caching.names import TITLED, full_name
 from course.lab import start_together
 
 lesson = load("03")
@@ -404,3 +404,12 @@ def test_what_a_wrapper_holds_of_a_script_needs_a_name(kind: str) -> None:
     held = scope["step" if kind == "function" else "Step"]
     with pytest.raises(TypeError, match="any script or notebook: give it a"):
         full_name(through(held)(priced))
+
+
+def test_a_function_that_is_decorated_at_each_call_is_noted_once() -> None:
+    kept = times(priced, 2)
+    for fn in (priced, kept):
+        titles = {full_name(fn) for _ in range(100)}
+        (title,) = titles
+        living = [one for one in TITLED[title] if one.fn() is fn]
+        assert len(living) == 1
