@@ -58,15 +58,26 @@ class NoTls(RuntimeError):
     """A server was built without TLS, as those of the wheels are."""
 
 
+def numbered(folder: Path) -> list[Path]:
+    """Return what /proc lists by a number there; nothing of a process that ended."""
+    try:
+        places = list(folder.iterdir())
+    except OSError:
+        return []
+    return [place for place in places if place.name.isdecimal()]
+
+
 def states_of(group: int) -> set[str]:
     """Return the states of all threads of a process group, such as T for stopped."""
     states = set()
-    for file in Path("/proc").glob("[0-9]*/task/*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
-            # The name before these, in brackets, may have anything in it.
-            state, _, its_group, *_ = file.read_text().rpartition(")")[2].split()
-            if int(its_group) == group:
-                states.add(state)
+    for process in numbered(Path("/proc")):
+        for thread in numbered(process / "task"):
+            with suppress(OSError):  # it has ended meanwhile
+                # The name before these, in brackets, may have anything in it.
+                _, _, after = (thread / "stat").read_text().rpartition(")")
+                state, _, its_group, *_ = after.split()
+                if int(its_group) == group:
+                    states.add(state)
     return states
 
 
