@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Floats
-from course.analytics.typed import INVISIBLE, unwrapped
+from course.analytics.typed import in_ascii_digits, unwrapped
 from course.errors import BadInput
 
 LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
@@ -19,7 +19,6 @@ DECIMALS = {".": ".", "point": ".", ",": ",", "comma": ","}  # what --decimal ta
 WHOLE = "whole numbers"
 MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\uff0d"
 BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}\N{FIGURE SPACE}"
-AROUND = BLANKS + INVISIBLE
 GROUPS = BLANKS + "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}"  # of thousands
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
 SCIENTIFIC = re.compile(r"\d+(\.\d+)?[eE][+-]?\d{1,3}")
@@ -67,7 +66,7 @@ def taken_apart(text: str) -> Written | None:
     signs: list[str] = []
     currencies: list[str] = []
     # A dash in the place of the cents is no sign: 1.234,- is not a refund.
-    rest = unwrapped(text.strip(AROUND))
+    rest = unwrapped(in_ascii_digits(text).strip(BLANKS))
     rest = NO_CENTS.sub(lambda mark: mark[1].strip(":/"), rest)
     while rest and not NUMBER.fullmatch(rest) and not SCIENTIFIC.fullmatch(rest):
         ahead = AHEAD.match(rest)

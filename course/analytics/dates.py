@@ -12,7 +12,7 @@ import numpy as np
 from course.analytics.arrays import Ints, iso
 from course.analytics.daynumbers import CLOCKS, clock_of, days_by, of_different_kinds
 from course.analytics.months import month_of
-from course.analytics.typed import unwrapped
+from course.analytics.typed import in_ascii_digits, unwrapped
 from course.errors import BadInput
 
 ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside CLOCKS and patterns
@@ -58,7 +58,7 @@ FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 
 def without_clock(text: str) -> str:
     """Return a timestamp without its time of day."""
-    text = unwrapped(text.strip())
+    text = unwrapped(in_ascii_digits(text).strip())
     if "  " in text or not text.isascii():
         text = " ".join(text.split())  # of any kind, and two before a single digit
     return CLOCK.sub("", text) if len(text) > len("30/09/1997") else text
@@ -222,6 +222,8 @@ def read_dates(texts: Sequence[str], asked: str | None, what: str) -> DateTexts:
 
 def by_pattern(text: str, pattern: str) -> int:
     """Return the day of a text by a pattern of strptime, 0 if it does not fit."""
+    text = in_ascii_digits(text)
+    pattern = in_ascii_digits(pattern)
     try:
         return datetime.strptime(text, pattern).toordinal()
     except ValueError:

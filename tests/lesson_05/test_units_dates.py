@@ -41,6 +41,10 @@ ONE_WAY_ONLY = """\
 2023.09.30.
 2023. 9. 30.
 2023\u5e749\u670830\u65e5
+\uff12\uff10\uff12\uff13\u5e74\uff19\u6708\uff13\uff10\u65e5
+\uff12\uff10\uff12\uff13\uff0f\uff10\uff19\uff0f\uff13\uff10
+\u200e30.\u200e09.\u200e2023\u200f
+\u0662\u0660\u0662\u0663-\u0660\u0669-\u0663\u0660
 30. September 2023
 Samstag, 30. September 2023
 30.Sep.2023
@@ -180,3 +184,15 @@ def test_a_frame_may_hold_numbers_for_days(kind: str) -> None:
     wanted = [(DAY + timedelta(k)).toordinal() for k in range(9)]
     assert log.day.tolist() == wanted
     assert log.reading["dates"] == "a spreadsheet's numbers"
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("\u200e30.\u200e09.2023", "%d.%m.%Y"),
+        ("\uff12\uff10\uff12\uff13\uff0f09\uff0f30", "%Y\uff0f%m\uff0f%d"),
+        ("2023\u5e7409\u670830\u65e5", "%Y\u5e74%m\u6708%d\u65e5"),
+    ],
+)
+def test_a_pattern_reads_the_digits_of_any_script(text: str, pattern: str) -> None:
+    assert read_dates([text], pattern, "the dates").day.tolist() == [DAY.toordinal()]
