@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from course.ending import flush, printing
 from course.errors import BadInput
 from course.services import HIDDEN
 from course.urls import given_url, seconds_above_zero
@@ -37,7 +38,21 @@ def no_such_demo(name: str, demos: Iterable[str]) -> BadInput:
     return BadInput(f"--only: there is no demo {wrong}; there are {', '.join(demos)}")
 
 
-class Parser(argparse.ArgumentParser):
+class OneLine(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Complain without the usage text."""
+        raise BadInput(message)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; where that fails, argparse would go on as if it had not."""
+        with printing("stdout"):
+            print(self.format_help(), end="", file=file)
+        flush()
+
+
+class Parser(OneLine):
     """Parses the options that all lessons share; a complaint is one line."""
 
     def __init__(self, title: str, demos: Sequence[str]) -> None:

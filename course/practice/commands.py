@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
 from course.columns import visible
 from course.ending import (
@@ -18,6 +16,7 @@ from course.ending import (
     one_line,
 )
 from course.errors import BadInput
+from course.options import OneLine
 from course.practice.bets import BETTING
 from course.practice.finding import FINDING
 from course.practice.learner import Command, Learner
@@ -27,14 +26,6 @@ from course.services import redact
 
 # A kind of exercise adds its commands here; `list` is what a bare `practice.py` does.
 COMMANDS: tuple[Command, ...] = (*WRITING, *FINDING, *BETTING, *SURVEYING)
-
-
-class OneLine(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Complain without the usage text."""
-        raise BadInput(message)
 
 
 def command_parser() -> OneLine:

@@ -71,7 +71,9 @@ def test_a_full_disk_under_its_output(number: str, tmp_path: Path) -> None:
 
 
 @needs_full
-@pytest.mark.parametrize("options", [["--list"], ["--json"], ["--sweep"]], ids=str)
+@pytest.mark.parametrize(
+    "options", [["--list"], ["--json"], ["--sweep"], ["--help"]], ids=str
+)
 def test_a_full_disk_under_what_is_no_run(options: list[str], tmp_path: Path) -> None:
     with (
         FULL.open("w") as full,
@@ -84,9 +86,10 @@ def test_a_full_disk_under_what_is_no_run(options: list[str], tmp_path: Path) ->
 
 
 @needs_full
-def test_a_full_disk_under_the_list_of_exercises() -> None:
+@pytest.mark.parametrize("words", [[], ["--help"], ["check", "--help"]], ids=str)
+def test_a_full_disk_under_the_list_of_exercises(words: list[str]) -> None:
     with FULL.open("w") as full:
-        command = [sys.executable, str(ROOT / "practice.py")]
+        command = [sys.executable, str(ROOT / "practice.py"), *words]
         done = subprocess.run(
             command, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
