@@ -16,6 +16,7 @@ from pika import BasicProperties
 from course.amqp.errors import PublishFailed
 
 DEFAULT_EXCHANGE = "amq.default"  # what the broker's refusals call the one without name
+UNCHANGING = frozenset({str, int, float, bool, bytes, type(None)})  # kinds of values
 MOST_FAILURES = 1000  # that a producer remembers; more of them with a wider window
 
 
@@ -107,10 +108,17 @@ def as_it_is_now(properties: Any) -> Any:
     """Return a copy of properties, whose owner may take them for the next message."""
     kind: Any = type(properties)
     same = kind.__new__(kind)
-    vars(same).update(vars(properties))
+    same.__dict__ = vars(properties).copy()
     if properties.headers:
-        same.headers = copy.deepcopy(properties.headers)
+        same.headers = copied_table(properties.headers)
     return same
+
+
+def copied_table(headers: Any) -> Any:
+    """Return a copy of headers; a deep one takes ten times as long."""
+    if type(headers) is dict and UNCHANGING.issuperset(map(type, headers.values())):
+        return headers.copy()
+    return copy.deepcopy(headers)
 
 
 @dataclass(eq=False, slots=True)
