@@ -107,6 +107,9 @@ def visit(
     finally:
         server.shutdown()
         server.server_close()
+        socket = home / "profile" / "SingletonSocket"  # a link to one in a folder
+        if socket.is_symlink():  # of its own, which a killed browser leaves behind
+            shutil.rmtree(socket.readlink().parent, ignore_errors=True)
         shutil.rmtree(home / "profile", ignore_errors=True)
     written = log.read_text("utf-8", "replace")
     complaints = re.findall(r".*:CONSOLE.*", written)
