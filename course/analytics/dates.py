@@ -17,8 +17,8 @@ from course.errors import BadInput
 
 ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside CLOCKS and patterns
 SHORT_YEAR_FIRST = "yy first"  # a reading that is ymd only if the column is
-NUMBERS = re.compile(r"(\d{1,4})([-/. ])(\d{1,2})\2(\d{1,4})")
-COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+NUMBERS = re.compile(r"(\d{1,4})(\. |[-/. ])(\d{1,2})\2(\d{1,4})")
+COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")  # pandas beside a gap
 COMPACT_TIME = re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})[0-2]\d[0-5]\d(?:[0-5]\d)?")
 YEAR_LAST = re.compile(r"(\d{2})()(\d{2})((?:19|20)\d{2})")  # groups as in NUMBERS
 IN_ASIA = re.compile(  # and in Hungary
@@ -47,7 +47,9 @@ BEFORE_HOUR = "(?:(?:at|um|klo|kl\\.?|\u00e0|\u00e0s|a las) )?"
 CLOCK = re.compile(
     rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d(?::?[0-6]\d)?)?"
     rf"|,?[ _]{BEFORE_HOUR}{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?"
-    rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d)"  # 30/Sep/1997:10:20:30
+    rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d"  # 30/Sep/1997:10:20:30
+    rf"|(?<=-\d{{2}})-{HOUR}\.[0-5]\d\.[0-6]\d"  # 1997-09-30-10.20.30, as of DB2
+    r"|(?<=\d{4}-\d{2}-\d{2})(?=Z|[+-]\d{2}:))"  # 1997-09-30+01:00, as of XML
     rf"(?:[.,]\d+)? ?(?:[ap]\.? ?m\.?)? ?{ZONE}$",
     re.IGNORECASE,
 )

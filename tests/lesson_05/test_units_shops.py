@@ -61,6 +61,16 @@ def test_an_account_and_a_discount_count_no_pieces() -> None:
     assert column_positions(names, None)["amount"] == 3
 
 
+# --- Quotes of databases
+
+
+def test_single_quotes_are_quotes(tmp_path: Path) -> None:
+    rows = [[f"'{cell}'" for cell in row] for row in ROWS]
+    log = lesson.read_log(write(tmp_path / "a.csv", rows, "'customer','date','amount'"))
+    assert log.amount.sum() == pytest.approx(PAID)
+    assert set(log.ids) == {who for who, _, _ in ROWS}
+
+
 # --- Rows of sums
 
 
