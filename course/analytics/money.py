@@ -81,9 +81,11 @@ def sums_of_rows(money: Money) -> Bools:
     large = np.flatnonzero(worth > abs(whole) / LARGE_PART)
     for row in large[-LARGE_PART:].tolist():
         above = worth[:row]
+        paid = above[above > 0]
         off = worth[row] - np.sum(above, where=readable[:row])
-        many = np.count_nonzero(above > 0) >= FEWEST_SUMMED
-        found[row] = many and abs(off) < HALF_A_CENT
+        # Where most was paid back, what is left may be a single order.
+        summed = len(paid) >= FEWEST_SUMMED and paid.sum() < 2 * worth[row]
+        found[row] = summed and abs(off) < HALF_A_CENT
     return found
 
 

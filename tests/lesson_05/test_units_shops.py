@@ -96,6 +96,14 @@ def test_few_orders_may_be_the_sum_of_those_before(tmp_path: Path) -> None:
     assert not log.refused
 
 
+def test_what_refunds_left_is_no_sum(tmp_path: Path) -> None:
+    rows = [[f"c{n}", "2020-01-01", "50"] for n in range(12)]
+    rows += [[f"c{n}", "2020-01-02", "-50"] for n in range(11)]
+    rows += [["c20", "2020-01-03", "50"]]
+    log = lesson.read_log(write(tmp_path / "a.csv", rows))
+    assert log.amount.tolist() == [50, 50]
+
+
 # --- The states of an order
 
 
