@@ -55,6 +55,8 @@ CLOCK = re.compile(
 )
 PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
 CENTURY_LATER = 36_525  # days; no forecast reaches that far
+SHORT_LOG = 30  # days
+TIMES_THE_MIDDLE = 3
 FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 
 
@@ -264,7 +266,10 @@ def distrusted(day: Ints) -> Gap | None:
     days, rows = np.unique(day, return_counts=True)
     if len(days) < 3:
         return None
-    before = np.cumsum(rows)[:-1] / len(day)  # share of the rows up to each gap
+    share = np.cumsum(rows) / len(day)
+    before = share[:-1]  # of the rows, up to each gap
+    most = days[np.searchsorted(share, [FEW, 1 - FEW])]
+    middle = max(int(most[1] - most[0]), SHORT_LOG)
     gaps = np.diff(days)
     trim = len(days) // 100
     rest = int(days[-1 - trim] - days[trim])
@@ -273,6 +278,8 @@ def distrusted(day: Ints) -> Gap | None:
         right = int(days[-1] - days[at + 1])
         in_the_tail = trim and (at < trim or at >= len(gaps) - trim)
         far = gaps[at] > max(left, right) or (in_the_tail and gaps[at] > rest)
+        # Several wrong days at both ends hide behind each other.
+        far = far or gaps[at] > TIMES_THE_MIDDLE * middle
         few_before = before[at] < FEW or at == 0
         few_after = 1 - before[at] < FEW or at == len(gaps) - 1
         if far and (few_before or few_after):
