@@ -61,10 +61,10 @@ QUANTITY = (
 )
 # What may count pieces without saying so: a price beside it may be that of one piece.
 COUNTS = f".*{HOW_MANY}.*|.*(?<!dis)(?<!ac)count|(?:number|num|no|nr)of.*|nb.*|.*items"
-PRICE = "(?:price|preis|prix|precio|prezzo|prijs|pre\u00e7o)"
+PRICE_WORD = "(?:price|preis|prix|precio|prezzo|prijs|pre\u00e7o)"
 UNIT_PRICE = (
     "(?:unit|item|each|piece|product|einzel|st\u00fcck)*"
-    f"{PRICE}(?:per(?:unit|item|piece)|each|unit(?:aire|ario|\u00e1rio))?"
+    f"{PRICE_WORD}(?:per(?:unit|item|piece)|each|unit(?:aire|ario|\u00e1rio))?"
 )
 WHOLE_PRICE = ".*(?:total|paid|line|sum).*|.*(?<!price|preis)"  # of all the pieces
 COIN = "(?:currency|ccy|curr|crcy|waehrung|w\u00e4hrung|devise|moneda|valuta|waluta)"
@@ -203,7 +203,7 @@ def amount_positions(header: Sequence[str]) -> dict[str, int]:
     price = matching(header, UNIT_PRICE)
     if len(quantity) == 1 and len(price) == 1:
         return {"quantity": quantity[0], "unit price": price[0]}
-    alone = matching(header, PRICE)
+    alone = matching(header, PRICE_WORD)
     if len(alone) == 1 and not beside_count(header, alone[0]):
         return {"amount": alone[0]}
     if len(header) > 2 or price or quantity:

@@ -122,7 +122,7 @@ def require_paid(log: Any) -> None:
     """Raise BadInput for a log in which nobody paid anything."""
     if log.has_amounts and not log.amount.any():
         cure = "--columns CUSTOMER,DATE studies orders without their amounts"
-        raise BadInput(f"all amounts are 0: {cure}")
+        raise BadInput(f"0 customers paid anything: {cure}")
 
 
 class Study:

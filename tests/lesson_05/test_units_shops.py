@@ -86,7 +86,8 @@ def test_a_row_of_sums_is_no_order_whatever_it_is_called(
     assert log.amount.sum() == pytest.approx(PAID)
     assert log.refused == {"sum of all rows above": [402]}
     assert name not in log.ids
-    require_few_refused(log, "--accept-refused")
+    with pytest.raises(BadInput, match=rf"50\.0% of what .*{re.escape(name)}"):
+        require_few_refused(log, "--accept-refused")
 
 
 def test_few_orders_may_be_the_sum_of_those_before(tmp_path: Path) -> None:
