@@ -51,12 +51,22 @@ ROLE_NAMES = {
     ),
     "item": (f"{THING}+{NUMBERED}", f"{THING}+(?:name|description)"),
 }
+HOW_MANY = (
+    "(?:quantity|qty|units|menge|pieces|pcs|anzahl|st\u00fcck|stk|quantit[e\u00e9a\u00e0]"
+    "|qt[e\u00e9a\u00e0]|cantidad|quantidade|aantal|antal|ilo\u015b\u0107)"
+)
 QUANTITY = (
-    "(?:order|item|product|prod|sold|total|of)*(?:quantity|qty|units|menge|pieces)"
+    "(?:order|ordered|item|product|prod|sold|line|sales|total|of)*"
+    f"{HOW_MANY}(?:ordered|sold|purchased)?"
 )
+# What may count pieces without saying so: a price beside it may be that of one piece.
+COUNTS = f".*{HOW_MANY}.*|.*(?<!dis)(?<!ac)count|(?:number|num|no|nr)of.*|nb.*|.*items"
+PRICE_WORD = "(?:price|preis|prix|precio|prezzo|prijs|pre\u00e7o)"
 UNIT_PRICE = (
-    "(?:unit|item|each|piece|product)*(?:price|preis)(?:per(?:unit|item|piece))?"
+    "(?:unit|item|each|piece|product|einzel|st\u00fcck)*"
+    f"{PRICE_WORD}(?:per(?:unit|item|piece)|each|unit(?:aire|ario|\u00e1rio))?"
 )
+WHOLE_PRICE = ".*(?:total|paid|line|sum).*|.*(?<!price|preis)"  # of all the pieces
 COIN = "(?:currency|ccy|curr|crcy|waehrung|w\u00e4hrung|devise|moneda|valuta|waluta)"
 CURRENCY_NAMES = (  # the first that has a column
     f"{COIN}(?:code|iso|symbol)*",
@@ -66,6 +76,7 @@ STATUS_NAMES = (
     "(?:order|payment|financial|transaction|invoice|sale|bestell|auftrags)*"
     "(?:status|statut)"
 )
+STATUS = "status"  # and "status 2", where there are several
 LONGEST_HEADER = 300  # characters; a file of one line is no header
 SYNTAX = "CUSTOMER,DATE[,AMOUNT[,ITEM]]"
 
@@ -115,6 +126,8 @@ def ask(header: Sequence[str], free: Sequence[int], role: str) -> BadInput:
     without = ""
     if role == "amount" and not free:
         without = "; CUSTOMER,DATE alone for a log without amounts"
+    elif role == "amount" and len(free) == 1:
+        without = ", where AMOUNT may be QUANTITY*PRICE"
     return BadInput(visible(f"{said}; say --columns {SYNTAX}{without}"))
 
 
@@ -160,6 +173,8 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
         for role in ROLE_NAMES:
             free = [i for i in candidates(header, role) if i not in found.values()]
             if len(free) == 1:
+                if role == "amount" and beside_count(header, free[0]):
+                    raise ask(header, free, role)
                 found[role] = free[0]
             elif free or role in ("customer", "date"):
                 raise ask(header, free, role)
@@ -170,7 +185,16 @@ def column_positions(header: Sequence[str], chosen: str | None) -> dict[str, int
         if free and "currency" not in found:
             found["currency"] = free[0]
     free = [i for i in matching(header, STATUS_NAMES) if i not in found.values()]
-    return found | {"status": free[0]} if free else found
+    for number, place in enumerate(free, 1):  # an order and its payment have one each
+        found[STATUS if number == 1 else f"{STATUS} {number}"] = place
+    return found
+
+
+def beside_count(header: Sequence[str], place: int) -> bool:
+    """Tell whether a price may be that of one piece, as a column may count them."""
+    if re.fullmatch(WHOLE_PRICE, joined(header[place])):
+        return False
+    return any(i != place for i in matching(header, COUNTS))
 
 
 def amount_positions(header: Sequence[str]) -> dict[str, int]:
@@ -179,9 +203,10 @@ def amount_positions(header: Sequence[str]) -> dict[str, int]:
     price = matching(header, UNIT_PRICE)
     if len(quantity) == 1 and len(price) == 1:
         return {"quantity": quantity[0], "unit price": price[0]}
-    alone = matching(header, "price|preis")
-    if len(alone) == 1 and not quantity:
+    alone = matching(header, PRICE_WORD)
+    if len(alone) == 1 and not beside_count(header, alone[0]):
         return {"amount": alone[0]}
     if len(header) > 2 or price or quantity:
-        raise ask(header, [*price, *quantity] if len(price) > 1 else [], "amount")
+        several = len(price) > 1 or (price and matching(header, COUNTS))
+        raise ask(header, [*price, *quantity] if several else [], "amount")
     return {}  # a customer and a date, and nothing else

@@ -23,7 +23,12 @@ PLACEHOLDERS = frozenset(
         *("subtotal", "sum", "summe", "gesamt", "gesamtsumme", "zwischensumme"),
     ]
 )
-NUMBERS_OF_GUESTS = frozenset({"0", "00", "000", "0000", "-1"})
+# What many guests may share; it may also be somebody's name or number.
+OF_GUESTS = re.compile(
+    r"0+|-1|9{3,}|\W+|.*(?:guest|gast|invit[ae\u00e9]|anonym|an[o\u00f3]nim|deleted"
+    r"|unknown|no-?reply|walk.?in|cash.?(?:sale|custom)|checkout|laufkund|barverkauf).*",
+    re.IGNORECASE,
+)
 MOST_OF_ONE = 0.01  # of the rows: customers seldom have more
 TIMES_THE_NEXT = 3  # as many rows as the next customer: a person seldom has
 FEWEST_OTHERS = 10  # customers; of fewer, one may well have most rows
@@ -44,9 +49,9 @@ def as_seen(text: str) -> str:
     """Return a name as it looks: without hidden marks, and one code for a letter."""
     text = unwrapped(text)
     if text.isascii():
-        return text
-    # A letter with an accent has two codes, and looks the same.
-    return unicodedata.normalize("NFC", text).translate(NOT_SEEN).strip()
+        return " ".join(text.split()) if "  " in text else text
+    # A letter with an accent has two codes, and looks the same; so do blanks.
+    return " ".join(unicodedata.normalize("NFC", text).translate(NOT_SEEN).split())
 
 
 def one_spelling(texts: Sequence[str]) -> list[str]:
@@ -69,15 +74,15 @@ def one_spelling(texts: Sequence[str]) -> list[str]:
 def customers_of(texts: Sequence[str], codes: Ints) -> Customers:
     """Return who the different texts of a column are; `codes` has each row's text.
 
-    Guests may share a number, such as 0: it is nobody's if it has far more rows than
-    any other.
+    Guests may share a number or an account, such as 0 or Guest Checkout: it is
+    nobody's if it has far more rows than any other.
     """
     names = one_spelling([as_seen(text) for text in texts])
     placeholders = [name.casefold().replace(" ", "") in PLACEHOLDERS for name in names]
     rows = np.bincount(codes, minlength=len(names))
     most = int(rows.argmax())
     others = np.delete(rows, most)
-    if names[most] in NUMBERS_OF_GUESTS and len(others) >= FEWEST_OTHERS:
+    if OF_GUESTS.fullmatch(names[most]) and len(others) >= FEWEST_OTHERS:
         enough = max(TIMES_THE_NEXT * others.max(), MOST_OF_ONE * len(codes))
         placeholders[most] = bool(rows[most] > enough)
     rounded = ["E+" in name and bool(ROUNDED.fullmatch(name)) for name in names]

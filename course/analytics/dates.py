@@ -17,8 +17,8 @@ from course.errors import BadInput
 
 ORDERS = ("dmy", "mdy", "ymd")  # what --date-format takes, beside CLOCKS and patterns
 SHORT_YEAR_FIRST = "yy first"  # a reading that is ymd only if the column is
-NUMBERS = re.compile(r"(\d{1,4})([-/. ])(\d{1,2})\2(\d{1,4})")
-COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})")
+NUMBERS = re.compile(r"(\d{1,4})(\. |[-/. ])(\d{1,2})\2(\d{1,4})")
+COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})(?:\.0)?")  # pandas beside a gap
 COMPACT_TIME = re.compile(r"((?:19|20)\d{2})(\d{2})(\d{2})[0-2]\d[0-5]\d(?:[0-5]\d)?")
 YEAR_LAST = re.compile(r"(\d{2})()(\d{2})((?:19|20)\d{2})")  # groups as in NUMBERS
 IN_ASIA = re.compile(  # and in Hungary
@@ -47,12 +47,16 @@ BEFORE_HOUR = "(?:(?:at|um|klo|kl\\.?|\u00e0|\u00e0s|a las) )?"
 CLOCK = re.compile(
     rf"(?:(?<=\d)T{HOUR}(?::?[0-5]\d(?::?[0-6]\d)?)?"
     rf"|,?[ _]{BEFORE_HOUR}{HOUR}[:.h][0-5]\d(?:[:.][0-6]\d)?"
-    rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d)"  # 30/Sep/1997:10:20:30
+    rf"|(?<=\d{{2}}):{HOUR}:[0-5]\d:[0-6]\d"  # 30/Sep/1997:10:20:30
+    rf"|(?<=-\d{{2}})-{HOUR}\.[0-5]\d\.[0-6]\d"  # 1997-09-30-10.20.30, as of DB2
+    r"|(?<=\d{4}-\d{2}-\d{2})(?=Z|[+-]\d{2}:))"  # 1997-09-30+01:00, as of XML
     rf"(?:[.,]\d+)? ?(?:[ap]\.? ?m\.?)? ?{ZONE}$",
     re.IGNORECASE,
 )
 PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
 CENTURY_LATER = 36_525  # days; no forecast reaches that far
+SHORT_LOG = 30  # days
+TIMES_THE_MIDDLE = 3
 FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 
 
@@ -262,7 +266,10 @@ def distrusted(day: Ints) -> Gap | None:
     days, rows = np.unique(day, return_counts=True)
     if len(days) < 3:
         return None
-    before = np.cumsum(rows)[:-1] / len(day)  # share of the rows up to each gap
+    share = np.cumsum(rows) / len(day)
+    before = share[:-1]  # of the rows, up to each gap
+    most = days[np.searchsorted(share, [FEW, 1 - FEW])]
+    middle = max(int(most[1] - most[0]), SHORT_LOG)
     gaps = np.diff(days)
     trim = len(days) // 100
     rest = int(days[-1 - trim] - days[trim])
@@ -271,6 +278,8 @@ def distrusted(day: Ints) -> Gap | None:
         right = int(days[-1] - days[at + 1])
         in_the_tail = trim and (at < trim or at >= len(gaps) - trim)
         far = gaps[at] > max(left, right) or (in_the_tail and gaps[at] > rest)
+        # Several wrong days at both ends hide behind each other.
+        far = far or gaps[at] > TIMES_THE_MIDDLE * middle
         few_before = before[at] < FEW or at == 0
         few_after = 1 - before[at] < FEW or at == len(gaps) - 1
         if far and (few_before or few_after):

@@ -13,8 +13,8 @@ from uuid import UUID
 import numpy as np
 
 from course.analytics.amounts import LARGEST_AMOUNT
-from course.analytics.arrays import EPOCH_DAY, Floats, Ints
-from course.analytics.columns import column_positions
+from course.analytics.arrays import EPOCH_DAY, LAST_DAY, Floats, Ints
+from course.analytics.columns import STATUS, column_positions
 from course.analytics.dates import without_clock
 from course.analytics.rawrows import RawRows, TextColumn
 from course.analytics.read import PurchaseColumns, understood
@@ -23,7 +23,7 @@ from course.columns import visible
 from course.errors import BadInput
 
 MISSING = {"NoneType", "NAType", "NaTType"}
-TEXTS = {"customer", "item", "currency", "status"}
+TEXTS = {"customer", "item", "currency"}
 LARGEST_EXACT = 2.0**53  # of whole numbers that a float keeps apart
 NAMING_TYPES = (str, int, float, Decimal, UUID, np.number)  # types that name a customer
 MONEY_ROLES = {"amount", "quantity", "unit price"}
@@ -69,11 +69,15 @@ def with_columns(frame: Any) -> Any:
         return frame
     if hasattr(frame, "__arrow_c_stream__"):
         pyarrow = pyarrow_or_none()
-        if pyarrow is not None:
-            return pyarrow.table(frame)
         polars = polars_or_none()
-        if polars is not None:
-            return polars.DataFrame(frame)
+        try:
+            if pyarrow is not None:
+                return pyarrow.table(frame)
+            if polars is not None:
+                return polars.DataFrame(frame)
+        except Exception:  # each library has its own; a single column is such a stream
+            said = f"a {type(frame).__name__} is not a frame"
+            raise BadInput(f"{said}: it has no named columns") from None
         raise BadInput("to read an Arrow stream, install pyarrow or polars")
     raise BadInput(f"a {type(frame).__name__} is not a frame: it has no named columns")
 
@@ -109,22 +113,33 @@ def raw_array(column: Any) -> Any:
     module = type(column).__module__.partition(".")[0]
     if module == "polars" and kind.startswith("Datetime"):
         column = column.dt.replace_time_zone(None)
-    if module == "pyarrow":
-        if kind.startswith("timestamp") and "tz=" in kind:
-            column = pyarrow_or_none().compute.local_timestamp(column)
-        # As floats, which is how numpy would mark a missing one, long numbers merge.
-        gaps = "int" in kind and column.null_count
-        if gaps or kind.startswith(("dictionary", "decimal", "date")):
-            return np.array(column.to_pylist(), object)
-    if module == "polars" and "Int" in kind and column.null_count():
-        return np.array(column.to_list(), object)
-    if module == "pandas" and "int" in kind.lower() and column.hasnans:
-        return np.array(column, object)
-    if module == "pandas" and ("," in kind or kind == "category"):
-        return np.array(column, object)  # with a time zone: timestamps, one by one
+    if module == "pyarrow" and kind.startswith("timestamp") and "tz=" in kind:
+        column = pyarrow_or_none().compute.local_timestamp(column)
+    if kind == "period[D]":
+        column = column.dt.to_timestamp()
+    if np.ma.is_masked(column):
+        return np.array(column.tolist(), object)  # what lies under a mask is no cell
+    if cell_by_cell(column, module, kind):
+        cells = column.to_pylist() if module == "pyarrow" else column.to_list()
+        return np.array(cells, object)
     if hasattr(column, "to_numpy"):
         return column.to_numpy()
     return np.asarray(column)
+
+
+def cell_by_cell(column: Any, module: str, kind: str) -> bool:
+    """Tell whether numpy would change cells, and objects are needed."""
+    # As floats, which is how numpy would mark a missing one, long numbers merge.
+    if module == "pyarrow":
+        gaps = "int" in kind and column.null_count
+        return bool(gaps) or kind.startswith(("dictionary", "decimal", "date"))
+    if module == "polars":
+        return "128" in kind or ("Int" in kind and bool(column.null_count()))
+    if module == "pandas":
+        gaps = "int" in kind.lower() and column.hasnans
+        # With a time zone, which has a comma: timestamps, one by one.
+        return bool(gaps) or "," in kind or kind == "category"
+    return False
 
 
 def cells_of(column: Any, name: str, named: bool = False) -> Cells:
@@ -139,7 +154,8 @@ def cells_of(column: Any, name: str, named: bool = False) -> Cells:
     if kind == "M":
         missing = np.isnat(found)
         days = found.astype("datetime64[D]").astype(np.int64) + EPOCH_DAY
-        days[missing] = 0
+        # Beyond the calendar of dates: a frame may hold year -50, or 12000.
+        days[missing | (days < 1) | (days > LAST_DAY)] = 0
         return Cells(days=days)
     if kind in "iu":
         return Cells(numbers=found)
@@ -226,10 +242,11 @@ def raw_rows(frame: Any, names: Mapping[str, str], rules: ReadingRules) -> RawRo
     lengths = set()
     for role, name in names.items():
         column = column_of(frame, name)
-        if role == "status" and raw_array(column).dtype.kind not in "OUT":
+        if role.startswith(STATUS) and raw_array(column).dtype.kind not in "OUT":
             del raw.columns[role]  # a number or a truth, which says nothing
             continue
-        cells = cells_of(column, name, named=role in TEXTS)
+        named = role in TEXTS or role.startswith(STATUS)
+        cells = cells_of(column, name, named=named)
         lengths.add(max(map(length_of, cells)))
         if role == "date" and cells.days is not None:
             raw.days = cells.days

@@ -13,6 +13,10 @@ from course.analytics.rawrows import RawRows, TextColumn, coded
 from course.analytics.rules import ReadingRules
 from course.errors import BadInput
 
+HALF_A_CENT = 0.005
+FEWEST_SUMMED = 10  # amounts that are paid
+LARGE_PART = 4
+
 
 class Money(NamedTuple):
     """The amounts of all rows."""
@@ -62,6 +66,27 @@ def money_of(raw: RawRows, rules: ReadingRules) -> Money:
     if roles and not said:
         how = "numbers"
     return Money(amount, worth, currency.texts, currency.rows, how)
+
+
+def sums_of_rows(money: Money) -> Bools:
+    """Return which rows hold the sum of all rows above, as a table has it at its end.
+
+    The amounts above are many, so that none of them can be their sum by chance.
+    """
+    worth = money.worth
+    readable = np.isfinite(worth)
+    found = np.zeros(len(worth), bool)
+    # A sum of all that is above is a large part of the whole: few rows are.
+    whole = np.sum(worth, where=readable)
+    large = np.flatnonzero(worth > abs(whole) / LARGE_PART)
+    for row in large[-LARGE_PART:].tolist():
+        above = worth[:row]
+        paid = above[above > 0]
+        off = worth[row] - np.sum(above, where=readable[:row])
+        # Where most was paid back, what is left may be a single order.
+        summed = len(paid) >= FEWEST_SUMMED and paid.sum() < 2 * worth[row]
+        found[row] = summed and abs(off) < HALF_A_CENT
+    return found
 
 
 def only_currency(money: Money, asked: str | None) -> tuple[Bools, str]:

@@ -18,13 +18,26 @@ CANCELLED = frozenset(
         *("cancelado", "cancelada", "annullato", "anulowane", "geannuleerd"),
     ]
 )
+NEVER_PAID = {"requires payment method", "incomplete expired", "unpaid cancelled"}
+BEFORE_STATE = {"wc", "order", "payment", "transaction", "auto", "automatically"}
+GONE = CANCELLED - {"test", "draft", "cancel", "expired", "failed", "rejected"}
+OF_A_PART = re.compile("part|teil|request|pending|not ")  # the rest of it is an order
 CUT_ROWS = range(20, 1000)  # rows that show whether amounts are cut
 MINUTES = 59  # what has two digits and is no more may be minutes, a month or a day
 
 
 def is_cancelled(status: str) -> bool:
-    """Tell whether a status says that there is no order."""
-    return plain_letters(status).removeprefix("wc-") in CANCELLED
+    """Tell whether a status says that there is no order: such words, or first of all.
+
+    payment_failed, Cancelled by customer; but partially refunded is still an order.
+    """
+    words = re.findall(r"[^\W_]+", plain_letters(status))
+    while words and words[0] in BEFORE_STATE:
+        words = words[1:]
+    said = " ".join(words)
+    if said in CANCELLED or said in NEVER_PAID:
+        return True
+    return words[:1] != [] and words[0] in GONE and OF_A_PART.search(said) is None
 
 
 class CutAmounts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ def same_file(one: Path, other: Path) -> bool:
     """Tell whether two names lead to one file, through links or not."""
     try:
         return one.samefile(other)
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -95,8 +96,12 @@ def check_outputs(
 
 
 def resolved(path: Path) -> Path:
-    """Return where a file would be, whatever its folder is called."""
-    return path.parent.resolve() / path.name
+    """Return where a file would be, whatever its folder is called.
+
+    Some systems take Page.html for page.html, and one code of a letter for another.
+    """
+    name = unicodedata.normalize("NFC", path.name).casefold()
+    return path.parent.resolve() / name
 
 
 def save(path: Path, content: bytes, force: bool = False) -> None:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from course.analytics.arrays import Bools, Floats, Ints
-from course.analytics.columns import column_positions
+from course.analytics.columns import STATUS, column_positions
 from course.analytics.customers import customers_of
 from course.analytics.dates import read_dates, readings, without_clock
-from course.analytics.money import money_of, only_currency
+from course.analytics.money import money_of, only_currency, sums_of_rows
 from course.analytics.orders import CutAmounts, is_cancelled
 from course.analytics.rawrows import RawRows, TextColumn, coded
 from course.analytics.refunds import net_refunds
@@ -26,6 +26,7 @@ from course.analytics.rules import (
     PLACEHOLDER,
     REFUND,
     ROUNDED_NAME,
+    SUM_OF_ROWS,
     UNREADABLE_DATE,
     ReadingRules,
     Refusal,
@@ -42,7 +43,7 @@ DRAWN_LINE = (
     "-=_+: \t\x1a"  # around a table as a terminal shows it; and an old file end
 )
 SWALLOWED = "within quotes that do not end"
-OPTIONAL = {"item", "currency", "status"}  # a row may end before them
+OPTIONAL = {"item", "currency"}  # a row may end before them, or before its status
 
 
 class PurchaseColumns(NamedTuple):
@@ -86,8 +87,14 @@ class Refuser:
             return
         self.keep[rows] = False
         first = [self.raw.text_of(role, int(row)) for row in rows[:FIRST]]
+        lines = self.lines[rows].tolist()
         total = float(np.nansum(self.worth[rows]))
-        self.details[why] = Refusal(self.lines[rows].tolist(), first, total)
+        before = self.details.get(why)
+        if before:
+            lines = sorted([*before.lines, *lines])
+            first = [*before.values, *first][:FIRST]
+            total += before.sum
+        self.details[why] = Refusal(lines, first, total)
 
     @property
     def refused(self) -> dict[str, Sequence[int]]:
@@ -130,11 +137,9 @@ def understood(
     refuser.refuse(ROUNDED_NAME, rounded[customers.rows], "customer")
     if who.names != customers.texts:
         customers = coded(who.names, customers.rows)
-    if "status" in raw.columns:
-        status = raw.columns["status"]
-        off = np.array([is_cancelled(text) for text in status.texts], bool)
-        refuser.refuse(CANCELLED_ORDER, off[status.rows], "status")
+    refuse_cancelled(refuser)
     shown = "amount" if "amount" in raw.columns else "quantity"
+    refuser.refuse(SUM_OF_ROWS, sums_of_rows(money), "customer")
     refuser.refuse(OTHER_CURRENCY, other_currency, "currency")
     refuser.refuse("unreadable amount", np.isnan(money.amount), shown)
     items = raw.columns.get("item")
@@ -171,6 +176,14 @@ def understood(
         read=dict(read),
         reading=about,
     )
+
+
+def refuse_cancelled(refuser: Refuser) -> None:
+    """Refuse the rows of which any column of states says that there is no order."""
+    for role, status in refuser.raw.columns.items():
+        if role.startswith(STATUS):
+            off = np.array([is_cancelled(text) for text in status.texts], bool)
+            refuser.refuse(CANCELLED_ORDER, off[status.rows], role)
 
 
 def one_a_day(customer: Ints, day: Ints) -> Floats:
@@ -270,6 +283,11 @@ def fitting(
             yield line, row
 
 
+def needed(role: str) -> bool:
+    """Tell whether a row has to have such a cell."""
+    return role not in OPTIONAL and not role.startswith(STATUS)
+
+
 def is_header(row: Sequence[str], names: Sequence[str]) -> bool:
     """Tell whether a row has the names of the columns in it."""
     return [plain_name(cell) for cell in row] == names
@@ -282,7 +300,7 @@ def gathered(rows: Rows, at: Mapping[str, int], rules: ReadingRules) -> RawRows:
     day_of = without_clock if "%" not in (rules.date_format or "") else stripped
     days: dict[str, str] = {}  # of texts without a time, to look them up
     width = len(rows.names)
-    least = max(place for role, place in at.items() if role not in OPTIONAL)
+    least = max(place for role, place in at.items() if needed(role))
     cut = CutAmounts(rows.names, rows.separator, {} if rules.columns else at)
     places = [
         (raw.columns[role], place) for role, place in at.items() if role != "date"

@@ -19,6 +19,7 @@ OTHER_CURRENCY = "other currency"
 CANCELLED_ORDER = "cancelled, by the column of status"
 PLACEHOLDER = "no customer but a placeholder"
 ROUNDED_NAME = "customer's number rounded by a spreadsheet"
+SUM_OF_ROWS = "sum of all rows above"
 EXPECTED = {REFUND, OTHER_CURRENCY}
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,24 @@ def repeated(log: Any) -> int:
     return len(order) - 1 - int(new.sum())
 
 
+@contextmanager
+def naming_as_of(args: argparse.Namespace) -> Iterator[None]:
+    """Say of a log that is too short for the models that an option made it so."""
+    try:
+        yield
+    except BadInput as problem:
+        if args.as_of is None:
+            raise
+        raise BadInput(f"--as-of {iso(args.as_of)}: {problem}") from None
+
+
+def require_paid(log: Any) -> None:
+    """Raise BadInput for a log in which nobody paid anything."""
+    if log.has_amounts and not log.amount.any():
+        cure = "--columns CUSTOMER,DATE studies orders without their amounts"
+        raise BadInput(f"0 customers paid anything: {cure}")
+
+
 class Study:
     """One log, as the options say: a forecast, and a backtest if there can be one."""
 
@@ -123,7 +141,8 @@ class Study:
         known = self.log.where(self.log.day <= as_of)
         then = self.record.forecast if self.record else None
         days = then.days if then else SPAN
-        self.now = make.forecast(known, as_of, days, learn=then is not None)
+        with naming_as_of(args):
+            self.now = make.forecast(known, as_of, days, learn=then is not None)
         # What is printed as chosen makes the figures, and is what was tested.
         if then:
             self.now.follow(then)
@@ -156,6 +175,7 @@ class Study:
             )
             if not args.accept_refused:
                 require_few_refused(log, "--accept-refused")
+            require_paid(log)
         if len(log.day) > MANY:
             note(f"features, fits and forecasts from {len(log.day):,} orders")
         return log
@@ -169,7 +189,12 @@ class Study:
         if not asked and days < SHORTEST_BACKTEST:
             raise BadInput("the log is too short for a backtest")
         known = self.log.where(self.log.day <= as_of)
-        return self.make.backtest(known, end, days)
+        try:
+            return self.make.backtest(known, end, days)
+        except BadInput as problem:
+            option = "--calibration-end" if args.calibration_end else "--horizon"
+            said = f"a backtest has only the orders up to {iso(end)}"
+            raise BadInput(f"{option}: {said}: {problem}") from None
 
     def due(self) -> int:
         """Return who will order within DUE_DAYS, as likely as not or likelier."""

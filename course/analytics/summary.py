@@ -29,6 +29,7 @@ from course.console import fact, write
 from course.errors import BadInput
 
 HEADER = ("x", "t_last", "age", "spend", "n")
+NO_VALUE = {"", "NULL", None}  # as engines write it
 
 
 class Dialect(NamedTuple):
@@ -94,6 +95,9 @@ def summary_sql(dialect: str, columns: str | None, as_of: int | None) -> str:
     names = names_in(columns or "customer,date,amount")
     if len(names) != 3:
         raise BadInput(f"--columns {columns}: --summary-sql takes CUSTOMER,DATE,AMOUNT")
+    if "*" in names[2]:
+        said = "--summary-sql takes one column of amounts: multiply them in a view"
+        raise BadInput(f"--columns {columns}: {said}")
     quote = "`" if dialect == "spark" else '"'
     customer, day, amount = (quoted(name).replace('"', quote) for name in names)
     engine = DIALECTS[dialect]
@@ -135,9 +139,13 @@ def read_summary(path: Path) -> Summary:
             raise BadInput(f"{name}: a summary has the columns {', '.join(HEADER)}")
         for row in reader:
             try:
-                if row["spend"] in ("", "NULL", None):
+                if None in row:  # more cells than the header has
+                    raise ValueError(row)
+                if row["spend"] in NO_VALUE:
                     numbers = (row["x"], row["t_last"], row["age"], row["n"])
                     times.append(tuple(map(count_of, numbers)))
+                elif {row["t_last"], row["age"]} - NO_VALUE:
+                    raise ValueError(row)  # of one customer, whose T would be lost
                 else:
                     paid = float(row["spend"])
                     spends.append((count_of(row["x"]), paid, count_of(row["n"])))
@@ -184,6 +192,7 @@ def check_summary(found: Summary, name: str) -> None:
         "t_last is 0 where x is, and only there": (found.t_last == 0) != once,
         "x is at most one a day": found.x > found.t_last,
         f"T is at most {LAST_DAY:,} days": found.age > LAST_DAY,
+        f"x is at most {LAST_DAY:,}": found.repeats > LAST_DAY,
         "spend is over 0, of repeat orders": np.append(
             found.repeats < 1, ~(found.spend > 0) | (found.payers < 1)
         ),
@@ -192,8 +201,13 @@ def check_summary(found: Summary, name: str) -> None:
     for rule, broken in impossible.items():
         if broken.any():
             raise BadInput(f"{name}: it breaks a rule of summaries: {rule}")
-    if found.payers.sum() > found.n[~once].sum():
-        raise BadInput(f"{name}: more customers paid for repeat orders than have any")
+    with_orders = np.bincount(found.x, found.n)
+    with_orders.resize(max(len(with_orders), int(found.repeats.max(initial=0)) + 1))
+    who_paid = np.bincount(found.repeats, found.payers, len(with_orders))
+    if (who_paid > with_orders).any():
+        x = int(np.argmax(who_paid > with_orders))
+        said = f"more customers paid for {x} repeat orders than have so many"
+        raise BadInput(f"{name}: {said}")
 
 
 class Fits(NamedTuple):

@@ -8,9 +8,11 @@ import unicodedata
 INVISIBLE = "\u200b\u200e\u200f\u061c\u2060\ufeff"  # directions of writing, and marks
 # Marks between digits, Arabic ones and those of full width: as they are read here.
 FAR_MARKS = {"\u066b": ".", "\u066c": ",", "\uff0e": ".", "\uff0c": ",", "\uff0f": "/"}
-NEAR = str.maketrans(dict.fromkeys(INVISIBLE, "") | FAR_MARKS)
-# As a spreadsheet keeps what looks like a number a text: ="0012", '0012.
-KEPT_AS_TEXT = re.compile(r'="(.*)"|\'([-+]?\d.*)')
+HYPHENS = dict.fromkeys("\u2010\u2011\u2013\u2212\uff0d", "-")
+NEAR = str.maketrans(dict.fromkeys(INVISIBLE, "") | FAR_MARKS | HYPHENS)
+# As a spreadsheet keeps what looks like a number a text: ="0012", '0012; or a database
+# puts any text in quotes that CSV does not know: '0012'.
+KEPT_AS_TEXT = re.compile(r'="(.*)"|\'(.*)\'|\'([-+]?\d.*)')
 
 
 def unwrapped(text: str) -> str:
@@ -18,7 +20,7 @@ def unwrapped(text: str) -> str:
     if text[:1] not in ("=", "'"):
         return text
     kept = KEPT_AS_TEXT.fullmatch(text)
-    return (kept[1] or kept[2] or "").strip() if kept else text
+    return (kept[1] or kept[2] or kept[3] or "").strip() if kept else text
 
 
 def in_ascii_digits(text: str) -> str:

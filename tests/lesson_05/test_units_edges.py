@@ -65,6 +65,9 @@ NO_ROOM = {
     ("--calibration-end", "2019-06-01"): "--calibration-end 2019-06-01: it has to lie",
     ("--horizon", "9999"): r"--horizon 9999: .* \d+ days can be predicted$",
     ("--calibration-end", "2020-10-25", "--horizon", "5"): "1 day can be predicted",
+    ("--calibration-end", "2020-01-02"): "--calibration-end: a backtest .* 2020-01-02:",
+    ("--horizon", "298"): "--horizon: a backtest has only .* up to 2020-01-02: 0 of",
+    ("--as-of", "2020-01-02"): "--as-of 2020-01-02: 0 of",
 }
 
 
@@ -75,6 +78,16 @@ def test_no_room_for_a_backtest_names_the_option(
     path = write(tmp_path / "log.csv", orders())
     with pytest.raises(BadInput, match=NO_ROOM[options]):
         study(path, *options)
+
+
+def test_a_log_that_cost_nothing_names_the_option(tmp_path: Path) -> None:
+    rows = [[who, day, "0.00"] for who, day, _ in orders()]
+    path = write(tmp_path / "log.csv", rows)
+    with pytest.raises(
+        BadInput, match="0 customers paid anything: --columns CUSTOMER,DATE"
+    ):
+        study(path)
+    assert not study(path, "--columns", "customer,date").log.has_amounts
 
 
 def test_one_is_not_many() -> None:

@@ -63,6 +63,26 @@ def test_a_placeholder_is_no_customer(name: str, tmp_path: Path) -> None:
     assert f"{name!r}; --accept-refused" in said
 
 
+GUESTS = [
+    *("Guest Checkout", "guest@shop.com", "Anonymous User", "[deleted]", "99999999"),
+    *(".", "Laufkundschaft", "Walk in customer", "cash sale", "no-reply@shop.com"),
+]
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_an_account_that_guests_share_is_no_customer(name: str, tmp_path: Path) -> None:
+    shared = [
+        [name if place % 3 == 0 else who, *row]
+        for place, (who, *row) in enumerate(ROWS)
+    ]
+    said = refusal(write(tmp_path / "a.csv", shared))
+    assert "134 no customer but a placeholder" in said
+    one_of_many = [[name if who == "c7" else who, *row] for who, *row in ROWS]
+    log = lesson.read_log(write(tmp_path / "b.csv", one_of_many))
+    assert len(log.ids) == CUSTOMERS
+    assert not log.refused
+
+
 @pytest.mark.parametrize("number", ["0", "0.0", "-1"])
 def test_a_number_that_guests_share_is_no_customer(number: str, tmp_path: Path) -> None:
     shared = [
@@ -93,6 +113,8 @@ SPELLINGS = {
     "accents": ("Jos\u00e9 {}", "Jose\u0301 {}"),
     "hidden marks": ("c{}", "\u200bc{}\u00a0"),
     "texts in a spreadsheet": ('="{}"', "{}"),
+    "blanks": ("Ann  Lee {}", "Ann Lee {}"),
+    "blanks that do not break": ("Ann\u00a0Lee {}", "Ann Lee {}"),
 }
 
 

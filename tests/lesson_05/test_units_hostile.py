@@ -127,6 +127,60 @@ def test_a_column_may_be_called_by_a_number(kind: type) -> None:
         lesson.TransactionLog.from_frame(frame, **names | {"item": 7})
 
 
+def masked(role: str) -> Any:
+    cells = {
+        "c": np.arange(12) % 3,
+        "d": np.datetime64("2020-01-01") + np.arange(12),
+        "a": np.full(12, 1.5),
+    }
+    return np.ma.array(cells[role], mask=[k == 5 for k in range(12)])
+
+
+@pytest.mark.parametrize("role", ["c", "d", "a"])
+def test_what_lies_under_a_mask_is_no_cell(role: str) -> None:
+    names = {"customer": "c", "date": "d", "amount": "a"}
+    frame = columns() | {role: masked(role)}
+    log = lesson.TransactionLog.from_frame(frame, **names, accept_refused=True)
+    assert list(log.refused.values()) == [[5]]
+    assert len(log.day) == 11
+
+
+def test_a_period_of_a_day_is_its_day() -> None:
+    pandas = pytest.importorskip("pandas")
+    names = {"customer": "c", "date": "d", "amount": "a"}
+    frame = pandas.DataFrame(columns())
+    frame["d"] = pandas.PeriodIndex(frame["d"], freq="D")
+    log = lesson.TransactionLog.from_frame(frame, **names)
+    assert log.day[0] == date(2020, 1, 1).toordinal()
+    frame["d"] = pandas.PeriodIndex(frame["d"], freq="M")
+    with pytest.raises(BadInput, match="'d' holds Period"):
+        lesson.TransactionLog.from_frame(frame, **names)
+
+
+@pytest.mark.parametrize("day", ["-0050-01-01", "0000-12-31", "12000-01-01"])
+def test_a_day_beyond_the_calendar_is_refused(day: str) -> None:
+    names = {"customer": "c", "date": "d", "amount": "a"}
+    days = np.array([day, *["2020-01-01"] * 11], "M8[s]")
+    frame = columns() | {"d": days}
+    log = lesson.TransactionLog.from_frame(frame, **names, accept_refused=True)
+    assert log.refused == {"unreadable date": [0]}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_one_column_is_no_frame(library: str) -> None:
+    series = pytest.importorskip(library).Series([1.5, 2.5])
+    with pytest.raises(BadInput, match="a Series is not a frame"):
+        lesson.TransactionLog.from_frame(series, customer="c", date="d")
+
+
+def test_numbers_of_128_bits_are_names() -> None:
+    polars = pytest.importorskip("polars")
+    who = polars.Series([2**70 + k % 3 for k in range(12)], dtype=polars.Int128)
+    frame = polars.DataFrame(columns() | {"c": who})
+    log = lesson.TransactionLog.from_frame(frame, customer="c", date="d")
+    assert list(log.ids) == [str(2**70 + k) for k in range(3)]
+
+
 def test_days_may_be_dates() -> None:
     days = [date(2020, 1, 1), datetime(2020, 1, 2, 23, 59), date(2020, 1, 3)]
     log = lesson.TransactionLog([0, 1, 1], days, [1, 1, 1], range(2))

@@ -14,6 +14,7 @@ from lesson_05.logs import SCRIPT, lesson, orders, parsed, write
 from lessons import run, unbroken
 
 from course.analytics.columns import column_positions
+from course.analytics.dates import distrusted
 from course.errors import BadInput
 
 
@@ -278,6 +279,33 @@ def test_a_date_far_from_all_others_asks(days: list[str], tmp_path: Path) -> Non
     assert parsed(path, "--accept-dates")["customers"] == 79
 
 
+SEVERAL = [
+    ["1968-01-01", "2028-01-01"],
+    ["2005-01-01", "2012-01-01", "2019-01-01", "2026-01-01"],
+    ["1985-01-01", "1990-01-01", "2005-01-01", "2012-01-01"],
+]
+
+
+@pytest.mark.parametrize("wrong", SEVERAL)
+@pytest.mark.parametrize("shop_days", [60, 150, 500])
+def test_several_wrong_dates_do_not_hide_each_other(
+    wrong: list[str], shop_days: int
+) -> None:
+    first = date(1997, 1, 1).toordinal()
+    days = first + np.linspace(0, 545, shop_days).astype(int).repeat(4)
+    far = [date.fromisoformat(day).toordinal() for day in wrong]
+    assert distrusted(days) is None
+    found = distrusted(np.append(days, far))
+    assert found
+    assert found.day in far
+
+
+def test_a_shop_that_grew_late_is_not_distrusted() -> None:
+    slow = 730_000 + 60 * np.arange(24)
+    quick = slow[-1] + 60 + np.arange(120)
+    assert distrusted(np.append(slow, quick.repeat(20))) is None
+
+
 @pytest.mark.parametrize("day", ["2021-01-01", "9999-12-31"])
 def test_as_of_after_the_last_order_asks(day: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", orders())
@@ -289,8 +317,6 @@ def test_as_of_after_the_last_order_asks(day: str, tmp_path: Path) -> None:
 
 
 def test_a_shop_with_a_rhythm_is_not_distrusted(log: Any) -> None:
-    from course.analytics.dates import distrusted
-
     start = date(2020, 1, 1).toordinal()
     assert distrusted(log.day) is None
     assert distrusted(np.repeat(start + 7 * np.arange(30), 5)) is None

@@ -104,9 +104,10 @@ def test_scores_that_cannot_be_written_are_refused_first(
     assert not list(tmp_path.iterdir())
 
 
-def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["one.csv", "ONE.csv", "One.CSV"])
+def test_two_outputs_are_two_files(other: str, tmp_path: Path) -> None:
     path = str(tmp_path / "one.csv")
-    done = run(SCRIPT, "--json", "--scores", path, "--report", path)
+    done = run(SCRIPT, "--json", "--scores", path, "--report", str(tmp_path / other))
     assert (done.returncode, done.stdout) == (2, "")
     assert not list(tmp_path.iterdir())
 
