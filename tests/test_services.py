@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.services import numbered, states_of
+from services import numbered, states_of
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").is_dir(), reason="platform: needs /proc"
