@@ -17,7 +17,6 @@ LARGEST_AMOUNT = 1e12  # above it, sums lose their cents
 MARKS = ".,"
 DECIMALS = {".": ".", "point": ".", ",": ",", "comma": ","}  # what --decimal takes
 WHOLE = "whole numbers"
-MINUS_SIGNS = "-\N{MINUS SIGN}\N{EN DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\uff0d"
 BLANKS = " \t\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}\N{FIGURE SPACE}"
 GROUPS = BLANKS + "'`\N{ACUTE ACCENT}\N{RIGHT SINGLE QUOTATION MARK}"  # of thousands
 NUMBER = re.compile(f"[0-9{MARKS}{re.escape(GROUPS)}]+")
@@ -29,8 +28,8 @@ WORDS = (
     r"|\u043b\u0432\.?|\u0433\u0440\u043d\.?|[\u5143\u5186]"
 )
 CURRENCY = rf"(?i:{WORDS})|[{SIGNS_OF_MONEY}]"
-AHEAD = re.compile(rf"({CURRENCY}|R|[{MINUS_SIGNS}+])[{BLANKS}]*")  # R behind: returned
-BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|[{MINUS_SIGNS}])$")
+AHEAD = re.compile(rf"({CURRENCY}|R|[-+])[{BLANKS}]*")  # R behind: returned
+BEHIND = re.compile(rf"[{BLANKS}]*({CURRENCY}|-)$")
 CODES = {
     **dict.fromkeys(("$", "\uff04", "US$", "$US", "US $", "DOLLAR", "DOLLARS"), "USD"),
     **dict.fromkeys(("\u20ac", "EURO", "EUROS"), "EUR"),
@@ -43,8 +42,7 @@ SHARED = {  # signs of more than one country: a code beside one says whose it is
     "\u00a5": {"CNY"},
     "kr": {"SEK", "NOK", "DKK", "ISK"},
 }
-DASHES = MINUS_SIGNS + "\N{EM DASH}"
-NO_CENTS = re.compile(rf"(?<=\d)([.,:/])[{DASHES}]{{1,2}}(?=\D*$)")  # as in 5.--, 5/-
+NO_CENTS = re.compile(r"(?<=\d)([.,:/])[-\N{EM DASH}]{1,2}(?=\D*$)")  # as in 5.--, 5/-
 
 
 class Written(NamedTuple):
@@ -82,14 +80,14 @@ def taken_apart(text: str) -> Written | None:
             rest = rest[: behind.start()]
         else:
             return None
-        (signs if part in MINUS_SIGNS + "+" else currencies).append(part)
+        (signs if part in "-+" else currencies).append(part)
     named = {currency_code(name) for name in currencies if name not in SHARED}
     for sign in SHARED.keys() & set(currencies):
         if not named & SHARED[sign]:
             named.add(currency_code(sign))
     if len(signs) > 1 or len(named) > 1 or not rest:
         return None
-    negative = signs != [] and signs[0] in MINUS_SIGNS
+    negative = signs == ["-"]
     return Written(rest, negative, "".join(named))
 
 

@@ -52,15 +52,19 @@ ROLE_NAMES = {
     "item": (f"{THING}+{NUMBERED}", f"{THING}+(?:name|description)"),
 }
 HOW_MANY = (
-    "(?:quantity|qty|units|menge|pieces|pcs|anzahl|st\u00fcck|stk|quantit[e\u00e9a\u00e0]"
-    "|qt[e\u00e9a\u00e0]|cantidad|quantidade|aantal|antal|ilo\u015b\u0107)"
+    "quantity|qty|units|menge|pieces|anzahl|st\u00fcck|quantit[e\u00e9a\u00e0]"
+    "|qt[e\u00e9a\u00e0]|cantidad|quantidade|aantal|ilo\u015b\u0107"
 )
+SHORT_WORDS = "pcs|stk|antal"  # which other words have in them, such as custkey
 QUANTITY = (
     "(?:order|ordered|item|product|prod|sold|line|sales|total|of)*"
-    f"{HOW_MANY}(?:ordered|sold|purchased)?"
+    f"(?:{HOW_MANY}|{SHORT_WORDS})(?:ordered|sold|purchased)?"
 )
 # What may count pieces without saying so: a price beside it may be that of one piece.
-COUNTS = f".*{HOW_MANY}.*|.*(?<!dis)(?<!ac)count|(?:number|num|no|nr)of.*|nb.*|.*items"
+COUNTS = (
+    rf".*(?:{HOW_MANY}).*|{SHORT_WORDS}|.*(?<!dis)(?<!ac)count|.*items"
+    "|(?:number|num|no|nr)of.*|nb.*"
+)
 PRICE_WORD = "(?:price|preis|prix|precio|prezzo|prijs|pre\u00e7o)"
 UNIT_PRICE = (
     "(?:unit|item|each|piece|product|einzel|st\u00fcck)*"

@@ -25,8 +25,9 @@ PLACEHOLDERS = frozenset(
 )
 # What many guests may share; it may also be somebody's name or number.
 OF_GUESTS = re.compile(
-    r"0+|-1|9{3,}|\W+|.*(?:guest|gast|invit[ae\u00e9]|anonym|an[o\u00f3]nim|deleted"
-    r"|unknown|no-?reply|walk.?in|cash.?(?:sale|custom)|checkout|laufkund|barverkauf).*",
+    r"0+|-1|9{3,}|\W+|.*(?:\bguest|\bgast(?:\b|kund|best)|\binvit[ae\u00e9]\b|anonym"
+    r"|an[o\u00f3]nim|deleted|\bunknown|no-?reply|walk.?in|cash.?(?:sale|custom)"
+    r"|checkout|laufkund|barverkauf).*",
     re.IGNORECASE,
 )
 MOST_OF_ONE = 0.01  # of the rows: customers seldom have more

@@ -56,7 +56,7 @@ CLOCK = re.compile(
 PIVOT = 69  # of years with two digits: 69 is 1969, 68 is 2068, as in POSIX
 CENTURY_LATER = 36_525  # days; no forecast reaches that far
 SHORT_LOG = 30  # days
-TIMES_THE_MIDDLE = 3
+TIMES_THE_MIDDLE = 3  # as long as most of the log takes: so far is no gap in it
 FEW = 0.05  # of the rows; more than that beyond a gap are no mistakes
 
 

@@ -108,14 +108,12 @@ def repeated(log: Any) -> int:
 
 
 @contextmanager
-def naming_as_of(args: argparse.Namespace) -> Iterator[None]:
-    """Say of a log that is too short for the models that an option made it so."""
+def left_by(option: str) -> Iterator[None]:
+    """Say of a log that is too short for the models which option made it so, if any."""
     try:
         yield
     except BadInput as problem:
-        if args.as_of is None:
-            raise
-        raise BadInput(f"--as-of {iso(args.as_of)}: {problem}") from None
+        raise BadInput(f"{option}: {problem}" if option else str(problem)) from None
 
 
 def require_paid(log: Any) -> None:
@@ -141,7 +139,7 @@ class Study:
         known = self.log.where(self.log.day <= as_of)
         then = self.record.forecast if self.record else None
         days = then.days if then else SPAN
-        with naming_as_of(args):
+        with left_by(f"--as-of {iso(args.as_of)}" if args.as_of else ""):
             self.now = make.forecast(known, as_of, days, learn=then is not None)
         # What is printed as chosen makes the figures, and is what was tested.
         if then:
@@ -189,12 +187,10 @@ class Study:
         if not asked and days < SHORTEST_BACKTEST:
             raise BadInput("the log is too short for a backtest")
         known = self.log.where(self.log.day <= as_of)
-        try:
+        option = "--calibration-end" if args.calibration_end else "--horizon"
+        said = f"{option}: a backtest has only the orders up to {iso(end)}"
+        with left_by(said):
             return self.make.backtest(known, end, days)
-        except BadInput as problem:
-            option = "--calibration-end" if args.calibration_end else "--horizon"
-            said = f"a backtest has only the orders up to {iso(end)}"
-            raise BadInput(f"{option}: {said}: {problem}") from None
 
     def due(self) -> int:
         """Return who will order within DUE_DAYS, as likely as not or likelier."""

@@ -18,6 +18,7 @@ from course.errors import BadInput
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")
 pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 def fitted(log: Any) -> Any:

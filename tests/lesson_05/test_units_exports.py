@@ -83,6 +83,15 @@ def test_an_account_that_guests_share_is_no_customer(name: str, tmp_path: Path) 
     assert not log.refused
 
 
+@pytest.mark.parametrize("name", ["Mrs Prendergast", "Gastronomie Berg", "Gaston"])
+def test_a_good_customer_with_such_letters_is_one(name: str, tmp_path: Path) -> None:
+    rows = [
+        [name if place % 3 == 0 else who, *row]
+        for place, (who, *row) in enumerate(ROWS)
+    ]
+    assert name in lesson.read_log(write(tmp_path / "a.csv", rows)).ids
+
+
 @pytest.mark.parametrize("number", ["0", "0.0", "-1"])
 def test_a_number_that_guests_share_is_no_customer(number: str, tmp_path: Path) -> None:
     shared = [

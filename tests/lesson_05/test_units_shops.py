@@ -56,9 +56,12 @@ def test_what_all_pieces_cost_is_an_amount_beside_their_number(price: str) -> No
     assert column_positions(names, None)["amount"] == 4
 
 
-def test_an_account_and_a_discount_count_no_pieces() -> None:
-    names = ["account", "date", "discount", "price"]
-    assert column_positions(names, None)["amount"] == 3
+@pytest.mark.parametrize(
+    "names", ["account,date,discount", "cust_key,date,state", "customer,date,Lastkauf"]
+)
+def test_words_that_have_such_letters_count_no_pieces(names: str) -> None:
+    header = [*names.split(","), "price"]
+    assert column_positions(header, None)["amount"] == 3
 
 
 # --- Quotes of databases
